@@ -18,8 +18,8 @@ from tests.training.conftest import folders
 from tests.training.run.test_loop import CONFIG, train
 from tracker.comparison.compare import compare_runs
 from tracker.comparison.diff import diff_runs
-from tracker.comparison.splits import Panel
-from tracker.comparison.statistics.paired import compare_guesses
+from tracker.comparison.private_scores import LabeledPredictions
+from tracker.comparison.statistics.paired import compare_predictions
 from tracker.console.diff import render_markdown
 from tracker.ledger.read import get_submission, list_validation_scores
 from tracker.submissions.submit import submit
@@ -159,7 +159,7 @@ def test_compare_and_the_report_have_a_new_metric(tmp_path: Path) -> None:
 
 def test_a_new_metric_has_paired_statistics_and_its_direction(tmp_path: Path) -> None:
     a, b = np.array(guess(60)), np.array(guess(20))
-    found = compare_guesses(TRUTH, a, b, 2, resamples=500).metrics
+    found = compare_predictions(TRUTH, a, b, 2, resamples=500).metrics
     assert list(found) == ["f1", "accuracy", "balanced_accuracy", "miss"]
     assert found["balanced_accuracy"].b == pytest.approx(balanced_accuracy_score(TRUTH, b))
     assert (found["miss"].better, found["miss"].delta) == ("b", pytest.approx(-0.1))
@@ -173,7 +173,9 @@ def test_a_new_metric_has_paired_statistics_and_its_direction(tmp_path: Path) ->
 def test_private_scores_of_a_new_metric_are_resampled(tmp_path: Path) -> None:
     metric = make_scored_workspace(tmp_path / "ws").competition.primary
     guesses = np.array([guess(60), guess(20)])
-    scores = Panel([1, 2], TRUTH, guesses, 2, len(TRUTH), False, "").draw_private(metric)
+    scores = LabeledPredictions([1, 2], TRUTH, guesses, 2, len(TRUTH), False, "").resample_scores(
+        metric
+    )
     for column, row in enumerate(guesses):
         np.testing.assert_allclose(scores[:, column], balanced_accuracy_score(TRUTH, row))
 

@@ -23,8 +23,8 @@ from tests.support.workspaces import make_run, make_workspace
 from tests.tracker.comparison.test_tree import set_parent
 from tests.tracker.ledger.test_submission_table import TABLE
 from tests.tracker.test_mlflow_log import find_runs
-from tracker.comparison.cv_lb import tell_truth
-from tracker.comparison.statistics.ranks import spearman
+from tracker.comparison.cv_lb import compare_cv_with_leaderboard
+from tracker.comparison.statistics.regression import spearman
 from tracker.core.markdown import escape
 from tracker.ledger.submission_table import import_table, read_submission_table
 from tracker.mirror.targets.mlflow_server import connect
@@ -150,9 +150,9 @@ def test_the_page_has_the_18_rows_of_the_reference(report: TeamReport) -> None:
     stars = found.find("span", **{"class": "star"})
     assert set(stars[sum(map(bool, marks)) :]) <= {"**", "^"}
     assert found.find("p", **{"class": "bad"}) == [
-        "the same as 8",
-        "the same as 7",
-        "the same as 7",
+        "duplicate of 8",
+        "duplicate of 7",
+        "duplicate of 7",
     ]
 
 
@@ -191,7 +191,7 @@ def test_validation_is_ranked_within_the_largest_scheme_as_truth_does(
     shown = next(item for item in report.relations if item.x == "val_accuracy")
     told = next(
         item
-        for item in tell_truth(winners).relations
+        for item in compare_cv_with_leaderboard(winners).relations
         if (item.metric, item.x) == ("accuracy", "val")
     )
     assert told.rank is not None
@@ -271,8 +271,8 @@ def test_a_metric_where_lower_is_better_has_its_best_below(tmp_path: Path) -> No
 
 def test_an_empty_workspace_has_a_report(workspace: Workspace) -> None:
     report = build_report(workspace)
-    assert "Nothing was submitted yet." in render_page(report)
-    assert "Nothing was submitted yet." in render_markdown(report)
+    assert "No submissions yet." in render_page(report)
+    assert "No submissions yet." in render_markdown(report)
 
 
 # --- That it is well made
@@ -423,7 +423,7 @@ def test_labels_cover_neither_points_nor_each_other() -> None:
 def test_the_command_writes_what_is_asked_for(winners: Workspace, tmp_path: Path) -> None:
     done = run_tracker("report", cwd=winners.root, **NO_MLFLOW)
     assert done.stdout.strip() == str(winners.root / "report.html")
-    assert "MLflow has no copy of it" in done.stderr
+    assert "the report was not copied to MLflow" in done.stderr
     (winners.root / "report.html").unlink()
     done = run_tracker("report", "--md", "r.md", cwd=winners.root, **NO_MLFLOW)
     assert done.stdout.strip() == "r.md"

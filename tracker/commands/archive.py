@@ -142,10 +142,10 @@ def _render_size(size: int) -> str:
 
 def _resolve(workspace: Workspace, words: Sequence[str]) -> list[str]:
     """The names of the runs meant, each once."""
-    from tracker.comparison.compare import expand_words
+    from tracker.comparison.compare import expand_ranges
     from tracker.ledger.resolve import resolve_run
 
-    named = expand_words(workspace, words, archived=True)
+    named = expand_ranges(workspace, words, archived=True)
     return list(dict.fromkeys(resolve_run(workspace, word) for word in named))
 
 

@@ -36,7 +36,7 @@ def compare_command(
 ) -> None:
     """Show many runs in one table: what differs, and what came of it; seeds as mean and deviation."""
     from tracker.commands.options import refuse_beside, refuse_together
-    from tracker.comparison.compare import NEWEST, compare_runs
+    from tracker.comparison.compare import DEFAULT_LIMIT, compare_runs
     from tracker.comparison.tree import read_marks
     from tracker.console.compare import print_comparison, render_csv, render_markdown
     from tracker.core.terminal import print_json, print_note
@@ -49,7 +49,7 @@ def compare_command(
             "named runs", {"--limit": limit is not None}, why="all that are named are compared"
         )
     workspace = find_workspace()
-    newest = NEWEST if limit is None else limit
+    newest = DEFAULT_LIMIT if limit is None else limit
     found = compare_runs(
         workspace,
         runs or (),
@@ -60,8 +60,8 @@ def compare_command(
         limit=newest,
         archived=archived,
     )
-    if found.nothing_found and (as_json or as_csv):
-        print_note(found.nothing_found)
+    if found.empty_reason and (as_json or as_csv):
+        print_note(found.empty_reason)
     if as_json:
         print_json(found.to_dict())
     elif markdown:
@@ -82,12 +82,12 @@ PublicImages = Annotated[
 def truth_command(public_images: PublicImages = 0, as_json: Json = False) -> None:
     """Say what the scores are worth: validation against public against private, and the luck in the
     best."""
-    from tracker.comparison.cv_lb import tell_truth
+    from tracker.comparison.cv_lb import compare_cv_with_leaderboard
     from tracker.console.cv_lb import render_truth
     from tracker.core.terminal import print_json, print_text
     from tracker.workspace.competition import find_workspace
 
-    found = tell_truth(find_workspace(), public_images=public_images)
+    found = compare_cv_with_leaderboard(find_workspace(), public_images=public_images)
     if as_json:
         print_json(found.to_dict())
     else:

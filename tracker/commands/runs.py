@@ -346,7 +346,7 @@ def runs_command(
     """List the runs, newest first."""
     from tracker.commands.options import refuse_together
     from tracker.comparison.members import name_ensembles
-    from tracker.comparison.pick import explain_no_runs, pick_runs
+    from tracker.comparison.search import explain_no_runs, search_runs
     from tracker.comparison.tree import read_marks
     from tracker.console.runs import print_runs, runs_to_json
     from tracker.core.errors import TrackerError
@@ -359,7 +359,7 @@ def runs_command(
 
     refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
-    records = pick_runs(workspace, where=where, sort=sort, limit=limit, archived=archived)
+    records = search_runs(workspace, where=where, sort=sort, limit=limit, archived=archived)
     if where and not records:
         (print_note if as_json else print_text)(
             explain_no_runs(workspace, where, archived=archived)

@@ -254,14 +254,14 @@ def _print_rows(
     as_json: bool = False,
 ) -> None:
     """The newest submissions, or the first by `sort`, with their ranks among all."""
-    from tracker.comparison.pick import pick_submissions
+    from tracker.comparison.search import search_submissions
     from tracker.comparison.tree import name_node, read_marks
     from tracker.console.submissions import print_leaderboard, submission_to_json
     from tracker.core.terminal import print_json
     from tracker.ledger.read import list_validation_scores
 
     comp = workspace.competition
-    rows, ranks = pick_submissions(workspace, sort=sort, limit=limit)
+    rows, ranks = search_submissions(workspace, sort=sort, limit=limit)
     marks = read_marks(workspace, numbers=[row.number for row in rows])
     validation = list_validation_scores(workspace, rows)
     if as_json:

@@ -1,5 +1,4 @@
-"""What changed, whether it helped, and whether the difference is real. Computes; `console` and
-`report` show it.
+"""What changed between runs, whether it helped, and whether the difference is real.
 
-Imports `ledger` and below.
+Computes only; `console` and `report` show the results. Imports `ledger` and below.
 """

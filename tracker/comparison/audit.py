@@ -1,4 +1,4 @@
-"""What the ledger tells about how the submissions were spent; plain data, rendered by report.py."""
+"""How the submissions were spent; plain data, shown by `console` and `report`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from tracker.workspace.relocation import list_locations
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
-    """`wasted` were spent on what an earlier submission had told; the lists hold submission numbers."""
+    """What the ledger says about all submissions; the lists hold submission numbers.
+
+    `wasted` are duplicates of an earlier submission.
+    """
 
     submissions: int
     wasted: Sequence[Mapping[str, Any]]
@@ -43,15 +46,20 @@ class Audit:
 def audit(workspace: Workspace) -> Audit:
     """Look at every submission and at the files of this workspace's runs."""
     rows = list_submissions(workspace)
-    changes = [(row, _name_changes(row.config_diff)) for row in rows if row.config_diff]
-    alone = [item for item in changes if not item[0].not_known]
+    days = Counter(find_day(workspace.competition, row.submitted_at) for row in rows)
+    # "One key" is only said where every key is known; several known keys are several anyway.
+    changes = [(row, _list_changed_keys(row.config_diff)) for row in rows if row.config_diff]
+    complete = [item for item in changes if not item[0].not_known]
+    notes: list[tuple[int, Note]] = []
+    for row in rows:
+        notes += [(row.number, note) for note in row.notes]
     return Audit(
         submissions=len(rows),
-        wasted=find_wasted(rows),
+        wasted=find_duplicates(rows),
         sota_chain=list_sota_numbers(workspace),
         one_key=[
             {"number": row.number, "sota": row.sota, "key": keys[0]}
-            for row, keys in alone
+            for row, keys in complete
             if len(keys) == 1
         ],
         several_keys=[
@@ -60,69 +68,64 @@ def audit(workspace: Workspace) -> Audit:
             if len(keys) > 1
         ],
         by_author=dict(Counter(row.author or "unknown" for row in rows).most_common()),
-        by_day=dict(
-            sorted(
-                Counter(find_day(workspace.competition, row.submitted_at) for row in rows).items()
-            )
-        ),
+        by_day=dict(sorted(days.items())),
         unscored=[row.number for row in rows if not row.scores],
         missing=_find_missing(workspace, rows),
         freed=_find_freed(workspace),
-        notes=[(row.number, note) for row in rows for note in row.notes],
+        notes=notes,
     )
 
 
 def find_day(competition: Competition, time: str | None) -> str:
-    """The day of a UTC text as the quota counts days: in the competition's time zone."""
+    """The day of a UTC text, as the quota counts days: in the competition's time zone."""
     return competition.local_time(time, "%Y-%m-%d")[:10] if time else "unknown"
 
 
-def _name_changes(diff: Mapping[str, Sequence[Any]]) -> list[str]:
-    """The keys that changed, without those that follow; those that say what an ensemble is made of
-    are one change."""
+def _list_changed_keys(diff: Mapping[str, Sequence[Any]]) -> list[str]:
+    """The changed keys, without those that follow from another one.
+
+    All keys that say what an ensemble is made of count as one change.
+    """
     following = list_implied_keys(diff)
     keys = ("ensemble" if key.startswith(ENSEMBLE) else key for key in diff if key not in following)
     return list(dict.fromkeys(keys))
 
 
-def find_wasted(rows: Sequence[Submission]) -> list[dict[str, Any]]:
+def find_duplicates(rows: Sequence[Submission]) -> list[dict[str, Any]]:
     """Submissions equal to an earlier one of `rows`: by predictions, or by every score of both.
 
-    Equal scores are evidence, not proof; a score counts only beside a second one, since one F1 may
-    agree by chance.
+    Equal scores are evidence, not proof. One equal score is not enough: one F1 may agree by chance.
     """
-    found: list[dict[str, Any]] = []
-    with_any: dict[
-        Any, list[int]
-    ] = {}  # places by predictions, and by each two scores: who differs in all is no match
-    without: dict[Any, list[int]] = {}  # of these those whose predictions are not known
-    for place, row in enumerate(rows):
+    duplicates: list[dict[str, Any]] = []
+    # Rows by predictions and by each pair of scores: equal rows share at least one of these keys.
+    indexes_by_key: dict[Any, list[int]] = {}
+    # Among these the rows whose predictions are unknown.
+    unfingerprinted: dict[Any, list[int]] = {}
+    for index, row in enumerate(rows):
         pairs = [*combinations(sorted(row.scores.items()), 2)]
         own = row.predictions_fingerprint
-        known = without if own else with_any
-        for earlier in merge(
-            with_any.get(own, ()) if own else (), *(known.get(pair, ()) for pair in pairs)
-        ):
+        # Known predictions are compared with known ones; scores decide only where one is unknown.
+        by_scores = unfingerprinted if own else indexes_by_key
+        same_predictions = indexes_by_key.get(own, []) if own else []
+        same_scores = [by_scores.get(pair, []) for pair in pairs]
+        for earlier in merge(same_predictions, *same_scores):
             evidence = _compare(rows[earlier], row)
             if evidence:
-                found.append(
+                duplicates.append(
                     {"number": row.number, "equal_to": rows[earlier].number, "evidence": evidence}
                 )
                 break
         for key in [*pairs, own] if own else pairs:
-            with_any.setdefault(key, []).append(place)
+            indexes_by_key.setdefault(key, []).append(index)
             if not own:
-                without.setdefault(key, []).append(place)
-    return found
+                unfingerprinted.setdefault(key, []).append(index)
+    return duplicates
 
 
 def _compare(earlier: Submission, row: Submission) -> str:
     if row.predictions_fingerprint and earlier.predictions_fingerprint:
-        return (
-            "equal predictions"
-            if row.predictions_fingerprint == earlier.predictions_fingerprint
-            else ""
-        )
+        is_equal = row.predictions_fingerprint == earlier.predictions_fingerprint
+        return "equal predictions" if is_equal else ""
     shared = row.scores.keys() & earlier.scores.keys()
     if len(shared) > 1 and all(row.scores[name] == earlier.scores[name] for name in shared):
         return f"equal on all {len(shared)} scores"
@@ -130,29 +133,28 @@ def _compare(earlier: Submission, row: Submission) -> str:
 
 
 def _find_missing(workspace: Workspace, rows: Sequence[Submission]) -> list[dict[str, Any]]:
-    """Files of this workspace that the ledger or a run record speaks of and that have gone."""
-    found, records = [], list_runs(workspace.runs_dir)
+    """Files that the ledger or a run record names and that no longer exist."""
+    missing, records = [], list_runs(workspace.runs_dir)
     here = {(record.name, record.uid) for record in records}
     for row in rows:
-        kept = (
+        was_saved_here = (
             row.file
             and row.predictions_fingerprint
             and row.run_uid
             and (row.run, row.run_uid) in here
         )
-        if kept and not (workspace.root / str(row.file)).is_file():
-            found.append({"what": f"submission {row.number}", "file": row.file})
-    places = {
-        str(Path(place) / "runs") for place in list_locations(workspace)
-    }  # it may have moved since the row
-    known = {name for name, path in list_run_paths(workspace) if str(Path(path).parent) in places}
+        if was_saved_here and not (workspace.root / str(row.file)).is_file():
+            missing.append({"what": f"submission {row.number}", "file": row.file})
+    # The workspace may have moved since the row was written.
+    folders = {str(Path(place) / "runs") for place in list_locations(workspace)}
+    known = {name for name, path in list_run_paths(workspace) if str(Path(path).parent) in folders}
     for name in sorted(known):
         if not (workspace.runs_dir / name).exists():
-            found.append({"what": name, "file": workspace.relative(workspace.runs_dir / name)})
+            missing.append({"what": name, "file": workspace.relative(workspace.runs_dir / name)})
     for record in records:
         folder = workspace.runs_dir / record.name
         if record.status == "broken":
-            found.append(
+            missing.append(
                 {"what": record.name, "file": str(workspace.relative(folder / "run.json"))}
             )
         elif record.status == "finished":
@@ -161,16 +163,18 @@ def _find_missing(workspace: Workspace, rows: Sequence[Submission]) -> list[dict
                 for name in _list_files(record)
                 if not (folder / name).is_file() and name not in record.freed
             ]
-            found += [
+            missing += [
                 {"what": record.name, "file": str(workspace.relative(folder / name))}
                 for name in gone
             ]
-    return found
+    return missing
 
 
 def _list_files(record: RunRecord) -> list[str]:
-    """The files that a finished run had; a loop of one's own need not have kept weights or
-    predictions."""
+    """The files that a finished run had.
+
+    A training loop of the user's own may have saved no weights and no predictions.
+    """
     trained = record.kind == "train" and record.fingerprints.get("weights")
     weights = ["best.pth"] if trained else []
     predictions = ["predictions.csv"] if record.fingerprints.get("predictions") else []
@@ -179,10 +183,10 @@ def _list_files(record: RunRecord) -> list[str]:
 
 def _find_freed(workspace: Workspace) -> list[dict[str, Any]]:
     """The checkpoints that tracker clean removed, and when."""
-    found = []
+    freed = []
     for record in list_runs(workspace.runs_dir):
         path = workspace.runs_dir / record.name / "best.pth"
         if path.name in record.freed and not path.is_file():
             file = str(workspace.relative(path))
-            found.append({"what": record.name, "file": file, "freed_at": record.freed[path.name]})
-    return found
+            freed.append({"what": record.name, "file": file, "freed_at": record.freed[path.name]})
+    return freed

@@ -1,8 +1,8 @@
-"""Which figures of runs may be compared: validation scores on the same images with the same labels,
-losses of one kind.
+"""Which figures of runs may be compared, and why not.
 
-The only place that decides it. A scheme is how a run validates; scores of one scheme measure the
-same thing, so a line through them makes sense. Of two runs the images must be the same, too.
+This is the only place that decides it. Validation scores compare on the same images with the same
+labels, losses of the same kind. A scheme is how a run validates: scores of one scheme measure the
+same thing, so a line through them makes sense. For two runs the images must be the same, too.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SOURCES = {
     "data.train_dir": "folder",
 }
 IMAGES = {"data.split_seed": "split seed", "data.fold": "fold"}
-WORDS = {**SPLIT, **LABELS, **SOURCES, **IMAGES, DATA: "data"}
+KEY_TITLES = {**SPLIT, **LABELS, **SOURCES, **IMAGES, DATA: "data"}
 SCHEME_KEYS = (*SPLIT, *LABELS, *SOURCES, DATA)
 CROPS = ("augment.crop", *(f"augment.{key}" for key in CROP_KEYS))
 TRAINING = ("augment.", "data.undersample", "data.sampler")  # what train/ figures are measured on
@@ -52,7 +52,7 @@ LOSS = {
     "loss.smoothing": "smoothing",
     "loss.class_weights": "class weights",
 }
-# Words in the keys of a loop of one's own that say how it validates, and what its loss is.
+# Words in the config keys of the user's own loop that say how it validates and what its loss is.
 _OWN_SPLIT = re.compile(
     r"(?:.*_)?(?:val|valid|validation|split|folds?|bands?|fixes)(?:_.*)?", re.IGNORECASE
 )
@@ -60,27 +60,28 @@ _OWN_PACE = re.compile(
     r".*(?:batch|workers|every|interval|freq|check|metric|monitor|patience).*", re.IGNORECASE
 )
 _OWN_LOSS = re.compile(
-    r"(?:.*_)?(?:loss|criterion|reduction|smoothing|gamma|(?:class|loss|pos|sample)_weights?)(?:_.*)?",
+    r"(?:.*_)?(?:loss|criterion|reduction|smoothing|gamma|(?:class|loss|pos|sample)_weights?)"
+    r"(?:_.*)?",
     re.IGNORECASE,
 )
 _OWN_MIXING = re.compile(r"(?:.*_)?(?:mixup|cutmix)(?:_.*)?", re.IGNORECASE)
+# The gamma of a scheduler is not that of the loss.
 _OPTIMIZER = re.compile(
     r"(?:.*\.)?(?:optim|optimizer|sched|scheduler|lr_scheduler)\..*", re.IGNORECASE
-)  # its gamma is another
-NAME_LOSS = 'a config key says it: {"loss": "cross_entropy"}'
-SAVE = "run.save_validation(...) makes it known"
+)
+HOW_TO_NAME_LOSS = 'name it in the config: {"loss": "cross_entropy"}'
+HOW_TO_SAVE_VALIDATION = "run.save_validation(...) records it"
 Scheme = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Basis:
-    """What a run's figures rest on; `own` is a loop of one's own, of which only what its config
-    names is known.
+    """What a run's figures are measured on.
 
-    `scheme` is empty where it is unknown; `images` says which images of it validate; `training`
-    what train/ figures are
-    measured on. `file` is validation.npz with the checksums of its images, labels and classes in
-    `marks`.
+    `own` is a training loop of the user's own: only what its config names is known. `scheme` is
+    empty where it is unknown. `images` says which images of the scheme validate, `training` what
+    train/ figures are measured on. `file` is validation.npz, `checksums` are those of its images,
+    labels and classes.
     """
 
     name: str
@@ -90,11 +91,10 @@ class Basis:
     training: Mapping[str, Any] = field(default_factory=dict)
     loss: Mapping[str, Any] = field(default_factory=dict)
     file: Path | None = None
-    marks: tuple[int, ...] = ()
+    checksums: tuple[int, ...] = ()
 
 
 # --- What a run's figures rest on
-# -------------------------------------------------------------------------------------
 
 
 def find_basis(
@@ -106,13 +106,13 @@ def find_basis(
     folder: Path | None = None,
     recorded: bool = True,
 ) -> Basis:
-    """The basis of a run's figures; `folder` is its run folder where it is here, `data` its data
-    fingerprint.
+    """What the figures of a run are measured on.
 
-    Not `recorded` is a row of a table kept by hand.
+    `folder` is its run folder if it is here, `data` its data fingerprint. A row that is not
+    `recorded` comes from a table kept by hand.
     """
     file = folder / VALIDATION if folder and (folder / VALIDATION).is_file() else None
-    marks = read_marks(file) if file else ()
+    checksums = read_checksums(file) if file else ()
     values = flatten(config)
     if recorded and not data and "ensemble" not in config:
         return Basis(
@@ -120,13 +120,13 @@ def find_basis(
             own=True,
             scheme={
                 key: value
-                for key, value in _name(values, _OWN_SPLIT).items()
+                for key, value in _select_named(values, _OWN_SPLIT).items()
                 if not _OWN_PACE.fullmatch(key)
             },
-            training=_name(values, _OWN_MIXING),
+            training=_select_named(values, _OWN_MIXING),
             loss=_find_own_loss(values),
             file=file,
-            marks=marks,
+            checksums=checksums,
         )
     known = {**_defaults(), **values}
     return Basis(
@@ -139,19 +139,19 @@ def find_basis(
         },
         loss={} if "ensemble" in config else _find_loss(known),
         file=file,
-        marks=marks,
+        checksums=checksums,
     )
 
 
-def _name(values: Mapping[str, Any], pattern: re.Pattern[str]) -> dict[str, Any]:
-    """The values whose keys have such a name in their table."""
+def _select_named(values: Mapping[str, Any], pattern: re.Pattern[str]) -> dict[str, Any]:
+    """The values whose last part of the key matches the pattern."""
     return {
         key: value for key, value in values.items() if pattern.fullmatch(key.rpartition(".")[2])
     }
 
 
 def basis_of_run(workspace: Workspace, record: RunRecord, config: Mapping[str, Any]) -> Basis:
-    """The same of a run of this workspace."""
+    """The basis of a run of this workspace."""
     folder = workspace.runs_dir / record.name
     return find_basis(
         workspace, record.name, config, data=record.fingerprints.get("data"), folder=folder
@@ -159,7 +159,7 @@ def basis_of_run(workspace: Workspace, record: RunRecord, config: Mapping[str, A
 
 
 def basis_of_submission(workspace: Workspace, row: Submission) -> Basis:
-    """The same of a submission, whose run may be here or not."""
+    """The basis of a submission; its run folder may be here or not."""
     folder = workspace.runs_dir / row.run if row.run and has_run(workspace, row) else None
     recorded, name = row.run_uid is not None, f"submission {row.number}"
     data = row.data_fingerprint
@@ -169,11 +169,11 @@ def basis_of_submission(workspace: Workspace, row: Submission) -> Basis:
 def find_scheme(
     workspace: Workspace, config: Mapping[str, Any], *, data: str | None = None
 ) -> Scheme:
-    """How a config validates: the keys that decide on what and against which labels; empty when it
-    does not tell.
+    """How a config validates: the keys that decide on images and labels; empty if unknown.
 
-    The data fingerprint tells images and labels; where it is unknown, the names of folder, label
-    fixes and exclusions do. An ensemble has its members' scheme when it is the same for all.
+    The data fingerprint stands for images and labels. Where it is unknown, the names of folder,
+    label fixes and exclusions do. An ensemble has the scheme of its members if it is the same for
+    all.
     """
     members = config.get("ensemble", {}).get("members")
     if members:
@@ -202,19 +202,19 @@ def _scheme_of_run(workspace: Workspace, name: str) -> Scheme:
 
 
 def _find_images(workspace: Workspace, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Which images of its scheme a config validates on; of an ensemble of folds those of all folds."""
+    """Which images of its scheme a config validates on; for an ensemble, all its folds."""
     members = config.get("ensemble", {}).get("members", ())
     if members:
         try:
-            found = [
+            by_member = [
                 _find_images(workspace, load_config(workspace.runs_dir, name)) for name in members
             ]
         except TrackerError:
             return {}
-        if not all(found):
+        if not all(by_member):
             return {}
-        folds = sorted({str(images.get("data.fold")) for images in found})
-        return found[0] if len(folds) == 1 else {**found[0], "data.fold": ", ".join(folds)}
+        folds = sorted({str(images.get("data.fold")) for images in by_member})
+        return by_member[0] if len(folds) == 1 else {**by_member[0], "data.fold": ", ".join(folds)}
     known = {**_defaults(), **flatten(config)}
     return {
         "data.split_seed": known["data.split_seed"],
@@ -223,14 +223,14 @@ def _find_images(workspace: Workspace, config: Mapping[str, Any]) -> dict[str, A
 
 
 def _find_own_loss(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What a loop's config says of its loss: `criterion`, `loss.name`, `reduction`."""
-    found = {}
+    """What the config of the user's own loop says about its loss: `criterion`, `reduction`."""
+    loss = {}
     for key, value in values.items():
         if any(_OWN_LOSS.fullmatch(part) for part in key.split(".")) and not _OPTIMIZER.fullmatch(
             key
         ):
-            found[key] = value
-    return found
+            loss[key] = value
+    return loss
 
 
 def _find_loss(known: Mapping[str, Any]) -> dict[str, Any]:
@@ -248,133 +248,132 @@ def _defaults() -> dict[str, Any]:
     return flatten(config_to_dict(Config()))
 
 
-def read_marks(path: Path) -> tuple[int, ...]:
-    """Checksums of images, labels and classes in a validation.npz, from its table of contents;
-    empty when damaged."""
+def read_checksums(path: Path) -> tuple[int, ...]:
+    """Checksums of images, labels and classes in a validation.npz; empty if it is damaged.
+
+    They are in the table of contents of the archive, so nothing is unpacked.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
-            found = {info.filename: info.CRC for info in archive.infolist()}
+            checksums = {info.filename: info.CRC for info in archive.infolist()}
     except (OSError, ValueError, zipfile.BadZipFile):
         return ()
     names = ("ids.npy", "labels.npy", "classes.npy")
-    return tuple(found[name] for name in names) if all(name in found for name in names) else ()
+    return (
+        tuple(checksums[name] for name in names) if all(name in checksums for name in names) else ()
+    )
 
 
 # --- Whether figures can be compared
-# ----------------------------------------------------------------------------------
 
 
 def explain_incomparable(a: Basis, b: Basis, name: str) -> str:
-    """Why figure `name` (val/f1, val_loss, train/loss) of two runs cannot be compared; empty when
-    it can.
+    """Why figure `name` (val/f1, val_loss, train/loss) of two runs cannot be compared, or "".
 
-    Scores of a leaderboard are of the same images for all.
+    Leaderboard scores use the same images for all.
     """
-    split = (
-        "val"
-        if name.startswith(("val/", "val_"))
-        else "train"
-        if name.startswith(("train/", "train_"))
-        else ""
-    )
-    if not split:
+    is_training = name.startswith(("train/", "train_"))
+    if not is_training and not name.startswith(("val/", "val_")):
         return ""
     reason = ""
     if strip_split(name) == "loss":
         reason = _explain_loss(a, b)
-    if not reason and split == "train":
+    if not reason and is_training:
         reason = _explain_training(a, b)
     return reason or explain_validation(a, b)
 
 
 def explain_validation(a: Basis, b: Basis) -> str:
-    """Why validation scores of two runs cannot be compared; empty when they can."""
-    if a.marks and a.marks == b.marks:
+    """Why validation scores of two runs cannot be compared; empty if they can."""
+    if a.checksums and a.checksums == b.checksums:
         return ""
-    told_by_files = (
-        a.own or b.own or not a.scheme or not b.scheme
-    )  # an ensemble of loops has no scheme
-    if a.marks and b.marks and told_by_files:
+    # Only the files can tell for the user's own loops, and for ensembles of them (no scheme).
+    needs_files = a.own or b.own or not a.scheme or not b.scheme
+    if a.checksums and b.checksums and needs_files:
         return _compare_files(a, b)
-    if reason := explain_scheme(a, b) or _describe(
-        "other validation images", _differ(a.images, b.images)
-    ):
-        return reason
-    return _compare_files(a, b)
+    reason = explain_scheme(a, b)
+    if not reason:
+        images = _differ(a.images, b.images)
+        reason = _describe_difference("different validation images", images)
+    return reason or _compare_files(a, b)
 
 
 def explain_scheme(a: Basis, b: Basis) -> str:
-    """How two runs validate otherwise, or that it is not known; empty when both do alike.
+    """How the validation of two runs differs, or that it is unknown; empty if it is the same.
 
-    Of two rows of a table kept by hand that tell nothing, the figures stand in one column: they are
-    compared.
+    Two rows of one table kept by hand that say nothing about validation are compared: their figures
+    are in one column.
     """
     if a.own and b.own and (a.scheme or b.scheme):
-        return _describe("another validation", _differ(a.scheme, b.scheme))
+        return _describe_difference("different validation", _differ(a.scheme, b.scheme))
     unknown = [basis for basis in (a, b) if basis.own or not basis.scheme]
     if len(unknown) == 1 or any(basis.own for basis in unknown):
         return _explain_unknown(unknown, next((one for one in (a, b) if one not in unknown), None))
     differing = _differ(a.scheme, b.scheme)
-    for headline, keys in (("another split", SPLIT), ("other labels", LABELS)):
-        if reason := _describe(
+    for headline, keys in (("different split", SPLIT), ("different labels", LABELS)):
+        if reason := _describe_difference(
             headline, {key: pair for key, pair in differing.items() if key in keys}
         ):
             return reason
-    return _describe(
-        "other images or labels", {key: pair for key, pair in differing.items() if _are_known(pair)}
+    return _describe_difference(
+        "different images or labels",
+        {key: pair for key, pair in differing.items() if _both_known(pair)},
     )
 
 
 def _explain_unknown(unknown: Sequence[Basis], other: Basis | None) -> str:
-    """Of whom it is not known how they validated, and what would tell it."""
-    if len(unknown) == 1 and unknown[0].marks and other is not None:
+    """Whose validation is unknown, and how to record it."""
+    if len(unknown) == 1 and unknown[0].checksums and other is not None:
         return f"{other.name} has no {VALIDATION} to compare the images of {unknown[0].name} with"
     names = " and ".join(dict.fromkeys(basis.name for basis in unknown))
-    loops = any(basis.own and not basis.marks for basis in unknown)
-    return f"how {names} validated is not known{f' ({SAVE})' if loops else ''}"
+    loops = any(basis.own and not basis.checksums for basis in unknown)
+    return f"how {names} validated is not known{f' ({HOW_TO_SAVE_VALIDATION})' if loops else ''}"
 
 
 def _explain_training(a: Basis, b: Basis) -> str:
-    """Why figures of the training images do not compare: others, or the same ones cropped
-    otherwise."""
+    """Why figures of the training images cannot be compared: other images, or another crop."""
     differing = _differ(a.training, b.training)
     if differing.keys() <= set(CROPS):
-        return _describe("measured on another crop of the training images", differing)
-    return _describe("measured on other training images", differing)
+        return _describe_difference(
+            "measured on a different crop of the training images", differing
+        )
+    return _describe_difference("measured on different training images", differing)
 
 
-def _are_known(pair: tuple[Any, Any]) -> bool:
-    """Whether both sides tell: one may know its data by fingerprint, the other by the names of
-    files."""
+def _both_known(pair: tuple[Any, Any]) -> bool:
+    """Whether both sides have the value.
+
+    One may know its data by fingerprint, the other by file names.
+    """
     return None not in pair
 
 
 def explain_key(key: str, monitor: str) -> str:
-    """Why runs that differ in a config key cannot be compared by `monitor`; empty when they can."""
+    """Why runs that differ in a config key cannot be compared by `monitor`; empty if they can."""
     if key in (*SPLIT, *LABELS, *SOURCES, *IMAGES):
         return (
-            f"{key} changes which images or labels validate, so {monitor} does not compare the"
-            " trials"
+            f"{key} changes the validation images or labels, so {monitor} cannot compare the trials"
         )
     if key in LOSS and strip_split(monitor) == "loss":
         return (
-            f"{key} changes what {monitor} means, so it does not compare the trials: monitor val/f1"
-            " does"
+            f"{key} changes what {monitor} means, so it cannot compare the trials: monitor val/f1"
+            " instead"
         )
     return ""
 
 
 def _explain_loss(a: Basis, b: Basis) -> str:
-    if a.own != b.own:  # another program may average otherwise
+    if a.own != b.own:  # another program may average in another way
         return f"the loss of {a.name if a.own else b.name} is not known"
-    unnamed = [
-        basis.name
-        for basis in (a, b)
-        if basis.own and not any(isinstance(v, str) for v in basis.loss.values())
-    ]
+    unnamed = [basis.name for basis in (a, b) if basis.own and not _names_loss(basis)]
     if unnamed:
-        return f"the loss of {' and '.join(dict.fromkeys(unnamed))} is not known ({NAME_LOSS})"
-    return _describe("another loss", _differ(a.loss, b.loss))
+        names = " and ".join(dict.fromkeys(unnamed))
+        return f"the loss of {names} is not known ({HOW_TO_NAME_LOSS})"
+    return _describe_difference("different loss", _differ(a.loss, b.loss))
+
+
+def _names_loss(basis: Basis) -> bool:
+    return any(isinstance(value, str) for value in basis.loss.values())
 
 
 def _differ(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -383,38 +382,39 @@ def _differ(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, 
     return {key: pair for key, pair in pairs.items() if json.dumps(pair[0]) != json.dumps(pair[1])}
 
 
-def _describe(headline: str, differing: Mapping[str, tuple[Any, Any]]) -> str:
-    """`another split (ratio 0.2 against 0.1)`, or nothing."""
-    words = {**WORDS, **LOSS}
+def _describe_difference(headline: str, differing: Mapping[str, tuple[Any, Any]]) -> str:
+    """`different split (ratio 0.2 against 0.1)`, or nothing."""
+    titles = {**KEY_TITLES, **LOSS}
     parts = [
-        f"{words.get(key, key)} {_show(x)} against {_show(y)}" for key, (x, y) in differing.items()
+        f"{titles.get(key, key)} {_render(x)} against {_render(y)}"
+        for key, (x, y) in differing.items()
     ]
     return f"{headline} ({', '.join(parts)})" if parts else ""
 
 
-def _show(value: Any) -> str:
+def _render(value: Any) -> str:
     if value in (None, "", []):
         return "none"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _compare_files(a: Basis, b: Basis) -> str:
-    """The images and labels themselves, where both have kept them and nothing else tells."""
-    if not (a.marks and b.marks and a.file and b.file):
+    """Compare the saved images and labels, where both runs have them."""
+    if not (a.checksums and b.checksums and a.file and b.file):
         return ""
     from tracker.training.predict.probabilities import load_probabilities
 
     try:
-        known = [load_probabilities(file) for file in (a.file, b.file)]
+        predictions = [load_probabilities(file) for file in (a.file, b.file)]
     except TrackerError:
         return ""
     labels = [
-        dict(zip(kept.ids, [] if kept.labels is None else kept.labels.tolist(), strict=False))
-        for kept in known
+        dict(zip(one.ids, [] if one.labels is None else one.labels.tolist(), strict=False))
+        for one in predictions
     ]
-    if labels[0] == labels[1] and known[0].classes == known[1].classes:
+    if labels[0] == labels[1] and predictions[0].classes == predictions[1].classes:
         return ""
     shared = len(labels[0].keys() & labels[1].keys())
     if shared == len(labels[0]) == len(labels[1]):
-        return "other labels or classes of the same validation images"
-    return f"other validation images ({shared} are shared by {len(labels[0])} and {len(labels[1])})"
+        return "different labels or classes of the same validation images"
+    return f"different validation images ({shared} shared of {len(labels[0])} and {len(labels[1])})"

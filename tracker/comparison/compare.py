@@ -1,7 +1,7 @@
-"""Many runs in one table: the config keys in which they differ, and what came of it. Plain data;
-tracker/console/compare.py renders it.
+"""Many runs in one table: the config keys in which they differ, and their results.
 
-Runs that differ in nothing but the seed or the fold are one row, with mean and standard deviation.
+Plain data; `console` shows it. Runs that differ only in seed or fold are one row, with mean and
+standard deviation.
 """
 
 from __future__ import annotations
@@ -12,18 +12,14 @@ import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from typing import Any
 
 from tracker.comparison.comparable import DATA, Basis, basis_of_run, explain_incomparable
-from tracker.comparison.diff import NOT_COMPARED
-from tracker.comparison.subject import load_side
-from tracker.comparison.where import Condition, explain_nothing_found, parse_where
-from tracker.core.config_diff import (
-    has_only_known_options,
-    is_complete,
-    knows,
-    shorten_fingerprint,
-)
+from tracker.comparison.diff import UNCOMPARED_METRICS
+from tracker.comparison.subject import load_subject
+from tracker.comparison.where import Condition, explain_no_matches, parse_where
+from tracker.core.config_diff import has_only_known_options, is_complete, knows, shorten_fingerprint
 from tracker.core.errors import TrackerError, UnknownRunError
 from tracker.ledger.read import (
     get_submission,
@@ -44,8 +40,9 @@ from tracker.training.tables import flatten
 from tracker.workspace.competition import Metric, Workspace
 from tracker.workspace.metrics import higher_is_better
 
-NEWEST = 200
-MOST_NAMED = 4  # runs in a sentence
+# More rows than anyone reads; `limit` asks for others.
+DEFAULT_LIMIT = 200
+MAX_NAMED = 4  # runs in a sentence
 UNFINISHED = ("running", "interrupted", "killed", "failed")
 REPEATS = ("train.seed", "data.fold")
 FIELDS = (
@@ -62,16 +59,15 @@ FIELDS = (
     "duration_s",
 )
 _RANGE = re.compile(r"(exp|s)([0-9]+)\.\.(?:exp|s)?([0-9]+)")
-_SCORES = ("public_", "private_", "overall_")
+LEADERBOARD_PREFIXES = ("public_", "private_", "overall_")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
-    """A metric over the `n` seeds or folds of a row that know it; `sd` is the sample's (n - 1),
-    None for one.
+    """A metric over the `n` seeds or folds of a row.
 
-    `runs` are more where a seed was trained repeatedly: repeats say nothing about the noise between
-    seeds.
+    `sd` is the sample's (n - 1), None for one. `runs` is larger than `n` where a seed was trained
+    repeatedly: repeats say nothing about the noise between seeds.
     """
 
     mean: float
@@ -82,8 +78,7 @@ class Spread:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A run, or runs that differ in seed or fold alone; `config` has the keys in which the rows
-    differ."""
+    """A run, or runs that differ only in seed or fold; `config` has the keys that differ."""
 
     runs: Sequence[str]
     config: Mapping[str, Any]
@@ -95,8 +90,10 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Incomparable:
-    """`runs` whose `metric` does not compare with that of `other`, a run of the most rows that do, and
-    why."""
+    """Why `metric` of `runs` does not compare with that of `other`.
+
+    `other` is a run of the largest set of rows that compare with each other.
+    """
 
     metric: str
     runs: Sequence[str]
@@ -104,20 +101,18 @@ class Incomparable:
     reason: str
 
     def __str__(self) -> str:
-        more = len(self.runs) - MOST_NAMED
-        named = ", ".join(self.runs[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+        more = len(self.runs) - MAX_NAMED
+        named = ", ".join(self.runs[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
         return f"{named} with {self.other}: {self.reason}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """The table: `keys` and `metrics` name its columns, `best` the row with the best mean of each
-    metric.
+    """The table: `keys` and `metrics` name its columns, `best` the best row by each metric.
 
-    `not_known` are the keys that a run of another program never logged: not known to differ. Others
-    are compared by
-    them.
-    `best` is among rows whose figures are comparable; `incomparable` are the others.
+    `not_known` are keys that a run of another program never logged: not known to differ. `best` is
+    the row with the best mean among comparable rows; `incomparable` lists the others.
+    `empty_reason` says why there are no rows.
     """
 
     rows: Sequence[Row]
@@ -130,15 +125,15 @@ class Comparison:
     runs: int
     considered: int
     skipped: Sequence[str]
-    nothing_found: str = ""  # why there are no rows
+    empty_reason: str = ""  # why there are no rows
 
     @property
     def not_comparable(self) -> dict[str, list[str]]:
-        """Sentences about the figures that do not compare, by metric."""
-        found: dict[str, list[str]] = {}
+        """Sentences about the figures that cannot be compared, by metric."""
+        sentences: dict[str, list[str]] = {}
         for item in self.incomparable:
-            found.setdefault(item.metric, []).append(str(item))
-        return found
+            sentences.setdefault(item.metric, []).append(str(item))
+        return sentences
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json."""
@@ -152,8 +147,8 @@ class Comparison:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
-    """One run, or a submission known from the ledger alone, as it goes into the table."""
+class ComparedRun:
+    """One run, or a submission known only from the ledger, as a row of the table."""
 
     fields: Mapping[str, Any]
     config: Mapping[str, Any]
@@ -175,58 +170,57 @@ class Subject:
         return {**self.fields, "submission": self.submission, **self.config, **self.metrics}
 
     def family(self, repeats: Sequence[str]) -> str:
-        """Equal for runs that differ in `repeats` alone."""
+        """A text that is equal for runs that differ only in `repeats`."""
         decisive = {key: value for key, value in self.outcome.items() if key not in repeats}
         return json.dumps(decisive, sort_keys=True, ensure_ascii=False)
 
 
 def compare_runs(
     workspace: Workspace,
-    words: Sequence[str],
+    arguments: Sequence[str],
     *,
     where: str = "",
     sort: str = "",
     each: bool = False,
     everything: bool = False,
-    limit: int = NEWEST,
+    limit: int = DEFAULT_LIMIT,
     archived: bool = False,
 ) -> Comparison:
-    """Compare the runs meant by `words` (exp3, exp5..exp9, s12, sota), or the newest `limit`
-    finished ones.
+    """Compare the runs named (exp3, exp5..exp9, s12, sota), or the newest `limit` finished ones.
 
-    A condition on the status looks at the newest runs however they ended. Archived runs are
-    compared where they are named one by one, or with `archived`. With `each`, seeds and folds have
-    rows of their own; with `everything`, F1 by class and keys that are equal are among the columns.
-    Raises UnknownRunError, StorageError, or ConfigError for a condition that cannot be understood.
+    A condition on the status also looks at runs that did not finish. Archived runs are compared if
+    they are named one by one, or with `archived`. With `each`, every seed and fold has its own row.
+    With `everything`, F1 by class and equal keys are columns, too.
+
+    Raises UnknownRunError, StorageError, or ConfigError for a condition that cannot be read.
     """
     condition = parse_where(where) if where else None
     skipped: list[str] = []
     ended = condition is not None and condition.asks_status
-    subjects = list(_load(workspace, words, limit, skipped, archived=archived, unfinished=ended))
+    subjects = list(
+        _load(workspace, arguments, limit, skipped, archived=archived, unfinished=ended)
+    )
     if not subjects:
-        raise UnknownRunError("no finished run to compare", hint=_suggest_subjects(workspace))
+        raise UnknownRunError("no finished run to compare", hint=_suggest_runs(workspace))
     chosen = subjects
     if condition is not None:
-        values = [subject.values() for subject in subjects]
-        condition.check_names(name for known in values for name in known)
-        chosen = [
-            subject
-            for subject, known in zip(subjects, values, strict=True)
-            if condition.test(known)
-        ]
-    nothing = ""
+        values = [run.values() for run in subjects]
+        condition.check_names(chain.from_iterable(values))
+        chosen = [run for run, known in zip(subjects, values, strict=True) if condition.test(known)]
+    reason = ""
     if condition is not None and not chosen:
-        looked_at = render_count(len(subjects), "run" if ended or words else "finished run")
-        nothing = _explain_nothing(
-            workspace, condition, subjects, f"{'the' if words else 'the newest'} {looked_at}"
-        )
+        searched = render_count(len(subjects), "run" if ended or arguments else "finished run")
+        scope = f"the {searched}" if arguments else f"the newest {searched}"
+        reason = _explain_empty(workspace, condition, subjects, scope)
     groups = _group(chosen, () if each else REPEATS)
     if sort:
         groups = _sort(workspace, groups, sort)
     keys, equal, not_known = _find_keys(chosen, () if each else REPEATS, everything=everything)
     own = [f"val/{metric.name}" for metric in workspace.competition.metrics]
     names = _list_metrics(
-        chosen, [*_SCORES, *own, *list_monitors(), "val/", "train/"], everything=everything
+        chosen,
+        [*LEADERBOARD_PREFIXES, *own, *list_monitors(), "val/", "train/"],
+        everything=everything,
     )
     rows = [_build_row(group, keys, names) for group in groups]
     best, incomparable = _find_best(workspace, groups, rows, names)
@@ -241,48 +235,47 @@ def compare_runs(
         runs=len(chosen),
         considered=len(subjects),
         skipped=skipped,
-        nothing_found=nothing,
+        empty_reason=reason,
     )
 
 
-def _explain_nothing(
-    workspace: Workspace, condition: Condition, subjects: Sequence[Subject], scope: str
+def _explain_empty(
+    workspace: Workspace, condition: Condition, subjects: Sequence[ComparedRun], scope: str
 ) -> str:
-    """What was looked at, and which of all other runs the condition is true of."""
-    seen = {subject.name for subject in subjects}
+    """Why the table is empty: what was searched, and which other runs match."""
+    seen = {run.name for run in subjects}
     records = [record for record in list_runs(workspace.runs_dir) if record.name not in seen]
-    others = find_others(workspace, condition, records)
-    command = f"tracker compare {' '.join(list(others)[:MOST_NAMED])}"
-    values = [subject.values() for subject in subjects]
-    return explain_nothing_found(condition, scope, values, others=others, command=command)
+    others = find_matching_elsewhere(workspace, condition, records)
+    command = f"tracker compare {' '.join(list(others)[:MAX_NAMED])}"
+    values = [run.values() for run in subjects]
+    return explain_no_matches(condition, scope, values, others=others, command=command)
 
 
-def find_others(
+def find_matching_elsewhere(
     workspace: Workspace, condition: Condition, records: Sequence[RunRecord]
 ) -> dict[str, str]:
-    """{name: why it was not looked at} of the runs of which a condition is true."""
-    found = {}
+    """{name: why it was not searched} of the runs that match a condition."""
+    matches = {}
     for record, known in zip(records, load_values(workspace, records), strict=True):
-        fits = False
+        is_match = False
         with suppress(ConfigError):  # a value of another kind, in a run that was not asked for
-            fits = condition.test(known)
-        if fits:
+            is_match = condition.test(known)
+        if is_match:
             ended = "older" if record.status == "finished" else record.status
-            found[record.name] = "archived" if record.archived_at else ended
-    return found
+            matches[record.name] = "archived" if record.archived_at else ended
+    return matches
 
 
-def _suggest_subjects(workspace: Workspace) -> str:
-    """What to compare where no run has finished: those that have not, or submissions, if the ledger
-    has any."""
+def _suggest_runs(workspace: Workspace) -> str:
+    """What to compare if no run has finished: unfinished runs, or submissions."""
     unfinished = [
         record.name
         for record in list_runs(workspace.runs_dir, archived=False)
         if record.status in UNFINISHED
     ]
     if unfinished:
-        named = " ".join(unfinished[:MOST_NAMED])
-        return f"tracker compare {named} compares what has not finished"
+        named = " ".join(unfinished[:MAX_NAMED])
+        return f"tracker compare {named} compares unfinished runs"
     numbers = list_numbers(workspace)
     if len(numbers) > 1:
         return f"tracker run train makes one; tracker compare s{min(numbers)}..s{max(numbers)}"
@@ -290,36 +283,35 @@ def _suggest_subjects(workspace: Workspace) -> str:
 
 
 # --- Loading
-# ----------------------------------------------------------------------------------------------------------
 
 
 def _load(
     workspace: Workspace,
-    words: Sequence[str],
+    arguments: Sequence[str],
     limit: int,
     skipped: list[str],
     *,
     archived: bool,
     unfinished: bool,
-) -> Iterator[Subject]:
-    if words:
-        return _load_named(workspace, expand_words(workspace, words, archived=archived))
+) -> Iterator[ComparedRun]:
+    if arguments:
+        return _load_named(workspace, expand_ranges(workspace, arguments, archived=archived))
     return _load_newest(workspace, limit, skipped, archived=archived, unfinished=unfinished)
 
 
-def expand_words(
-    workspace: Workspace, words: Sequence[str], *, archived: bool = False
+def expand_ranges(
+    workspace: Workspace, arguments: Sequence[str], *, archived: bool = False
 ) -> list[str]:
-    """Ranges like exp3..exp9 and s1..s18 written out, each word once, without the archived runs
-    within a range.
+    """Ranges like exp3..exp9 and s1..s18 written out, each name once.
 
-    Raises UnknownRunError for an empty range.
+    Archived runs within a range are left out unless `archived`. Raises UnknownRunError for an empty
+    range.
     """
-    found: list[str] = []
-    for word in words:
-        match = _RANGE.fullmatch(word)
+    names: list[str] = []
+    for argument in arguments:
+        match = _RANGE.fullmatch(argument)
         if match is None:
-            found.append(word)
+            names.append(argument)
             continue
         kind, low, high = match[1], int(match[2]), int(match[3])
         if kind == "exp":
@@ -333,32 +325,34 @@ def expand_words(
             raise UnknownRunError(
                 f"nothing between {kind}{low} and {kind}{high}", hint="tracker runs lists them"
             )
-        found += inside
-    return list(dict.fromkeys(found))
+        names += inside
+    return list(dict.fromkeys(names))
 
 
-def _load_named(workspace: Workspace, words: Sequence[str]) -> Iterator[Subject]:
-    """The runs and submissions in the order named; a run that is named in two ways comes once."""
-    records: dict[str, RunRecord | Subject] = {}
-    for word in words:
-        if word[:1] == "s" and word[1:].isdecimal():
-            row = get_submission(workspace, int(word[1:]))
+def _load_named(workspace: Workspace, references: Sequence[str]) -> Iterator[ComparedRun]:
+    """The runs and submissions in the given order; a run that is named twice comes once."""
+    records: dict[str, RunRecord | ComparedRun] = {}
+    for reference in references:
+        if reference[:1] == "s" and reference[1:].isdecimal():
+            row = get_submission(workspace, int(reference[1:]))
             if not has_run(workspace, row):
-                records[word] = _load_historical(workspace, word)
+                records[reference] = _load_historical(workspace, reference)
                 continue
-        record = load_run(workspace.runs_dir, resolve_run(workspace, word))
+        record = load_run(workspace.runs_dir, resolve_run(workspace, reference))
         records[record.name] = record
-    found = [record for record in records.values() if isinstance(record, RunRecord)]
-    built = {subject.name: subject for subject in _build_subjects(workspace, found)}
+    named = [record for record in records.values() if isinstance(record, RunRecord)]
+    built = {run.name: run for run in _build_runs(workspace, named)}
     for name, known in records.items():
-        yield known if isinstance(known, Subject) else built[name]
+        yield known if isinstance(known, ComparedRun) else built[name]
 
 
 def _load_newest(
     workspace: Workspace, limit: int, skipped: list[str], *, archived: bool, unfinished: bool
-) -> Iterator[Subject]:
-    """The newest runs that finished, or all with `unfinished`; one that cannot be read is told in
-    `skipped`."""
+) -> Iterator[ComparedRun]:
+    """The newest runs that finished, or all with `unfinished`.
+
+    A run that cannot be read is added to `skipped`.
+    """
     records: list[RunRecord] = []
     for number in list_run_numbers(workspace.runs_dir):
         try:
@@ -370,13 +364,16 @@ def _load_newest(
             records.append(record)
         if limit and len(records) == limit:
             break
-    return _build_subjects(workspace, records, skipped)
+    return _build_runs(workspace, records, skipped)
 
 
-def _build_subjects(
+def _build_runs(
     workspace: Workspace, records: Sequence[RunRecord], skipped: list[str] | None = None
-) -> Iterator[Subject]:
-    """What is compared of each run; raises what its config raises, or tells it in `skipped`."""
+) -> Iterator[ComparedRun]:
+    """What is compared of each run.
+
+    Raises the error of an unreadable config, or adds it to `skipped` if that is given.
+    """
     submitted = list_newest_of_runs(workspace, [record.uid for record in records])
     notes = list_notes(workspace, [record.uid for record in records])
     for record in records:
@@ -387,18 +384,18 @@ def _build_subjects(
                 raise
             skipped.append(f"{record.name}: {error}")
             continue
-        yield _build_subject(
+        yield _build_run(
             workspace, record, config, submitted.get(record.uid), notes.get(record.uid, ())
         )
 
 
-def _build_subject(
+def _build_run(
     workspace: Workspace,
     record: RunRecord,
     config: Mapping[str, Any],
     row: Submission | None,
     notes: Sequence[Note],
-) -> Subject:
+) -> ComparedRun:
     data = record.fingerprints.get("data")
     outcome = {
         **outcome_values(config),
@@ -411,7 +408,7 @@ def _build_subject(
     }
     if "adopted_from" in record.facts:  # the time that adopting took
         fields["duration_s"] = None
-    return Subject(
+    return ComparedRun(
         fields=fields,
         config=flatten(config),
         outcome=outcome,
@@ -424,24 +421,24 @@ def _build_subject(
 
 
 def load_values(workspace: Workspace, records: Sequence[RunRecord]) -> list[dict[str, Any]]:
-    """Everything that a condition can ask for of each run; of one whose config cannot be read what
-    its record has."""
+    """Everything that a condition can ask for, of each run.
+
+    A run whose config cannot be read has only the values of its record.
+    """
     submitted = list_newest_of_runs(workspace, [record.uid for record in records])
-    found = []
+    values = []
     for record in records:
         try:
             config = load_config(workspace.runs_dir, record.name)
         except TrackerError:
             config = {}
-        found.append(
-            _build_subject(workspace, record, config, submitted.get(record.uid), ()).values()
-        )
-    return found
+        values.append(_build_run(workspace, record, config, submitted.get(record.uid), ()).values())
+    return values
 
 
-def _load_historical(workspace: Workspace, word: str) -> Subject:
-    """A submission whose run is not here: what the ledger knows of it."""
-    side = load_side(workspace, word)
+def _load_historical(workspace: Workspace, word: str) -> ComparedRun:
+    """A submission whose run folder is not here: what the ledger knows of it."""
+    side = load_subject(workspace, word)
     row = get_submission(workspace, int(word[1:]))
     fields = {
         **dict.fromkeys(FIELDS),
@@ -449,7 +446,7 @@ def _load_historical(workspace: Workspace, word: str) -> Subject:
         "note": row.memo,
         "best_epoch": row.best_epoch,
     }
-    return Subject(
+    return ComparedRun(
         fields={**fields, "author": row.author, "created_at": row.submitted_at},
         config=flatten(side.config),
         outcome=outcome_values(side.config),
@@ -463,230 +460,232 @@ def _load_historical(workspace: Workspace, word: str) -> Subject:
 
 
 # --- The table
-# --------------------------------------------------------------------------------------------------------
 
 
-def _group(subjects: Sequence[Subject], repeats: Sequence[str]) -> list[list[Subject]]:
-    """Runs that differ in nothing but `repeats` together, in the order of the first of each; none
-    together without.
+def _group(subjects: Sequence[ComparedRun], repeats: Sequence[str]) -> list[list[ComparedRun]]:
+    """Group runs that differ only in `repeats`, in the order of the first of each group.
 
-    One that broke off is alone: other lengths are no seeds. So is one of another program that names
-    no seed.
+    A run that broke off is alone: a shorter training is no seed. So is a run of another program
+    that names no seed. Without `repeats`, each run is alone.
     """
     if not repeats:
-        return [[subject] for subject in subjects]
-    groups: dict[str, list[Subject]] = {}
-    for subject in subjects:
-        broken_off = subject.fields["status"] not in (
-            None,
-            "finished",
-        )  # None: of a submission whose run is not here
-        recorded = subject.fields["status"] is not None
-        unseeded = (
-            recorded and not is_complete(subject.config) and "train.seed" not in subject.outcome
-        )
-        alone = broken_off or (unseeded and "ensemble.method" not in subject.outcome)
-        groups.setdefault(subject.name if alone else subject.family(repeats), []).append(subject)
+        return [[run] for run in subjects]
+    groups: dict[str, list[ComparedRun]] = {}
+    for run in subjects:
+        # A submission whose run folder is not here has no status.
+        recorded = run.fields["status"] is not None
+        broken_off = recorded and run.fields["status"] != "finished"
+        unseeded = recorded and not is_complete(run.config) and "train.seed" not in run.outcome
+        alone = broken_off or (unseeded and "ensemble.method" not in run.outcome)
+        groups.setdefault(run.name if alone else run.family(repeats), []).append(run)
     return list(groups.values())
 
 
 def _find_keys(
-    subjects: Sequence[Subject], repeats: Sequence[str], *, everything: bool
+    subjects: Sequence[ComparedRun], repeats: Sequence[str], *, everything: bool
 ) -> tuple[list[str], int, list[str]]:
-    """The config keys in which the subjects differ, in the config's order, how many are equal, and
-    which some miss.
+    """The config keys that differ, how many are equal, and which are unknown for some runs.
 
-    That an ensemble has no learning rate is no difference from the runs that have one, nor that
-    another program's run tells nothing of a key (`knows`).
+    An ensemble has no learning rate: that is no difference from runs that have one. A key that
+    another program never logged is no difference either (`knows`).
     """
-    known = list(
-        dict.fromkeys(key for subject in subjects for key in subject.outcome if key not in repeats)
-    )
-    trained = [subject for subject in subjects if "ensemble.method" not in subject.outcome]
+    every_key = dict.fromkeys(chain.from_iterable(run.outcome for run in subjects))
+    known = [key for key in every_key if key not in repeats]
+    trained = [run for run in subjects if "ensemble.method" not in run.outcome]
+    configs = [run.config for run in trained if is_complete(run.config)]
+    complete = set(chain.from_iterable(configs))
+    by_hand = all(not run.recorded and has_only_known_options(run.config) for run in trained)
 
-    complete = {key for subject in trained if is_complete(subject.config) for key in subject.config}
-
-    by_hand = all(
-        not subject.recorded and has_only_known_options(subject.config) for subject in trained
-    )
-
-    def is_known(subject: Subject, key: str) -> bool:
+    def is_known(run: ComparedRun, key: str) -> bool:
         if key == DATA:
-            return subject.outcome.get(key) is not None
-        return key in subject.outcome or knows(
-            subject.config, key, of_complete=key in complete, by_hand=by_hand
+            return run.outcome.get(key) is not None
+        return key in run.outcome or knows(
+            run.config, key, of_complete=key in complete, by_hand=by_hand
         )
+
+    def is_missed(key: str) -> bool:
+        return not all(is_known(run, key) for run in trained)
 
     def differs(key: str) -> bool:
-        asked = (
-            subjects
-            if key.startswith("ensemble.")
-            else [one for one in trained if is_known(one, key)]
-        )
-        return len({json.dumps(subject.outcome.get(key)) for subject in asked}) > 1
+        asked = subjects
+        if not key.startswith("ensemble."):
+            asked = [run for run in trained if is_known(run, key)]
+        return len({json.dumps(run.outcome.get(key)) for run in asked}) > 1
 
     differing = [key for key in known if differs(key)]
-    missed = [key for key in known if not all(is_known(subject, key) for subject in trained)]
+    missed = [key for key in known if is_missed(key)]
     equal = [key for key in known if key not in differing and key not in missed]
     return (known if everything else differing), len(equal), missed
 
 
 def _list_metrics(
-    subjects: Sequence[Subject], order: Sequence[str], *, everything: bool
+    subjects: Sequence[ComparedRun], order: Sequence[str], *, everything: bool
 ) -> list[str]:
-    """In the `order` of their beginnings; F1 by class only on demand."""
-    known = dict.fromkeys(
-        name for subject in subjects for name in subject.metrics if name not in NOT_COMPARED
-    )
-    names = [name for name in known if everything or name.count("/") < 2]
+    """The metrics, in the order of the prefixes `order`; F1 by class only on demand."""
+    known = dict.fromkeys(chain.from_iterable(run.metrics for run in subjects))
+    compared = [name for name in known if name not in UNCOMPARED_METRICS]
+    # val/f1/cat: a second slash is a class.
+    names = [name for name in compared if everything or name.count("/") < 2]
 
     def rank(name: str) -> int:
-        return next(
-            (place for place, start in enumerate(order) if name.startswith(start)), len(order)
-        )
+        places = (index for index, start in enumerate(order) if name.startswith(start))
+        return next(places, len(order))
 
     return sorted(names, key=rank)
 
 
-def _build_row(group: Sequence[Subject], keys: Sequence[str], names: Sequence[str]) -> Row:
+def _build_row(group: Sequence[ComparedRun], keys: Sequence[str], names: Sequence[str]) -> Row:
     first = group[0]
-    submissions = [subject.submission for subject in group if subject.submission is not None]
+    submissions = [run.submission for run in group if run.submission is not None]
+    notes = chain.from_iterable(run.notes for run in group)
     return Row(
-        runs=[subject.name for subject in group],
+        runs=[run.name for run in group],
         config={key: first.outcome.get(key) for key in keys},
         metrics={name: spread for name in names if (spread := _spread(group, name))},
         submissions=sorted(submissions),
-        note=_share_note(group),
-        notes=sorted(
-            (note for subject in group for note in subject.notes), key=lambda note: note.time
-        ),
+        note=_join_notes(group),
+        notes=sorted(notes, key=lambda note: note.time),
     )
 
 
-def _share_note(group: Sequence[Subject]) -> str:
-    """The note that all runs of a row have; of several ones the first, with how many runs it is of."""
-    notes = [str(subject.fields["note"] or "") for subject in group]
+def _join_notes(group: Sequence[ComparedRun]) -> str:
+    """The note that all runs of a row share; otherwise the first one, with its count."""
+    notes = [str(run.fields["note"] or "") for run in group]
     first = next((note for note in notes if note), "")
     if not first or notes.count(first) == len(notes):
         return first
     return f"{first} ({notes.count(first)} of {len(notes)} runs)"
 
 
-def _spread(group: Sequence[Subject], name: str) -> Spread | None:
-    """Mean and standard deviation of a metric over the seeds whose runs know it, None when none
-    does."""
-    known = [subject for subject in group if name in subject.metrics]
+def _spread(group: Sequence[ComparedRun], name: str) -> Spread | None:
+    """Mean and standard deviation of a metric over the seeds that know it; None if none does."""
+    known = [run for run in group if name in run.metrics]
     if not known:
         return None
-    values = [
-        statistics.fmean(subject.metrics[name] for subject in runs)
-        for runs in _group_repeats(known)
-    ]
+    # Repeats of one training count once: they say nothing about the noise between seeds.
+    values = []
+    for repeats in _group_repeats(known):
+        values.append(statistics.fmean(run.metrics[name] for run in repeats))
     sd = statistics.stdev(values) if len(values) > 1 else None
     return Spread(mean=statistics.fmean(values), sd=sd, n=len(values), runs=len(known))
 
 
-def _group_repeats(subjects: Sequence[Subject]) -> list[list[Subject]]:
-    """Runs with equal weights, or of one seed and fold, together: they are repeats of one training."""
-    groups: list[list[Subject]] = []
-    for subject in subjects:
-        same = [group for group in groups if any(_is_repeat(subject, other) for other in group)]
-        merged = [subject, *(other for group in same for other in group)]
-        groups = [*(group for group in groups if group not in same), merged]
+def _group_repeats(subjects: Sequence[ComparedRun]) -> list[list[ComparedRun]]:
+    """Group runs with equal weights, or of one seed and fold: repeats of one training."""
+    groups: list[list[ComparedRun]] = []
+    for run in subjects:
+        same: list[list[ComparedRun]] = []
+        others: list[list[ComparedRun]] = []
+        for group in groups:
+            is_same = any(_is_repeat(run, other) for other in group)
+            (same if is_same else others).append(group)
+        # A run may join groups that were apart: equal weights here, an equal seed there.
+        groups = [*others, [run, *chain.from_iterable(same)]]
     return groups
 
 
-def _is_repeat(one: Subject, other: Subject) -> bool:
+def _is_repeat(one: ComparedRun, other: ComparedRun) -> bool:
     if one.weights and one.weights == other.weights:
         return True
-    seeds = [[subject.outcome.get(key) for key in REPEATS] for subject in (one, other)]
-    if seeds[0][0] is None:  # no seed is known: equal in every figure is no coincidence
+    if one.outcome.get("train.seed") is None:
+        # No seed is known: runs that agree in every figure are repeats, not a coincidence.
         return one.metrics == other.metrics
-    return seeds[0] == seeds[1]
+    return all(one.outcome.get(key) == other.outcome.get(key) for key in REPEATS)
 
 
 def _find_best(
     workspace: Workspace,
-    groups: Sequence[Sequence[Subject]],
+    groups: Sequence[Sequence[ComparedRun]],
     rows: Sequence[Row],
     names: Sequence[str],
 ) -> tuple[dict[str, int], list[Incomparable]]:
-    """{metric: place of the row with the best mean} among the comparable rows, and why others are
-    not among them.
+    """{metric: index of the best row} among comparable rows, and why other rows are left out.
 
-    Without metrics in which all rows are equal, or where no two comparable rows outnumber the
-    others.
+    There is no best row if all are equal, or if no set of comparable rows is the largest.
     """
     best: dict[str, int] = {}
-    why: list[Incomparable] = []
+    incomparable: list[Incomparable] = []
     for name in names:
-        places = [place for place, row in enumerate(rows) if name in row.metrics]
-        alike, others = _find_comparable(groups, places, name)
-        why += others
-        means = {place: rows[place].metrics[name].mean for place in alike}
+        indexes = [index for index, row in enumerate(rows) if name in row.metrics]
+        comparable, others = _find_comparable(groups, indexes, name)
+        incomparable += others
+        means = {index: rows[index].metrics[name].mean for index in comparable}
         if len(set(means.values())) > 1:
             choose = max if higher_is_better(workspace.competition.metrics, name) else min
-            best[name] = choose(means, key=lambda place: means[place])
-    return best, why
+            best[name] = choose(means, key=lambda index: means[index])
+    return best, incomparable
 
 
 def _find_comparable(
-    groups: Sequence[Sequence[Subject]], places: Sequence[int], name: str
+    groups: Sequence[Sequence[ComparedRun]], indexes: Sequence[int], name: str
 ) -> tuple[list[int], list[Incomparable]]:
-    """The places of the most rows that compare by a metric, and why the others do not.
+    """The indexes of the largest set of rows that compare by a metric, and why others do not.
 
-    No places where there are as many others that compare among themselves.
+    No indexes if two sets are equally large.
     """
-    parts: list[list[int]] = []
-    for place in places:
-        own = next(
-            (part for part in parts if not _explain_rows(groups[part[0]], groups[place], name)),
+    sets: list[list[int]] = []
+    for index in indexes:
+        own_set = next(
+            (
+                one_set
+                for one_set in sets
+                if not _explain_incomparable_rows(groups[one_set[0]], groups[index], name)
+            ),
             None,
         )
-        if own is None:
-            parts.append([place])
+        if own_set is None:
+            sets.append([index])
         else:
-            own.append(place)
-    if len(parts) < 2:
-        return list(places), []
-    parts.sort(key=len, reverse=True)
-    first = groups[parts[0][0]]
+            own_set.append(index)
+    if len(sets) < 2:
+        return list(indexes), []
+    sets.sort(key=len, reverse=True)
+    first = groups[sets[0][0]]
     others = []
-    for part in parts[1:]:
-        runs = [subject.name for place in part for subject in groups[place]]
-        reason = _explain_rows(first, groups[part[0]], name)
+    for one_set in sets[1:]:
+        members = chain.from_iterable(groups[index] for index in one_set)
+        runs = [run.name for run in members]
+        reason = _explain_incomparable_rows(first, groups[one_set[0]], name)
         others.append(Incomparable(metric=name, runs=runs, other=first[0].name, reason=reason))
-    return (parts[0] if len(parts[0]) > len(parts[1]) else []), others
+    return (sets[0] if len(sets[0]) > len(sets[1]) else []), others
 
 
-def _explain_rows(one: Sequence[Subject], other: Sequence[Subject], name: str) -> str:
-    """Why a metric of two rows cannot be compared; of folds, both must have the same ones.
+def _explain_incomparable_rows(
+    one: Sequence[ComparedRun], other: Sequence[ComparedRun], name: str
+) -> str:
+    """Why a metric of two rows cannot be compared; rows of folds need the same folds.
 
-    A leaderboard's images are the same for all.
+    Leaderboard scores use the same images for all.
     """
-    if name.startswith(_SCORES):
+    if name.startswith(LEADERBOARD_PREFIXES):
         return ""
-    left, right = (
-        {subject.outcome.get("data.fold"): subject.basis for subject in row} for row in (one, other)
-    )
+    left = {run.outcome.get("data.fold"): run.basis for run in one}
+    right = {run.outcome.get("data.fold"): run.basis for run in other}
     if len(one) + len(other) > 2 and left.keys() != right.keys():
-        folds = [", ".join(sorted(str(fold) for fold in row)) for row in (left, right)]
-        return f"other validation images (folds {folds[0]} against {folds[1]})"
+        folds = f"{_join_folds(left)} against {_join_folds(right)}"
+        return f"different validation images (folds {folds})"
     fold = next(iter(left))
     return explain_incomparable(left[fold], right.get(fold, other[0].basis), name)
 
 
-def _sort(workspace: Workspace, groups: list[list[Subject]], name: str) -> list[list[Subject]]:
-    """By a metric, the best first, or by a config key or field, ascending; the unknown last. Raises
-    ConfigError."""
-    if groups:
-        check_sort_name(
-            name, [key for group in groups for subject in group for key in subject.values()]
-        )
-    is_metric = any(name in subject.metrics for group in groups for subject in group)
+def _join_folds(folds: Iterable[Any]) -> str:
+    return ", ".join(sorted(str(fold) for fold in folds))
+
+
+def _sort(
+    workspace: Workspace, groups: list[list[ComparedRun]], name: str
+) -> list[list[ComparedRun]]:
+    """Sort by a metric, best first, or by a config key or field, ascending; unknown values last.
+
+    Raises ConfigError.
+    """
+    runs = list(chain.from_iterable(groups))
+    if runs:
+        check_sort_name(name, chain.from_iterable(run.values() for run in runs))
+    is_metric = any(name in run.metrics for run in runs)
     order = sort_key(workspace.competition.metrics, name, is_metric=is_metric)
 
-    def find_value(group: list[Subject]) -> Any:
+    def find_value(group: list[ComparedRun]) -> Any:
         if not is_metric:
             return group[0].values().get(name)
         spread = _spread(group, name)
@@ -696,7 +695,7 @@ def _sort(workspace: Workspace, groups: list[list[Subject]], name: str) -> list[
 
 
 def check_sort_name(name: str, known: Iterable[str], *, what: str = "run") -> None:
-    """Raise ConfigError for a name that none has, with the nearest that one has."""
+    """Raise ConfigError for a name that no run has, with the nearest known name."""
     names = list(dict.fromkeys(known))
     if name not in names:
         near = find_nearest(name, names)
@@ -708,8 +707,7 @@ def check_sort_name(name: str, known: Iterable[str], *, what: str = "run") -> No
 def sort_key(
     declared: Sequence[Metric], name: str, *, is_metric: bool
 ) -> Callable[[Any], tuple[int, float, str]]:
-    """What puts values of `name` in order: of a metric the best first, of others ascending; the
-    unknown last."""
+    """The sort key for values of `name`: a metric best first, others ascending, unknown last."""
     sign = -1.0 if is_metric and higher_is_better(declared, name) else 1.0
 
     def find_key(value: Any) -> tuple[int, float, str]:

@@ -1,9 +1,8 @@
-"""What the scores are worth: validation against public against private, and the luck in the best of
-many looks.
+"""How validation, public and private scores go together, and how lucky the best score is.
 
-Validation figures compare only within one validation scheme. Private scores are those that the
-ledger has: typed in, imported, told by the leaderboard or revealed. A sealed solution's private
-answers are never read.
+Validation scores compare only within one validation scheme. Private scores are those in the ledger:
+typed in, imported, sent by the leaderboard or revealed. The private answers of a sealed solution
+are never read.
 """
 
 from __future__ import annotations
@@ -11,10 +10,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from typing import Any
 
 from tracker.comparison.comparable import SCHEME_KEYS, Scheme, find_scheme
-from tracker.comparison.leaderboard_noise import Luck, Sample, count_sample, estimate_luck
+from tracker.comparison.leaderboard_noise import (
+    SampleSizes,
+    SelectionBias,
+    count_public_images,
+    estimate_selection_bias,
+)
 from tracker.comparison.statistics.regression import (
     Line,
     RankCorrelation,
@@ -32,7 +37,7 @@ _PAIRS = (("val", "public"), ("val", "private"), ("public", "private"))
 
 @dataclass(frozen=True, kw_only=True)
 class Outlier:
-    """A submission far off the line; `distance` in residual standard deviations of the line."""
+    """A submission far from the line; `distance` is in residual standard deviations."""
 
     number: int
     x: float
@@ -42,13 +47,11 @@ class Outlier:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Relation:
-    """How score `y` goes with score `x` over submissions `numbers`; `repeats` of the `n` copy an
-    earlier point.
+class ScoreRelation:
+    """How score `y` goes with score `x` over submissions `numbers`.
 
-    `scheme` is the validation scheme's place in `Truth.schemes`, None without validation scores;
-    `reason` says why
-    there is no line.
+    `repeats` of the `n` points copy an earlier point. `scheme` is the index of the validation
+    scheme in `CvLb.schemes`, None without validation scores. `reason` says why there is no line.
     """
 
     metric: str
@@ -65,11 +68,11 @@ class Relation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Expectation:
-    """The public score that a candidate may expect, in 95 of 100 cases between `low` and `high`;
-    else `reason`.
+class PublicPrediction:
+    """The public score to expect of a run: 95 % interval `low` to `high`, or `reason` why not.
 
-    `limited` says that the line led beyond what the metric can be, where the figures end.
+    `limited` says that the line went beyond the possible values of the metric, so the figures are
+    cut off there.
     """
 
     metric: str
@@ -88,51 +91,56 @@ class Expectation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Truth:
-    """`schemes` has the submissions of each validation scheme, by what distinguishes it, the largest
-    first."""
+class CvLb:
+    """Cross-validation against the leaderboard.
+
+    `schemes` has the submissions of each validation scheme and what distinguishes it, the largest
+    first.
+    """
 
     submissions: int
     scored: int
-    relations: Sequence[Relation]
+    relations: Sequence[ScoreRelation]
     schemes: Sequence[Mapping[str, Any]]
-    sample: Sample
-    luck: Luck | None
+    sample: SampleSizes
+    luck: SelectionBias | None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json."""
         return asdict(self)
 
 
-def tell_truth(workspace: Workspace, *, public_images: int = 0) -> Truth:
-    """Look at every submission of the ledger; `public_images` where nothing else tells their
-    number.
+def compare_cv_with_leaderboard(workspace: Workspace, *, public_images: int = 0) -> CvLb:
+    """Relate the scores of every submission in the ledger.
 
-    Raises ConfigError for a number below 0, LedgerError when the ledger is out of reach.
+    `public_images` is their number where nothing else says it. Raises ConfigError for a number
+    below 0, LedgerError if the ledger cannot be reached.
     """
     rows = list_submissions(workspace)
     metrics = [metric.name for metric in workspace.competition.metrics]
     schemes = group_by_scheme(workspace, rows)
-    sample = count_sample(workspace, given=public_images)
-    return Truth(
+    sample = count_public_images(workspace, given=public_images)
+    relations: list[ScoreRelation] = []
+    for metric, (x, y) in product(metrics, _PAIRS):
+        relations += _relate(workspace, rows, schemes, (metric, x, y))
+    return CvLb(
         submissions=len(rows),
-        scored=sum(any(name.startswith("public_") for name in row.scores) for row in rows),
-        relations=[
-            relation
-            for metric in metrics
-            for x, y in _PAIRS
-            for relation in _relate(workspace, rows, schemes, (metric, x, y))
-        ],
+        scored=sum(_has_public_score(row) for row in rows),
+        relations=relations,
         schemes=_list_schemes(schemes),
         sample=sample,
-        luck=estimate_luck(workspace, rows, sample),
+        luck=estimate_selection_bias(workspace, rows, sample),
     )
 
 
-def expect_public(
+def _has_public_score(row: Submission) -> bool:
+    return any(name.startswith("public_") for name in row.scores)
+
+
+def predict_public_score(
     workspace: Workspace, record: RunRecord, config: Mapping[str, Any]
-) -> Expectation:
-    """What the primary public score of a run may be, by the submissions with its validation scheme."""
+) -> PublicPrediction:
+    """The primary public score to expect of a run, by submissions with its validation scheme."""
     metric = workspace.competition.primary_metric
     rows = list_submissions(workspace)
     schemes = group_by_scheme(workspace, rows)
@@ -148,13 +156,14 @@ def expect_public(
     elif relation is None or relation.line is None:
         same = "" if n < 3 else ", all with the same validation score"
         reason = (
-            f"it needs 3 scored submissions that validated as this run does, there are {n}{same}"
+            "needs 3 scored submissions with the validation scheme of this run;"
+            f" there are {n}{same}"
         )
     else:
         predicted = relation.line.predict(own)
         value, low, high = (workspace.competition.primary.clip(number) for number in predicted)
         limited = (value, low, high) != predicted
-    return Expectation(
+    return PublicPrediction(
         metric=metric,
         validation=own,
         value=value,
@@ -167,20 +176,22 @@ def expect_public(
     )
 
 
-def relate_validation(
+def relate_cv_to_public(
     workspace: Workspace, rows: Sequence[Submission], metric: str
-) -> dict[int, Relation]:
-    """Validation against public within each submission's own validation scheme, by number."""
+) -> dict[int, ScoreRelation]:
+    """Validation against public score within each submission's validation scheme, by number."""
     schemes = group_by_scheme(workspace, rows)
     relations = _relate(workspace, rows, schemes, (metric, "val", "public"))
-    return {number: relation for relation in relations for number in relation.numbers}
+    by_number: dict[int, ScoreRelation] = {}
+    for relation in relations:
+        by_number.update(dict.fromkeys(relation.numbers, relation))
+    return by_number
 
 
 def group_by_scheme(
     workspace: Workspace, rows: Sequence[Submission]
 ) -> list[tuple[Scheme, list[int]]]:
-    """Validation schemes with their validated submissions, the largest first, then in order of the
-    first one."""
+    """Validation schemes with their submissions; the largest first, then the oldest."""
     metrics = [metric.name for metric in workspace.competition.metrics]
     groups: dict[str, tuple[Scheme, list[int]]] = {}
     for row in rows:
@@ -197,45 +208,46 @@ def _relate(
     rows: Sequence[Submission],
     schemes: Sequence[tuple[Scheme, Sequence[int]]],
     names: tuple[str, str, str],
-) -> list[Relation]:
-    """(metric, x, y) over the submissions with both scores; of validation each scheme by itself,
-    the largest first."""
+) -> list[ScoreRelation]:
+    """(metric, x, y) over the submissions with both scores, the largest group first.
+
+    Validation scores are related within each scheme.
+    """
     metric, x, y = names
-    place_of = {number: place for place, (_, numbers) in enumerate(schemes) for number in numbers}
+    scheme_of: dict[int, int] = {}
+    for index, (_, numbers) in enumerate(schemes):
+        scheme_of.update(dict.fromkeys(numbers, index))
     groups: dict[int | None, list[tuple[int, float, float]]] = {}
     for row in rows:
         a, b = (find_metric_value(workspace, row, part, metric) for part in (x, y))
         if a is not None and b is not None:
-            groups.setdefault(place_of[row.number] if x == "val" else None, []).append(
-                (row.number, a, b)
-            )
-    found = [_build_relation(names, scheme, points) for scheme, points in groups.items()]
-    return sorted(found, key=lambda item: (-item.n, item.scheme or 0))
+            scheme = scheme_of[row.number] if x == "val" else None
+            groups.setdefault(scheme, []).append((row.number, a, b))
+    relations = [_build_relation(names, scheme, points) for scheme, points in groups.items()]
+    return sorted(relations, key=lambda item: (-item.n, item.scheme or 0))
 
 
 def _build_relation(
     names: tuple[str, str, str], scheme: int | None, points: Sequence[tuple[int, float, float]]
-) -> Relation:
+) -> ScoreRelation:
     metric, x, y = names
     xs, ys = [a for _, a, _ in points], [b for _, _, b in points]
     line, distinct = fit_line(xs, ys), len(set(zip(xs, ys, strict=True)))
     outliers = []
-    for place, distance in find_outliers(line, xs, ys) if line else ():
+    for index, distance in find_outliers(line, xs, ys) if line else ():
         assert line is not None  # noqa: S101
-        expected = line.intercept + line.slope * xs[place]
-        number = points[place][0]
+        expected = line.intercept + line.slope * xs[index]
+        number = points[index][0]
         outliers.append(
-            Outlier(number=number, x=xs[place], y=ys[place], expected=expected, distance=distance)
+            Outlier(number=number, x=xs[index], y=ys[index], expected=expected, distance=distance)
         )
     reason = ""
     if line is None:
         part = "validation" if x == "val" else x
-        reason = (
-            f"all have the same {part} score"
-            if len(points) >= 3
-            else f"three are needed, there are {len(points)}"
-        )
-    return Relation(
+        reason = f"all have the same {part} score"
+        if len(points) < 3:
+            reason = f"needs three, there are {len(points)}"
+    return ScoreRelation(
         metric=metric,
         x=x,
         y=y,
@@ -251,13 +263,13 @@ def _build_relation(
 
 
 def _list_schemes(schemes: Sequence[tuple[Scheme, Sequence[int]]]) -> list[dict[str, Any]]:
-    """{values, numbers} of each scheme; `values` has the keys in which they differ."""
-    differing = [
-        key
-        for key in SCHEME_KEYS
-        if len({json.dumps(scheme.get(key)) for scheme, _ in schemes}) > 1
-    ]
-    return [
-        {"values": {key: scheme.get(key) for key in differing}, "numbers": numbers}
-        for scheme, numbers in schemes
-    ]
+    """{values, numbers} of each scheme; `values` has the keys in which the schemes differ."""
+    differing = []
+    for key in SCHEME_KEYS:
+        if len({json.dumps(scheme.get(key)) for scheme, _ in schemes}) > 1:
+            differing.append(key)
+    listed = []
+    for scheme, numbers in schemes:
+        values = {key: scheme.get(key) for key in differing}
+        listed.append({"values": values, "numbers": numbers})
+    return listed

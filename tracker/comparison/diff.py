@@ -1,5 +1,7 @@
-"""Two runs side by side: what was changed, what came of it, is it real. Plain data; tracker/console/diff.py
-prints it."""
+"""Two runs side by side: what changed, whether it helped, whether the difference is real.
+
+Plain data; `console` shows it.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +14,10 @@ from typing import Any
 
 from tracker.comparison.advice import Advice, by_epoch
 from tracker.comparison.comparable import explain_incomparable
-from tracker.comparison.evidence import ChangedImage, Evidence, Move, weigh
+from tracker.comparison.evidence import ChangedImage, Evidence, Move, compare_validation
 from tracker.comparison.members import Member, list_members
-from tracker.comparison.statistics.paired import RESAMPLES, FoldTest, Paired
-from tracker.comparison.subject import Side, load_side
+from tracker.comparison.statistics.paired import RESAMPLES, FoldTest, PairedComparison
+from tracker.comparison.subject import Subject, load_subject
 from tracker.comparison.verdict import write_verdict
 from tracker.core.config_diff import describe_ensemble, diff_configs, list_unknown
 from tracker.core.errors import TrackerError
@@ -27,23 +29,22 @@ from tracker.workspace.metrics import higher_is_better
 from tracker.workspace.predictions import diff_answers
 
 Point = tuple[int, float | None]
-NOT_COMPARED = ("train/images_per_s", "train/lr", "train/data_wait")
+UNCOMPARED_METRICS = ("train/images_per_s", "train/lr", "train/data_wait")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunDiff:
-    """What differs between run `a` and run `b`; `better` is "a" or "b", None for a tie or an
-    unknown side.
+    """What differs between run `a` and run `b`.
 
-    `ignored` keys differ, too; `not_known` are keys that one side, another program's run, never
-    logged: they are not
-    known to have changed, and no changes.
-    `not_comparable` says of which metrics neither side is better, and why. `statistics` and
-    `folds` are of the validation images; where they are None, `problem` and `folds_problem` say
-    why. `gap` is
-    validation minus training at the best epoch. `curves` has (epoch, value), None for what is no
-    number. `moves` counts the images that changed class, `images` are some of them. `ensembles`
-    says in words what each side that is one is made of, `members` how its members scored.
+    `better` is "a" or "b", None for a tie or an unknown value. `ignored` keys differ, too.
+    `not_known` are keys that a run of another program never logged: not known to have changed.
+    `not_comparable` says for which metrics neither run is better, and why.
+
+    `statistics` and `folds` are about the validation images; where they are None, `problem` and
+    `folds_problem` say why. `gap` is validation minus training at the best epoch. `curves` has
+    (epoch, value), None for a value that is not finite. `moves` counts the images whose predicted
+    class changed, `images` lists some of them. `ensembles` describes each side that is an ensemble,
+    `members` has the scores of its members.
     """
 
     a: str
@@ -59,7 +60,7 @@ class RunDiff:
     code: Mapping[str, Any]
     data: Mapping[str, Any]
     submissions: list[int | None]
-    statistics: Paired | None
+    statistics: PairedComparison | None
     problem: str
     folds: Mapping[str, FoldTest] | None
     folds_problem: str
@@ -88,32 +89,25 @@ def diff_runs(
     resamples: int = RESAMPLES,
     images: int = 0,
 ) -> RunDiff:
-    """Compare two runs or submissions; with `everything`, equal and ignored config keys and equal
-    metrics are included.
+    """Compare two runs or submissions.
 
-    `images` is how many of the changed images are listed. Without `statistics`, the validation
-    images are not read.
+    With `everything`, equal and ignored config keys and equal metrics are included. `images` is the
+    number of changed images to list. Without `statistics`, the validation images are not read.
     """
-    left, right = load_side(workspace, a), load_side(workspace, b)
+    left, right = load_subject(workspace, a), load_subject(workspace, b)
     if statistics:
-        evidence = weigh(workspace.runs_dir, left, right, resamples=resamples, images=images)
+        evidence = compare_validation(
+            workspace.runs_dir, left, right, resamples=resamples, images=images
+        )
     else:
-        evidence = Evidence(problem="left out by --no-stats")
+        evidence = Evidence(problem="skipped because of --no-stats")
     data = (left.fingerprints.get("data"), right.fingerprints.get("data"))
     recorded = left.recorded or right.recorded
     differing = diff_configs(left.config, right.config, data=data, recorded=recorded)
-    ignored = [
-        key
-        for key in differing
-        if any(fnmatchcase(key, pattern) for pattern in workspace.diff_ignore)
-    ]
+    ignored = [key for key in differing if _is_ignored(workspace, key)]
     config = {key: values for key, values in differing.items() if key not in ignored}
     unknown = list_unknown(left.config, right.config, recorded=recorded)
-    not_known = [
-        key
-        for key in unknown
-        if not any(fnmatchcase(key, pattern) for pattern in workspace.diff_ignore)
-    ]
+    not_known = [key for key in unknown if not _is_ignored(workspace, key)]
     not_comparable = _find_incomparable(left, right)
     metrics = _diff_metrics(workspace, left, right, not_comparable, everything=everything)
     own = [
@@ -122,7 +116,7 @@ def diff_runs(
     ]
     figures = list(dict.fromkeys([*own, *list_figures()]))
     validation = {
-        name: [side.metrics.get(f"val/{name}") for side in (left, right)]
+        name: (left.metrics.get(f"val/{name}"), right.metrics.get(f"val/{name}"))
         for name in [*own, *METRICS]
     }
     predictions, moves, changed = _diff_predictions(workspace, left, right, images)
@@ -154,7 +148,7 @@ def diff_runs(
         problem=evidence.problem,
         folds=evidence.folds,
         folds_problem=evidence.folds_problem,
-        gap={name: [_find_gap(side, name) for side in (left, right)] for name in figures},
+        gap={name: [_find_gap(left, name), _find_gap(right, name)] for name in figures},
         curves=_pair_curves(left, right, figures),
         advice=[left.advice, right.advice],
         moves={"validation": evidence.moves, "evaluation": moves},
@@ -165,32 +159,41 @@ def diff_runs(
     )
 
 
-def _pair_configs(left: Side, right: Side) -> dict[str, list[Any]]:
-    """Every key of either config."""
+def _is_ignored(workspace: Workspace, key: str) -> bool:
+    return any(fnmatchcase(key, pattern) for pattern in workspace.diff_ignore)
+
+
+def _pair_configs(left: Subject, right: Subject) -> dict[str, list[Any]]:
+    """{key: [left, right]} of every key of either config."""
     a, b = flatten(left.config), flatten(right.config)
-    return {key: [a.get(key), b.get(key)] for key in [*a, *(key for key in b if key not in a)]}
+    return {key: [a.get(key), b.get(key)] for key in {**a, **b}}
 
 
-def _find_gap(side: Side, name: str) -> float | None:
+def _find_gap(side: Subject, name: str) -> float | None:
     val, train = side.metrics.get(f"val/{name}"), side.metrics.get(f"train/{name}")
     return None if val is None or train is None else val - train
 
 
-def _pair_curves(left: Side, right: Side, figures: Sequence[str]) -> dict[str, list[list[Point]]]:
-    """The curves of losses and scores by epoch that a side has; null where a value is no number."""
-    found = {}
-    for name in [f"{part}/{figure}" for figure in figures for part in ("train", "val")]:
-        pair = [by_epoch(side.curves.get(name, {})) for side in (left, right)]
+def _pair_curves(
+    left: Subject, right: Subject, figures: Sequence[str]
+) -> dict[str, list[list[Point]]]:
+    """Curves of losses and scores by epoch; None for a value that is not finite."""
+    curves = {}
+    for figure, part in itertools.product(figures, ("train", "val")):
+        name = f"{part}/{figure}"
+        pair = [_list_points(side, name) for side in (left, right)]
         if any(pair):
-            found[name] = [
-                [(epoch, value if math.isfinite(value) else None) for epoch, value in curve.items()]
-                for curve in pair
-            ]
-    return found
+            curves[name] = pair
+    return curves
 
 
-def _find_incomparable(left: Side, right: Side) -> dict[str, str]:
-    """The metrics of both sides that do not compare, and why."""
+def _list_points(side: Subject, name: str) -> list[Point]:
+    curve = by_epoch(side.curves.get(name, {}))
+    return [(epoch, value if math.isfinite(value) else None) for epoch, value in curve.items()]
+
+
+def _find_incomparable(left: Subject, right: Subject) -> dict[str, str]:
+    """{metric: reason} of the metrics of both runs that cannot be compared."""
     shared = [
         name
         for name in left.metrics
@@ -202,35 +205,35 @@ def _find_incomparable(left: Side, right: Side) -> dict[str, str]:
 
 def _diff_metrics(
     workspace: Workspace,
-    left: Side,
-    right: Side,
+    left: Subject,
+    right: Subject,
     not_comparable: Mapping[str, str],
     *,
     everything: bool,
 ) -> dict[str, dict[str, Any]]:
     """Leaderboard scores first, then the metrics of the best epochs."""
-    names = [*left.metrics, *(name for name in right.metrics if name not in left.metrics)]
-    names.sort(key=lambda name: "/" in name)
-    found = {}
+    names = sorted({**left.metrics, **right.metrics}, key=lambda name: "/" in name)
+    metrics = {}
     for name in names:
         a, b = left.metrics.get(name), right.metrics.get(name)
-        if name in NOT_COMPARED or (a == b and not everything):
+        if name in UNCOMPARED_METRICS or (a == b and not everything):
             continue
         delta = None if a is None or b is None else b - a
         better = None
         if delta and name not in not_comparable:
-            better = (
-                "b" if (delta > 0) == higher_is_better(workspace.competition.metrics, name) else "a"
-            )
-        found[name] = {"a": a, "b": b, "delta": delta, "better": better}
-    return found
+            b_is_better = (delta > 0) == higher_is_better(workspace.competition.metrics, name)
+            better = "b" if b_is_better else "a"
+        metrics[name] = {"a": a, "b": b, "delta": delta, "better": better}
+    return metrics
 
 
 def _diff_predictions(
-    workspace: Workspace, left: Side, right: Side, images: int
+    workspace: Workspace, left: Subject, right: Subject, images: int
 ) -> tuple[dict[str, Any] | None, list[Move], list[ChangedImage]]:
-    """Share of equal predictions over the images that both predicted, None when one has none; and
-    what changed."""
+    """The share of equal predictions over shared images, and what changed.
+
+    The share is None if a run has no predictions.
+    """
     try:
         old, new = left.answers(), right.answers()
     except TrackerError as error:
@@ -249,17 +252,17 @@ def _diff_predictions(
     listed = [
         (name, old.by_id[name], new.by_id[name]) for name in itertools.islice(changed, images)
     ]
-    found = [
+    changed_images = [
         ChangedImage(id=name, truth=None, a=names.get(a, a), b=names.get(b, b))
         for name, a, b in listed
     ]
     return (
         {"equal_share": diff.equal_share, "changed": diff.changed, "total": diff.total},
         moves,
-        found,
+        changed_images,
     )
 
 
-def _diff_fingerprint(left: Side, right: Side, name: str) -> dict[str, Any]:
+def _diff_fingerprint(left: Subject, right: Subject, name: str) -> dict[str, Any]:
     a, b = left.fingerprints.get(name), right.fingerprints.get(name)
     return {"equal": a == b, "a": a, "b": b}

@@ -1,5 +1,4 @@
-"""What the validation images of two runs say about them: read, checked to be the same images, and
-compared."""
+"""Compare two runs on their validation images, after a check that the images are the same."""
 
 from __future__ import annotations
 
@@ -18,12 +17,12 @@ from tracker.training.tables import flatten
 from tracker.workspace.competition import load_workspace
 
 if TYPE_CHECKING:
-    from tracker.comparison.statistics.paired import FoldTest, Paired
-    from tracker.comparison.subject import Side
+    from tracker.comparison.statistics.paired import FoldTest, PairedComparison
+    from tracker.comparison.subject import Subject
     from tracker.training.predict.probabilities import Predictions
 
 VALIDATION = "validation.npz"
-DECIDE_NOTHING = (
+KEYS_WITHOUT_EFFECT_ON_SPLIT = (
     "data.image_size",
     "data.mean",
     "data.std",
@@ -35,8 +34,10 @@ DECIDE_NOTHING = (
 
 @dataclass(frozen=True, kw_only=True)
 class Move:
-    """How many images of one true class (None where unknown) were called `a` by one run and `b` by
-    the other."""
+    """How many images of one true class run `a` and run `b` predicted as these two classes.
+
+    `truth` is None where the true class is unknown.
+    """
 
     truth: str | None
     a: str
@@ -46,7 +47,7 @@ class Move:
 
 @dataclass(frozen=True, kw_only=True)
 class ChangedImage:
-    """An image that the two runs call differently; `truth` is None where it is unknown."""
+    """An image for which the two runs predict different classes; `truth` may be unknown (None)."""
 
     id: str
     truth: str | None
@@ -56,10 +57,12 @@ class ChangedImage:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """`paired` is None for the reason in `problem`; `folds` has a test of each metric where both sides
-    have folds."""
+    """The statistics of two runs on the same images; `problem` says why `paired` is None.
 
-    paired: Paired | None = None
+    `folds` has a test of each metric if both runs have folds.
+    """
+
+    paired: PairedComparison | None = None
     problem: str = ""
     folds: Mapping[str, FoldTest] | None = None
     folds_problem: str = ""
@@ -67,50 +70,53 @@ class Evidence:
     images: Sequence[ChangedImage] = ()
 
 
-def weigh(runs_dir: Path, left: Side, right: Side, *, resamples: int, images: int) -> Evidence:
-    """Compare two sides on their validation images, or say why that cannot be done; list `images`
-    that changed."""
+def compare_validation(
+    runs_dir: Path, left: Subject, right: Subject, *, resamples: int, images: int
+) -> Evidence:
+    """Compare two subjects on their validation images, or say why that is impossible.
+
+    `images` is the number of changed images to list.
+    """
     absent: dict[str, list[str]] = {}
     for side in {left.name: left, right.name: right}.values():
-        if lack := _name_lack(side):
-            absent.setdefault(lack, []).append(side.name)
+        if missing := _find_missing(side):
+            absent.setdefault(missing, []).append(side.name)
     if absent:
-        return Evidence(
-            problem=", ".join(f"{' and '.join(names)} {lack}" for lack, names in absent.items())
-        )
+        problems = [f"{' and '.join(names)} {missing}" for missing, names in absent.items()]
+        return Evidence(problem=", ".join(problems))
     try:
-        return _weigh_runs(runs_dir, left, right, resamples, images)
+        return _compare_predictions(runs_dir, left, right, resamples, images)
     except TrackerError as error:
         return Evidence(problem=str(error))
 
 
-def _name_lack(side: Side) -> str:
+def _find_missing(side: Subject) -> str:
     if side.folder is None:
-        return "left no validation predictions here (known from the ledger alone)"
-    return (
-        ""
-        if (side.folder / VALIDATION).is_file()
-        else f"kept no validation predictions ({VALIDATION})"
-    )
+        return "saved no validation predictions here (known only from the ledger)"
+    if not (side.folder / VALIDATION).is_file():
+        return f"saved no validation predictions ({VALIDATION})"
+    return ""
 
 
-def _weigh_runs(runs_dir: Path, left: Side, right: Side, resamples: int, images: int) -> Evidence:
-    from tracker.comparison.statistics.paired import compare_guesses
+def _compare_predictions(
+    runs_dir: Path, left: Subject, right: Subject, resamples: int, images: int
+) -> Evidence:
+    from tracker.comparison.statistics.paired import compare_predictions
 
     a, b = _load_same_images(left, right)
-    labels = _labels(a)
-    before, after = (kept.probabilities.argmax(1).astype("int64") for kept in (a, b))
+    labels = _get_labels(a)
+    # Compare the predicted classes; photographs of one person are drawn together.
+    before, after = (one.probabilities.argmax(1).astype("int64") for one in (a, b))
     people = all(_validates_people(runs_dir, side) for side in (left, right))
     groups = [name.rpartition("/")[0] or name for name in a.ids] if people else None
     folds, problem = _test_folds(runs_dir, left, right)
+    # Name the images whose class changed: (true class, class of a, class of b).
     changed = (before != after).nonzero()[0]
-    columns = [
-        [a.classes[label] for label in part[changed].tolist()] for part in (labels, before, after)
-    ]
-    cells = list(zip(*columns, strict=True))
-    listed = [(a.ids[place], cell) for place, cell in zip(changed[:images], cells, strict=False)]
+    columns = zip(labels[changed], before[changed], after[changed], strict=True)
+    cells = [(a.classes[truth], a.classes[old], a.classes[new]) for truth, old, new in columns]
+    listed = [(a.ids[index], cell) for index, cell in zip(changed[:images], cells, strict=False)]
     return Evidence(
-        paired=compare_guesses(
+        paired=compare_predictions(
             labels, before, after, len(a.classes), groups=groups, resamples=resamples
         ),
         folds=folds,
@@ -123,70 +129,81 @@ def _weigh_runs(runs_dir: Path, left: Side, right: Side, resamples: int, images:
     )
 
 
-def _load(side: Side) -> Predictions:
+def _load(side: Subject) -> Predictions:
     from tracker.training.predict.probabilities import load_probabilities
 
-    assert side.folder is not None  # noqa: S101  (`weigh` has looked)
+    assert side.folder is not None  # noqa: S101  (`compare_validation` has checked)
     return load_probabilities(side.folder / VALIDATION)
 
 
-def _labels(kept: Predictions) -> Any:
-    if kept.labels is None:
+def _get_labels(predictions: Predictions) -> Any:
+    if predictions.labels is None:
         raise TrackerError("a validation.npz has no labels")
-    return kept.labels
+    return predictions.labels
 
 
-def _load_same_images(left: Side, right: Side) -> tuple[Predictions, Predictions]:
-    """Both runs' validation predictions in the same order; raises TrackerError when they are of
-    different images."""
+def _load_same_images(left: Subject, right: Subject) -> tuple[Predictions, Predictions]:
+    """The validation predictions of both runs in the same order.
+
+    Raises TrackerError if the runs have different images, classes or labels.
+    """
     from tracker.training.predict.probabilities import select
 
     a, b = _load(left), _load(right)
     if a.classes != b.classes:
-        raise TrackerError(f"{left.name} and {right.name} know different classes")
+        raise TrackerError(f"{left.name} and {right.name} have different classes")
     if a.ids != b.ids:
-        places = {name: place for place, name in enumerate(b.ids)}
-        shared = sum(name in places for name in a.ids)
+        index_of = {name: index for index, name in enumerate(b.ids)}
+        shared = sum(name in index_of for name in a.ids)
         if shared < max(len(a.ids), len(b.ids)):
             raise TrackerError(
-                f"the validation sets differ: {shared:,} images are shared by the {len(a.ids):,} of"
-                f" {left.name} and the {len(b.ids):,} of {right.name}{_name_causes(left, right)}"
+                f"the validation sets differ: {left.name} has {len(a.ids):,} images,"
+                f" {right.name} has {len(b.ids):,}, {shared:,} are in both"
+                f"{_list_causes(left, right)}"
             )
-        b = select(b, [places[name] for name in a.ids])
-    wrong = int((_labels(a) != _labels(b)).sum())
+        b = select(b, [index_of[name] for name in a.ids])
+    wrong = int((_get_labels(a) != _get_labels(b)).sum())
     if wrong:
         raise TrackerError(
-            f"{wrong:,} of the {len(a.ids):,} shared validation images have other labels"
+            f"{wrong:,} of the {len(a.ids):,} shared validation images have different labels"
         )
     return a, b
 
 
-def _name_causes(left: Side, right: Side) -> str:
-    """The keys that differ and may have divided the images differently."""
+def _list_causes(left: Subject, right: Subject) -> str:
+    """The keys that differ and may have split the images differently, as text."""
     a, b = ({**later_defaults(), **flatten(side.config)} for side in (left, right))
-    keys = [key for key in a if key in b and a[key] != b[key] and key not in DECIDE_NOTHING]
+    keys = [
+        key
+        for key in a
+        if key in b and a[key] != b[key] and key not in KEYS_WITHOUT_EFFECT_ON_SPLIT
+    ]
     causes = [key for key in keys if key.startswith("data.")]
-    return f" ({', '.join(causes)} differ{'s' * (len(causes) == 1)})" if causes else ""
+    if not causes:
+        return ""
+    verb = "differs" if len(causes) == 1 else "differ"
+    return f" ({', '.join(causes)} {verb})"
 
 
-def _validates_people(runs_dir: Path, side: Side) -> bool:
-    """Whether the images to validate on were drawn person by person; for an ensemble, those of its
-    first member."""
+def _validates_people(runs_dir: Path, side: Subject) -> bool:
+    """Whether the validation images were drawn person by person.
+
+    For an ensemble, its first member decides.
+    """
     config: Mapping[str, Any] = side.config
     while members := config.get("ensemble", {}).get("members"):
         config = load_config(runs_dir, members[0])
     data = config.get("data", {})
-    if (
-        not {"format", "split"} & data.keys()
-    ):  # a loop of one's own: the photographs are those of tracker.toml
+    if not {"format", "split"} & data.keys():
+        # The user's own loop: its photographs are those of tracker.toml.
         data = load_workspace(runs_dir.parent).data
     return bool(data.get("split", data.get("format")) in ("by_profile", *list_with_people()))
 
 
 def _test_folds(
-    runs_dir: Path, left: Side, right: Side
+    runs_dir: Path, left: Subject, right: Subject
 ) -> tuple[Mapping[str, FoldTest] | None, str]:
-    """The paired test over folds, or None and why not; no reason where a side has no folds at all."""
+    """The paired test over folds, or None and the reason; no reason if a side has no folds."""
     from tracker.comparison.statistics.paired import corrected_fold_test
     from tracker.training.predict.probabilities import measure
 
@@ -195,22 +212,26 @@ def _test_folds(
         return None, ""
     if len(members[0]) != len(members[1]):
         return None, f"{len(members[0])} and {len(members[1])} folds cannot be paired"
-    loaded = [[_load_member(runs_dir, name) for name in names] for names in members]
-    if any(kept is None for side in loaded for kept in side):
-        return None, "not every fold has kept its validation predictions"
-    if any(set(a.ids) != set(b.ids) for a, b in zip(*loaded, strict=True)):
-        return None, "the folds of the two are of different images"
-    scores = [[measure(kept) for kept in side] for side in loaded]
+    left_folds = [_load_member(runs_dir, name) for name in members[0]]
+    right_folds = [_load_member(runs_dir, name) for name in members[1]]
+    if None in left_folds or None in right_folds:
+        return None, "not every fold has validation predictions"
+    # A paired test needs the same images in each pair of folds.
+    pairs = zip(left_folds, right_folds, strict=True)
+    if any(set(a.ids) != set(b.ids) for a, b in pairs):
+        return None, "the two runs have different images in their folds"
+    left_scores = [measure(predictions) for predictions in left_folds]
+    right_scores = [measure(predictions) for predictions in right_folds]
     tests = {}
     for name in METRICS:
-        a, b = ([score[f"val/{name}"] for score in side] for side in scores)
+        a = [score[f"val/{name}"] for score in left_scores]
+        b = [score[f"val/{name}"] for score in right_scores]
         tests[name] = corrected_fold_test(a, b)
     return tests, ""
 
 
-def _find_folds(runs_dir: Path, side: Side) -> list[str]:
-    """The runs of an ensemble in the order of their folds; empty where it is anything but one run
-    for each fold."""
+def _find_folds(runs_dir: Path, side: Subject) -> list[str]:
+    """The runs of an ensemble in the order of their folds; empty unless it has one run per fold."""
     names = side.config.get("ensemble", {}).get("members", [])
     try:
         tables = {name: load_config(runs_dir, name).get("data", {}) for name in names}
@@ -221,11 +242,9 @@ def _find_folds(runs_dir: Path, side: Side) -> list[str]:
         for name, table in tables.items()
         if table.get("folds") == len(names)
     }
-    return (
-        [by_fold[fold] for fold in range(len(names))]
-        if set(by_fold) == set(range(len(names)))
-        else []
-    )
+    if set(by_fold) != set(range(len(names))):
+        return []
+    return [by_fold[fold] for fold in range(len(names))]
 
 
 def _load_member(runs_dir: Path, name: str) -> Any:

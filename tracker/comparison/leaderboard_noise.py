@@ -1,8 +1,8 @@
 """How noisy a leaderboard is, and how much of the best of many scores is luck.
 
-A score is skill plus noise, for the public images are a sample. Noise that all submissions share
-(easy or hard images) moves them together and chooses none; only each one's own part makes the best
-look better than it is.
+The public images are a sample, so a score is skill plus noise. Noise that all submissions share
+(easy or hard images) moves them together and does not change their order. Only the noise of each
+single score makes the best one look better than it is.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from itertools import combinations
 
 import numpy as np
 
-from tracker.comparison.audit import find_wasted
+from tracker.comparison.audit import find_duplicates
 from tracker.comparison.statistics.regression import fit_line
 from tracker.core.errors import TrackerError
 from tracker.leaderboards import build_leaderboard
@@ -26,19 +26,17 @@ from tracker.training.tables import read_table
 from tracker.workspace.competition import Metric, Workspace
 from tracker.workspace.predictions import Answers, unpack_answers
 
-DRAWS = 20_000
+NUM_DRAWS = 20_000  # the simulated mean is then exact to about a hundredth of own_sd
 SEED = 0
-SHARED = (
-    0.5  # share of a score's variance that all submissions have in common, where nothing tells it
-)
-NEWEST_ANSWERS = 20  # submissions whose answers are compared with each other
-SCATTER_POINTS = 8  # public and private scores that are needed to see the noise in them
+# Share of a score's variance that all submissions have in common, where no answers are known.
+SHARED_VARIANCE = 0.5
+MAX_COMPARED = 20  # submissions whose answers are compared with each other
+MIN_PRIVATE_SCORES = 8  # public and private scores that are needed to see the noise in them
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
-    """How many images the public and the private score are about, None when unknown, and who says
-    so."""
+class SampleSizes:
+    """The numbers of public and of private images, None if unknown, and their source."""
 
     public: int | None
     private: int | None
@@ -46,12 +44,11 @@ class Sample:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Luck:
-    """Luck in the best public score after `looks`: at least `low` (were the scores the true
-    skills), at most `high`.
+class SelectionBias:
+    """How much of the best public score after `looks` submissions is luck: `low` to `high`.
 
-    `high` is for submissions that are all equally good; `own_sd` is one score's own noise, from
-    `source`.
+    `low` assumes that the scores are the true skills, `high` that all submissions are equally good.
+    `own_sd` is the noise of a single score, from `source`.
     """
 
     metric: str
@@ -64,35 +61,33 @@ class Luck:
     high: float
 
 
-def count_sample(workspace: Workspace, *, given: int = 0) -> Sample:
-    """The sizes of both parts: as given, from the solution's Usage column, by
-    competition.public_share, or halves.
+def count_public_images(workspace: Workspace, *, given: int = 0) -> SampleSizes:
+    """The sizes of the public and the private part.
 
-    Of the solution only ids and usage are read, no answer. Raises ConfigError for a number below 0.
+    As given, from the solution's Usage column, by competition.public_share, or halves. Only ids and
+    usage of the solution are read, no answers. Raises ConfigError for a number below 0.
     """
     if given < 0:
         raise ConfigError(f"--public-images {given}: expected 1 or more")
     total = _count_images(workspace)
     if given:
-        return Sample(public=given, private=max(0, total - given) or None, source="as given")
+        return SampleSizes(public=given, private=max(0, total - given) or None, source="as given")
     solution = build_leaderboard(workspace).find_solution()
     if solution is not None:
         usages = [usage.lower() for _, usage in read_table(solution, (_id(workspace), "Usage"))]
-        return Sample(
+        return SampleSizes(
             public=usages.count("public"),
             private=usages.count("private") or None,
             source="solution",
         )
     if not total:
-        return Sample(public=None, private=None, source="")
+        return SampleSizes(public=None, private=None, source="")
     share = workspace.competition.public_share
     public = max(1, round(total * (share or 0.5)))
-    source = (
-        f"{share:g} of {total} images"
-        if share
-        else f"half of {total} images assumed, see public_share"
-    )
-    return Sample(public=public, private=total - public or None, source=source)
+    source = f"{share:g} of {total} images"
+    if not share:
+        source = f"half of {total} images (assumed; set public_share)"
+    return SampleSizes(public=public, private=total - public or None, source=source)
 
 
 def _id(workspace: Workspace) -> str:
@@ -100,131 +95,138 @@ def _id(workspace: Workspace) -> str:
 
 
 def _count_images(workspace: Workspace) -> int:
-    """Images to predict: rows of the newest known answers, or of info.csv; 0 when neither is here."""
+    """The number of images to predict, from the newest known answers or info.csv; 0 if unknown."""
     packed = list_packed_answers(workspace)
     if packed:
         return len(unpack_answers(packed[-1][2]).by_id)
     eval_dir = str(workspace.data.get("eval_dir") or "")
+    if not eval_dir:
+        return 0
     try:
-        return (
-            len(read_table(workspace.resolve(eval_dir) / "info.csv", (_id(workspace),)))
-            if eval_dir
-            else 0
-        )
+        return len(read_table(workspace.resolve(eval_dir) / "info.csv", (_id(workspace),)))
     except TrackerError:
         return 0
 
 
-def list_looks(rows: Sequence[Submission], metric: str) -> list[Submission]:
-    """Scored submissions that told something new: no repeats of an earlier one."""
-    repeats = {item["number"] for item in find_wasted(rows)}
+def list_distinct_scored(rows: Sequence[Submission], metric: str) -> list[Submission]:
+    """Scored submissions without duplicates of an earlier one."""
+    repeats = {item["number"] for item in find_duplicates(rows)}
     return [row for row in rows if f"public_{metric}" in row.scores and row.number not in repeats]
 
 
-def estimate_luck(workspace: Workspace, rows: Sequence[Submission], sample: Sample) -> Luck | None:
-    """How much of the best primary public score is luck; None with fewer than two looks or no idea
-    of the noise."""
+def estimate_selection_bias(
+    workspace: Workspace, rows: Sequence[Submission], sample: SampleSizes
+) -> SelectionBias | None:
+    """How much of the best primary public score is luck.
+
+    None with fewer than two distinct scores, or if the noise is unknown.
+    """
     metric = workspace.competition.primary
-    looks = list_looks(rows, metric.name)
+    looks = list_distinct_scored(rows, metric.name)
     scores = [row.scores[f"public_{metric.name}"] for row in looks]
-    noise = _noise_by_scatter(looks, metric.name) or estimate_noise(
+    noise = _estimate_noise_from_private(looks, metric.name) or estimate_public_noise(
         workspace, looks, metric, sample
     )
     if len(looks) < 2 or noise is None:
         return None
     own_sd, source = noise
     sign = 1.0 if metric.higher_is_better else -1.0
-    best = max(range(len(looks)), key=lambda place: sign * scores[place])
-    return Luck(
+    best = max(range(len(looks)), key=lambda index: sign * scores[index])
+    return SelectionBias(
         metric=metric.name,
         best=looks[best].number,
         score=scores[best],
         looks=len(looks),
         own_sd=own_sd,
         source=source,
-        low=expected_luck([sign * score for score in scores], own_sd),
-        high=expected_luck([0.0] * len(scores), own_sd),
+        low=expected_selection_bias([sign * score for score in scores], own_sd),
+        high=expected_selection_bias([0.0] * len(scores), own_sd),
     )
 
 
-def expected_luck(skills: Sequence[float], own_sd: float) -> float:
-    """Mean noise in the score of whoever looks best, higher being better: simulated, seeded."""
+def expected_selection_bias(skills: Sequence[float], own_sd: float) -> float:
+    """Mean noise in the best score, where higher is better: simulated with a fixed seed."""
     rng = np.random.default_rng(SEED)
-    noise = rng.normal(0.0, own_sd, (DRAWS, len(skills)))
+    noise = rng.normal(0.0, own_sd, (NUM_DRAWS, len(skills)))
     best = (np.asarray(skills) + noise).argmax(axis=1)
-    return float(noise[np.arange(DRAWS), best].mean())
+    return float(noise[np.arange(NUM_DRAWS), best].mean())
 
 
-def _noise_by_scatter(looks: Sequence[Submission], metric: str) -> tuple[float, str] | None:
-    """From private against public scores: what the line leaves over is the noise of two parts of
-    like size."""
+def _estimate_noise_from_private(
+    looks: Sequence[Submission], metric: str
+) -> tuple[float, str] | None:
+    """Noise from private against public scores, by the scatter around their line.
+
+    The scatter is the noise of two parts of similar size.
+    """
     pairs = [
         (row.scores[f"public_{metric}"], row.scores[f"private_{metric}"])
         for row in looks
         if f"private_{metric}" in row.scores
     ]
-    line = (
-        fit_line([x for x, _ in pairs], [y for _, y in pairs])
-        if len(pairs) >= SCATTER_POINTS
-        else None
-    )
+    if len(pairs) < MIN_PRIVATE_SCORES:
+        return None
+    line = fit_line([public for public, _ in pairs], [private for _, private in pairs])
     if line is None:
         return None
-    words = (
-        f"the scatter of {len(pairs)} private scores about their line, half of it taken as the"
-        " public part's"
+    source = (
+        f"the scatter of {len(pairs)} private scores around their line (half of its variance is"
+        " counted as public noise)"
     )
-    return line.residual_sd / math.sqrt(2), words
+    return line.residual_sd / math.sqrt(2), source
 
 
-def estimate_noise(
-    workspace: Workspace, looks: Sequence[Submission], metric: Metric, sample: Sample
+def estimate_public_noise(
+    workspace: Workspace, looks: Sequence[Submission], metric: Metric, sample: SampleSizes
 ) -> tuple[float, str] | None:
-    """Standard deviation of a public score's own noise, and where it is from; private scores are
-    not used.
+    """Standard deviation of a public score's own noise, and its source; no private scores are used.
 
     The scores of two submissions that differ on a share d of m images differ by noise of variance d
-    / m at most, half of it each one's own. Without answers it is p (1 - p) / m less an assumed
-    shared part. For macro F1 with rare classes both are too small. None when m is unknown, and for
-    a metric that is not computed from right and wrong answers.
+    / m at most, and half of it belongs to each. Without answers it is p (1 - p) / m less an assumed
+    shared part. For macro F1 with rare classes both are too small. None if m is unknown, or if the
+    metric is not computed from right and wrong answers.
     """
     if not sample.public or not looks or not is_resampled(metric.kind):
         return None
-    answers = load_answers_of(workspace, [row.number for row in looks[-NEWEST_ANSWERS:]])
+    answers = load_answers_of(workspace, [row.number for row in looks[-MAX_COMPARED:]])
     shares = list(compare_answers(answers).values())
     if shares:
-        words = (
+        source = (
             f"answers that differ on {np.mean(shares):.1%} of the images on average,"
             f" {sample.public} public images"
         )
-        return math.sqrt(float(np.mean(shares)) / (2 * sample.public)), words
+        return math.sqrt(float(np.mean(shares)) / (2 * sample.public)), source
     scores = [row.scores[f"public_{metric.name}"] for row in looks]
     middle = min(1.0, max(0.0, float(np.median(scores))))
-    words = (
-        f"{sample.public} public images, half of the variance assumed to be shared (no answers are"
+    source = (
+        f"{sample.public} public images, half of the variance assumed to be shared (no answers"
         " known)"
     )
-    return math.sqrt((1 - SHARED) * middle * (1 - middle) / sample.public), words
+    return math.sqrt((1 - SHARED_VARIANCE) * middle * (1 - middle) / sample.public), source
 
 
 def compare_answers(answers: Mapping[int, Answers]) -> dict[tuple[int, int], float]:
-    """Share of images with differing answers of each pair, the lower number first, over the images
-    that all have."""
+    """Share of images with different answers, by pair of numbers, the lower number first.
+
+    Only the images that all submissions have are counted.
+    """
     numbers = sorted(answers)
-    shared = (
-        set.intersection(*[set(answers[number].by_id) for number in numbers])
-        if len(numbers) > 1
-        else set()
-    )
+    if len(numbers) < 2:
+        return {}
+    shared = set.intersection(*[set(answers[number].by_id) for number in numbers])
     if not shared:
         return {}
-    table = np.array([[answers[number].by_id[name] for name in shared] for number in numbers])
+    columns = []
+    for number in numbers:
+        by_id = answers[number].by_id
+        columns.append([by_id[name] for name in shared])
+    table = np.array(columns)
     pairs = combinations(range(len(numbers)), 2)
     return {(numbers[i], numbers[j]): float((table[i] != table[j]).mean()) for i, j in pairs}
 
 
 def load_answers_of(workspace: Workspace, numbers: Sequence[int]) -> dict[int, Answers]:
-    """The answers of those of the submissions whose answers the ledger has."""
+    """The answers of the given submissions, as far as the ledger has them."""
     return {
         number: unpack_answers(text) for number, _, text in list_packed_answers(workspace, numbers)
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from typing import Any
 
 from tracker.core.config_diff import describe_ensemble
@@ -19,10 +20,9 @@ from tracker.workspace.metrics import choose_metrics
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """A run in an ensemble; without a weight where all count the same, without scores where its
-    folder is gone.
+    """A run in an ensemble; `weight` is None if all count the same.
 
-    `value` is its validation score by `metric`, the deciding one where that was measured.
+    `value` is its validation score by `metric`. The scores are missing if its folder is gone.
     """
 
     run: str
@@ -39,26 +39,23 @@ class Member:
 
 
 def list_members(workspace: Workspace, config: Mapping[str, Any]) -> list[Member]:
-    """The members of a run's config, in its order; none for a run that is no ensemble."""
+    """The members of an ensemble in the order of its config; empty for other runs."""
     table = config.get("ensemble") or {}
     names = [str(name) for name in table.get("members") or ()]
     weights = list(table.get("weights") or ()) or [None] * len(names)
-    records = [_find(workspace, name) for name in names]
-    sent = (
-        list_newest_of_runs(workspace, [record.uid for record in records if record])
-        if any(records)
-        else {}
-    )
+    records = [_find_record(workspace, name) for name in names]
+    here = [record for record in records if record is not None]
+    # Without a run, the ledger is not opened.
+    sent = list_newest_of_runs(workspace, [record.uid for record in here]) if here else {}
     key = f"public_{workspace.competition.primary_metric}"
-    measured = {name for record in records if record for name in _list_validation(record)}
-    metric = next(
-        iter(choose_metrics(workspace.competition, measured)), workspace.competition.primary_metric
-    )
-    found = []
+    measured = set(chain.from_iterable(_list_validation(record) for record in here))
+    figures = choose_metrics(workspace.competition, measured)
+    metric = next(iter(figures), workspace.competition.primary_metric)
+    members = []
     for name, weight, record in zip(names, weights, records, strict=False):
         row = sent.get(record.uid) if record else None
         validation = _list_validation(record) if record else {}
-        found.append(
+        members.append(
             Member(
                 run=name,
                 weight=weight,
@@ -69,7 +66,7 @@ def list_members(workspace: Workspace, config: Mapping[str, Any]) -> list[Member
                 public=row.scores.get(key) if row else None,
             )
         )
-    return found
+    return members
 
 
 def _list_validation(record: RunRecord) -> dict[str, float | None]:
@@ -80,7 +77,7 @@ def _list_validation(record: RunRecord) -> dict[str, float | None]:
     }
 
 
-def _find(workspace: Workspace, name: str) -> RunRecord | None:
+def _find_record(workspace: Workspace, name: str) -> RunRecord | None:
     try:
         return load_run(workspace.runs_dir, name)
     except TrackerError:
@@ -88,7 +85,7 @@ def _find(workspace: Workspace, name: str) -> RunRecord | None:
 
 
 def name_ensembles(workspace: Workspace, records: Sequence[RunRecord]) -> list[RunRecord]:
-    """The records as people read them: what an ensemble is made of stands before its note."""
+    """The records for display: the note of an ensemble begins with what it is made of."""
     return [
         _name_ensemble(workspace, record) if record.kind == "ensemble" else record
         for record in records
@@ -97,37 +94,24 @@ def name_ensembles(workspace: Workspace, records: Sequence[RunRecord]) -> list[R
 
 def _name_ensemble(workspace: Workspace, record: RunRecord) -> RunRecord:
     try:
-        made = describe_ensemble(load_config(workspace.runs_dir, record.name)["ensemble"])
+        description = describe_ensemble(load_config(workspace.runs_dir, record.name)["ensemble"])
     except (TrackerError, KeyError):
         return record
-    return replace(record, note=f"{made}: {record.note}" if record.note else made)
+    return replace(record, note=f"{description}: {record.note}" if record.note else description)
 
 
 def print_members(members: Sequence[Member], competition: Competition) -> None:
-    """A line a member; nothing for a run that is no ensemble."""
+    """Print a table of the members; nothing for a run that is no ensemble."""
     if not members:
         return
-    figures = choose_metrics(
-        competition, {name for member in members for name in member.validation}
-    )
+    measured = set(chain.from_iterable(member.validation for member in members))
+    figures = choose_metrics(competition, measured)
     primary = competition.primary
-    rows = [
-        (
-            member.run,
-            "-" if member.weight is None else f"{member.weight:g}",
-            *(render_number(member.validation.get(name)) for name in figures),
-            primary.render(member.public),
-            render_number(member.submission),
-        )
-        for member in members
-    ]
-    print_table(
-        (
-            "member",
-            "weight",
-            *(f"val {name}" for name in figures),
-            f"public {primary.name}",
-            "submission",
-        ),
-        rows,
-    )
+    rows = []
+    for member in members:
+        weight = "-" if member.weight is None else f"{member.weight:g}"
+        validation = [render_number(member.validation.get(name)) for name in figures]
+        public, submission = primary.render(member.public), render_number(member.submission)
+        rows.append((member.run, weight, *validation, public, submission))
+    scores = [f"val {name}" for name in figures]
+    print_table(("member", "weight", *scores, f"public {primary.name}", "submission"), rows)

@@ -1,9 +1,8 @@
-"""Which submissions to choose at the end: good by public score and validation, and not all wrong on
-the same images.
+"""Which submissions to choose at the end, by public score, validation and their agreement.
 
-The set is chosen whose best member has the highest expected private score. Private scores that the
-ledger has are told beside the choice and never used for it; a sealed solution's private answers are
-not read.
+The chosen set is the one whose best member has the highest expected private score: good submissions
+that are not wrong on the same images. Private scores in the ledger are shown beside the choice and
+never used for it. The private answers of a sealed solution are not read.
 """
 
 from __future__ import annotations
@@ -16,22 +15,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tracker.comparison.cv_lb import relate_validation
+from tracker.comparison.cv_lb import relate_cv_to_public
 from tracker.comparison.leaderboard_noise import (
-    Sample,
+    SampleSizes,
     compare_answers,
-    count_sample,
-    estimate_noise,
-    list_looks,
+    count_public_images,
+    estimate_public_noise,
+    list_distinct_scored,
     load_answers_of,
 )
-from tracker.comparison.splits import Panel, draw_normal, load_panel
-from tracker.core.errors import TrackerError
-from tracker.ledger.read import (
-    find_metric_value,
-    list_submissions,
-    list_with_note,
+from tracker.comparison.private_scores import (
+    LabeledPredictions,
+    draw_correlated_scores,
+    load_labeled_predictions,
 )
+from tracker.core.errors import TrackerError
+from tracker.ledger.read import find_metric_value, list_submissions, list_with_note
 from tracker.ledger.records import Submission
 from tracker.ledger.resolve import render_first_score_command
 from tracker.training.errors import ConfigError
@@ -43,14 +42,17 @@ if TYPE_CHECKING:
 
     from tracker.comparison.statistics.regression import Line
 
-CONTENDERS = 12  # by expected score; sets are searched among these
-LINE_POINTS = 5  # submissions that a line needs before validation moves an expectation
+MAX_CONTENDERS = 12  # by expected score; sets are searched among these
+MIN_LINE_POINTS = 5  # submissions that a line needs before validation moves an expectation
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
-    """A submission that may be chosen; `expected` is its public score, moved to what its validation
-    makes of it."""
+    """A submission that may be chosen.
+
+    `by_validation` is the score that its validation predicts, `expected` lies between it and
+    `public`.
+    """
 
     number: int
     run: str | None
@@ -61,9 +63,11 @@ class Contender:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Simulated:
-    """A set of submissions in simulated splits: how often it held the best private one, and its
-    best on average."""
+class SimulatedSet:
+    """A set of submissions in simulated private parts.
+
+    `holds_best` is how often it held the best one, `mean_best` the mean score of its best member.
+    """
 
     numbers: Sequence[int]
     holds_best: float
@@ -72,11 +76,10 @@ class Simulated:
 
 @dataclass(frozen=True, kw_only=True)
 class Simulation:
-    """The choice beside simply the best public scores; `possible` is the mean private score of the
-    best of all.
+    """The choice beside the best public scores; `possible` is the mean score of the best of all.
 
-    `used` says whether the choice rests on it; `left_out` has why submissions are not `among`, with
-    their numbers.
+    `used` says whether the choice is based on it. `left_out` has {reason: numbers} of the
+    submissions that are not in `among`.
     """
 
     source: str
@@ -84,15 +87,14 @@ class Simulation:
     among: Sequence[int]
     left_out: Mapping[str, Sequence[int]]
     draws: int
-    chosen: Simulated
-    by_public: Simulated
+    chosen: SimulatedSet
+    by_public: SimulatedSet
     possible: float
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hindsight:
-    """Who led on private, where the ledger has private scores; `scores` has those that it has by
-    number."""
+class PrivateLeader:
+    """The best private score in the ledger; `scores` has all known private scores by number."""
 
     leader: int
     score: float
@@ -102,12 +104,11 @@ class Hindsight:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """The choice, best first. `differing` is the share of images on which two contenders' answers
-    differ.
+    """The choice, best first.
 
-    `lucky` has the best public ones that are not chosen because validation shows others to be
-    better; `instead_of`
-    is whose place the best public one took because validation cannot tell the two apart.
+    `differing` is the share of images on which the answers of two contenders differ. `lucky` has
+    the best public ones that are not chosen because validation shows others to be better. The best
+    public one took the place of `instead_of` because validation cannot separate the two.
     """
 
     metric: str
@@ -117,9 +118,9 @@ class Selection:
     repeats: Sequence[int]
     own_sd: float | None
     noise_source: str
-    sample: Sample
+    sample: SampleSizes
     simulation: Simulation | None
-    private: Hindsight | None
+    private: PrivateLeader | None
     lucky: Sequence[int]
     instead_of: int | None
 
@@ -129,35 +130,41 @@ class Selection:
 
 
 def select_final(workspace: Workspace, count: int, *, public_images: int = 0) -> Selection:
-    """Choose `count` submissions; raises ConfigError for a count below 1, TrackerError when nothing
-    is scored."""
+    """Choose `count` submissions.
+
+    Raises ConfigError for a count below 1, TrackerError if nothing is scored.
+    """
     if count < 1:
         raise ConfigError(f"-n {count}: expected 1 or more")
+    # Candidates: scored, not rejected by a note, no duplicates.
     metric, rows = workspace.competition.primary, list_submissions(workspace)
     rejected = list_with_note(workspace, "rejected")
     valid = [row for row in rows if row.number not in rejected]
-    looks = list_looks(valid, metric.name)
+    looks = list_distinct_scored(valid, metric.name)
     if not looks:
         raise TrackerError(NO_PUBLIC_SCORE, hint=render_first_score_command(workspace))
-    sample = count_sample(workspace, given=public_images)
-    noise = estimate_noise(workspace, looks, metric, sample)
+    # What each of them may score on the private images.
+    sample = count_public_images(workspace, given=public_images)
+    noise = estimate_public_noise(workspace, looks, metric, sample)
     own_sd, noise_source = noise or (None, "")
-    everyone = expect_private(workspace, looks, metric, own_sd)
-    contenders = everyone[: max(CONTENDERS, count + 1)]
+    ranked = rank_contenders(workspace, looks, metric, own_sd)
+    contenders = ranked[: max(MAX_CONTENDERS, count + 1)]
     answers = load_answers_of(workspace, [item.number for item in contenders])
     differing = compare_answers(answers)
-    private = _model(contenders, differing, metric, own_sd, sample)
-    apart = _find_apart(workspace, looks, contenders, metric)
-    places = _choose(private, contenders, count)
-    by_public = _best_public(contenders, len(places), metric)
-    chosen, instead_of = _favor_public(contenders, places, by_public[0], apart, differing)
+    private = _simulate_private_scores(contenders, differing, metric, own_sd, sample)
+    # The best set, with the best public score in it unless validation speaks against it.
+    separated = _find_separated(workspace, looks, contenders, metric)
+    indexes = _choose(private, contenders, count)
+    by_public = _best_public(contenders, len(indexes), metric)
+    chosen, instead_of = _include_best_public(
+        contenders, indexes, by_public[0], separated, differing
+    )
     by_number = {row.number: row for row in looks}
     candidates, needed = [by_number[item.number] for item in contenders], [*chosen, *by_public]
-    panel = (
-        load_panel(workspace, candidates, answers, sample, needed=needed)
-        if len(contenders) > count
-        else None
-    )
+    # How well that choice would have done on images with known labels.
+    labeled = None
+    if len(contenders) > count:
+        labeled = load_labeled_predictions(workspace, candidates, answers, sample, needed=needed)
     scored = [row.number for row in rows if f"public_{metric.name}" in row.scores]
     return Selection(
         metric=metric.name,
@@ -169,78 +176,75 @@ def select_final(workspace: Workspace, count: int, *, public_images: int = 0) ->
         noise_source=noise_source,
         sample=sample,
         simulation=_simulate(
-            panel,
+            labeled,
             private=private,
             contenders=contenders,
             chosen=chosen,
             by_public=by_public,
             metric=metric,
-            behind=[item.number for item in everyone[len(contenders) :]],
+            behind=[item.number for item in ranked[len(contenders) :]],
             rejected=[number for number in scored if number in rejected],
         ),
-        private=_look_back(looks, chosen, metric),
-        lucky=_find_lucky(by_public, chosen, apart),
+        private=_find_private_leader(looks, chosen, metric),
+        lucky=_find_lucky(by_public, chosen, separated),
         instead_of=instead_of,
     )
 
 
-def expect_private(
+def rank_contenders(
     workspace: Workspace, looks: Sequence[Submission], metric: Metric, own_sd: float | None
 ) -> list[Contender]:
-    """Every look with the score to expect of it, the best first.
+    """Every distinct submission with its expected private score, the best first.
 
-    Where a line through submissions of its own validation scheme says what a validation score is
-    worth, the public score counts by how much of the scatter about the line is skill: s^2 / (s^2 +
-    own_sd^2), a half when unknown.
+    Where a line through submissions of its own validation scheme predicts a public score from
+    validation, the public score counts by how much of the scatter around the line is skill: s^2 /
+    (s^2 + own_sd^2), a half if unknown.
     """
-    relations = relate_validation(workspace, looks, metric.name)
-    found = []
+    relations = relate_cv_to_public(workspace, looks, metric.name)
+    contenders = []
     for row in looks:
-        public, validation = (
-            row.scores[f"public_{metric.name}"],
-            find_metric_value(workspace, row, "val", metric.name),
-        )
-        relation, guess, expected = relations.get(row.number), None, public
-        enough = relation is not None and relation.n - relation.repeats >= LINE_POINTS
+        public = row.scores[f"public_{metric.name}"]
+        validation = find_metric_value(workspace, row, "val", metric.name)
+        relation, predicted, expected = relations.get(row.number), None, public
+        enough = relation is not None and relation.n - relation.repeats >= MIN_LINE_POINTS
         if enough and relation is not None and relation.line is not None and validation is not None:
-            guess = metric.clip(relation.line.predict(validation)[0])
-            expected = guess + _weigh(relation.line, own_sd) * (public - guess)
-        found.append(
+            predicted = metric.clip(relation.line.predict(validation)[0])
+            expected = predicted + _skill_share(relation.line, own_sd) * (public - predicted)
+        contenders.append(
             Contender(
                 number=row.number,
                 run=row.run,
                 public=public,
                 validation=validation,
-                by_validation=guess,
+                by_validation=predicted,
                 expected=expected,
             )
         )
     sign = -1.0 if metric.higher_is_better else 1.0
-    return sorted(found, key=lambda item: (sign * item.expected, item.number))
+    return sorted(contenders, key=lambda item: (sign * item.expected, item.number))
 
 
-def _weigh(line: Line, own_sd: float | None) -> float:
-    """How much of the scatter about the line is skill."""
+def _skill_share(line: Line, own_sd: float | None) -> float:
+    """How much of the scatter around the line is skill, from 0 to 1."""
     if own_sd is None:
         return 0.5
     skill = max(0.0, line.residual_sd**2 - own_sd**2)
     return skill / (skill + own_sd**2)
 
 
-def _model(
+def _simulate_private_scores(
     contenders: Sequence[Contender],
     differing: Mapping[tuple[int, int], float],
     metric: Metric,
     own_sd: float | None,
-    sample: Sample,
+    sample: SampleSizes,
 ) -> NDArray[np.float64] | None:
-    """Private scores [draws, contenders], the higher the better, as the expected ones with normal
-    noise.
+    """Private scores [draws, contenders], higher is better: the expected ones with normal noise.
 
-    Two scores differ by noise of variance d (1 / m + 1 / k) for a share d of differing answers, m
-    public and k private images; where answers are unknown, as if all differed alike. None without
-    an idea of the noise. Only scores from 0 to 1 have one (estimate_noise), and few images do not
-    lead beyond.
+    Two scores differ by noise of variance d (1 / m + 1 / k) for a share d of different answers, m
+    public and k private images; where answers are unknown, all pairs are assumed to differ alike.
+    None if the noise is unknown. Only scores from 0 to 1 have a known noise
+    (estimate_public_noise), so the draws are cut off there.
     """
     if own_sd is None or sample.public is None:
         return None
@@ -252,41 +256,39 @@ def _model(
         variance = 2 * own_sd**2 if share is None else share / sample.public
         squares[i, j] = squares[j, i] = variance * hidden
     sign = 1.0 if metric.higher_is_better else -1.0
-    drawn = draw_normal([sign * item.expected for item in contenders], squares)
+    drawn = draw_correlated_scores([sign * item.expected for item in contenders], squares)
     return np.clip(drawn, min(sign, 0.0), max(sign, 0.0))
 
 
 def _choose(
     private: NDArray[np.float64] | None, contenders: Sequence[Contender], count: int
 ) -> list[int]:
-    """Places of the set whose best member is best on average, the best expected ones where nothing
-    is simulated.
+    """Indexes of the set whose best member is best on average.
 
-    Another set than the best expected ones must be better by three standard errors of the
-    simulation.
+    Without a simulation, the best expected ones. Another set must be better than these by three
+    standard errors of the simulation.
     """
     usual = list(range(min(count, len(contenders))))
     if private is None:
         return usual
     base, chosen, most = private[:, usual].max(axis=1), usual, 0.0
-    for places in combinations(range(len(contenders)), len(usual)):
-        gain = private[:, list(places)].max(axis=1) - base
+    for indexes in combinations(range(len(contenders)), len(usual)):
+        gain = private[:, list(indexes)].max(axis=1) - base
         mean, error = float(gain.mean()), float(gain.std()) / math.sqrt(len(gain))
         if mean > max(most, 3 * error):
-            chosen, most = list(places), mean
+            chosen, most = list(indexes), mean
     return chosen
 
 
-def _find_apart(
+def _find_separated(
     workspace: Workspace,
     looks: Sequence[Submission],
     contenders: Sequence[Contender],
     metric: Metric,
 ) -> set[tuple[int, int]]:
-    """(better, worse) of the contenders that validation tells apart, by the line of their common
-    scheme."""
-    relations = relate_validation(workspace, looks, metric.name)
-    found = set()
+    """(better, worse) of the contenders that validation separates, by the line of their scheme."""
+    relations = relate_cv_to_public(workspace, looks, metric.name)
+    pairs = set()
     for better, worse in combinations(contenders, 2):  # the best expected first
         relation = relations.get(better.number)
         if relation is None or relation.line is None or relation is not relations.get(worse.number):
@@ -295,51 +297,55 @@ def _find_apart(
         if (
             len(known) == 2
             and None not in known
-            and relation.line.tells_apart(known[0] or 0.0, known[1] or 0.0)
+            and relation.line.separates(known[0] or 0.0, known[1] or 0.0)
         ):
-            found.add((better.number, worse.number))
-    return found
+            pairs.add((better.number, worse.number))
+    return pairs
 
 
-def _favor_public(
+def _include_best_public(
     contenders: Sequence[Contender],
-    places: Sequence[int],
+    indexes: Sequence[int],
     best: int,
-    apart: Collection[tuple[int, int]],
+    separated: Collection[tuple[int, int]],
     differing: Mapping[tuple[int, int], float],
 ) -> tuple[list[int], int | None]:
-    """The chosen numbers, with the best public one among them where validation cannot tell it from
-    a chosen one.
+    """The chosen numbers with the best public one, unless validation shows others to be better.
 
-    It takes the place of the one that is most like it, or expected least, of those that are
-    expected to be better.
+    It replaces the chosen one with the most similar answers, or the lowest expected score, among
+    those that are expected to be better. Returns the replaced number, too.
     """
     order = [item.number for item in contenders]
-    chosen = [order[place] for place in places]
+    chosen = [order[index] for index in indexes]
     if best in chosen:
         return chosen, None
     rivals = [
         number
         for number in chosen
-        if order.index(number) < order.index(best) and (number, best) not in apart
+        if order.index(number) < order.index(best) and (number, best) not in separated
     ]
     if not rivals:
         return chosen, None
-    nearest = min(
-        reversed(rivals),
-        key=lambda number: differing.get((min(number, best), max(number, best)), math.inf),
-    )
+
+    def find_difference(number: int) -> float:
+        return differing.get((min(number, best), max(number, best)), math.inf)
+
+    nearest = min(reversed(rivals), key=find_difference)
     chosen = [best if number == nearest else number for number in chosen]
     return sorted(chosen, key=order.index), nearest
 
 
 def _find_lucky(
-    by_public: Sequence[int], chosen: Sequence[int], apart: Collection[tuple[int, int]]
+    by_public: Sequence[int], chosen: Sequence[int], separated: Collection[tuple[int, int]]
 ) -> list[int]:
-    """The best public ones than which validation shows every other chosen one to be better."""
+    """The best public ones that are worse by validation than every other chosen one."""
     others = [number for number in chosen if number not in by_public]
     passed = [number for number in by_public if number not in chosen]
-    return [number for number in passed if all((other, number) in apart for other in others)]
+    lucky = []
+    for number in passed:
+        if all((other, number) in separated for other in others):
+            lucky.append(number)
+    return lucky
 
 
 def _best_public(contenders: Sequence[Contender], count: int, metric: Metric) -> list[int]:
@@ -349,7 +355,7 @@ def _best_public(contenders: Sequence[Contender], count: int, metric: Metric) ->
 
 
 def _simulate(
-    panel: Panel | None,
+    labeled: LabeledPredictions | None,
     *,
     private: NDArray[np.float64] | None,
     contenders: Sequence[Contender],
@@ -359,19 +365,19 @@ def _simulate(
     behind: Sequence[int],
     rejected: Sequence[int],
 ) -> Simulation | None:
-    """By real predictions where there are any, else by the model, else (or when all are chosen) not
-    at all."""
+    """Compare the choice with the best public scores.
+
+    By real predictions if there are any, otherwise by the model. None without both, or if all are
+    chosen.
+    """
     if len(chosen) == len(contenders):
         return None
     sign = 1.0 if metric.higher_is_better else -1.0
-    if panel is not None:
-        numbers, scores, source = panel.numbers, panel.draw_private(metric), panel.source
+    if labeled is not None:
+        numbers, scores, source = labeled.numbers, labeled.resample_scores(metric), labeled.source
     elif private is not None:
-        numbers, scores, source = (
-            [item.number for item in contenders],
-            private,
-            "a model of the noise",
-        )
+        numbers = [item.number for item in contenders]
+        scores, source = private, "a model of the noise"
     else:
         return None
 
@@ -383,28 +389,28 @@ def _simulate(
         ),
     }
 
-    def look(wanted: Sequence[int]) -> Simulated:
-        places = [numbers.index(number) for number in wanted]
-        best = scores[:, places].max(axis=1)
+    def evaluate(wanted: Sequence[int]) -> SimulatedSet:
+        indexes = [numbers.index(number) for number in wanted]
+        best = scores[:, indexes].max(axis=1)
         holds = float((best >= scores.max(axis=1)).mean())
-        return Simulated(numbers=wanted, holds_best=holds, mean_best=sign * float(best.mean()))
+        return SimulatedSet(numbers=wanted, holds_best=holds, mean_best=sign * float(best.mean()))
 
     return Simulation(
         source=source,
-        used=panel is None,
+        used=labeled is None,
         among=numbers,
-        left_out={reason: sorted(who) for reason, who in left_out.items() if who},
+        left_out={reason: sorted(members) for reason, members in left_out.items() if members},
         draws=len(scores),
-        chosen=look(chosen),
-        by_public=look(by_public),
+        chosen=evaluate(chosen),
+        by_public=evaluate(by_public),
         possible=sign * float(scores.max(axis=1).mean()),
     )
 
 
-def _look_back(
+def _find_private_leader(
     looks: Sequence[Submission], chosen: Sequence[int], metric: Metric
-) -> Hindsight | None:
-    """Who led on private, by the scores that the ledger has; None when it has none."""
+) -> PrivateLeader | None:
+    """The best private score in the ledger; None if it has none."""
     known = {
         row.number: row.scores[f"private_{metric.name}"]
         for row in looks
@@ -414,4 +420,4 @@ def _look_back(
         return None
     best = max if metric.higher_is_better else min
     leader = best(known, key=lambda number: known[number])
-    return Hindsight(leader=leader, score=known[leader], chosen=leader in chosen, scores=known)
+    return PrivateLeader(leader=leader, score=known[leader], chosen=leader in chosen, scores=known)

@@ -1,10 +1,10 @@
-"""What can be compared: a run of this workspace, or a submission that is known from the ledger
-alone."""
+"""What can be compared: a run of this workspace, or a submission known only from the ledger."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,8 @@ from tracker.workspace.predictions import Answers, load_answers, unpack_answers
 
 
 @dataclass(frozen=True, kw_only=True)
-class Side:
-    """What is compared: a run of this workspace, or a submission that is known from the ledger
-    alone."""
+class Subject:
+    """A run of this workspace, or a submission known only from the ledger."""
 
     name: str
     config: Mapping[str, Any]
@@ -47,28 +46,30 @@ class Side:
     recorded: bool = True  # by a run, not a row of a table kept by hand
 
 
-def load_side(workspace: Workspace, word: str) -> Side:
-    """The run or submission meant by `exp12`, `latest`, `sota` or `s12`; raises UnknownRunError."""
+def load_subject(workspace: Workspace, word: str) -> Subject:
+    """The run or submission named `exp12`, `latest`, `sota` or `s12`; raises UnknownRunError."""
     row = None
     if (number := parse_submission(word)) is not None:
         row = get_submission(workspace, number)
     elif word == "sota":
         row = find_sota(workspace)
     if row is None or has_run(workspace, row):
-        return _load_run_side(workspace, resolve_run(workspace, word), row)
-    prints = {"predictions": row.predictions_fingerprint, "weights": row.weights_fingerprint}
-    prints |= {"data": row.data_fingerprint, "code": row.code_fingerprint}
-    figures = {
-        f"{part}/{name}": getattr(row, f"{part}_{name}")
-        for part in ("train", "val")
-        for name in COLUMNS
+        return _load_run_subject(workspace, resolve_run(workspace, word), row)
+    fingerprints = {
+        "predictions": row.predictions_fingerprint,
+        "weights": row.weights_fingerprint,
+        "data": row.data_fingerprint,
+        "code": row.code_fingerprint,
     }
-    return Side(
+    figures = {}
+    for part, name in product(("train", "val"), COLUMNS):
+        figures[f"{part}/{name}"] = getattr(row, f"{part}_{name}")
+    return Subject(
         name=f"s{row.number}",
         config=row.config,
         metrics={**row.scores, **figures},
         best_epoch=row.best_epoch,
-        fingerprints=prints,
+        fingerprints=fingerprints,
         submission=row.number,
         notes=row.notes,
         answers=lambda: _unpack(workspace, row.number),
@@ -83,13 +84,13 @@ def _unpack(workspace: Workspace, number: int) -> Answers | None:
     return unpack_answers(packed) if packed else None
 
 
-def _load_run_side(workspace: Workspace, name: str, row: Submission | None) -> Side:
+def _load_run_subject(workspace: Workspace, name: str, row: Submission | None) -> Subject:
     record = load_run(workspace.runs_dir, name)
     if row is None:
         row = next(reversed(list_submissions_of(workspace, record)), None)
     folder, config = workspace.runs_dir / name, load_config(workspace.runs_dir, name)
     path, curves = folder / "predictions.csv", read_curves(folder / "metrics.jsonl")
-    return Side(
+    return Subject(
         name=name,
         config=config,
         metrics={**(row.scores if row else {}), **record.summary},

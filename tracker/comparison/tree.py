@@ -1,5 +1,4 @@
-"""The family of runs and submissions: who was made from whom, what was changed, and what came of
-it."""
+"""The family of runs and submissions: the parent of each, what was changed, and the scores."""
 
 from __future__ import annotations
 
@@ -40,9 +39,8 @@ if TYPE_CHECKING:
     from tracker.workspace.competition import Competition
 
 
-BASED_ON = (  # column of hand-kept tables: the number of the submission that a row started from
-    "based_on"
-)
+# Column of tables kept by hand: the number of the submission that a row started from.
+BASED_ON = "based_on"
 
 MAX_INDENT = 12  # deeper generations are drawn at this depth and name their parent
 
@@ -51,11 +49,9 @@ MAX_INDENT = 12  # deeper generations are drawn at this depth and name their par
 class Node:
     """A run, or a submission `s7` whose run folder is not here.
 
-    `change` is {key: [parent's, own]}, None without a parent or where a config is not known;
-    `not_known` are the keys
-    that one of the two, another program's run, never logged; `scores` has what is known of `val_`,
-    `public_` and
-    `private_` metrics; `sota_line` marks the best submission and all that it was made from.
+    `change` is {key: [parent's, own]}, None without a parent or where a config is unknown.
+    `not_known` are keys that a run of another program never logged. `scores` has the known `val_`,
+    `public_` and `private_` metrics. `sota_line` marks the best submission and its ancestors.
     """
 
     name: str
@@ -76,32 +72,32 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """All nodes, each after its parent and before its younger siblings; `problems` are parents that
-    do not count."""
+    """All nodes, each after its parent and before its younger siblings.
+
+    `problems` are sentences about parents that were ignored.
+    """
 
     nodes: Sequence[Node]
     problems: Sequence[str]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json."""
-        found = asdict(self)
-        for node in found["nodes"]:
-            del node[
-                "has_config"
-            ]  # the document is as it was; `model` says as much as its readers need
-        return found
+        document = asdict(self)
+        for node in document["nodes"]:
+            # The document keeps its keys; `model` says enough for its readers.
+            del node["has_config"]
+        return document
 
 
 def indent(node: Node) -> int:
-    """How deep a node is drawn: a chain of hundreds of runs must not leave the page."""
+    """How deep a node is drawn: a chain of hundreds of runs must stay on the page."""
     return min(node.depth, MAX_INDENT)
 
 
 def build_family(workspace: Workspace, *, archived: bool = False) -> Family:
     """The family of this workspace's runs and of every submission in the ledger.
 
-    Without `archived`, a run that was put away is left out, and what was made from it follows its
-    nearest ancestor.
+    Without `archived`, an archived run is left out, and its children follow its nearest ancestor.
     """
     submissions = list_submissions(workspace)
     records = list_runs(workspace.runs_dir)
@@ -110,14 +106,14 @@ def build_family(workspace: Workspace, *, archived: bool = False) -> Family:
     node_of = {row.number: here.get(row.run_uid or "", f"s{row.number}") for row in submissions}
     sent = {row.run_uid: row for row in submissions}
     elsewhere = [row for row in submissions if row.run_uid not in here]
-    told = _list_based_on(workspace)
+    stated_parents = _list_based_on(workspace)
     names = [*dict.fromkeys([*(metric.name for metric in workspace.competition.metrics), *METRICS])]
     members = [
         _build_run(workspace, record, sent.get(record.uid) if record.uid else None, names)
         for record in records
     ]
     members += [
-        _build_submission(row, _find_parent_of_row(row, told, node_of.get), names)
+        _build_submission(row, _find_parent_of_row(row, stated_parents, node_of.get), names)
         for row in elsewhere
     ]
     members.sort(key=lambda member: (member.time, len(member.node.name), member.node.name))
@@ -126,9 +122,9 @@ def build_family(workspace: Workspace, *, archived: bool = False) -> Family:
 
 
 def read_marks(workspace: Workspace, *, numbers: Collection[int] | None = None) -> Marks:
-    """What lists mark; SOTA then and duplicates only among `numbers`, where those are given.
+    """What lists mark; with `numbers`, earlier SOTA and duplicates only among these.
 
-    The submissions that are not shown are not read: a ledger may have very many.
+    Submissions that are not shown are not read: a ledger may have very many.
     """
     best = find_sota(workspace)
     since = 0 if numbers is None else min(numbers, default=None)  # None: there is nothing to mark
@@ -143,25 +139,24 @@ def read_marks(workspace: Workspace, *, numbers: Collection[int] | None = None) 
 
 
 def _list_ancestors(workspace: Workspace, best: Submission) -> list[str]:
-    """The nodes that SOTA was made from, as the family has them, without reading every run or
-    submission."""
-    told = _list_based_on(workspace)
-    found: dict[str, None] = {}
+    """The ancestors of SOTA as in the family, without reading every run or submission."""
+    stated_parents = _list_based_on(workspace)
+    ancestors: dict[str, None] = {}
     name: str | None = name_node(workspace, best)
     with open_reader(workspace.ledger_url) as query:
-        while name is not None and name not in found:
-            found[name] = None
-            name = _find_parent(workspace, query, name, told)
-    return list(found)[1:]
+        while name is not None and name not in ancestors:
+            ancestors[name] = None
+            name = _find_parent(workspace, query, name, stated_parents)
+    return list(ancestors)[1:]
 
 
 def name_node(workspace: Workspace, row: Submission | Origin) -> str:
-    """The run of a submission where its folder is here, else `s7`."""
+    """The run of a submission if its folder is here, else `s7`."""
     return str(row.run) if has_run(workspace, row) else f"s{row.number}"
 
 
 def _find_parent(
-    workspace: Workspace, query: Query, name: str, told: Mapping[int, str]
+    workspace: Workspace, query: Query, name: str, stated_parents: Mapping[int, str]
 ) -> str | None:
     number = parse_submission(name)
     if number is None:
@@ -171,17 +166,17 @@ def _find_parent(
             return None  # it is not here
 
     def name_of(other: int) -> str | None:
-        found = find_origin(query, other)
-        return name_node(workspace, found) if found else None
+        origin = find_origin(query, other)
+        return name_node(workspace, origin) if origin else None
 
     row = find_origin(query, number)
     if row is None or has_run(workspace, row):  # then the tree has it under its run's name
         return None
-    return _find_parent_of_row(row, told, name_of)
+    return _find_parent_of_row(row, stated_parents, name_of)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Member:
+class _UnplacedNode:
     """A node whose place in the family is not known yet; its `parent` is what its record claims."""
 
     node: Node
@@ -193,10 +188,10 @@ class _Member:
 
 def _build_run(
     workspace: Workspace, record: RunRecord, row: Submission | None, names: Iterable[str]
-) -> _Member:
-    config = (
-        row.config if row else _load_config(workspace, record)
-    )  # the ledger's copy is read more quickly
+) -> _UnplacedNode:
+    # The copy in the ledger is read faster than the file.
+    config = row.config if row else _load_config(workspace, record)
+    texts = [record.note, row.memo if row else ""]
     figures = {f"val_{name}": record.summary.get(f"val/{name}") for name in names}
     node = Node(
         name=record.name,
@@ -205,13 +200,11 @@ def _build_run(
         parent=record.parent,
         model=name_model(config),
         has_config=bool(config),
-        text=" / ".join(
-            dict.fromkeys(text for text in (record.note, row.memo if row else "") if text)
-        ),
+        text=" / ".join(dict.fromkeys(filter(None, texts))),
         submission=row.number if row else None,
         scores=_drop_unknown({**figures, **(row.scores if row else {})}),
     )
-    return _Member(
+    return _UnplacedNode(
         node=node,
         config=config,
         data=record.fingerprints.get("data"),
@@ -227,7 +220,7 @@ def _load_config(workspace: Workspace, record: RunRecord) -> Mapping[str, Any]:
         return {}  # the tree shows the run all the same, without its change
 
 
-def _build_submission(row: Submission, parent: str | None, names: Iterable[str]) -> _Member:
+def _build_submission(row: Submission, parent: str | None, names: Iterable[str]) -> _UnplacedNode:
     figures = {f"val_{name}": getattr(row, f"val_{name}", None) for name in names}
     node = Node(
         name=f"s{row.number}",
@@ -240,7 +233,7 @@ def _build_submission(row: Submission, parent: str | None, names: Iterable[str])
         submission=row.number,
         scores=_drop_unknown({**figures, **row.scores}),
     )
-    return _Member(
+    return _UnplacedNode(
         node=node,
         config=row.config,
         data=row.data_fingerprint,
@@ -250,7 +243,7 @@ def _build_submission(row: Submission, parent: str | None, names: Iterable[str])
 
 
 def name_model(config: Mapping[str, Any]) -> str | None:
-    """The model of a config, None where the config does not tell."""
+    """The model of a config, None if unknown."""
     name = config.get("model", {}).get("name")
     return str(name) if name else None
 
@@ -260,27 +253,30 @@ def _drop_unknown(scores: Mapping[str, float | None]) -> dict[str, float]:
 
 
 def _list_based_on(workspace: Workspace) -> dict[int, str]:
-    """{number: what a hand-kept table says that the submission was based on}, of those where it
-    says it."""
-    told = {
+    """{number: parent} of the submissions for which a table kept by hand names one."""
+    stated_parents = {
         number: columns.get(BASED_ON)
         for number, columns in list_imported_columns(workspace).items()
     }
-    return {number: text for number, text in told.items() if text}
+    return {number: text for number, text in stated_parents.items() if text}
 
 
 def _find_parent_of_row(
-    row: Submission | Origin, told: Mapping[int, str], name_of: Callable[[int], str | None]
+    row: Submission | Origin,
+    stated_parents: Mapping[int, str],
+    name_of: Callable[[int], str | None],
 ) -> str | None:
-    """What a hand-kept table says a row was based on; otherwise SOTA then, against which the ledger
-    keeps its diff."""
-    if row.run_uid is None and told:
-        text = told.get(row.number, "")
+    """The parent of a row: as its table says, otherwise SOTA at that time.
+
+    The ledger stores each row's config diff against SOTA at that time.
+    """
+    if row.run_uid is None and stated_parents:
+        text = stated_parents.get(row.number, "")
         return (name_of(int(text)) or f"s{text}") if text.isdecimal() else text or None
     return name_of(row.sota) if row.sota else None
 
 
-def _arrange(members: Sequence[_Member], *, sota: str | None, hidden: Set[str]) -> Family:
+def _arrange(members: Sequence[_UnplacedNode], *, sota: str | None, hidden: Set[str]) -> Family:
     by_name = {member.node.name: member for member in members}
     parents, problems = _check_parents(
         {name: member.node.parent for name, member in by_name.items()}
@@ -312,21 +308,21 @@ def _find_shown(name: str, parents: Mapping[str, str | None], hidden: Set[str]) 
 
 
 def _check_parents(claimed: Mapping[str, str | None]) -> tuple[dict[str, str | None], list[str]]:
-    """The parents that are here and lead to a beginning; the eldest of a circle becomes one."""
+    """The parents that exist and form no circle; the oldest run of a circle becomes a root."""
     parents = {name: parent if parent in claimed else None for name, parent in claimed.items()}
     problems = [
-        f"{name}: its parent {claimed[name]} is not here"
+        f"{name}: its parent {claimed[name]} is not in this workspace"
         for name in claimed
         if claimed[name] != parents[name]
     ]
     reached = {name for name, _ in _walk(parents)}
     while lost := next((name for name in parents if name not in reached), None):
-        circle = set(
-            _follow(list(_follow(lost, parents))[-1], parents)
-        )  # beyond the way that leads into it
+        # The last ancestor is in the circle itself, not on the way into it.
+        inside = list(_follow(lost, parents))[-1]
+        circle = set(_follow(inside, parents))
         eldest = next(name for name in parents if name in circle)
         parents[eldest] = None
-        problems.append(f"{eldest}: it descends from itself")
+        problems.append(f"{eldest}: it is its own ancestor")
         reached = {name for name, _ in _walk(parents)}
     return parents, problems
 
@@ -341,8 +337,10 @@ def _follow(name: str, parents: Mapping[str, str | None]) -> Iterator[str]:
 
 
 def _walk(parents: Mapping[str, str | None]) -> Iterator[tuple[str, int]]:
-    """(name, depth), parents before their children, siblings as given; no recursion, since chains
-    may be long."""
+    """(name, depth), parents before their children, siblings as given.
+
+    No recursion: chains may be long.
+    """
     children: dict[str | None, list[str]] = {}
     for name, parent in parents.items():
         children.setdefault(parent, []).append(name)
@@ -353,74 +351,76 @@ def _walk(parents: Mapping[str, str | None]) -> Iterator[tuple[str, int]]:
         waiting += [(child, depth + 1) for child in reversed(children.get(name, []))]
 
 
-def _find_change(parent: _Member, member: _Member) -> dict[str, list[Any]] | None:
+def _find_change(parent: _UnplacedNode, member: _UnplacedNode) -> dict[str, list[Any]] | None:
     if not parent.config or not member.config:
         return None
     recorded = parent.recorded or member.recorded
     change = diff_configs(
         parent.config, member.config, data=(parent.data, member.data), recorded=recorded
     )
-    if (
-        "ensemble" in member.config
-    ):  # it has no training config of its own, which is no change of each of its keys
+    if "ensemble" in member.config:
+        # An ensemble has no training config: that does not change each of its parent's keys.
         return {key: pair for key, pair in change.items() if key.startswith("ensemble.")}
     return change
 
 
-def _find_unknown(parent: _Member, member: _Member) -> list[str]:
+def _find_unknown(parent: _UnplacedNode, member: _UnplacedNode) -> list[str]:
     if not parent.config or not member.config:
         return []
     return list_unknown(parent.config, member.config, recorded=parent.recorded or member.recorded)
 
 
-KEYS_SHOWN = 4
+MAX_KEYS = 4
 
 SPLITS = ("val", "public", "private")
 
 
 def describe_origin(node: Node) -> str:
-    """What a node changed of its parent, or the model that a family begins with."""
+    """What a node changed compared with its parent, or the model of a root."""
     if node.change is None:
-        return describe_beginning(node)
+        return describe_root(node)
     return name_parent(node) + shorten_change(node.change, node.not_known)
 
 
-def describe_beginning(node: Node) -> str:
+def describe_root(node: Node) -> str:
+    """The model of a node without a parent, or what is unknown about it."""
     return node.model or ("model unknown" if node.has_config else "config unknown")
 
 
 def name_parent(node: Node) -> str:
-    """The parent of a node that is drawn less deep than it lies."""
+    """The parent of a node that is drawn less deep than its generation."""
     return f"(from {node.parent}) " if node.depth > MAX_INDENT else ""
 
 
 def shorten_change(change: Mapping[str, Sequence[Any]], not_known: Sequence[str] = ()) -> str:
     """The first keys of a change, and how many more there are."""
     changes = [*list_changes(change), *list_implied_changes(change)]
-    more = len(list_changes(change)) - KEYS_SHOWN
-    shown = [*changes[:KEYS_SHOWN], *([render_count(more, "more key")] if more > 0 else ())]
-    unknown = [render_unknown_keys(not_known)] if not_known else []
-    return "; ".join([*([", ".join(shown)] if shown else ()), *unknown]) or render_change(change)
+    shown = changes[:MAX_KEYS]
+    more = len(list_changes(change)) - MAX_KEYS
+    if more > 0:
+        shown.append(render_count(more, "more key"))
+    parts = [", ".join(shown)] if shown else []
+    if not_known:
+        parts.append(render_unknown_keys(not_known))
+    return "; ".join(parts) or render_change(change)
 
 
 def list_scores(node: Node, competition: Competition) -> Mapping[str, str]:
-    """Validation, public and private score by the deciding metric; another one when that was not
-    measured."""
-    found = {}
+    """Validation, public and private score by the deciding metric, or the first known other one."""
+    scores = {}
     for split in SPLITS:
         for name in (competition.primary_metric, *METRICS):
             value = node.scores.get(f"{split}_{name}")
             if value is not None:
                 metric = find_metric(competition, f"{split}_{name}")
                 suffix = "" if name == competition.primary_metric else f" {name}"
-                found[f"{split}{suffix}"] = metric.render(value)
+                scores[f"{split}{suffix}"] = metric.render(value)
                 break
-    return found
+    return scores
 
 
 def find_metric(competition: Competition, key: str) -> Metric:
-    """How a figure such as `val_f1` is printed; one that is no metric of the competition as a plain
-    number."""
+    """How to print a figure such as `val_f1`; a metric of no competition is a plain number."""
     name = key.partition("_")[2]
     known = {metric.name: metric for metric in competition.metrics}
     better = higher_is_better(competition.metrics, name)

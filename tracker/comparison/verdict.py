@@ -1,11 +1,11 @@
-"""The verdict on two runs in words: what was changed, did it help, is it real."""
+"""The verdict on two runs as sentences: what changed, did it help, is it real."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tracker.comparison.statistics.paired import LEVEL
+from tracker.comparison.statistics.paired import ALPHA
 from tracker.core.config_diff import list_changes, render_change, render_unknown_keys
 from tracker.core.text import render_number
 from tracker.training.metrics import METRICS, find_kind, first_metric, is_better
@@ -13,12 +13,12 @@ from tracker.workspace.metrics import higher_is_better, metric_title
 
 if TYPE_CHECKING:
     from tracker.comparison.evidence import Evidence
-    from tracker.comparison.statistics.paired import FoldTest, Paired
+    from tracker.comparison.statistics.paired import FoldTest, PairedComparison
     from tracker.workspace.competition import Competition
 
-# 117 of 4,000 equal pairs: DECISIONS.md, "Runs are called different when the interval excludes 0".
-WHY_LEVEL = "the limit that keeps false alarms under 1 in 20"
-SHOWN = 3  # changed keys; the table below has them all
+# 117 of 4,000 equal pairs, DECISIONS.md, "Runs are called different when the interval excludes 0".
+WHY_ALPHA = "the limit that keeps false alarms under 1 in 20"
+MAX_KEYS = 3  # changed keys; the table below has them all
 
 
 def write_verdict(
@@ -32,131 +32,128 @@ def write_verdict(
     not_comparable: Mapping[str, str],
     evidence: Evidence,
 ) -> list[str]:
-    """A few lines, the most important first; macro F1 decides unless the competition's own metric
-    is resampled, too.
+    """A few lines, the most important first.
 
-    `validation` has the competition's metrics and those of METRICS of both runs as far as they are
-    known;
-    `not_comparable` says why some of them do not compare.
+    Macro F1 decides unless the competition's own metric is resampled, too. `validation` has the
+    competition's metrics and those of METRICS for both runs, None where unknown. `not_comparable`
+    says why some of them cannot be compared.
     """
     computed = find_kind(competition.primary.kind)
     metric = computed.name if computed and computed.is_resampled else first_metric()
     lines = [f"{names[0]} -> {names[1]}: {_name_changes(config, not_known)}"]
     if evidence.paired:
-        lines.append(_judge(evidence.paired, metric, names))
-        lines += _mind_the_others(evidence.paired, metric, names)
+        lines.append(_describe_test(evidence.paired, metric, names))
+        lines += _list_other_metrics(evidence.paired, metric, names)
     else:
-        lines += _compare(competition, validation, names, not_comparable, evidence.problem)
+        lines += _describe_scores(competition, validation, names, not_comparable, evidence.problem)
     if evidence.folds:
-        lines.append(_judge_folds(evidence.folds[metric], metric))
+        lines.append(_describe_folds(evidence.folds[metric], metric))
     public = metrics.get(f"public_{competition.primary.name}")
     if public and public["delta"]:
         old, new = (competition.primary.render(public[side]) for side in ("a", "b"))
-        lines.append(
-            f"public {competition.primary.name} {old} -> {new}: {_name(public['better'], names)} is"
-            " ahead"
-        )
+        better = _choose_name(public["better"], names)
+        lines.append(f"public {competition.primary.name} {old} -> {new}: {better} is ahead")
     return lines
 
 
 def render_range(low: float, high: float, *, signed: bool = False) -> str:
-    """Two numbers with as many decimals as tell them from each other and from zero: `0.006 to
-    0.019`."""
+    """Two numbers, with enough decimals to differ from each other and from 0: `0.006 to 0.019`."""
+    sign = "+" if signed else ""
     for decimals in (3, 4, 5):
-        texts = [f"{value:{'+' * signed}.{decimals}f}" for value in (low, high)]
-        if texts[0] != texts[1] and all(
-            float(text) or not value for text, value in zip(texts, (low, high), strict=True)
-        ):
+        first, last = f"{low:{sign}.{decimals}f}", f"{high:{sign}.{decimals}f}"
+        hides_value = (low and not float(first)) or (high and not float(last))
+        if first != last and not hides_value:
             break
-    return " to ".join(texts)
+    return f"{first} to {last}"
 
 
 def _name_changes(config: Mapping[str, list[Any]], not_known: Sequence[str]) -> str:
     changes = list_changes(config)
     unknown = f"; {render_unknown_keys(not_known)}" if not_known else ""
-    if len(changes) <= SHOWN:
+    if len(changes) <= MAX_KEYS:
         return ("no config key changed" if not config else render_change(config)) + unknown
-    return f"{len(changes)} config keys changed, so nobody can say which of them did it{unknown}"
+    return f"{len(changes)} config keys changed: their effects cannot be separated{unknown}"
 
 
-def _name(side: str | None, names: tuple[str, str]) -> str:
+def _choose_name(side: str | None, names: tuple[str, str]) -> str:
     return names[side == "b"]
 
 
-def _judge(paired: Paired, metric: str, names: tuple[str, str]) -> str:
-    """Is it real?"""
-    found = paired.metrics[metric]
+def _describe_test(paired: PairedComparison, metric: str, names: tuple[str, str]) -> str:
+    """Whether the difference is real."""
+    difference = paired.metrics[metric]
     samples = f"{paired.samples:,} samples"
-    scores = f"{METRICS[metric].title} {render_number(found.a)} -> {render_number(found.b)}"
-    if found.smallest is None:
-        return f"no difference at all: the same guesses on all {samples} of the validation"
-    if found.better:
-        low, high = sorted((abs(found.low), abs(found.high)))
-        surely = f"p = {found.p:.2g}, below the limit of {LEVEL:g}"
+    scores = (
+        f"{METRICS[metric].title} {render_number(difference.a)} -> {render_number(difference.b)}"
+    )
+    if difference.smallest is None:
         return (
-            f"{_name(found.better, names)} is better by {render_range(low, high)} ({scores},"
-            f" {samples}; {surely})"
+            f"no difference at all: the predictions are equal on all {samples}"
+            " of the validation set"
         )
-    interval = f"95 % interval {render_range(found.low, found.high, signed=True)}"
-    if not found.low <= 0 <= found.high:
+    if difference.better:
+        low, high = sorted((abs(difference.low), abs(difference.high)))
+        p_value = f"p = {difference.p:.2g}, below the limit of {ALPHA:g}"
+        better = f"{_choose_name(difference.better, names)} is better"
+        return f"{better} by {render_range(low, high)} ({scores}, {samples}; {p_value})"
+    interval = f"95 % interval {render_range(difference.low, difference.high, signed=True)}"
+    if not difference.low <= 0 <= difference.high:
         return (
-            f"too close to call: {scores}, {interval}, but p = {found.p:.2g} is above {LEVEL:g}, "
-            f"{WHY_LEVEL} ({samples})"
+            f"too close to call: {scores}, {interval}, but p = {difference.p:.2g} is above"
+            f" {ALPHA:g}, {WHY_ALPHA} ({samples})"
         )
     return (
-        f"no difference that {samples} can show: {scores}, {interval} with 0 in it "
-        f"(a true difference of {found.smallest:.3f} would show)"
+        f"no difference that {samples} can show: {scores}, {interval} includes 0"
+        f" (a true difference of {difference.smallest:.3f} would show)"
     )
 
 
-def _mind_the_others(paired: Paired, metric: str, names: tuple[str, str]) -> list[str]:
-    """The other metrics, where they say something else."""
+def _list_other_metrics(paired: PairedComparison, metric: str, names: tuple[str, str]) -> list[str]:
+    """The other metrics that disagree with the deciding one."""
     lines = []
-    for other, found in paired.metrics.items():
-        if found.better is None or found.better == paired.metrics[metric].better:
+    for other, difference in paired.metrics.items():
+        if difference.better is None or difference.better == paired.metrics[metric].better:
             continue
-        low, high = sorted((abs(found.low), abs(found.high)))
-        title, better = METRICS[other].title, _name(found.better, names)
-        lines.append(f"by {title} alone {better} is better by {render_range(low, high)}")
+        low, high = sorted((abs(difference.low), abs(difference.high)))
+        title, better = METRICS[other].title, _choose_name(difference.better, names)
+        lines.append(f"by {title} alone, {better} is better by {render_range(low, high)}")
     return lines
 
 
-def _judge_folds(test: FoldTest, metric: str) -> str:
-    better = f"val/{metric}"
-    ahead = sum(is_better(better, b, a) for a, b in zip(test.a, test.b, strict=True))
-    counts = (
-        "0 is in it: no difference shown"
-        if test.low <= 0 <= test.high
-        else "0 is outside: a difference"
-    )
+def _describe_folds(test: FoldTest, metric: str) -> str:
+    pairs = zip(test.a, test.b, strict=True)
+    ahead = sum(is_better(f"val/{metric}", b, a) for a, b in pairs)
+    conclusion = "it excludes 0: a difference"
+    if test.low <= 0 <= test.high:
+        conclusion = "it includes 0: no difference shown"
+    delta = f"{METRICS[metric].title} {render_number(test.delta, signed=True)}"
+    interval = f"95 % interval {render_range(test.low, test.high, signed=True)}"
     return (
-        f"over {len(test.a)} folds: {METRICS[metric].title}"
-        f" {render_number(test.delta, signed=True)} (95 % interval"
-        f" {render_range(test.low, test.high, signed=True)}, p = {test.p:.2g}; {counts}), better in"
-        f" {ahead} of them"
+        f"over {len(test.a)} folds: {delta} ({interval}, p = {test.p:.2g}; {conclusion}),"
+        f" better in {ahead} of them"
     )
 
 
-def _compare(
+def _describe_scores(
     competition: Competition,
     validation: Mapping[str, Sequence[float | None]],
     names: tuple[str, str],
     not_comparable: Mapping[str, str],
     problem: str,
 ) -> list[str]:
-    """The deciding validation score, or the next best one, where nothing more is known."""
-    words = {metric.name: metric.title for metric in METRICS.values()}
-    words |= {metric.name: metric_title(metric) for metric in competition.metrics}
+    """The deciding validation score, or the next known one, where there are no statistics."""
+    titles = {metric.name: metric.title for metric in METRICS.values()}
+    titles |= {metric.name: metric_title(metric) for metric in competition.metrics}
     unknown = f"is it real? Unknown: {problem}"
     for name in sorted(validation, key=lambda name: name != competition.primary_metric):
         a, b = validation[name]
         if a is None or b is None:
             continue
-        scores = f"val {words.get(name, name)} {render_number(a)} -> {render_number(b)}"
+        scores = f"val {titles.get(name, name)} {render_number(a)} -> {render_number(b)}"
         if reason := not_comparable.get(f"val/{name}"):
             return [f"{scores}: not comparable: {reason}"]
         if a == b:
             return [f"{scores}; {unknown}"]
         better = names[(b > a) == higher_is_better(competition.metrics, name)]
         return [f"{scores}, {better} is ahead; {unknown}"]
-    return [f"no validation score of both is known; {unknown}"]
+    return [f"no validation score is known for both; {unknown}"]

@@ -6,9 +6,9 @@
     operator   = "=" | "==" | "!=" | "<" | "<=" | ">" | ">=" | "~" | "!~"
 
 A name is a config key, a metric or a field of a run. A value is a number, true, false, null, a list
-as in TOML, or a text, in quotes when it has blanks or brackets in it. `~` looks for a regular
-expression anywhere in the value, whatever the case. What a run does not know satisfies `= null` and
-no other comparison.
+as in TOML, or a text, in quotes if it has spaces or brackets. `~` searches for a regular expression
+anywhere in the value and ignores case. A value that is unknown for a run satisfies `= null` and no
+other comparison.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from tracker.training.numbers import render_float
 from tracker.training.tables import parse_toml_value
 
 Values = Mapping[str, Any]
-Test = Callable[[Values], bool]
+Predicate = Callable[[Values], bool]
 ORDER: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
     ">": operator.gt,
     ">=": operator.ge,
 }
-MOST_NAMED = 4  # runs or values in a sentence
-DEEPEST = 100  # brackets and nots within each other
+MAX_NAMED = 4  # runs or values in a sentence
+MAX_NESTING = 100  # brackets and nots within each other
 OPERATORS = ("=", "==", "!=", *ORDER, "~", "!~")
 _TOKEN = re.compile(
     r"""\s*(?:
@@ -50,27 +50,26 @@ _TOKEN = re.compile(
 
 @dataclass(frozen=True)
 class Condition:
-    """A condition that was understood: the names in it with their places, and the test of a run's
-    values."""
+    """A parsed condition: the names in it with their positions, and the test of a run's values."""
 
     text: str
     names: tuple[tuple[str, int], ...]
-    test: Test
+    test: Predicate
 
     @property
     def asks_status(self) -> bool:
-        """Whether it is about how runs ended: then those that did not finish are meant, too."""
+        """Whether it asks how runs ended: then unfinished runs are searched, too."""
         return any(name == "status" for name, _ in self.names)
 
     def check_names(self, known: Iterable[str]) -> None:
-        """Raise ConfigError for a name that no run has, with the nearest that one has."""
-        words = list(dict.fromkeys(known))
-        for name, place in self.names:
-            if name not in words:
-                near = find_nearest(name, words)
+        """Raise ConfigError for a name that no run has, with the nearest known name."""
+        names = list(dict.fromkeys(known))
+        for name, position in self.names:
+            if name not in names:
+                near = find_nearest(name, names)
                 raise _error(
                     self.text,
-                    place,
+                    position,
                     f"no run has {name!r}",
                     hint=f"nearest: {near}" if near else "",
                 )
@@ -80,49 +79,42 @@ class Condition:
 class _Token:
     kind: str
     text: str
-    place: int
+    position: int
 
 
 def parse_where(text: str) -> Condition:
-    """Understand a condition; raises ConfigError that shows the place where it cannot be
-    understood."""
+    """Parse a condition; raises ConfigError that shows the position of the problem."""
     return _Parser(text).parse()
 
 
-def explain_nothing_found(
+def explain_no_matches(
     condition: Condition,
-    looked_at: str,
+    searched: str,
     values: Sequence[Values],
     *,
     others: Mapping[str, str],
     command: str,
 ) -> str:
-    """Why a list is empty: what was looked at, and what would find more.
+    """Why a list is empty: what was searched, and what would find more.
 
-    `others` are runs of which the condition is true though they were not looked at, with the
-    reason; `command` shows
-    them.
+    `others` are {name: reason} of runs that match but were not searched; `command` shows them.
     """
     if others:
-        named = [f"{name} ({why})" for name, why in list(others.items())[:MOST_NAMED]]
-        more = f" and {len(others) - MOST_NAMED} more" if len(others) > MOST_NAMED else ""
-        fits = "fits" if len(others) == 1 else "fit"
-        return (
-            f"nothing found: looked only at {looked_at}; {', '.join(named)}{more} {fits}: {command}"
-        )
-    names = dict.fromkeys(name for name, _ in condition.names)
-    known = (
-        [f"{name} is {_summarize([item.get(name) for item in values])}" for name in names]
-        if values
-        else []
-    )
-    return f"nothing found: looked at {looked_at}" + (
-        f"; there {', '.join(known)}" if known else ""
-    )
+        named = [f"{name} ({why})" for name, why in list(others.items())[:MAX_NAMED]]
+        more = f" and {len(others) - MAX_NAMED} more" if len(others) > MAX_NAMED else ""
+        verb = "matches" if len(others) == 1 else "match"
+        return f"no match among {searched}; {', '.join(named)}{more} {verb}: {command}"
+    if not values:
+        return f"no match among {searched}"
+    known = []
+    for name in dict.fromkeys(name for name, _ in condition.names):
+        summary = _summarize([item.get(name) for item in values])
+        known.append(f"{name} is {summary}")
+    return f"no match among {searched} ({', '.join(known)})"
 
 
 def _summarize(values: Sequence[Any]) -> str:
-    """The values that there are, briefly: a range of numbers, or the most frequent texts."""
+    """The known values in brief: a range of numbers, or the most frequent texts."""
     known = [value for value in values if value is not None]
     if not known:
         return "unknown"
@@ -131,8 +123,8 @@ def _summarize(values: Sequence[Any]) -> str:
         low, high = (render_float(value) for value in (min(numbers), max(numbers)))
         return low if low == high else f"{low} to {high}"
     texts = [text for text, _ in Counter(map(str, known)).most_common()]
-    more = ", ..." if len(texts) > MOST_NAMED else ""
-    return " or ".join(texts) if len(texts) < 3 else ", ".join(texts[:MOST_NAMED]) + more
+    more = ", ..." if len(texts) > MAX_NAMED else ""
+    return " or ".join(texts) if len(texts) < 3 else ", ".join(texts[:MAX_NAMED]) + more
 
 
 class _Parser:
@@ -150,31 +142,31 @@ class _Parser:
             raise self._expected("and, or, or the end")
         return Condition(self._text, tuple(self._names), test)
 
-    def _read_condition(self) -> Test:
+    def _read_condition(self) -> Predicate:
         parts = [self._read_both()]
         while self._take_word("or"):
             parts.append(self._read_both())
         return parts[0] if len(parts) == 1 else lambda values: any(part(values) for part in parts)
 
-    def _read_both(self) -> Test:
+    def _read_both(self) -> Predicate:
         parts = [self._read_single()]
         while self._take_word("and"):
             parts.append(self._read_single())
         return parts[0] if len(parts) == 1 else lambda values: all(part(values) for part in parts)
 
-    def _read_single(self) -> Test:
-        if self._depth == DEEPEST:
+    def _read_single(self) -> Predicate:
+        if self._depth == MAX_NESTING:
             raise _error(
                 self._text,
-                self._tokens[0].place,
-                f"more than {DEEPEST} brackets and nots within each other",
+                self._tokens[0].position,
+                f"more than {MAX_NESTING} nested brackets and nots",
             )
         self._depth += 1
         test = self._read_part()
         self._depth -= 1
         return test
 
-    def _read_part(self) -> Test:
+    def _read_part(self) -> Predicate:
         if self._take_word("not"):
             part = self._read_single()
             return lambda values: not part(values)
@@ -187,7 +179,7 @@ class _Parser:
             return inner
         return self._read_comparison()
 
-    def _read_comparison(self) -> Test:
+    def _read_comparison(self) -> Predicate:
         if self._tokens[0].kind != "word":
             raise self._expected("the name of a config key, a metric or a field")
         name = self._tokens.pop(0)
@@ -197,20 +189,19 @@ class _Parser:
         if self._tokens[0].kind not in ("word", "quoted"):
             raise self._expected(f"a value after {sign.text!r}")
         value = self._tokens.pop(0)
-        self._names.append((name.text, name.place))
+        self._names.append((name.text, name.position))
         if sign.text in ("~", "!~"):
             return self._match(name, sign, value)
         return self._compare(name, sign, _read_value(value))
 
-    def _match(self, name: _Token, sign: _Token, value: _Token) -> Test:
+    def _match(self, name: _Token, sign: _Token, value: _Token) -> Predicate:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter(
-                    "ignore"
-                )  # what may mean something else in a later Python is no news to the user
+                # A warning about a later Python does not help the user.
+                warnings.simplefilter("ignore")
                 pattern = re.compile(_strip_quotes(value), re.IGNORECASE)
         except (re.error, RecursionError, OverflowError) as error:
-            raise _error(self._text, value.place, f"not a regular expression: {error}") from None
+            raise _error(self._text, value.position, f"not a regular expression: {error}") from None
         wanted = sign.text == "~"
 
         def test(values: Values) -> bool:
@@ -219,13 +210,13 @@ class _Parser:
 
         return test
 
-    def _compare(self, name: _Token, sign: _Token, wanted: Any) -> Test:
+    def _compare(self, name: _Token, sign: _Token, wanted: Any) -> Predicate:
         def equal(values: Values) -> bool:
             known = values.get(name.text)
             if known is None or wanted is None:
-                return (
-                    known is wanted if sign.text != "!=" else wanted is None and known is not None
-                )
+                if sign.text == "!=":
+                    return wanted is None and known is not None
+                return known is wanted
             return _is_equal(known, wanted) == (sign.text != "!=")
 
         def ordered(values: Values) -> bool:
@@ -235,8 +226,8 @@ class _Parser:
             if _is_number(known) != _is_number(wanted) or not isinstance(known, int | float | str):
                 raise _error(
                     self._text,
-                    sign.place,
-                    f"{name.text} is {known!r}, not to be ordered with {wanted!r}",
+                    sign.position,
+                    f"{name.text} is {known!r}: it cannot be ordered against {wanted!r}",
                 )
             return ORDER[sign.text](known, wanted)
 
@@ -250,32 +241,30 @@ class _Parser:
 
     def _expected(self, what: str) -> ConfigError:
         token = self._tokens[0]
-        found = repr(token.text) if token.text else "the end"
-        return _error(self._text, token.place, f"expected {what}, not {found}")
+        actual = repr(token.text) if token.text else "the end"
+        return _error(self._text, token.position, f"expected {what}, not {actual}")
 
 
 def _split(text: str) -> list[_Token]:
     """The tokens of a text, the end as the last."""
     tokens: list[_Token] = []
-    place = 0
+    position = 0
     while not tokens or tokens[-1].kind != "end":
-        match = _TOKEN.match(text, place)
+        match = _TOKEN.match(text, position)
         if match is None:
-            start = place + len(text[place:]) - len(text[place:].lstrip())
-            raise _error(text, start, f"cannot be read from {text[start : start + 12]!r} on")
+            start = position + len(text[position:]) - len(text[position:].lstrip())
+            raise _error(text, start, f"cannot read {text[start : start + 12]!r}")
         kind = str(match.lastgroup)
         tokens.append(_Token(kind, match[kind], match.start(kind)))
-        place = match.end()
+        position = match.end()
     return tokens
 
 
 def _strip_quotes(token: _Token) -> str:
     value = parse_toml_value(token.text) if token.kind == "quoted" else token.text
-    return (
-        value
-        if isinstance(value, str) and not token.text.startswith("'")
-        else token.text.strip("'")
-    )
+    if isinstance(value, str) and not token.text.startswith("'"):
+        return value
+    return token.text.strip("'")
 
 
 def _read_value(token: _Token) -> Any:
@@ -289,15 +278,15 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_equal(known: Any, wanted: Any) -> bool:
-    """Equal as values of one kind: 1 is 1.0, but not true."""
+    """Equal values of one kind: 1 is 1.0, but not true."""
     if isinstance(known, bool) or isinstance(wanted, bool):
         return known is wanted
     return bool(known == wanted)
 
 
-def _error(text: str, place: int, what: str, *, hint: str = "") -> ConfigError:
+def _error(text: str, position: int, what: str, *, hint: str = "") -> ConfigError:
     return ConfigError(
-        f"--where, character {place + 1}: {what}",
-        problems=[text.replace("\n", " "), " " * place + "^"],
+        f"--where, character {position + 1}: {what}",
+        problems=[text.replace("\n", " "), " " * position + "^"],
         hint=hint,
     )

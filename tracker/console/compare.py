@@ -252,8 +252,8 @@ def render_spread(spread: Spread | None, name: str, competition: Competition) ->
 
 def describe(found: Comparison, *, briefly: bool = False) -> Iterator[str]:
     """What the table leaves out, in sentences; `briefly` with each reason once and few of them."""
-    if found.nothing_found:
-        yield found.nothing_found
+    if found.empty_reason:
+        yield found.empty_reason
         yield from (f"left out: {line}" for line in found.skipped)
         return
     several = sum(len(row.runs) > 1 for row in found.rows)

@@ -6,13 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from tracker.comparison.leaderboard_noise import SCATTER_POINTS
-from tracker.comparison.statistics.regression import CONFIDENCE, SMALL
+from tracker.comparison.leaderboard_noise import MIN_PRIVATE_SCORES
+from tracker.comparison.statistics.regression import CONFIDENCE, FEW_POINTS
 from tracker.core.text import render_number, render_value
 
 if TYPE_CHECKING:
-    from tracker.comparison.cv_lb import Relation, Truth
-    from tracker.comparison.selection import Contender, Selection, Simulated, Simulation
+    from tracker.comparison.cv_lb import CvLb, ScoreRelation
+    from tracker.comparison.selection import Contender, Selection, SimulatedSet, Simulation
     from tracker.workspace.competition import Competition
 
 WORDS = {"val": "validation", "public": "public", "private": "private"}
@@ -20,7 +20,7 @@ SURELY = f"with {CONFIDENCE:.0%} certainty"  # what Line.tells_apart asks for
 MOST_PAIRS = 4  # differences that are told one by one
 
 
-def render_truth(found: Truth) -> str:
+def render_truth(found: CvLb) -> str:
     """The whole answer as lines."""
     lines = [f"{found.submissions} submissions, {found.scored} with public scores"]
     if not found.relations:
@@ -47,8 +47,8 @@ def render_truth(found: Truth) -> str:
     return "\n".join([*lines, "", *_describe_luck(found), ""])
 
 
-def _describe_relation(relation: Relation, *, schemes: int) -> Iterator[str]:
-    few = " (few: take it as a hint)" if relation.n < SMALL else ""
+def _describe_relation(relation: ScoreRelation, *, schemes: int) -> Iterator[str]:
+    few = " (few: take it as a hint)" if relation.n < FEW_POINTS else ""
     yield f"{_name_relation(relation)}: {relation.n} submissions{few}"
     if relation.scheme is not None and schemes > 1:
         yield f"  of one validation scheme: {join_numbers(relation.numbers)}"
@@ -83,7 +83,7 @@ def _describe_relation(relation: Relation, *, schemes: int) -> Iterator[str]:
         )
 
 
-def _explain_no_lines(relations: Sequence[Relation]) -> list[str]:
+def _explain_no_lines(relations: Sequence[ScoreRelation]) -> list[str]:
     """Of validation schemes without a line why there is none, one line each."""
     lines: list[str] = []
     heading = ""
@@ -95,11 +95,11 @@ def _explain_no_lines(relations: Sequence[Relation]) -> list[str]:
     return lines
 
 
-def _name_relation(relation: Relation) -> str:
+def _name_relation(relation: ScoreRelation) -> str:
     return f"{WORDS[relation.x]} -> {WORDS[relation.y]} {relation.metric}"
 
 
-def _describe_luck(found: Truth) -> Iterator[str]:
+def _describe_luck(found: CvLb) -> Iterator[str]:
     luck, sample = found.luck, found.sample
     if sample.public:
         yield f"public images: {sample.public} ({sample.source})"
@@ -349,9 +349,7 @@ def _describe_simulation(simulated: Simulation, found: Selection) -> Iterator[st
         )
         yield f"  {limit}: no choice reaches that, for the best is not known before"
     if simulated.used:
-        unlike = (
-            f"; private scores tell it to leaderboard truth ({SCATTER_POINTS} or more), not here"
-        )
+        unlike = f"; private scores tell it to leaderboard truth ({MIN_PRIVATE_SCORES} or more), not here"
         unlike = unlike if found.private else ""
         size = f"number of images: {found.sample.source}"
         yield (
@@ -362,7 +360,7 @@ def _describe_simulation(simulated: Simulation, found: Selection) -> Iterator[st
         yield f"  not simulated, {reason}: {join_numbers(numbers)}"
 
 
-def _tell_simulated(item: Simulated, metric: str) -> str:
+def _tell_simulated(item: SimulatedSet, metric: str) -> str:
     """How often the best of all is in a set, and what the set scores: the best of it counts, each
     time another."""
     score, count = render_number(item.mean_best), len(item.numbers)

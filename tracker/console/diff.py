@@ -12,8 +12,8 @@ from typing import Any
 
 from tracker.comparison.diff import RunDiff
 from tracker.comparison.evidence import ChangedImage, Move
-from tracker.comparison.statistics.paired import LEVEL, Difference, Paired
-from tracker.comparison.verdict import WHY_LEVEL, render_range
+from tracker.comparison.statistics.paired import ALPHA, Difference, PairedComparison
+from tracker.comparison.verdict import WHY_ALPHA, render_range
 from tracker.console.textplot import PLAIN, Panel, render_curves
 from tracker.core.config_diff import ENSEMBLE, list_implied_keys, render_unknown_keys
 from tracker.core.markdown import escape, render_table
@@ -270,7 +270,7 @@ def _list_statistics(diff: RunDiff) -> Iterator[Section]:
     lines = [
         (
             "a difference is called real where the 95 % interval leaves out 0 and the swap test"
-            f" has p <= {LEVEL:g}, {WHY_LEVEL}"
+            f" has p <= {ALPHA:g}, {WHY_ALPHA}"
         ),
         _render_mcnemar(diff, paired),
     ]
@@ -292,7 +292,7 @@ def _render_difference(name: str, found: Difference) -> tuple[Styled, ...]:
     return tuple(map(Styled, texts))
 
 
-def _render_mcnemar(diff: RunDiff, paired: Paired) -> str:
+def _render_mcnemar(diff: RunDiff, paired: PairedComparison) -> str:
     test = paired.mcnemar
     drawn = "" if paired.units == paired.samples else f", people drawn whole ({paired.units:,})"
     return (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tracker.comparison.tree import SPLITS, describe_beginning, indent, list_scores, name_parent
+from tracker.comparison.tree import SPLITS, describe_root, indent, list_scores, name_parent
 from tracker.console.submissions import style_change
 from tracker.core.list_marks import Marks, explain_marks, style_marks
 from tracker.core.table import Cell, Column, Styled
@@ -85,5 +85,5 @@ def _describe_kind(node: Node) -> Styled:
 def _style_origin(node: Node) -> Styled:
     """The same, whole, as a cell that is cut between changes."""
     if node.change is None:
-        return Styled(describe_beginning(node))
+        return Styled(describe_root(node))
     return style_change(node.change, node.not_known, before=name_parent(node))

@@ -33,9 +33,6 @@ _NOTES = (
     "SELECT submission, run_uid, kind, text, author, noted_at AS time FROM notes WHERE kind IN"
     " ('note', 'rejected')"
 )
-# The earliest submission that another one repeats. That is: the predictions of one of them are
-# unknown (the ledger takes known equal ones only once), they share two or more scores, and the
-# newest values of all of these are equal. `find_wasted` does the same in Python.
 _REPEATED = (
     "SELECT number, min(earlier) AS earlier FROM (SELECT a.submission AS number, b.submission AS"
     " earlier FROM latest_scores a JOIN submissions p ON p.number = a.submission JOIN latest_scores"

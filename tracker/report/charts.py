@@ -1,5 +1,4 @@
-"""The report's two charts: the timeline of scores with SOTA's steps, and one figure against
-another."""
+"""The two charts of the report: the timeline of scores, and one score against another."""
 
 from __future__ import annotations
 
@@ -8,23 +7,23 @@ from collections.abc import Iterable, Sequence
 
 from markupsafe import Markup
 
-from tracker.report.data import Entry, Relation, label_metric
+from tracker.report.data import Scatter, SubmissionEntry, label_metric
 from tracker.report.svg import Drawing, Scale, fit_scale
 from tracker.training.numbers import render_count
 from tracker.workspace.competition import Metric
 from tracker.workspace.metrics import NO_PUBLIC_SCORE
 
-MOST_LABELLED = 40  # beyond, only SOTA's steps have a label of their own
-MOST_JOINED = 60  # beyond, public and private of a submission are not joined by a line
-MOST_LARGE = 60  # beyond, points are smaller
-STEPS_TOLD = 10
-FEW = 12
+MAX_LABELED = 40  # beyond, only SOTA's steps have a label of their own
+MAX_JOINED = 60  # beyond, public and private of a submission are not joined by a line
+MAX_LARGE = 60  # beyond, points are smaller
+MAX_STEPS_LISTED = 10  # in the sentence below the timeline
+MIN_RELIABLE = 12  # with fewer submissions, a rank correlation is read with caution
 
 
 def draw_timeline(
-    entries: Sequence[Entry], metric: Metric, *, width: float, height: float, name: str
+    entries: Sequence[SubmissionEntry], metric: Metric, *, width: float, height: float, name: str
 ) -> Markup:
-    """Public and private score by submission number, with the line of the best public score so far."""
+    """Public and private score by submission number, with the best public score so far."""
     public, private = f"public_{metric.name}", f"private_{metric.name}"
     scored = list_scored(entries, metric)
     if not scored:
@@ -32,19 +31,19 @@ def draw_timeline(
     left, right, bottom = 46.0, width - 16, height - 28
     numbers = [entry.number for entry in entries]
     x = Scale(min(numbers) - 0.5, max(numbers) + 0.5, left, right)
-    known = [
-        entry.values[key] for entry in scored for key in (public, private) if key in entry.values
-    ]
+    known = []
+    for entry in scored:
+        known += [entry.values[key] for key in (public, private) if key in entry.values]
     y = fit_scale(known, bottom, 16.0)
     drawing = Drawing(width, height)
     _draw_rows(drawing, y, metric, (left, right))
-    drawing.keep_clear((0, 0), (left - 4, height))
+    drawing.reserve_line((0, 0), (left - 4, height))
     for number in _pick_numbers(numbers, int(width / 36)):
         drawing.text((x(number), height - 8), "middle", str(number), "tick")
     steps = [entry for entry in entries if entry.was_sota]
     _draw_steps(drawing, [(x(entry.number), y(entry.values[public])) for entry in steps], right)
     for entry in scored:
-        _draw_entry(drawing, entry, metric, x(entry.number), y, joined=len(scored) <= MOST_JOINED)
+        _draw_entry(drawing, entry, metric, x(entry.number), y, joined=len(scored) <= MAX_JOINED)
     for entry in reversed(steps):
         text = metric.render(entry.values[public])
         drawing.label((x(entry.number), y(entry.values[public])), text, "label strong")
@@ -53,8 +52,8 @@ def draw_timeline(
     )
 
 
-def list_scored(entries: Sequence[Entry], metric: Metric) -> list[Entry]:
-    """The submissions that the timeline draws: those with a public or a private score."""
+def list_scored(entries: Sequence[SubmissionEntry], metric: Metric) -> list[SubmissionEntry]:
+    """The submissions in the timeline: those with a public or a private score."""
     return [
         entry
         for entry in entries
@@ -65,7 +64,7 @@ def list_scored(entries: Sequence[Entry], metric: Metric) -> list[Entry]:
 def _draw_rows(
     drawing: Drawing, scale: Scale, metric: Metric, between: tuple[float, float]
 ) -> None:
-    """Horizontal rules with the values they stand for."""
+    """Horizontal grid lines with their values."""
     ticks = scale.ticks(6)
     for tick, text in zip(ticks, render_ticks(ticks), strict=True):
         drawing.line((between[0], scale(tick)), (between[1], scale(tick)), "grid")
@@ -73,46 +72,50 @@ def _draw_rows(
 
 
 def render_ticks(ticks: Sequence[float]) -> list[str]:
-    """The ticks' labels, all with as many digits as the finest of them needs."""
-    digits = next(
-        (n for n in range(6) if all(math.isclose(v, round(v, n), abs_tol=1e-9) for v in ticks)), 6
-    )
+    """The labels of the ticks, all with as many digits as the finest one needs."""
+    digits = 0
+    while digits < 6 and not _are_exact(ticks, digits):
+        digits += 1
     return [f"{value:.{digits}f}" for value in ticks]
+
+
+def _are_exact(values: Sequence[float], digits: int) -> bool:
+    return all(math.isclose(value, round(value, digits), abs_tol=1e-9) for value in values)
 
 
 def _pick_numbers(numbers: Sequence[int], most: int) -> list[int]:
     """Submission numbers for the axis: all of them, or round ones."""
     if len(numbers) <= most:
         return list(numbers)
-    return [
-        int(number) for number in Scale(min(numbers), max(numbers), 0, 1).ticks(most, whole=True)
-    ]
+    round_numbers = Scale(min(numbers), max(numbers), 0, 1).ticks(most, whole=True)
+    return [int(number) for number in round_numbers]
 
 
-def _draw_steps(drawing: Drawing, places: Sequence[tuple[float, float]], right: float) -> None:
+def _draw_steps(drawing: Drawing, corners: Sequence[tuple[float, float]], right: float) -> None:
     """The staircase of the best score so far, to the right edge."""
-    if not places:
+    if not corners:
         return
-    path = f"M{places[0][0]:.1f} {places[0][1]:.1f}"
-    for (x, y), (following, level) in zip(
-        places, [*places[1:], (right, places[-1][1])], strict=True
-    ):
+    path = f"M{corners[0][0]:.1f} {corners[0][1]:.1f}"
+    ends = [*corners[1:], (right, corners[-1][1])]
+    for (x, y), (following, level) in zip(corners, ends, strict=True):
         path += f"H{following:.1f}V{level:.1f}"
-        drawing.keep_clear((x, y), (following, y))
-        drawing.keep_clear((following, y), (following, level))
+        drawing.reserve_line((x, y), (following, y))
+        drawing.reserve_line((following, y), (following, level))
     drawing.path(path, "steps")
 
 
 def _draw_entry(
-    drawing: Drawing, entry: Entry, metric: Metric, x: float, y: Scale, *, joined: bool
+    drawing: Drawing, entry: SubmissionEntry, metric: Metric, x: float, y: Scale, *, joined: bool
 ) -> None:
-    """The public score filled, the private one hollow; larger where it was SOTA, crossed where it
-    was spent in vain."""
-    scores = {
-        s: v
-        for s in ("private", "public")
-        if (v := entry.values.get(f"{s}_{metric.name}")) is not None
-    }
+    """The public score filled, the private one hollow.
+
+    A SOTA score is larger, a duplicate of an earlier submission is a cross.
+    """
+    scores = {}
+    for split in ("private", "public"):
+        score = entry.values.get(f"{split}_{metric.name}")
+        if score is not None:
+            scores[split] = score
     if joined and len(scores) == 2:
         drawing.line((x, y(scores["private"])), (x, y(scores["public"])), "joined")
     for split, value in scores.items():
@@ -121,7 +124,7 @@ def _draw_entry(
             kind, radius = "public first", 5.0
         if split == "public" and entry.equal_to is not None:
             at = y(value)
-            drawing.path(f"M{x - 4:.1f} {at - 4:.1f}l8 8m0 -8l-8 8", "vain")
+            drawing.path(f"M{x - 4:.1f} {at - 4:.1f}l8 8m0 -8l-8 8", "duplicate")
             kind = "hidden"
         drawing.dot(
             (x, y(value)),
@@ -131,33 +134,31 @@ def _draw_entry(
         )
 
 
-def describe_timeline(entries: Sequence[Entry], metric: Metric) -> str:
-    """What the timeline shows, in words: how many submissions are drawn, and which of them became
-    SOTA."""
+def describe_timeline(entries: Sequence[SubmissionEntry], metric: Metric) -> str:
+    """The timeline in words: how many submissions are drawn, and which became SOTA."""
     steps = [entry for entry in entries if entry.was_sota]
     if not steps:
         return f"{render_count(len(entries), 'submission')}, {NO_PUBLIC_SCORE}."
     drawn = len(list_scored(entries, metric))
-    count = (
-        render_count(drawn, "submission")
-        if drawn == len(entries)
-        else f"{drawn} of {len(entries)} submissions have a score"
-    )
-    told = steps[-STEPS_TOLD:]
-    words = [
-        f"{metric.render(entry.values[f'public_{metric.name}'])} ({entry.number})" for entry in told
+    count = render_count(drawn, "submission")
+    if drawn != len(entries):
+        count = f"{drawn} of {len(entries)} submissions have a score"
+    listed = steps[-MAX_STEPS_LISTED:]
+    scores = [
+        f"{metric.render(entry.values[f'public_{metric.name}'])} ({entry.number})"
+        for entry in listed
     ]
-    what = f"{len(steps)} became SOTA" + (
-        f", the last {len(told)}" if len(told) < len(steps) else ""
-    )
+    what = f"{len(steps)} became SOTA"
+    if len(listed) < len(steps):
+        what += f", the last {len(listed)}"
     return (
         f"{count}; {what} with this public {label_metric(metric.name)} (submission):"
-        f" {', '.join(words)}."
+        f" {', '.join(scores)}."
     )
 
 
-def draw_relation(
-    relation: Relation,
+def draw_scatter(
+    relation: Scatter,
     metrics: tuple[Metric, Metric],
     steps: Iterable[int],
     *,
@@ -165,9 +166,9 @@ def draw_relation(
     name: str,
     close: bool = False,
 ) -> Markup:
-    """One figure against another; of the same metric both, with the line of equal values.
+    """One score against another, with the line of equal values if both have the same metric.
 
-    Scales are then equal, too, but for a `close` look.
+    Both axes then have the same scale, except in a `close` view.
     """
     left, top, right, bottom = 46.0, 12.0, size - 12, size - 42
     xs, ys = [x for _, x, _ in relation.points], [y for _, _, y in relation.points]
@@ -192,36 +193,36 @@ def draw_relation(
         kind = "public first" if number in best else "public"
         drawing.dot(
             (x(a), y(b)),
-            4 if len(ordered) <= MOST_LARGE else 2.5,
+            4 if len(ordered) <= MAX_LARGE else 2.5,
             f"{kind} other" if number in relation.others else kind,
             f"{number}: {metrics[0].render(a)}, {metrics[1].render(b)}",
         )
     for number, a, b in reversed(ordered):
-        if number in best or len(ordered) <= MOST_LABELLED:
+        if number in best or len(ordered) <= MAX_LABELED:
             drawing.label((x(a), y(b)), str(number), "label strong" if number in best else "label")
-    return drawing.finish(name, name_relation(relation), describe_relation(relation))
+    return drawing.finish(name, title_scatter(relation), describe_scatter(relation))
 
 
 def name_axis(key: str) -> str:
-    """`val_f1` as people say it."""
+    """The title of an axis: `val_f1` is `validation F1`."""
     split, _, metric = key.partition("_")
     return f"{'validation' if split == 'val' else split} {label_metric(metric)}"
 
 
-def name_relation(relation: Relation) -> str:
+def title_scatter(relation: Scatter) -> str:
     """The heading of a scatter."""
     first, second = name_axis(relation.x), name_axis(relation.y)
     return f"{first[:1].upper()}{first[1:]} against {second}"
 
 
-def describe_relation(relation: Relation) -> str:
-    """What a scatter shows, in words."""
+def describe_scatter(relation: Scatter) -> str:
+    """A scatter in words: the rank correlation and its caveats."""
     count = f"{relation.ranked} submissions"
     if relation.schemes > 1:
         others = f"the largest of {relation.schemes} validation schemes, which do not compare"
         count = f"{relation.ranked} of {len(relation.points)} submissions, those of {others}"
     if relation.rho is None:
-        return f"{count}: too few, or too equal, for a rank correlation."
-    caution = " Few submissions: read it with caution." if relation.ranked < FEW else ""
+        return f"{count}: too few different values for a rank correlation."
+    caution = " Few submissions: read it with caution." if relation.ranked < MIN_RELIABLE else ""
     rho = f"{relation.rho:.3f}".replace("-", "\u2212")
     return f"Spearman {rho} over {count}.{caution}"

@@ -1,14 +1,15 @@
-"""What the report says, as plain data; page.py and markdown.py are views of it."""
+"""The content of the report as plain data; page.py and markdown.py render it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, product
 from typing import Any
 
 from tracker.comparison.audit import Audit, audit
 from tracker.comparison.cv_lb import group_by_scheme
-from tracker.comparison.statistics.ranks import spearman
+from tracker.comparison.statistics.regression import spearman
 from tracker.comparison.tree import Family, build_family, name_model
 from tracker.core.clock import to_utc_text
 from tracker.core.config_diff import describe_ensemble
@@ -27,19 +28,18 @@ from tracker.workspace.competition import Competition, Metric, Workspace
 from tracker.workspace.metrics import COLUMNS, choose_metrics, metric_title
 from tracker.workspace.quota import Quota, build_quota, render_quota, split_times, window_start
 
-NOT_REMARKS = ("imported", "revealed", "sent")  # notes that tracker writes for itself
-ENOUGH_TO_PLOT = 3
-ENOUGH_TO_RANK = 6  # of 5 values in random order, one in 12 correlates by 0.9 or more
+AUTOMATIC_NOTES = ("imported", "revealed", "sent")  # notes that tracker writes for itself
+MIN_TO_PLOT = 3
+MIN_TO_RANK = 6  # of 5 values in random order, one in 12 correlates by 0.9 or more
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
-    """A submission with all that the report shows of it.
+class SubmissionEntry:
+    """A submission with everything that the report shows of it.
 
-    `values` has scores by `<split>_<metric>` and figures as `train_loss`, unknown ones left out;
-    `gain` is the public
-    score minus that of SOTA then; `equal_to` is the earlier submission whose result this one only
-    repeated.
+    `values` has scores by `<split>_<metric>` and figures such as `train_loss`; unknown ones are
+    left out. `gain` is the public score minus that of SOTA at that time. `equal_to` is the earlier
+    submission that this one duplicates.
     """
 
     number: int
@@ -61,9 +61,9 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column of figures: its `key` in `Entry.values`, and where it stands.
+    """A column of figures: `key` is its name in `SubmissionEntry.values`.
 
-    `label` is its heading under that of its `group`, `name` its heading where it stands alone.
+    `label` is its heading under the heading of its `group`, `name` its heading without a group.
     """
 
     key: str
@@ -71,20 +71,19 @@ class Column:
     label: str
     name: str
 
-    def render(self, entry: Entry) -> str:
+    def render(self, entry: SubmissionEntry) -> str:
         """The figure; empty when it is unknown."""
         value = entry.values.get(self.key)
         return "" if value is None else f"{value:.4f}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Relation:
-    """Two figures of the same submissions; `points` are (number, x, y), of `schemes` validation
-    schemes.
+class Scatter:
+    """Two figures of the same submissions; `points` are (number, x, y).
 
-    `rho` is Spearman's over the submissions of the largest scheme, for those in `others` do not
-    compare; None when they
-    are few. Without validation scores there is one scheme of all.
+    The points are of `schemes` validation schemes; one without validation scores. `rho` is
+    Spearman's over the submissions of the largest scheme, None if they are few. Those in `others`
+    do not compare.
     """
 
     x: str
@@ -101,24 +100,26 @@ class Relation:
 
     @property
     def same_metric(self) -> bool:
-        """Whether both axes measure the same, so that equal values mean agreement."""
+        """Whether both axes have the same metric, so that equal values mean agreement."""
         return self.x.partition("_")[2] == self.y.partition("_")[2]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TeamReport:
-    """The whole report. `generated_at` is UTC text, `head` the ledger's, `best_private` by the
-    deciding metric."""
+    """The whole report.
+
+    `generated_at` is UTC text, `head` is the ledger's, `best_private` is by the deciding metric.
+    """
 
     competition: Competition
     generated_at: str
     head: str
     quota: Quota
-    entries: Sequence[Entry]
-    sota: Entry | None
-    best_private: Entry | None
+    entries: Sequence[SubmissionEntry]
+    sota: SubmissionEntry | None
+    best_private: SubmissionEntry | None
     columns: Sequence[Column]
-    relations: Sequence[Relation]
+    relations: Sequence[Scatter]
     family: Family
     audit: Audit
 
@@ -127,9 +128,9 @@ def build_report(workspace: Workspace) -> TeamReport:
     """Read the ledger and this workspace's runs; raises LedgerError or StorageError."""
     competition = workspace.competition
     now = read_clock(workspace)
-    found = audit(workspace)
+    checked = audit(workspace)
     rows = list_submissions(workspace)
-    entries = _build_entries(workspace, rows, found)
+    entries = _build_entries(workspace, rows, checked)
     times, _ = split_times(
         competition, now, list_counted_times(workspace, window_start(competition, now))
     )
@@ -146,45 +147,41 @@ def build_report(workspace: Workspace) -> TeamReport:
             entries, competition, [numbers for _, numbers in group_by_scheme(workspace, rows)]
         ),
         family=build_family(workspace),
-        audit=found,
+        audit=checked,
     )
 
 
-def _build_entries(workspace: Workspace, rows: Sequence[Submission], found: Audit) -> list[Entry]:
+def _build_entries(
+    workspace: Workspace, rows: Sequence[Submission], checked: Audit
+) -> list[SubmissionEntry]:
     best = find_sota(workspace)
     remarks = _list_remarks(workspace)
     public = {
         row.number: row.scores.get(f"public_{workspace.competition.primary_metric}") for row in rows
     }
-    equal_to = {item["number"]: item["equal_to"] for item in found.wasted}
-    chain = set(found.sota_chain)
+    equal_to = {item["number"]: item["equal_to"] for item in checked.wasted}
+    chain = set(checked.sota_chain)
     validation = list_validation_scores(workspace, rows)
     entries = []
     for row in rows:
-        figures = {
-            f"{part}_{name}": getattr(row, f"{part}_{name}")
-            for part in ("train", "val")
-            for name in COLUMNS
-        }
+        names = [f"{part}_{name}" for part, name in product(("train", "val"), COLUMNS)]
+        figures = {name: getattr(row, name) for name in names}
         figures |= {f"val_{name}": value for name, value in validation[row.number].items()}
-        own, then = public[row.number], public.get(row.sota or 0)
+        figures |= row.scores
+        own, sota_score = public[row.number], public.get(row.sota or 0)
         entries.append(
-            Entry(
+            SubmissionEntry(
                 number=row.number,
                 run=row.run,
                 model=_describe_model(row.config),
                 memo=row.memo,
                 author=row.author,
                 submitted_at=row.submitted_at,
-                values={
-                    name: value
-                    for name, value in {**row.scores, **figures}.items()
-                    if value is not None
-                },
+                values={name: value for name, value in figures.items() if value is not None},
                 sota=row.sota,
                 change=row.config_diff,
                 not_known=row.not_known,
-                gain=None if own is None or then is None else own - then,
+                gain=None if own is None or sota_score is None else own - sota_score,
                 notes=[*remarks.get(str(row.number), ()), *remarks.get(row.run_uid or "", ())],
                 is_sota=best is not None and row.number == best.number,
                 was_sota=row.number in chain,
@@ -201,20 +198,21 @@ def _describe_model(config: Mapping[str, Any]) -> str | None:
 
 
 def _list_remarks(workspace: Workspace) -> dict[str, list[str]]:
-    """What people noted, by submission number or run uid, oldest first; other kinds than a plain
-    note are named."""
+    """Notes by people, by submission number or run uid, oldest first; other kinds are named."""
     rows = read_rows(
         workspace.ledger_url, "SELECT submission, run_uid, kind, text FROM notes ORDER BY seq"
     )
-    found: dict[str, list[str]] = {}
+    remarks: dict[str, list[str]] = {}
     for row in rows:
-        if row["kind"] not in NOT_REMARKS:
+        if row["kind"] not in AUTOMATIC_NOTES:
             text = row["text"] if row["kind"] == "note" else f"{row['kind']}: {row['text']}"
-            found.setdefault(str(row["submission"] or row["run_uid"]), []).append(text)
-    return found
+            remarks.setdefault(str(row["submission"] or row["run_uid"]), []).append(text)
+    return remarks
 
 
-def _find_best(entries: Iterable[Entry], metric: Metric, split: str) -> Entry | None:
+def _find_best(
+    entries: Iterable[SubmissionEntry], metric: Metric, split: str
+) -> SubmissionEntry | None:
     """The entry with the best score of a split; ties go to the earlier one."""
     name, best = f"{split}_{metric.name}", None
     for entry in entries:
@@ -230,13 +228,13 @@ def label_metric(name: str) -> str:
     return METRICS[name].label if name in METRICS else name
 
 
-def render_gain(entry: Entry) -> str:
-    """The public score against SOTA's then, with its sign; empty when it is not known."""
+def render_gain(entry: SubmissionEntry) -> str:
+    """The public score minus SOTA's at that time, with its sign; empty if unknown."""
     return "" if entry.gain is None else f"{entry.gain:+.4f}"
 
 
 def list_facts(report: TeamReport) -> dict[str, str]:
-    """What a reader wants to know first, besides SOTA."""
+    """The facts at the top of the report, without SOTA."""
     times = sorted(entry.submitted_at for entry in report.entries if entry.submitted_at)
     facts = {"Submissions": str(len(report.entries))}
     if times:
@@ -247,25 +245,26 @@ def list_facts(report: TeamReport) -> dict[str, str]:
         facts["Best private score"] = (
             f"{metric.render(best.values[f'private_{metric.name}'])}, submission {best.number}"
         )
-    facts["Spent in vain"] = str(len(report.audit.wasted))
+    facts["Duplicates"] = str(len(report.audit.wasted))
     facts["Quota"] = render_quota(report.quota, report.competition)
     facts["Ledger head"] = report.head
     return facts
 
 
-def _list_columns(entries: Sequence[Entry], competition: Competition) -> list[Column]:
-    """The figures worth a column: those that are known of at least one submission."""
-    columns = [
-        Column(
-            key=f"{split}_{metric.name}",
-            group=metric_title(metric)[:1].upper() + metric_title(metric)[1:],
-            label=split,
-            name=f"{split} {_shorten(metric.name)}",
+def _list_columns(entries: Sequence[SubmissionEntry], competition: Competition) -> list[Column]:
+    """The columns of figures that are known for at least one submission."""
+    columns = []
+    for metric, split in product(competition.metrics, ("public", "private")):
+        title = metric_title(metric)
+        columns.append(
+            Column(
+                key=f"{split}_{metric.name}",
+                group=title[:1].upper() + title[1:],
+                label=split,
+                name=f"{split} {_shorten(metric.name)}",
+            )
         )
-        for metric in competition.metrics
-        for split in ("public", "private")
-    ]
-    known = {key for entry in entries for key in entry.values}
+    known = set(chain.from_iterable(entry.values for entry in entries))
     for part, group in (("train", "Training"), ("val", "Validation")):
         measured = {key.removeprefix(f"{part}_") for key in known if key.startswith(f"{part}_")}
         for figure in dict.fromkeys([*choose_metrics(competition, measured), "loss"]):
@@ -286,44 +285,42 @@ def _shorten(name: str) -> str:
 
 
 def _list_relations(
-    entries: Sequence[Entry], competition: Competition, schemes: Sequence[Sequence[int]]
-) -> list[Relation]:
-    """Validation against public, public against private, validation against private, where enough
-    is known."""
+    entries: Sequence[SubmissionEntry], competition: Competition, schemes: Sequence[Sequence[int]]
+) -> list[Scatter]:
+    """Validation/public, public/private and validation/private, where enough scores are known."""
     primary = competition.primary_metric
     names = [*dict.fromkeys([primary, *(metric.name for metric in competition.metrics)])]
+    # Of each pair of splits, the first metric with enough points is drawn.
     pairs = [
         [(f"val_{name}", f"public_{name}") for name in names] + [("val_f1", f"public_{primary}")],
         [(f"public_{primary}", f"private_{primary}")],
         [(f"val_{name}", f"private_{name}") for name in names] + [("val_f1", f"private_{primary}")],
     ]
-    found = []
+    scatters = []
     for choices in pairs:
         relations = [_relate(entries, x, y, schemes) for x, y in choices]
-        if relation := next(
-            (item for item in relations if len(item.points) >= ENOUGH_TO_PLOT), None
-        ):
-            found.append(relation)
-    return found
+        if relation := next((item for item in relations if len(item.points) >= MIN_TO_PLOT), None):
+            scatters.append(relation)
+    return scatters
 
 
-def _relate(entries: Iterable[Entry], x: str, y: str, schemes: Sequence[Sequence[int]]) -> Relation:
+def _relate(
+    entries: Iterable[SubmissionEntry], x: str, y: str, schemes: Sequence[Sequence[int]]
+) -> Scatter:
     points = [
         (e.number, e.values[x], e.values[y]) for e in entries if x in e.values and y in e.values
     ]
     groups = [points]
     if x.startswith("val_"):
-        groups = [
-            group
-            for numbers in schemes
-            if (group := [point for point in points if point[0] in numbers])
-        ]
+        # Validation scores compare only within one scheme.
+        groups = []
+        for numbers in schemes:
+            group = [point for point in points if point[0] in numbers]
+            if group:
+                groups.append(group)
     largest = max(groups, key=len, default=[])
-    enough = len(largest) >= ENOUGH_TO_RANK
-    rho = (
-        spearman([point[1] for point in largest], [point[2] for point in largest])
-        if enough
-        else None
-    )
+    rho = None
+    if len(largest) >= MIN_TO_RANK:
+        rho = spearman([point[1] for point in largest], [point[2] for point in largest])
     others = [point[0] for point in points if point not in largest]
-    return Relation(x=x, y=y, points=points, rho=rho, others=others, schemes=len(groups))
+    return Scatter(x=x, y=y, points=points, rho=rho, others=others, schemes=len(groups))

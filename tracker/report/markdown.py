@@ -1,5 +1,4 @@
-"""The report as Markdown, for a wiki or a repository: the same content, the charts as tables and
-sentences."""
+"""The report as Markdown, for a wiki or a repository: charts become tables and sentences."""
 
 from __future__ import annotations
 
@@ -9,8 +8,8 @@ from tracker.comparison.tree import Node, describe_origin, indent, list_scores
 from tracker.core.config_diff import render_change
 from tracker.core.list_marks import ANCESTOR, NOW, THEN, explain_marks
 from tracker.core.markdown import escape, render_table
-from tracker.report.charts import describe_relation, describe_timeline, name_relation
-from tracker.report.data import Entry, TeamReport, label_metric, list_facts, render_gain
+from tracker.report.charts import describe_scatter, describe_timeline, title_scatter
+from tracker.report.data import SubmissionEntry, TeamReport, label_metric, list_facts, render_gain
 from tracker.workspace.metrics import NO_PUBLIC_SCORE
 from tracker.workspace.quota import render_quota
 
@@ -25,9 +24,7 @@ def render_markdown(report: TeamReport) -> str:
         "## Submissions\n",
         _render_submissions(report),
         "## Do the scores agree?\n",
-        "\n".join(
-            f"- {name_relation(item)}: {describe_relation(item)}" for item in report.relations
-        )
+        "\n".join(f"- {title_scatter(item)}: {describe_scatter(item)}" for item in report.relations)
         or "Not known yet.",
         f"\n## Family\n\n{escape(explain_marks([NOW, ANCESTOR]))}\n",
         "\n".join(_render_node(node, report) for node in report.family.nodes)
@@ -58,7 +55,7 @@ def _render_top(report: TeamReport) -> Iterator[str]:
 
 def _render_submissions(report: TeamReport) -> str:
     if not report.entries:
-        return "Nothing was submitted yet.\n"
+        return "No submissions yet.\n"
     names = [
         "No.",
         "Model",
@@ -67,57 +64,59 @@ def _render_submissions(report: TeamReport) -> str:
         "Change against SOTA then",
         "Notes",
     ]
-    rows = [
-        [
-            f"{entry.number}{_mark(NOW if entry.is_sota else THEN if entry.was_sota else '')}",
-            escape(entry.model),
-            escape(entry.memo),
-            *(column.render(entry) or "-" for column in report.columns),
-            (
-                f"{entry.sota}: {escape(render_change(entry.change, entry.not_known))}"
-                if entry.sota is not None
-                else "-"
-            ),
-            escape("; ".join(_list_notes(entry))),
-        ]
-        for entry in report.entries
-    ]
+    rows = [_render_entry(entry, report) for entry in report.entries]
     table = render_table(names, rows, numbers=range(3, 3 + len(report.columns)))
     return f"{table}\n{escape(explain_marks([NOW, THEN]))}\n"
+
+
+def _render_entry(entry: SubmissionEntry, report: TeamReport) -> list[str]:
+    mark = THEN if entry.was_sota else ""
+    if entry.is_sota:
+        mark = NOW
+    change = "-"
+    if entry.sota is not None:
+        change = f"{entry.sota}: {escape(render_change(entry.change, entry.not_known))}"
+    return [
+        f"{entry.number}{_mark(mark)}",
+        escape(entry.model),
+        escape(entry.memo),
+        *(column.render(entry) or "-" for column in report.columns),
+        change,
+        escape("; ".join(_list_notes(entry))),
+    ]
 
 
 def _mark(mark: str) -> str:
     return f" {escape(mark)}" if mark else ""
 
 
-def _list_notes(entry: Entry) -> list[str]:
-    repeated = [f"the same as {entry.equal_to}"] if entry.equal_to is not None else []
+def _list_notes(entry: SubmissionEntry) -> list[str]:
+    repeated = [f"duplicate of {entry.equal_to}"] if entry.equal_to is not None else []
     return [*repeated, *entry.notes]
 
 
 def _render_node(node: Node, report: TeamReport) -> str:
-    mark = _mark(NOW if node.is_sota else ANCESTOR if node.sota_line else "")
-    sent = (
-        f" (submission {node.submission})"
-        if node.submission is not None and node.kind != "submission"
-        else ""
-    )
-    scores = ", ".join(
-        f"{name} {text}" for name, text in list_scores(node, report.competition).items()
-    )
-    words = [
-        f"{escape(node.name)}{mark}{sent}",
+    mark = ANCESTOR if node.sota_line else ""
+    if node.is_sota:
+        mark = NOW
+    title = f"{escape(node.name)}{_mark(mark)}"
+    if node.submission is not None and node.kind != "submission":
+        title += f" (submission {node.submission})"
+    scores = list_scores(node, report.competition).items()
+    parts = [
+        title,
         escape(describe_origin(node)),
-        scores,
+        ", ".join(f"{name} {text}" for name, text in scores),
         escape(node.text),
     ]
-    return "  " * indent(node) + "- " + "; ".join(word for word in words if word not in ("", "-"))
+    known = [part for part in parts if part not in ("", "-")]
+    return "  " * indent(node) + "- " + "; ".join(known)
 
 
 def _render_audit(report: TeamReport) -> Iterator[str]:
     audit, metric = report.audit, report.competition.primary
     entries = {entry.number: entry for entry in report.entries}
-    yield "### Spent in vain\n"
+    yield "### Duplicates of earlier submissions\n"
     rows = [
         [
             str(item["number"]),
@@ -127,7 +126,7 @@ def _render_audit(report: TeamReport) -> Iterator[str]:
         ]
         for item in audit.wasted
     ]
-    yield render_table(("No.", "same as", "evidence", "memo"), rows) if rows else "None.\n"
+    yield render_table(("No.", "duplicate of", "evidence", "memo"), rows) if rows else "None.\n"
     for title, items in (
         ("One key away from SOTA", audit.one_key),
         ("Several keys at once", audit.several_keys),
@@ -158,7 +157,7 @@ def _render_audit(report: TeamReport) -> Iterator[str]:
     if audit.unscored:
         yield f"- No score yet: {', '.join(map(str, audit.unscored))}"
     if audit.missing:
-        yield "\n### Files that have gone\n"
+        yield "\n### Missing files\n"
         yield from (f"- {escape(item['file'])} ({escape(item['what'])})" for item in audit.missing)
     if audit.freed:
         yield "\n### Files freed by tracker clean\n"

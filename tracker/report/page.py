@@ -1,5 +1,4 @@
-"""The report as one HTML file that loads nothing: styles, charts and the few lines that sort tables
-are inside."""
+"""The report as one HTML file that loads nothing: styles, charts and the sort script are inside."""
 
 from __future__ import annotations
 
@@ -17,28 +16,27 @@ from tracker.comparison.tree import MAX_INDENT, Family, Node, find_metric, inden
 from tracker.core.config_diff import render_ensemble_change, render_unknown_keys
 from tracker.core.text import clean_text, render_value
 from tracker.report.charts import (
-    describe_relation,
+    describe_scatter,
     describe_timeline,
-    draw_relation,
+    draw_scatter,
     draw_timeline,
-    name_relation,
+    title_scatter,
 )
-from tracker.report.data import Column, Relation, TeamReport, label_metric, list_facts, render_gain
+from tracker.report.data import Column, Scatter, TeamReport, label_metric, list_facts, render_gain
 from tracker.workspace.competition import Metric
 from tracker.workspace.metrics import NO_PUBLIC_SCORE, metric_title
 
 FOLDER = Path(__file__).resolve().parent
 MINUS = "\u2212"
-LONG_TABLE = 40  # rows from which a list scrolls in a box of its own
+LONG_TABLE = 40  # a list with more rows scrolls in its own box
 WIDE, NARROW = (1240.0, 400.0), (358.0, 300.0)
 SCATTER = 380.0
-CLOSE_UP_FROM = 8
-CLOSE_UP_SHARE = 0.5
+MIN_CLOSE_UP_POINTS = 8  # fewer points do not crowd
+MAX_CLOSE_UP_SHARE = 0.5  # of an axis that the better half may fill to get a close-up
 
 
 def render_page(report: TeamReport) -> str:
-    """The whole page. Every text from the ledger or the runs is escaped by the template, and
-    cleaned."""
+    """The whole page; every text from the ledger or the runs is cleaned and escaped."""
     folder = FileSystemLoader(FOLDER)
     environment = Environment(
         loader=folder,
@@ -78,19 +76,19 @@ def render_page(report: TeamReport) -> str:
         by_number={entry.number: entry for entry in report.entries},
         long_table=LONG_TABLE,
         max_indent=MAX_INDENT,
-        style=_trust("style.css"),
+        style=_read_own_file("style.css"),
         script=Markup(script),  # noqa: S704 our own file
         script_hash=digest,
     )
     return clean_text(page)
 
 
-def _trust(name: str) -> Markup:
+def _read_own_file(name: str) -> Markup:
     return Markup((FOLDER / name).read_text(encoding="utf-8"))  # noqa: S704 our own file
 
 
 def group_columns(columns: Sequence[Column]) -> dict[str, list[Column]]:
-    """The columns under each heading that spans several."""
+    """The columns by the heading that spans them."""
     groups: dict[str, list[Column]] = {}
     for column in columns:
         groups.setdefault(column.group, []).append(column)
@@ -98,27 +96,29 @@ def group_columns(columns: Sequence[Column]) -> dict[str, list[Column]]:
 
 
 def _draw_scatters(report: TeamReport) -> Iterator[dict[str, Any]]:
-    """Heading, words and drawings of each relation, with a close-up of the better half where points
-    crowd there."""
+    """Title, description and drawings of each scatter.
+
+    If the better half is crowded into a corner, there is a close-up of it.
+    """
     steps = report.audit.sota_chain
-    for place, relation in enumerate(report.relations):
+    for index, relation in enumerate(report.relations):
         metrics = (
             find_metric(report.competition, relation.x),
             find_metric(report.competition, relation.y),
         )
         parts = {"all": relation, "close": zoom_in(relation, metrics[1])}
         yield {
-            "title": name_relation(relation),
-            "words": describe_relation(relation),
+            "title": title_scatter(relation),
+            "words": describe_scatter(relation),
             "same_metric": relation.same_metric,
             "others": len(relation.others),
             "drawings": {
-                which: draw_relation(
+                which: draw_scatter(
                     part,
                     metrics,
                     steps,
                     size=SCATTER,
-                    name=f"scatter-{place}-{which}",
+                    name=f"scatter-{index}-{which}",
                     close=which == "close",
                 )
                 for which, part in parts.items()
@@ -127,11 +127,11 @@ def _draw_scatters(report: TeamReport) -> Iterator[dict[str, Any]]:
         }
 
 
-def zoom_in(relation: Relation, metric: Metric) -> Relation | None:
-    """The better half by the second figure, when it fills but a corner of the drawing; else None."""
+def zoom_in(relation: Scatter, metric: Metric) -> Scatter | None:
+    """The better half by the second score if it fills only a corner of the drawing; else None."""
     points = sorted(relation.points, key=lambda point: point[2], reverse=metric.higher_is_better)
     half = points[: (len(points) + 1) // 2]
-    if len(points) < CLOSE_UP_FROM:
+    if len(points) < MIN_CLOSE_UP_POINTS:
         return None
     shares = []
     for axis in (1, 2):
@@ -139,14 +139,14 @@ def zoom_in(relation: Relation, metric: Metric) -> Relation | None:
         part = [point[axis] for point in half]
         spread = max(whole) - min(whole)
         shares.append((max(part) - min(part)) / spread if spread else 1.0)
-    if max(shares) > CLOSE_UP_SHARE:
+    if max(shares) > MAX_CLOSE_UP_SHARE:
         return None
     others = [number for number, _, _ in half if number in relation.others]
     return replace(relation, points=sorted(half), rho=None, others=others)
 
 
 def _nest(family: Family) -> Iterator[tuple[Node, Markup]]:
-    """Each node with the markup that closes its list item, or opens the list of its children."""
+    """Each node with the markup that closes its list item or opens the list of its children."""
     depths = [indent(node) for node in family.nodes]
     for node, own, following in zip(family.nodes, depths, [*depths[1:], 0], strict=False):
         if following > own:

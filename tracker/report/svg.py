@@ -1,7 +1,6 @@
-"""Small SVG drawings: scales, round ticks, labels that do not cover each other, and text that a
-screen reader finds.
+"""Small SVG drawings: scales, round ticks, labels without overlap, text for screen readers.
 
-Sizes are in SVG units, which are pixels where a drawing is as wide on the page as it was drawn.
+Sizes are in SVG units: pixels if a drawing is as wide on the page as it was drawn.
 """
 
 from __future__ import annotations
@@ -13,8 +12,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-LETTER = 6.6  # width of a digit at the page's font size for charts, 11
-BESIDE = (
+LETTER_WIDTH = 6.6  # of a digit, at font size 11 as in the page's charts
+# Where a label is tried around its point, the clearest place first: dx, dy, anchor.
+LABEL_OFFSETS = (
     (9, 4, "start"),
     (-9, 4, "end"),
     (0, -10, "middle"),
@@ -41,8 +41,7 @@ class Scale:
         return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
 
     def ticks(self, most: int, *, whole: bool = False) -> list[float]:
-        """About `most` round values between low and high, or fewer; with `whole`, whole numbers
-        only."""
+        """About `most` round values between low and high, or fewer; with `whole`, only integers."""
         rough = max((self.high - self.low) / most, 1.0 if whole else 0.0)
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(
@@ -55,7 +54,7 @@ class Scale:
 
 
 def fit_scale(values: Iterable[float], start: float, end: float) -> Scale:
-    """A scale that leaves a little room beyond the values."""
+    """A scale with a little room beyond the values."""
     known = list(values)
     low, high = min(known), max(known)
     room = (high - low) * 0.06 or abs(high) * 0.05 or 0.5
@@ -63,19 +62,18 @@ def fit_scale(values: Iterable[float], start: float, end: float) -> Scale:
 
 
 def measure_text(text: str) -> float:
-    """About how wide a text is; Korean, Japanese and Chinese characters are as wide as two others."""
+    """The approximate width of a text; an East Asian character is as wide as two others."""
     wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
-    return (len(text) + wide) * LETTER
+    return (len(text) + wide) * LETTER_WIDTH
 
 
 class Drawing:
-    """Collects shapes; `kind` is the class by which the page's style sheet colours them. Texts are
-    escaped."""
+    """Collects shapes; `kind` is the CSS class that colors them. Texts are escaped."""
 
     def __init__(self, width: float, height: float) -> None:
         self.width, self.height = width, height
         self._parts: list[Markup] = []
-        self._taken: list[Box] = []
+        self._occupied: list[Box] = []
 
     def line(self, start: tuple[float, float], end: tuple[float, float], kind: str) -> None:
         """A straight line."""
@@ -83,36 +81,35 @@ class Drawing:
         self._parts.append(shape.format(kind, *start, *end))
 
     def path(self, steps: str, kind: str) -> None:
-        """A path, given in SVG's own words."""
+        """A path in SVG's own syntax."""
         self._parts.append(Markup('<path class="{}" d="{}"/>').format(kind, steps))
 
     def text(self, at: tuple[float, float], anchor: str, text: str, kind: str) -> None:
-        """A text on its base line."""
+        """A text on its baseline."""
         shape = Markup('<text class="{}" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>')
         self._parts.append(shape.format(kind, *at, anchor, text))
 
     def dot(self, at: tuple[float, float], radius: float, kind: str, title: str) -> None:
-        """A point that shows its title under the mouse; labels keep off it."""
+        """A point that shows its title under the mouse; labels do not cover it."""
         shape = Markup(
             '<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="{}"><title>{}</title></circle>'
         )
         self._parts.append(shape.format(kind, *at, radius, title))
-        self._taken.append((at[0] - 4, at[1] - 4, at[0] + 4, at[1] + 4))
+        self._occupied.append((at[0] - 4, at[1] - 4, at[0] + 4, at[1] + 4))
 
-    def keep_clear(self, start: tuple[float, float], end: tuple[float, float]) -> None:
-        """Labels keep off the upright or level line between two points."""
+    def reserve_line(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """Keep labels off the vertical or horizontal line between two points."""
         xs, ys = sorted((start[0], end[0])), sorted((start[1], end[1]))
-        self._taken.append((xs[0] - 1, ys[0] - 1, xs[1] + 1, ys[1] + 1))
+        self._occupied.append((xs[0] - 1, ys[0] - 1, xs[1] + 1, ys[1] + 1))
 
     def label(self, at: tuple[float, float], text: str, kind: str) -> None:
-        """A text at the first free place around a point; nothing where there is none. Call it after
-        all dots."""
+        """A text at the first free place around a point, or nothing. Call it after all dots."""
         wide = measure_text(text)
-        for dx, dy, anchor in BESIDE:
+        for dx, dy, anchor in LABEL_OFFSETS:
             left = at[0] + dx - {"start": 0.0, "middle": wide / 2, "end": wide}[anchor]
             box = (left - 3, at[1] + dy - 9, left + wide + 3, at[1] + dy + 2)
             if self._is_free(box):
-                self._taken.append(box)
+                self._occupied.append(box)
                 self.text((at[0] + dx, at[1] + dy), anchor, text, kind)
                 return
 
@@ -121,12 +118,14 @@ class Drawing:
         if left < 0 or top < 0 or right > self.width or bottom > self.height:
             return False
         return not any(
-            left < r and right > x and top < b and bottom > y for x, y, r, b in self._taken
+            left < r and right > x and top < b and bottom > y for x, y, r, b in self._occupied
         )
 
     def finish(self, name: str, title: str, about: str) -> Markup:
-        """The whole drawing; `name` is unique on the page, title and description are for those who
-        do not see it."""
+        """The whole drawing as markup; `name` is unique on the page.
+
+        Title and description are for screen readers.
+        """
         head = Markup(
             '<svg class="chart" viewBox="0 0 {:.0f} {:.0f}" role="img" aria-labelledby="{n}-t'
             ' {n}-d"><title id="{n}-t">{}</title><desc id="{n}-d">{}</desc>'

@@ -1,4 +1,4 @@
-"""Writes the report and gives MLflow a copy."""
+"""Writes the report and copies it to MLflow."""
 
 from __future__ import annotations
 
@@ -14,14 +14,12 @@ from tracker.report.page import render_page
 from tracker.training.files import write_text
 from tracker.workspace.competition import Workspace
 
-HTML, MARKDOWN = (
-    "report.html",
-    "report.md",
-)  # names of the copies in MLflow, whatever the files are called
+# Names of the copies in MLflow, whatever the files are called.
+HTML, MARKDOWN = "report.html", "report.md"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Written:
+class WrittenReport:
     """The texts written, by the names of their copies, and a sentence about them."""
 
     texts: Mapping[str, str]
@@ -30,10 +28,10 @@ class Written:
 
 def write_report(
     workspace: Workspace, *, html: Path | None = None, markdown: Path | None = None
-) -> Written:
-    """Write the files that are asked for.
+) -> WrittenReport:
+    """Write the requested files.
 
-    Raises StorageError when a file cannot be written, LedgerError when the ledger cannot be read.
+    Raises StorageError if a file cannot be written, LedgerError if the ledger cannot be read.
     """
     report = build_report(workspace)
     texts = {}
@@ -41,20 +39,20 @@ def write_report(
         if path is not None:
             texts[name] = render(report)
             write_text(path, texts[name])
-    return Written(
+    return WrittenReport(
         texts=texts, about=describe_timeline(report.entries, workspace.competition.primary)
     )
 
 
-def copy_report(workspace: Workspace, written: Written) -> str:
-    """Give MLflow a copy; returns why that failed, empty when it did not."""
+def copy_report(workspace: Workspace, written: WrittenReport) -> str:
+    """Copy the report to MLflow; returns why that failed, empty if it worked."""
     from tracker.mirror.targets.mlflow_view import save_report
 
     try:
         save_report(workspace, written.texts, about=written.about)
     except TrackerError as error:
         return (
-            f"MLflow has no copy of it ({render_error(error)}): the next report brings it up to"
-            " date"
+            f"the report was not copied to MLflow ({render_error(error)}); the next report tries"
+            " again"
         )
     return ""

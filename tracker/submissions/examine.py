@@ -179,8 +179,8 @@ def check(workspace: Workspace, run: str) -> CheckReport:
 
 
 def build_check_report(workspace: Workspace, examination: Examination) -> CheckReport:
-    """The report of an examination, with the comparison of validation scores."""
-    from tracker.comparison.cv_lb import expect_public
+    """An examination in words and figures, with what validation makes of it."""
+    from tracker.comparison.cv_lb import predict_public_score
     from tracker.comparison.members import list_members
     from tracker.core.config_diff import describe_ensemble
     from tracker.submissions.headlines import render_check_headline
@@ -219,7 +219,7 @@ def build_check_report(workspace: Workspace, examination: Examination) -> CheckR
         not_comparable=not_comparable,
         changed_from_sota=examination.changed_from_sota,
         nearest=examination.nearest,
-        expected=expect_public(workspace, record, config).to_dict(),
+        expected=predict_public_score(workspace, record, config).to_dict(),
         ensemble=describe_ensemble(config["ensemble"]) if "ensemble" in config else "",
         members=list_members(workspace, config),
     )

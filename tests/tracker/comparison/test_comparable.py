@@ -19,7 +19,7 @@ from tracker.comparison.comparable import (
     explain_incomparable,
     explain_validation,
     find_basis,
-    read_marks,
+    read_checksums,
 )
 from tracker.comparison.diff import RunDiff, diff_runs
 from tracker.console.diff import render_markdown
@@ -72,12 +72,16 @@ def compare(
 @pytest.mark.parametrize(
     ("keys", "data", "reason"),
     [
-        ({"data.val_ratio": 0.1}, "d", "another split (ratio 0.2 against 0.1)"),
-        ({"data.split": "stratified"}, "d", "another split (split by_image against stratified)"),
-        ({"data.folds": 5}, "d", "another split (ratio 0.2 against none, folds 0 against 5)"),
-        ({"data.split_seed": 7}, "d", "other validation images (split seed 42 against 7)"),
-        ({"data.age_bands": [29, 58]}, "e", "other labels (age bands [30, 60] against [29, 58])"),
-        ({"data.label_fixes": "fixes.csv"}, "e", "other images or labels (data d against e)"),
+        ({"data.val_ratio": 0.1}, "d", "different split (ratio 0.2 against 0.1)"),
+        ({"data.split": "stratified"}, "d", "different split (split by_image against stratified)"),
+        ({"data.folds": 5}, "d", "different split (ratio 0.2 against none, folds 0 against 5)"),
+        ({"data.split_seed": 7}, "d", "different validation images (split seed 42 against 7)"),
+        (
+            {"data.age_bands": [29, 58]},
+            "e",
+            "different labels (age bands [30, 60] against [29, 58])",
+        ),
+        ({"data.label_fixes": "fixes.csv"}, "e", "different images or labels (data d against e)"),
     ],
 )
 def test_scores_of_another_validation_are_not_ahead_and_the_reason_is_told(
@@ -111,17 +115,17 @@ def test_a_copy_of_the_data_and_another_recipe_are_compared(workspace: Workspace
 @pytest.mark.parametrize(
     ("first", "second", "reason"),
     [
-        ({}, {"loss.name": "f1"}, "another loss (loss cross_entropy against f1)"),
+        ({}, {"loss.name": "f1"}, "different loss (loss cross_entropy against f1)"),
         ({"loss.gamma": 1.0}, {"loss.gamma": 3.0}, ""),
         (
             {"loss.name": "focal", "loss.gamma": 1.0},
             {"loss.name": "focal", "loss.gamma": 3.0},
-            "another loss (gamma 1.0 against 3.0)",
+            "different loss (gamma 1.0 against 3.0)",
         ),
         (
             {},
             {"loss.class_weights": "balanced"},
-            "another loss (class weights none against balanced)",
+            "different loss (class weights none against balanced)",
         ),
     ],
 )
@@ -139,7 +143,7 @@ def test_mixing_changes_what_training_figures_mean_and_not_those_of_validation(
     workspace: Workspace,
 ) -> None:
     found = compare(workspace, {}, {"augment.mixup": 0.2})
-    reason = "measured on other training images (augment.mixup 0.0 against 0.2)"
+    reason = "measured on different training images (augment.mixup 0.0 against 0.2)"
     assert found.not_comparable == {"train/loss": reason}
     assert (found.metrics["val/loss"]["better"], found.metrics["train/loss"]["better"]) == (
         "b",
@@ -181,7 +185,7 @@ def test_loops_of_ones_own_are_compared_by_the_images_that_they_kept(workspace: 
         )
         for name in ("exp1", "exp2", "exp3")
     ]
-    hint = "(run.save_validation(...) makes it known)"
+    hint = "(run.save_validation(...) records it)"
     assert (
         explain_incomparable(bases[0], bases[1], "val/f1")
         == f"how exp1 and exp2 validated is not known {hint}"
@@ -199,7 +203,7 @@ def test_loops_of_ones_own_are_compared_by_the_images_that_they_kept(workspace: 
     keep_validation(workspace, "exp2", ["c", "a", "x"], [1, 0, 1])
     found = diff_runs(workspace, "exp1", "exp2")
     assert found.metrics["val/f1"]["better"] is None
-    assert found.not_comparable["val/f1"] == "other validation images (2 are shared by 3 and 3)"
+    assert found.not_comparable["val/f1"] == "different validation images (2 shared of 3 and 3)"
 
 
 def test_check_says_which_figures_do_not_compare_with_sotas(
@@ -210,7 +214,7 @@ def test_check_says_which_figures_do_not_compare_with_sotas(
     make_run(workspace, "0000011100", config={"data.val_ratio": 0.1}, f1=0.7)
     make_run(workspace, "0000011000", config={"optim.lr": 0.1}, f1=0.7)
     found = check(workspace, "exp2")
-    reason = "another split (ratio 0.2 against 0.1)"
+    reason = "different split (ratio 0.2 against 0.1)"
     assert found.not_comparable["val_f1"] == reason
     print_check(found, workspace.competition)
     assert f"val_f1: 0.5000 -> 0.7000 (not comparable: {reason})" in capsys.readouterr().out
@@ -250,11 +254,11 @@ def test_keys_of_the_loss_stand_against_it(workspace: Workspace, config: Config)
     told = {"val_ratio": 0.2, "loss": "cross_entropy"}
     plain = make_basis("exp1", {"config": told}, data=None, folder=workspace.root)
     other = make_basis("exp2", {"config": {**told, **config}}, data=None, folder=workspace.root)
-    assert explain_incomparable(plain, other, "val/loss").startswith("another loss (")
+    assert explain_incomparable(plain, other, "val/loss").startswith("different loss (")
     by_name = make_basis(
         "exp3", {"loss": {"name": "focal"}, "split": told}, data=None, folder=workspace.root
     )
-    assert explain_incomparable(plain, by_name, "val/loss").startswith("another loss (")
+    assert explain_incomparable(plain, by_name, "val/loss").startswith("different loss (")
 
 
 @pytest.mark.parametrize("name", ["train/loss", "val/loss"])
@@ -274,7 +278,9 @@ def test_losses_of_programs_that_do_not_say_which_are_not_compared(
 
 def test_another_crop_is_of_the_same_training_images(workspace: Workspace) -> None:
     found = compare(workspace, {"augment.crop_pct": 0.95}, {"augment.crop_pct": 0.875})
-    reason = "measured on another crop of the training images (augment.crop_pct 0.95 against 0.875)"
+    reason = (
+        "measured on a different crop of the training images (augment.crop_pct 0.95 against 0.875)"
+    )
     assert found.not_comparable == {"train/loss": reason}
 
 
@@ -283,7 +289,7 @@ def test_a_loop_that_kept_its_validation_is_compared_with_the_programs_run_by_th
 ) -> None:
     compare(workspace, {}, {}, ("d", None))
     found = diff_runs(workspace, "exp1", "exp2")
-    hint = "how exp2 validated is not known (run.save_validation(...) makes it known)"
+    hint = "how exp2 validated is not known (run.save_validation(...) records it)"
     assert found.not_comparable["val/f1"] == hint
     keep_validation(workspace, "exp2", ["b", "a"], [1, 0])
     reason = "exp1 has no validation.npz to compare the images of exp2 with"
@@ -293,7 +299,7 @@ def test_a_loop_that_kept_its_validation_is_compared_with_the_programs_run_by_th
         "in another order"
     )
     keep_validation(workspace, "exp1", ["a", "c"], [0, 1])
-    reason = "other validation images (1 are shared by 2 and 2)"
+    reason = "different validation images (1 shared of 2 and 2)"
     assert diff_runs(workspace, "exp1", "exp2").not_comparable["val/f1"] == reason
 
 
@@ -304,9 +310,11 @@ def test_kept_images_tell_what_an_ensemble_of_loops_was_validated_on(tmp_path: P
         save_probabilities(
             path, Predictions(ids, np.full((2, 2), 0.5, np.float32), ("x", "y"), np.array([0, 1]))
         )
-        bases.append(Basis(name=name, own=False, scheme={}, file=path, marks=read_marks(path)))
+        bases.append(
+            Basis(name=name, own=False, scheme={}, file=path, checksums=read_checksums(path))
+        )
     trained = replace(bases[0], scheme={"data.split": "stratified"})
     assert (
-        explain_validation(trained, bases[1]) == "other validation images (1 are shared by 2 and 2)"
+        explain_validation(trained, bases[1]) == "different validation images (1 shared of 2 and 2)"
     )
     assert explain_validation(trained, bases[0]) == ""

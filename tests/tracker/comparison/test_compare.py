@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import NO_MLFLOW, run_tracker
 from tests.support.workspaces import make_run, make_workspace
 from tests.tracker.ledger.test_submission_table import TABLE
-from tracker.comparison.compare import Comparison, Incomparable, Spread, compare_runs, expand_words
+from tracker.comparison.compare import Comparison, Incomparable, Spread, compare_runs, expand_ranges
 from tracker.console.compare import (
     build_cells,
     describe,
@@ -87,7 +87,7 @@ def test_the_best_is_looked_for_among_rows_that_validate_alike(workspace: Worksp
     make_run(workspace, config={"data.val_ratio": 0.1}, f1=0.9)
     found = compare_runs(workspace, ["exp1..exp3"])
     assert found.best["val/f1"] == 1
-    reason = "exp3 with exp1: another split (ratio 0.2 against 0.1)"
+    reason = "exp3 with exp1: different split (ratio 0.2 against 0.1)"
     assert found.not_comparable["val/f1"] == [reason]
     assert f"train/loss: not comparable: {reason}" in "\n".join(describe(found))
     assert compare_runs(workspace, ["exp1", "exp3"]).best == {}, "neither is the usual one"
@@ -98,7 +98,7 @@ def test_the_best_is_looked_for_among_rows_that_validate_alike(workspace: Worksp
     make_run(workspace, config={"data.folds": 3, "data.fold": 0, "optim.lr": 0.1}, f1=0.9)
     found = compare_runs(workspace, [*folds, "exp6"])
     assert found.not_comparable["val/f1"] == [
-        "exp6 with exp4: other validation images (folds 0, 1 against 0)"
+        "exp6 with exp4: different validation images (folds 0, 1 against 0)"
     ]
 
 
@@ -135,7 +135,7 @@ def test_a_condition_on_the_status_looks_at_runs_that_did_not_finish(seeded: Wor
     make_run(seeded, status="interrupted", f1=0.9)
     found = compare_runs(seeded, [], where="status = interrupted")
     assert [row.runs for row in found.rows] == [["exp5"]]
-    assert found.nothing_found == ""
+    assert found.empty_reason == ""
     both = compare_runs(seeded, [], where="val/f1 >= 0.75 and not status = failed", each=True)
     assert sorted(row.runs[0] for row in both.rows) == ["exp2", "exp5"]
 
@@ -147,8 +147,8 @@ def test_what_was_looked_at_is_said_where_nothing_was_found_and_what_would_find_
     archive_runs(seeded, ["exp2"])
     found = compare_runs(seeded, [], where="val/f1 > 0.72")
     assert show(found, seeded, 200, capsys) == [
-        "nothing found: looked only at the newest 3 finished runs; exp5 (interrupted), exp2"
-        " (archived) fit: tracker compare exp5 exp2"
+        "no match among the newest 3 finished runs; exp5 (interrupted), exp2"
+        " (archived) match: tracker compare exp5 exp2"
     ]
     assert [row.runs for row in compare_runs(seeded, ["exp5", "exp2"]).rows] == [
         ["exp5"],
@@ -156,17 +156,17 @@ def test_what_was_looked_at_is_said_where_nothing_was_found_and_what_would_find_
     ]  # as it says
     found = compare_runs(seeded, [], where="val/f1 > 0.95 and model.name = swin")
     assert (
-        found.nothing_found
-        == "nothing found: looked at the newest 3 finished runs; there val/f1 is 0.5000 to 0.7000,"
-        " model.name is resnet18"
+        found.empty_reason
+        == "no match among the newest 3 finished runs (val/f1 is 0.5000 to 0.7000,"
+        " model.name is resnet18)"
     )
     found = compare_runs(seeded, [], where="status = killed")
-    assert found.nothing_found.endswith(
-        "looked at the newest 4 runs; there status is finished or interrupted"
+    assert found.empty_reason.endswith(
+        "among the newest 4 runs (status is finished or interrupted)"
     )
     done = run_tracker("compare", "--where", "val/f1 > 0.95", "--json", cwd=seeded.root)
     assert json.loads(done.stdout)["rows"] == []
-    assert done.stderr.startswith("nothing found: looked at the newest 3 finished runs")
+    assert done.stderr.startswith("no match among the newest 3 finished runs")
 
 
 def test_where_no_run_has_finished_those_that_have_not_are_named(workspace: Workspace) -> None:
@@ -174,7 +174,7 @@ def test_where_no_run_has_finished_those_that_have_not_are_named(workspace: Work
     make_run(workspace, status="failed")
     with pytest.raises(UnknownRunError, match="no finished run to compare") as caught:
         compare_runs(workspace, [])
-    assert caught.value.hint == "tracker compare exp2 exp1 compares what has not finished"
+    assert caught.value.hint == "tracker compare exp2 exp1 compares unfinished runs"
 
 
 def test_conditions_and_order(seeded: Workspace) -> None:
@@ -211,9 +211,9 @@ def test_a_lower_is_better_metric_is_sorted_lowest_first_and_the_unknown_last(
 
 def test_ranges_name_what_there_is(seeded: Workspace) -> None:
     shutil.rmtree(seeded.runs_dir / "exp2")
-    assert expand_words(seeded, ["exp1..exp3", "exp3", "exp1..9"]) == ["exp1", "exp3", "exp4"]
+    assert expand_ranges(seeded, ["exp1..exp3", "exp3", "exp1..9"]) == ["exp1", "exp3", "exp4"]
     with pytest.raises(UnknownRunError, match="nothing between exp7 and exp9"):
-        expand_words(seeded, ["exp7..exp9"])
+        expand_ranges(seeded, ["exp7..exp9"])
 
 
 def test_scores_submissions_and_notes_are_shown(seeded: Workspace) -> None:
@@ -374,9 +374,9 @@ def test_a_reason_not_to_compare_is_said_once_with_all_its_runs(
         make_run(workspace, config={"optim.lr": 0.1 * number, **split})
     found = compare_runs(workspace, ["exp1..exp12"])
     text = " ".join(" ".join(show(found, workspace, 120, capsys)).split())
-    assert text.count("another split") == 1
+    assert text.count("different split") == 1
     assert (
-        "not comparable: exp3, exp5..exp7 with exp1: another split (ratio 0.2 against 0.1); in"
+        "not comparable: exp3, exp5..exp7 with exp1: different split (ratio 0.2 against 0.1); in"
         " val/f1" in text
     )
     others = [
@@ -401,7 +401,7 @@ def test_runs_on_both_sides_are_said_to_differ_from_each_other_and_others_are_na
 
     def last(*pairs: tuple[list[str], str]) -> str:
         items = [
-            Incomparable(metric=f"val/m{place}", runs=runs, other=other, reason="another split")
+            Incomparable(metric=f"val/m{place}", runs=runs, other=other, reason="different split")
             for place, (runs, other) in enumerate(pairs)
         ]
         return list(describe(replace(found, incomparable=items), briefly=True))[-1]
@@ -409,10 +409,10 @@ def test_runs_on_both_sides_are_said_to_differ_from_each_other_and_others_are_na
     each = last((["exp2"], "exp1"), (["exp3"], "exp1"), (["exp3"], "exp2"))
     assert (
         each
-        == "not comparable: exp1..exp3 with each other: another split; in val/m0, val/m1, val/m2"
+        == "not comparable: exp1..exp3 with each other: different split; in val/m0, val/m1, val/m2"
     )
     named = last((["exp5"], "exp1"), (["exp5"], "exp3"))
-    assert named == "not comparable: exp5 with exp1, exp3: another split; in val/m0, val/m1"
+    assert named == "not comparable: exp5 with exp1, exp3: different split; in val/m0, val/m1"
 
 
 def test_a_reason_about_one_run_each_is_merged_without_its_name(workspace: Workspace) -> None:
@@ -477,7 +477,7 @@ def test_every_row_of_a_tie_has_the_mark_of_the_best(workspace: Workspace) -> No
         for line in lines
         if dict(zip(header, line, strict=True))["val/f1"].text.endswith(" +")
     }
-    assert marked == {"exp2", "exp3"}, "exp4 has another split"
+    assert marked == {"exp2", "exp3"}, "exp4 has different split"
 
 
 def test_a_note_stands_for_all_runs_of_a_row_only_where_all_have_it(workspace: Workspace) -> None:

@@ -14,12 +14,12 @@ import pytest
 from tests.support.workspaces import make_run, make_workspace
 from tests.tracker.ledger.test_submission_table import TABLE
 from tracker.comparison.comparable import find_scheme
-from tracker.comparison.cv_lb import Relation, Truth, tell_truth
+from tracker.comparison.cv_lb import CvLb, ScoreRelation, compare_cv_with_leaderboard
 from tracker.comparison.leaderboard_noise import (
-    count_sample,
-    estimate_luck,
-    estimate_noise,
-    expected_luck,
+    count_public_images,
+    estimate_public_noise,
+    estimate_selection_bias,
+    expected_selection_bias,
 )
 from tracker.comparison.selection import select_final
 from tracker.console.cv_lb import render_truth
@@ -52,7 +52,7 @@ def import_winners(root: Path, *, private: bool = True) -> Workspace:
     return workspace
 
 
-def relation(found: Truth, metric: str, x: str, y: str) -> Relation:
+def relation(found: CvLb, metric: str, x: str, y: str) -> ScoreRelation:
     return next(item for item in found.relations if (item.metric, item.x, item.y) == (metric, x, y))
 
 
@@ -73,7 +73,7 @@ def test_public_and_private_scores_of_2022_relate_as_scipy_says(tmp_path: Path) 
     from scipy.stats import linregress, spearmanr
 
     workspace = import_winners(tmp_path / "ws")
-    found = relation(tell_truth(workspace), "f1", "public", "private")
+    found = relation(compare_cv_with_leaderboard(workspace), "f1", "public", "private")
     rows = list_submissions(workspace)
     public, private = (
         [row.scores[f"{split}_f1"] for row in rows] for split in ("public", "private")
@@ -90,7 +90,7 @@ def test_public_and_private_scores_of_2022_relate_as_scipy_says(tmp_path: Path) 
 
 
 def test_validation_is_related_within_each_scheme_by_itself(tmp_path: Path) -> None:
-    found = tell_truth(import_winners(tmp_path / "ws"))
+    found = compare_cv_with_leaderboard(import_winners(tmp_path / "ws"))
     relations = [
         item
         for item in found.relations
@@ -120,16 +120,16 @@ def test_validation_is_related_within_each_scheme_by_itself(tmp_path: Path) -> N
         "no line for validation -> public accuracy:\n  submissions 12, 17 and 18: all have the same"
         " validation" in text
     )
-    assert "submissions 1 and 2: three are needed, there are 2\n" in text
+    assert "submissions 1 and 2: needs three, there are 2\n" in text
     assert "the validation scheme was changed" in text
 
 
 def test_an_ensemble_of_another_scheme_sent_last_takes_no_line_away(workspace: Workspace) -> None:
     submit_all(workspace)
-    before = relation(tell_truth(workspace), "f1", "val", "public")
+    before = relation(compare_cv_with_leaderboard(workspace), "f1", "val", "public")
     make_run(workspace, "0000010110", config={"data.folds": 5}, f1=0.7)
     submit(workspace, "exp7", "m")
-    found = relation(tell_truth(workspace), "f1", "val", "public")
+    found = relation(compare_cv_with_leaderboard(workspace), "f1", "val", "public")
     assert found.numbers == [2, 3, 4, 5, 6]
     assert found.line == before.line is not None
     moved = {
@@ -141,7 +141,7 @@ def test_an_ensemble_of_another_scheme_sent_last_takes_no_line_away(workspace: W
 
 
 def test_without_private_scores_nothing_is_said_about_private(tmp_path: Path) -> None:
-    found = tell_truth(import_winners(tmp_path / "ws", private=False))
+    found = compare_cv_with_leaderboard(import_winners(tmp_path / "ws", private=False))
     assert "private" not in render_truth(found)
     assert {(item.x, item.y) for item in found.relations} == {("val", "public")}
 
@@ -231,33 +231,33 @@ def test_check_says_why_nothing_can_be_expected(workspace: Workspace) -> None:
     submit_all(workspace)
     make_run(workspace, "0000010110", config={"data.val_ratio": 0.5}, f1=0.65)
     assert (
-        "needs 3 scored submissions that validated as this run does, there are 1"
+        "needs 3 scored submissions with the validation scheme of this run; there are 1"
         in check(workspace, "exp7").expected["reason"]
     )
 
 
 def test_a_sealed_solution_is_asked_for_usage_alone(workspace: Workspace) -> None:
     submit_all(workspace)
-    before = tell_truth(workspace).to_dict()
+    before = compare_cv_with_leaderboard(workspace).to_dict()
     lines = workspace.leaderboard_files[0].read_text().splitlines()
     sealed = [
         f"{line.split(',')[0]},sealed,Private" if line.endswith("Private") else line
         for line in lines
     ]
     workspace.leaderboard_files[0].write_text("\n".join(sealed) + "\n")
-    assert tell_truth(workspace).to_dict() == before
+    assert compare_cv_with_leaderboard(workspace).to_dict() == before
     assert before["sample"] == {"public": 5, "private": 5, "source": "solution"}
     json.dumps(before, allow_nan=False)
 
 
 def test_the_size_of_the_public_part_is_taken_from_what_is_known(tmp_path: Path) -> None:
     workspace = make_workspace(tmp_path / "ws", solution=None, competition={"public_share": 0.3})
-    assert (count_sample(workspace).public, count_sample(workspace).private) == (3, 7)
-    assert count_sample(workspace, given=4).public == 4
+    assert (count_public_images(workspace).public, count_public_images(workspace).private) == (3, 7)
+    assert count_public_images(workspace, given=4).public == 4
     path = workspace.root / "tracker.toml"
     path.write_text(path.read_text().replace("public_share = 0.3", "public_share = 0.0"))
-    assert count_sample(load_workspace(workspace.root)).source.startswith(
-        "half of 10 images assumed"
+    assert count_public_images(load_workspace(workspace.root)).source.startswith(
+        "half of 10 images (assumed"
     )
     path.write_text(path.read_text().replace("public_share = 0.0", "public_share = 3"))
     with pytest.raises(ConfigError, match=r"public_share: expected a share such as 0\.5, not 3"):
@@ -270,7 +270,9 @@ def test_the_size_of_the_public_part_is_taken_from_what_is_known(tmp_path: Path)
 def test_luck_of_equals_is_the_expected_maximum_of_normal_noise(
     looks: int, mean_of_best: float
 ) -> None:
-    assert expected_luck([0.0] * looks, 0.01) == pytest.approx(0.01 * mean_of_best, abs=0.0002)
+    assert expected_selection_bias([0.0] * looks, 0.01) == pytest.approx(
+        0.01 * mean_of_best, abs=0.0002
+    )
 
 
 def test_luck_in_simulated_competitions_lies_between_the_two_bounds() -> None:
@@ -281,8 +283,8 @@ def test_luck_in_simulated_competitions_lies_between_the_two_bounds() -> None:
         scores = skills + rng.normal(0, noise, 12)
         best = int(scores.argmax())
         real.append(scores[best] - skills[best])
-        low.append(expected_luck(scores, noise))
-    assert np.mean(low) < np.mean(real) < expected_luck([0.0] * 12, noise)
+        low.append(expected_selection_bias(scores, noise))
+    assert np.mean(low) < np.mean(real) < expected_selection_bias([0.0] * 12, noise)
 
 
 def test_noise_is_from_differing_answers_or_from_the_number_of_images(tmp_path: Path) -> None:
@@ -295,14 +297,14 @@ def test_noise_is_from_differing_answers_or_from_the_number_of_images(tmp_path: 
     )
     import_table(workspace, read_submission_table(tmp_path / "t.csv", workspace.competition))
     rows, metric = list_submissions(workspace), workspace.competition.primary
-    sample = count_sample(workspace, given=100)
-    by_answers = estimate_noise(workspace, rows, metric, sample)
+    sample = count_public_images(workspace, given=100)
+    by_answers = estimate_public_noise(workspace, rows, metric, sample)
     assert by_answers is not None
     assert by_answers[0] == pytest.approx(math.sqrt(0.2 / 200))
-    by_number = estimate_noise(workspace, rows[2:], metric, sample)
+    by_number = estimate_public_noise(workspace, rows[2:], metric, sample)
     assert by_number is not None
     assert by_number[0] == pytest.approx(math.sqrt(0.5 * 0.7 * 0.3 / 100))
-    luck = estimate_luck(workspace, rows, sample)
+    luck = estimate_selection_bias(workspace, rows, sample)
     assert luck is not None
     assert (luck.best, luck.looks) == (3, 3)
     assert 0 < luck.low < luck.high
@@ -310,7 +312,7 @@ def test_noise_is_from_differing_answers_or_from_the_number_of_images(tmp_path: 
 
 def test_repeats_are_no_looks_and_private_scatter_tells_the_noise(tmp_path: Path) -> None:
     workspace = import_winners(tmp_path / "ws")
-    found = tell_truth(workspace)
+    found = compare_cv_with_leaderboard(workspace)
     assert found.luck is not None
     assert (found.luck.looks, found.luck.best) == (15, 17)
     assert "scatter of 15 private scores" in found.luck.source
@@ -319,9 +321,9 @@ def test_repeats_are_no_looks_and_private_scatter_tells_the_noise(tmp_path: Path
 def test_what_cannot_be_known_is_said_with_the_way_out(tmp_path: Path) -> None:
     workspace = import_winners(tmp_path / "ws", private=False)
     (workspace.root / "eval" / "info.csv").unlink()
-    found = tell_truth(workspace)
+    found = compare_cv_with_leaderboard(workspace)
     assert (found.sample.public, found.luck) == (None, None)
     assert "--public-images N" in render_truth(found)
-    known = tell_truth(workspace, public_images=6300).luck
+    known = compare_cv_with_leaderboard(workspace, public_images=6300).luck
     assert known is not None
     assert "half of the variance assumed" in known.source

@@ -35,7 +35,7 @@ from tracker.training.predict.probabilities import Predictions, save_probabiliti
 from tracker.workflows.ensemble import ensemble
 from tracker.workspace.competition import Workspace, load_workspace
 
-KEPT_NOTHING = "exp1 kept no validation predictions (validation.npz)"
+KEPT_NOTHING = "exp1 saved no validation predictions (validation.npz)"
 IMAGES = 400
 TRUTH = np.arange(IMAGES) % 2
 
@@ -238,7 +238,6 @@ def test_an_unknown_run_is_named_with_the_newest(tmp_path: Path) -> None:
 
 
 # --- Is it real?
-# ------------------------------------------------------------------------------------------------------
 
 
 def test_the_verdict_says_what_changed_and_by_how_much_it_helped(workspace: Workspace) -> None:
@@ -266,7 +265,7 @@ def test_a_difference_that_other_images_would_undo_is_called_none(workspace: Wor
     same = diff_runs(workspace, "exp1", "exp2", resamples=1000)
     assert (
         same.verdict[1]
-        == "no difference at all: the same guesses on all 400 samples of the validation"
+        == "no difference at all: the predictions are equal on all 400 samples of the validation set"
     )
 
 
@@ -319,7 +318,7 @@ def test_every_verdict_says_the_limit_that_it_rests_on(
     keep(workspace, "exp2", guess(36, since=20))
     keep(workspace, "exp1", guess(40))
     same = diff_runs(workspace, "exp1", "exp2", resamples=1000)
-    assert " with 0 in it (a true difference of " in same.verdict[1]
+    assert " includes 0 (a true difference of " in same.verdict[1]
 
 
 def test_accuracy_decides_where_it_is_the_competitions_metric(tmp_path: Path) -> None:
@@ -340,7 +339,7 @@ def test_the_other_metric_is_told_when_it_says_something_else(workspace: Workspa
         )
     found = diff_runs(workspace, "exp1", "exp2", resamples=1000)
     assert found.verdict[1].startswith("no difference that 400 samples can show")
-    assert found.verdict[2].startswith("by accuracy alone exp2 is better by 0.0")
+    assert found.verdict[2].startswith("by accuracy alone, exp2 is better by 0.0")
 
 
 @pytest.mark.parametrize(
@@ -348,16 +347,16 @@ def test_the_other_metric_is_told_when_it_says_something_else(workspace: Workspa
     [
         (
             {"guesses": guess(20)[:300]},
-            "300 images are shared by the 400 of exp1 and the 300 of exp2",
+            "exp1 has 400 images, exp2 has 300, 300 are in both",
         ),
-        ({"guesses": guess(20), "truth": [0, *TRUTH[1:]][::-1]}, "other labels"),
+        ({"guesses": guess(20), "truth": [0, *TRUTH[1:]][::-1]}, "different labels"),
         (
             {"guesses": guess(20), "classes": ("cat", "hound")},
-            "exp1 and exp2 know different classes",
+            "exp1 and exp2 have different classes",
         ),
         (
             {"guesses": guess(20), "ids": [f"w{number}" for number in range(IMAGES)]},
-            "0 images are shared",
+            "0 are in both",
         ),
     ],
 )
@@ -369,7 +368,7 @@ def test_other_validation_sets_are_refused_with_the_reason(
     found = diff_runs(workspace, "exp1", "exp2")
     assert found.statistics is None
     assert reason in found.problem
-    assert ": not comparable: other " in found.verdict[1]
+    assert ": not comparable: different " in found.verdict[1]
     assert (found.metrics["val/f1"]["delta"] > 0, found.metrics["val/f1"]["better"]) == (True, None)
 
 
@@ -394,7 +393,8 @@ def test_a_torn_file_is_a_reason_and_no_failure(workspace: Workspace) -> None:
     found = diff_runs(workspace, "exp1", "exp2")
     assert "cannot read" in found.problem
     assert (
-        diff_runs(workspace, "exp1", "exp2", statistics=False).problem == "left out by --no-stats"
+        diff_runs(workspace, "exp1", "exp2", statistics=False).problem
+        == "skipped because of --no-stats"
     )
 
 
@@ -421,20 +421,20 @@ def test_a_submission_known_from_the_ledger_alone_is_compared_without_statistics
     found = diff_runs(workspace, "s1", "s2")
     assert (
         found.problem
-        == "s1 and s2 left no validation predictions here (known from the ledger alone)"
+        == "s1 and s2 saved no validation predictions here (known only from the ledger)"
     )
     assert found.verdict[0] == "s1 -> s2: optim.lr 0.1 -> 0.2"
     assert found.verdict[1].startswith(
-        "val accuracy 0.6000 -> 0.7000, s2 is ahead; is it real? Unknown: s1 and s2 left"
+        "val accuracy 0.6000 -> 0.7000, s2 is ahead; is it real? Unknown: s1 and s2 saved"
     )
     assert (
         diff_runs(workspace, "s2", "s3")
         .verdict[1]
-        .startswith("no validation score of both is known")
+        .startswith("no validation score is known for both")
     )
     assert found.verdict[-1] == "public f1 0.5000 -> 0.6000: s2 is ahead"
     assert diff_runs(workspace, "exp1", "s2").problem.startswith(
-        "s2 left no validation predictions here"
+        "s2 saved no validation predictions here"
     )
 
 
@@ -459,12 +459,11 @@ def test_ensembles_of_folds_are_compared_fold_by_fold(workspace: Workspace) -> N
     keep(workspace, "exp4", guess(3)[:100], ids=[f"other{number}" for number in range(100)])
     assert (
         diff_runs(workspace, *names, resamples=1000).folds_problem
-        == "the folds of the two are of different images"
+        == "the two runs have different images in their folds"
     )
 
 
 # --- What is shown
-# ----------------------------------------------------------------------------------------------------
 
 
 def test_changed_images_are_counted_class_by_class_and_listed(workspace: Workspace) -> None:
@@ -617,7 +616,7 @@ def test_the_commands_print_advice_and_statistics(workspace: Workspace) -> None:
     assert [image["id"] for image in found["images"]["validation"]] == ["v020.png"]
     assert found["advice"][0]["best_epoch"] == 3
     plain = run_tracker("diff", "exp1", "exp2", "--no-stats", "--md", cwd=workspace.root).stdout
-    assert "left out by --no-stats" in plain
+    assert "skipped because of --no-stats" in plain
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from tests.support.workspaces import make_workspace
 from tests.tracker.ledger.test_append import draft
 from tracker.commands.runs import runs_command
 from tracker.commands.submissions import _print_rows
-from tracker.comparison.audit import find_wasted
-from tracker.comparison.pick import pick_submissions, rank_submissions
+from tracker.comparison.audit import find_duplicates
+from tracker.comparison.search import rank_submissions, search_submissions
 from tracker.comparison.tree import read_marks
 from tracker.ledger.append import open_ledger
 from tracker.ledger.historical import HistoricalSubmission
@@ -89,10 +89,10 @@ def test_ranks_and_marks_are_those_of_the_whole_ledger(long: Workspace) -> None:
     )
     for workspace in (long, turned):
         for sort in ("", "private_f1", "public_f1"):
-            rows, ranks = pick_submissions(workspace, sort=sort, limit=40)
+            rows, ranks = search_submissions(workspace, sort=sort, limit=40)
             whole = rank_submissions(workspace.competition, every, {}, sort or "public_f1")
             assert ranks == {row.number: whole[row.number] for row in rows if row.number in whole}
-    wasted = {item["number"]: item["equal_to"] for item in find_wasted(every)}
+    wasted = {item["number"]: item["equal_to"] for item in find_duplicates(every)}
     assert read_marks(long).duplicates == wasted
     assert max(wasted) > ROWS  # one with predictions repeats one without
     numbers = [3, 50, 299, 300, 301, 302]
@@ -102,7 +102,7 @@ def test_ranks_and_marks_are_those_of_the_whole_ledger(long: Workspace) -> None:
     assert [row.number for row in list_unscored(long)] == [
         row.number for row in every if not row.scores
     ]
-    rows, _ = pick_submissions(long, limit=2)
+    rows, _ = search_submissions(long, limit=2)
     assert [(row.number, [note.text for note in row.notes]) for row in rows] == [
         (302, ["kept"]),
         (303, []),
@@ -127,4 +127,4 @@ def test_duplicates_are_those_of_a_comparison_with_every_earlier_one(long: Works
             if own == other if own and other else alike:
                 slow.append((row.number, earlier.number))
                 break
-    assert [(item["number"], item["equal_to"]) for item in find_wasted(rows)] == slow
+    assert [(item["number"], item["equal_to"]) for item in find_duplicates(rows)] == slow

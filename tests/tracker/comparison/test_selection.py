@@ -15,8 +15,8 @@ from sklearn.metrics import accuracy_score, f1_score
 from tests.conftest import NO_MLFLOW, run_tracker
 from tests.support.workspaces import make_run, make_workspace
 from tests.tracker.comparison.test_cv_lb import import_winners
+from tracker.comparison.private_scores import LabeledPredictions, draw_correlated_scores
 from tracker.comparison.selection import select_final
-from tracker.comparison.splits import Panel, draw_normal
 from tracker.console.cv_lb import render_selection
 from tracker.core.errors import TrackerError
 from tracker.ledger.append import open_ledger
@@ -265,7 +265,7 @@ def test_the_noise_of_the_model_is_told_and_no_score_is_above_1(tmp_path: Path) 
     )
     assert "expect less" not in text
     assert "a score's own noise: 0.1352, by 5 public images, half of the variance assumed" in text
-    assert "number of images: half of 10 images assumed, see public_share" in text
+    assert "number of images: half of 10 images (assumed; set public_share)" in text
     assert "private scores tell it to leaderboard truth (8 or more), not here" in text
 
 
@@ -355,8 +355,10 @@ def test_validation_predictions_of_the_runs_are_resampled(workspace: Workspace) 
 def test_scores_of_a_part_equal_scikit_learn(kind: str, workspace: Workspace) -> None:
     rng = np.random.default_rng(4)
     truth, guesses = rng.integers(0, 4, 50), rng.integers(0, 5, (3, 50))
-    panel = Panel([1, 2, 3], truth, guesses, classes=6, size=50, replace=False, source="")
-    scores = panel.draw_private(workspace.competition.metric(METRIC[kind]))
+    panel = LabeledPredictions(
+        [1, 2, 3], truth, guesses, classes=6, size=50, replace=False, source=""
+    )
+    scores = panel.resample_scores(workspace.competition.metric(METRIC[kind]))
     for place, guess in enumerate(guesses):
         labels = range(6)
         f1 = f1_score(truth, guess, labels=labels, average="macro", zero_division=0)
@@ -370,17 +372,21 @@ def test_resampled_parts_have_the_spread_of_a_bootstrap(workspace: Workspace) ->
     hit = rng.random(200) < 0.75
     guesses = np.where(hit, truth, 1 - truth)[None]
     accuracy = workspace.competition.metric("accuracy")
-    drawn = Panel([1], truth, guesses, 2, 100, True, "").draw_private(accuracy)[:, 0]
+    drawn = LabeledPredictions([1], truth, guesses, 2, 100, True, "").resample_scores(accuracy)[
+        :, 0
+    ]
     share = hit.mean()
     assert drawn.mean() == pytest.approx(share, abs=0.004)
     assert drawn.std() == pytest.approx(np.sqrt(share * (1 - share) / 100), rel=0.06)
-    without = Panel([1], truth, guesses, 2, 100, False, "").draw_private(accuracy)[:, 0]
+    without = LabeledPredictions([1], truth, guesses, 2, 100, False, "").resample_scores(accuracy)[
+        :, 0
+    ]
     assert without.std() == pytest.approx(np.sqrt(share * (1 - share) / 100 * 100 / 199), rel=0.06)
 
 
 def test_drawn_scores_differ_by_the_variances_given() -> None:
     squares = np.array([[0, 1, 4], [1, 0, 4], [4, 4, 0]]) * 1e-4
-    drawn = draw_normal([0.8, 0.7, 0.6], squares)
+    drawn = draw_correlated_scores([0.8, 0.7, 0.6], squares)
     assert drawn.mean(axis=0) == pytest.approx([0.8, 0.7, 0.6], abs=0.001)
     for i, j in ((0, 1), (0, 2), (1, 2)):
         assert np.var(drawn[:, i] - drawn[:, j]) == pytest.approx(squares[i, j], rel=0.1)

@@ -92,8 +92,8 @@ def test_a_missing_parent_and_a_circle_are_named_and_lose_no_run(workspace: Work
         "exp5": "exp4",
     }
     assert build_family(workspace).problems == [
-        "exp1: its parent exp9 is not here",
-        "exp3: it descends from itself",
+        "exp1: its parent exp9 is not in this workspace",
+        "exp3: it is its own ancestor",
     ]
     set_parent(workspace, "exp1", "exp1")
     assert list_parents(workspace)["exp1"] is None

@@ -132,10 +132,10 @@ def test_a_refusal_is_the_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"data.val_ratio": 0.5}, "another split (ratio 0.2 against 0.5)"),
-        ({"data.split": "by_profile"}, "another split (split stratified against by_profile)"),
-        ({"data.split_seed": 9}, "other validation images (split seed 0 against 9)"),
-        ({"data.folds": 5}, "another split (ratio 0.2 against none, folds 0 against 5)"),
+        ({"data.val_ratio": 0.5}, "different split (ratio 0.2 against 0.5)"),
+        ({"data.split": "by_profile"}, "different split (split stratified against by_profile)"),
+        ({"data.split_seed": 9}, "different validation images (split seed 0 against 9)"),
+        ({"data.folds": 5}, "different split (ratio 0.2 against none, folds 0 against 5)"),
     ],
 )
 def test_scores_of_another_split_are_called_neither_below_nor_above(
@@ -161,7 +161,7 @@ def test_another_fold_is_not_compared_and_unknown_splits_are_said(workspace: Wor
     make_run(workspace, "0000000111", config={"data.folds": 2, "data.fold": 1}, f1=0.9)
     assert (
         check(workspace, "exp2").not_comparable["val_f1"]
-        == "other validation images (fold 0 against 1)"
+        == "different validation images (fold 0 against 1)"
     )
     record = make_run(workspace, "0000000011", f1=0.9)
     (workspace.runs_dir / record.name / "config.toml").write_text("[own]\nlr = 1.0\n")

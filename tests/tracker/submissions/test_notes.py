@@ -11,7 +11,7 @@ from tests.conftest import NO_MLFLOW, run_tracker
 from tests.support.workspaces import make_run, make_workspace
 from tracker.comparison.audit import audit
 from tracker.comparison.diff import diff_runs
-from tracker.comparison.subject import load_side
+from tracker.comparison.subject import load_subject
 from tracker.console.diff import print_diff
 from tracker.console.runs import print_runs
 from tracker.console.submissions import print_audit, print_leaderboard, submission_to_json
@@ -74,7 +74,7 @@ def test_words_for_nothing_are_unknown(noted: Workspace, word: str) -> None:
     with pytest.raises(UnknownRunError, match=r"no (run|submission) "):
         find_note_target(noted, word)
     with pytest.raises(UnknownRunError, match=r"no (run|submission) "):
-        load_side(noted, word)
+        load_subject(noted, word)
 
 
 def test_numbers_beyond_every_database_are_no_submission(noted: Workspace) -> None:

@@ -1,9 +1,9 @@
-"""Paired statistics of two runs on the same validation images: would other images have told the
-same?
+"""Paired statistics of two runs on the same validation images: is the difference sampling noise?
 
-Images are resampled as cells (truth, guess of a, guess of b): a draw of images with replacement
-within each true class is a multinomial draw of cell counts, and scores follow from counts by one
-matrix product. The distribution is that of resampling image by image, in a fraction of the time.
+Images are resampled as cells (label, prediction of a, prediction of b): a draw of images with
+replacement within each true class is a multinomial draw of cell counts, and scores follow from
+counts by one matrix product. The distribution is that of resampling image by image, in a fraction
+of the time.
 """
 
 from __future__ import annotations
@@ -25,23 +25,21 @@ if TYPE_CHECKING:
 
 RESAMPLES = 10_000
 COVERAGE = 0.95
-LEVEL = (
-    0.03  # at 0.05 every second batch of 400 equal pairs would have more than 20 called different
-)
-POWER = 0.8
-ROUNDING = 1e-9
-PART = 500  # resamples at a time: some MB
+# At 0.05, every second batch of 400 equal pairs would have more than 20 called different.
+ALPHA = 0.03
+POWER = 0.8  # the usual power of a test: found four times of five
+ROUNDING = 1e-9  # equal differences may differ in the last bits
+BATCH = 500  # resamples at a time: some MB
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
     """A score of both runs; `delta` is b - a, `low` to `high` its 95 % interval.
 
-    `p` is of the swap test: how often as large a difference comes about when every image's two
-    guesses change sides at
-    random. `smallest` is the true difference that would be found four times of five, were the runs
-    to differ on as many images as they do; None where the guesses are equal.
-    `better` is "a" or "b" where interval and swap test agree that the runs differ.
+    `p` is of the swap test: how often a difference is as large if the two predictions of every
+    image are swapped at random. `smallest` is the true difference that would be found four times of
+    five, if the runs differed on as many images as they do; None if the predictions are equal.
+    `better` is "a" or "b" if interval and swap test agree that the runs differ.
     """
 
     a: float
@@ -56,7 +54,7 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class McNemar:
-    """Images that only one of the runs has right, and the exact two-sided p value of their numbers."""
+    """Numbers of images that only one of the runs predicts correctly, and the exact two-sided p."""
 
     only_a: int
     only_b: int
@@ -65,8 +63,10 @@ class McNemar:
 
 @dataclass(frozen=True, kw_only=True)
 class FoldTest:
-    """Scores of both runs on each fold, mean difference b - a with its 95 % interval, t and
-    two-sided p."""
+    """Scores of both runs on each fold, and the test of their mean difference b - a.
+
+    `low` to `high` is its 95 % interval, `p` is two-sided.
+    """
 
     a: Sequence[float]
     b: Sequence[float]
@@ -78,9 +78,11 @@ class FoldTest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Paired:
-    """What `samples` validation images say about two runs; `units` were drawn: images, or people
-    with all of theirs."""
+class PairedComparison:
+    """What `samples` validation images say about two runs.
+
+    `units` were resampled: images, or people with all their images.
+    """
 
     samples: int
     units: int
@@ -96,8 +98,8 @@ class Paired:
         return {**values, **metrics, "mcnemar": mcnemar}
 
 
-def compare_guesses(
-    truth: Integers,
+def compare_predictions(
+    labels: Integers,
     a: Integers,
     b: Integers,
     classes: int,
@@ -105,16 +107,15 @@ def compare_guesses(
     groups: Sequence[str] | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> Paired:
-    """Compare the guesses [images] of two runs with the truth [images], all of them class numbers.
+) -> PairedComparison:
+    """Compare the predictions [images] of two runs with the labels [images], all class numbers.
 
-    `groups` names whose photograph each image is: those of one person are not independent of each
-    other, and are drawn
+    `groups` names the person on each image: images of one person are not independent, and are drawn
     together.
     """
     import numpy as np
 
-    cells = _count_cells(truth, a, b, classes, groups)
+    cells = _count_cells(labels, a, b, classes, groups)
     rng = np.random.default_rng(seed)
     drawn = np.concatenate(
         [cells.differences(part) for part in cells.resample(rng, resamples)], axis=1
@@ -123,28 +124,29 @@ def compare_guesses(
         [cells.differences(part) for part in cells.swap(rng, resamples)], axis=1
     )
     scores = cells.scores(cells.counts[None] @ cells.features)[:, :, 0]
-    found = {}
+    differences = {}
     for metric, *values in zip(list_resampled(), scores, drawn, swapped, strict=True):
-        found[metric.name] = _judge(*values, higher_is_better=metric.higher_is_better)
-    right_a, right_b = a == truth, b == truth
-    return Paired(
-        samples=len(truth),
+        differences[metric.name] = _summarize(*values, higher_is_better=metric.higher_is_better)
+    right_a, right_b = a == labels, b == labels
+    return PairedComparison(
+        samples=len(labels),
         units=int(cells.counts.sum()),
         resamples=resamples,
         seed=seed,
-        metrics=found,
+        metrics=differences,
         mcnemar=exact_mcnemar(int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())),
     )
 
 
 def exact_mcnemar(only_a: int, only_b: int) -> McNemar:
-    """McNemar's test by the binomial distribution: exact at any number of images (McNemar 1947,
-    Psychometrika 12)."""
+    """McNemar's test by the binomial distribution, exact for any number of images.
+
+    McNemar (1947), Psychometrika 12.
+    """
     number, ways = only_a + only_b, 1
     tail = 1
-    for chosen in range(
-        min(only_a, only_b)
-    ):  # whole numbers: importing scipy.special would take ten times as long
+    # Whole numbers: importing scipy.special would take ten times as long.
+    for chosen in range(min(only_a, only_b)):
         ways = ways * (number - chosen) // (chosen + 1)
         tail += ways
     return McNemar(only_a=only_a, only_b=only_b, p=min(1.0, 2 * tail / 2**number))
@@ -165,21 +167,23 @@ def corrected_fold_test(a: Sequence[float], b: Sequence[float]) -> FoldTest:
     mean = math.fsum(deltas) / count
     variance = math.fsum((delta - mean) ** 2 for delta in deltas) / (count - 1)
     error = math.sqrt((1 / count + 1 / (count - 1)) * variance)
-    t = mean / error if error else math.copysign(math.inf, mean) if mean else 0.0
-    reach = float(stdtrit(count - 1, (1 + COVERAGE) / 2)) * error
+    # Without variance, any difference is infinitely many standard errors.
+    t = math.copysign(math.inf, mean) if mean else 0.0
+    if error:
+        t = mean / error
+    half_width = float(stdtrit(count - 1, (1 + COVERAGE) / 2)) * error
     p = 2 * float(stdtr(count - 1, -abs(t)))
     return FoldTest(
-        a=tuple(a), b=tuple(b), delta=mean, low=mean - reach, high=mean + reach, t=t, p=p
+        a=tuple(a), b=tuple(b), delta=mean, low=mean - half_width, high=mean + half_width, t=t, p=p
     )
 
 
 @dataclass(frozen=True)
 class _Cells:
-    """Kinds of units and how many there are of each; the most frequent kind of a stratum is its
-    first.
+    """Kinds of units and the count of each; the most frequent kind of a stratum comes first.
 
-    `features` [kinds, 6 classes] are what one unit adds to the images, hits and guesses of each
-    class, of a, then of b.
+    `features` [kinds, 6 classes] is what one unit adds to the images, hits and predictions of each
+    class, for a, then for b.
     """
 
     counts: NDArray[np.float32]
@@ -202,8 +206,8 @@ class _Cells:
         if np.array_equal(side_a, side_b):
             # some processors add up equal columns to sums that differ in the last bit
             return np.zeros((len(list_resampled()), len(sums)))
-        found = self.scores(sums)
-        return found[:, 1] - found[:, 0]
+        scores = self.scores(sums)
+        return scores[:, 1] - scores[:, 0]
 
     def resample(self, rng: np.random.Generator, resamples: int) -> Iterator[NDArray[np.float32]]:
         """Sums of units drawn with replacement within each stratum.
@@ -214,7 +218,7 @@ class _Cells:
         """
         import numpy as np
 
-        for size in _parts(resamples):
+        for size in _batch_sizes(resamples):
             draws = np.empty((size, len(self.counts)), dtype=np.float32)
             for kinds in self.strata:
                 counts = self.counts[kinds].astype(np.int64)
@@ -228,23 +232,22 @@ class _Cells:
             yield draws @ self.features
 
     def swap(self, rng: np.random.Generator, resamples: int) -> Iterator[NDArray[np.float32]]:
-        """Sums after the two guesses of each unit have changed sides with probability one half."""
+        """Sums after the two predictions of each unit are swapped with probability one half."""
         import numpy as np
 
         change = np.roll(self.features, self.features.shape[1] // 2, axis=1) - self.features
         moving = np.flatnonzero(np.any(change != 0, axis=1))
         sums = self.counts[None] @ self.features
         counts = self.counts[moving].astype(np.int64)
-        for size in _parts(resamples):
-            yield sums + _toss(rng, counts, size) @ change[moving]
+        for size in _batch_sizes(resamples):
+            yield sums + _flip_coins(rng, counts, size) @ change[moving]
 
 
 def _draw_kinds(rng: np.random.Generator, counts: Integers, size: int) -> NDArray[Any]:
-    """Counts [size, kinds] of one unit fewer than there are, drawn with replacement: a multinomial
-    draw.
+    """Counts [size, kinds] of a draw with replacement of one unit fewer than there are.
 
-    The most frequent kind is drawn as a number and the rest unit by unit where they are few:
-    numpy's multinomial takes ten times as long for a kind as a unit takes here.
+    It is a multinomial draw. The most frequent kind is drawn as a number, and the rest unit by unit
+    if they are few: numpy's multinomial takes ten times as long for a kind as a unit takes here.
     """
     import numpy as np
 
@@ -264,8 +267,8 @@ def _draw_kinds(rng: np.random.Generator, counts: Integers, size: int) -> NDArra
     return drawn
 
 
-def _toss(rng: np.random.Generator, counts: Integers, size: int) -> NDArray[np.float32]:
-    """How many of each kind's units [size, kinds] fall on one side: a bit for each unit."""
+def _flip_coins(rng: np.random.Generator, counts: Integers, size: int) -> NDArray[np.float32]:
+    """How many units of each kind [size, kinds] fall on one side: one random bit for each unit."""
     import numpy as np
 
     total = int(counts.sum())
@@ -280,19 +283,19 @@ def _toss(rng: np.random.Generator, counts: Integers, size: int) -> NDArray[np.f
     return tossed
 
 
-def _parts(resamples: int) -> Iterator[int]:
-    for start in range(0, resamples, PART):
-        yield min(PART, resamples - start)
+def _batch_sizes(resamples: int) -> Iterator[int]:
+    for start in range(0, resamples, BATCH):
+        yield min(BATCH, resamples - start)
 
 
 def _count_cells(
-    truth: Integers, a: Integers, b: Integers, classes: int, groups: Sequence[str] | None
+    labels: Integers, a: Integers, b: Integers, classes: int, groups: Sequence[str] | None
 ) -> _Cells:
-    """Units that agree in the truths and guesses of all their images are of one kind."""
+    """Group units with the same labels and predictions on all their images into kinds."""
     import numpy as np
 
     strata: dict[bytes, list[tuple[int, Integers]]] = {}
-    for number, images in _list_kinds((truth * classes + a) * classes + b, groups):
+    for number, images in _list_kinds((labels * classes + a) * classes + b, groups):
         strata.setdefault((images // classes**2).tobytes(), []).append((number, images))
     ordered: list[tuple[int, Integers]] = []
     slices = []
@@ -305,23 +308,22 @@ def _count_cells(
     label = images // classes**2
 
     def add_up(column: Integers, weights: Any = None) -> NDArray[Any]:
-        return np.bincount(rows * classes + column, weights, len(ordered) * classes).reshape(
-            len(ordered), classes
-        )
+        sums = np.bincount(rows * classes + column, weights, len(ordered) * classes)
+        return sums.reshape(len(ordered), classes)
 
-    guesses = images // classes % classes, images % classes
-    parts = [
-        part
-        for guess in guesses
-        for part in (add_up(label), add_up(label, guess == label), add_up(guess))
-    ]
+    # Images, hits and predictions of each class, of a, then of b.
+    parts = []
+    for predicted in (images // classes % classes, images % classes):
+        parts += [add_up(label), add_up(label, predicted == label), add_up(predicted)]
     counts = np.array([number for number, _ in ordered], dtype=np.float32)
     return _Cells(counts, np.concatenate(parts, axis=1).astype(np.float32), slices)
 
 
 def _join_rare(strata: Iterable[list[tuple[int, Integers]]]) -> list[list[tuple[int, Integers]]]:
-    """People whose like is not among the others are one stratum: alone, they would never be drawn
-    otherwise."""
+    """Put people with a unique set of labels into one stratum.
+
+    Alone in a stratum, they would be drawn every time.
+    """
     common, rare = [], []
     for members in strata:
         if sum(number for number, _ in members) > 1:
@@ -336,8 +338,8 @@ def _list_kinds(codes: Integers, groups: Sequence[str] | None) -> list[tuple[int
     import numpy as np
 
     if groups is None:
-        found, numbers = np.unique(codes, return_counts=True)
-        return [(int(number), found[place : place + 1]) for place, number in enumerate(numbers)]
+        kinds, numbers = np.unique(codes, return_counts=True)
+        return [(int(number), kinds[index : index + 1]) for index, number in enumerate(numbers)]
     _, owners = np.unique(np.array(groups), return_inverse=True)
     order = np.lexsort((codes, owners))
     bounds = np.flatnonzero(np.diff(owners[order])) + 1
@@ -348,7 +350,9 @@ def _list_kinds(codes: Integers, groups: Sequence[str] | None) -> list[tuple[int
     return [(number, np.frombuffer(key, dtype=np.int64)) for key, number in counted.items()]
 
 
-def _judge(sides: Floats, drawn: Floats, swapped: Floats, *, higher_is_better: bool) -> Difference:
+def _summarize(
+    sides: Floats, drawn: Floats, swapped: Floats, *, higher_is_better: bool
+) -> Difference:
     """Interval and p value of one metric from its resampled differences.
 
     The interval is the difference plus and minus 1.96 bootstrap standard errors. Its coverage is in
@@ -358,10 +362,13 @@ def _judge(sides: Floats, drawn: Floats, swapped: Floats, *, higher_is_better: b
 
     a, b = map(float, sides)
     error, normal = float(drawn.std()), NormalDist()
-    reach = normal.inv_cdf((1 + COVERAGE) / 2) * error
-    low, high = b - a - reach, b - a + reach
+    half_width = normal.inv_cdf((1 + COVERAGE) / 2) * error
+    low, high = b - a - half_width, b - a + half_width
     p = float(1 + (np.abs(swapped) >= abs(b - a) - ROUNDING).sum()) / (1 + len(swapped))
-    differs = p <= LEVEL and not low <= 0 <= high
+    # Interval and swap test must agree; either alone calls too many equal pairs different.
+    better = None
+    if p <= ALPHA and not low <= 0 <= high:
+        better = "b" if (b > a) == higher_is_better else "a"
     return Difference(
         a=a,
         b=b,
@@ -369,6 +376,6 @@ def _judge(sides: Floats, drawn: Floats, swapped: Floats, *, higher_is_better: b
         low=low,
         high=high,
         p=p,
-        smallest=(normal.inv_cdf(1 - LEVEL / 2) + normal.inv_cdf(POWER)) * error or None,
-        better=("b" if (b > a) == higher_is_better else "a") if differs else None,
+        smallest=(normal.inv_cdf(1 - ALPHA / 2) + normal.inv_cdf(POWER)) * error or None,
+        better=better,
     )

@@ -1,5 +1,4 @@
-"""A line through pairs of scores, their rank correlation, the points far off, and what a new point
-may be."""
+"""A line through pairs of scores, its outliers, what a new point may be, and rank correlation."""
 
 from __future__ import annotations
 
@@ -14,8 +13,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
-SMALL = 10  # points; fewer are called few, and none of them is called far off
-FAR = 2.0  # residual standard deviations
+FEW_POINTS = 10  # points; fewer are called few, and none of them is called far off
+MIN_OUTLIER_SD = 2.0  # residual standard deviations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,20 +29,23 @@ class Line:
     spread_x: float  # sum of squared distances from mean_x
 
     def predict(self, x: float) -> tuple[float, float, float]:
-        """The value at x, and the interval in which 95 % of new points at x lie (Student's t, n -
-        2)."""
+        """The value at x, and the interval of 95 % of new points at x (Student's t, n - 2)."""
         value = self.intercept + self.slope * x
         leverage = 1 / self.n + (x - self.mean_x) ** 2 / self.spread_x
-        reach = self._reach(1 + leverage)
-        return value, value - reach, value + reach
+        half_width = self._half_width(1 + leverage)
+        return value, value - half_width, value + half_width
 
-    def tells_apart(self, x: float, other: float) -> bool:
-        """Whether new points at two values of x differ by more than chance (95 %, Student's t, n -
-        2)."""
-        return abs(self.slope * (x - other)) > self._reach(2 + (x - other) ** 2 / self.spread_x)
+    def separates(self, x: float, other: float) -> bool:
+        """Whether new points at two values of x differ by more than chance.
 
-    def _reach(self, variances: float) -> float:
-        """Half the 95 % interval of what has so many times the variance of a residual."""
+        At 95 %, by Student's t with n - 2 degrees of freedom.
+        """
+        return abs(self.slope * (x - other)) > self._half_width(
+            2 + (x - other) ** 2 / self.spread_x
+        )
+
+    def _half_width(self, variances: float) -> float:
+        """Half the 95 % interval for `variances` times the variance of a residual."""
         return (
             _t_quantile((1 + CONFIDENCE) / 2, self.n - 2) * self.residual_sd * math.sqrt(variances)
         )
@@ -51,8 +53,10 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class RankCorrelation:
-    """Spearman's rho with its 95 % interval; None where there are too few points, or all are in the
-    same order."""
+    """Spearman's rho with its 95 % interval.
+
+    The interval is None with too few points, or if all are in the same order.
+    """
 
     rho: float
     low: float | None
@@ -60,7 +64,7 @@ class RankCorrelation:
 
 
 def fit_line(x: Sequence[float], y: Sequence[float]) -> Line | None:
-    """The line through three or more points; None when there are fewer, or all have the same x."""
+    """The line through three or more points; None for fewer, or if all have the same x."""
     xs, ys = np.asarray(x, np.float64), np.asarray(y, np.float64)
     if len(xs) < 3 or np.ptp(xs) == 0:
         return None
@@ -80,27 +84,27 @@ def fit_line(x: Sequence[float], y: Sequence[float]) -> Line | None:
 
 
 def find_outliers(line: Line, x: Sequence[float], y: Sequence[float]) -> list[tuple[int, float]]:
-    """(place, distance in `residual_sd`) of the points that do not fit the line.
+    """(index, distance in `residual_sd`) of the points that do not fit the line.
 
-    Externally studentised residuals against Student's t with n - 3 degrees of freedom; Bonferroni
+    Externally studentized residuals against Student's t with n - 3 degrees of freedom; Bonferroni
     keeps the chance to name any point of a good line at 5 %. The distance is the one that a reader
-    can compute from the printed line; a point nearer than FAR is not named though the others lie
-    still nearer, nor any of fewer than SMALL points.
+    can compute from the printed line. A point nearer than MIN_OUTLIER_SD is never an outlier, nor
+    is any of fewer than FEW_POINTS points.
     """
-    if line.n < SMALL or line.residual_sd == 0:
+    if line.n < FEW_POINTS or line.residual_sd == 0:
         return []
     limit = _t_quantile(1 - (1 - CONFIDENCE) / (2 * line.n), line.n - 3)
     distances = (
         np.asarray(y, np.float64) - line.intercept - line.slope * np.asarray(x, np.float64)
     ) / line.residual_sd
-    odd = np.abs(studentise(line, x, y)) > limit
+    is_outlier = np.abs(studentize(line, x, y)) > limit
     return [
-        (int(place), float(distances[place]))
-        for place in np.flatnonzero(odd & (np.abs(distances) > FAR))
+        (int(index), float(distances[index]))
+        for index in np.flatnonzero(is_outlier & (np.abs(distances) > MIN_OUTLIER_SD))
     ]
 
 
-def studentise(line: Line, x: Sequence[float], y: Sequence[float]) -> NDArray[np.float64]:
+def studentize(line: Line, x: Sequence[float], y: Sequence[float]) -> NDArray[np.float64]:
     """Each point's distance from the line through the others, in its own standard deviations."""
     xs, ys = np.asarray(x, np.float64), np.asarray(y, np.float64)
     residuals = ys - line.intercept - line.slope * xs
@@ -108,39 +112,49 @@ def studentise(line: Line, x: Sequence[float], y: Sequence[float]) -> NDArray[np
     squares = line.residual_sd**2 * (line.n - 2)
     with np.errstate(divide="ignore", invalid="ignore"):
         without = np.sqrt((squares - residuals**2 / free) / (line.n - 3))
-        found: NDArray[np.float64] = np.nan_to_num(residuals / (without * np.sqrt(free)), nan=0.0)
-    return found
+        distances: NDArray[np.float64] = np.nan_to_num(
+            residuals / (without * np.sqrt(free)), nan=0.0
+        )
+    return distances
+
+
+def spearman(x: Sequence[float], y: Sequence[float]) -> float | None:
+    """Spearman's rho, ties with their mean rank; None if a side is constant or has one point."""
+    a, b = _ranks(x), _ranks(y)
+    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return None
+    return min(1.0, max(-1.0, float(np.corrcoef(a, b)[0, 1])))
 
 
 def rank_correlation(
     x: Sequence[float], y: Sequence[float], *, distinct: int
 ) -> RankCorrelation | None:
-    """Spearman's rho, ties with their mean rank; None when a side is constant or has fewer than two
-    points.
+    """Spearman's rho with its interval; None if a side is constant or has fewer than two points.
 
     The interval is Fisher's with the variance (1 + rho^2 / 2) / (n - 3) of Bonett and Wright
     (2000), Sample size requirements for estimating Pearson, Kendall and Spearman correlations; n is
     the number of `distinct` points.
     """
-    a, b = _ranks(x), _ranks(y)
-    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
+    rho = spearman(x, y)
+    if rho is None:
         return None
-    rho = min(1.0, max(-1.0, float(np.corrcoef(a, b)[0, 1])))
     if distinct < 4 or 1 - abs(rho) < 1e-12:
         return RankCorrelation(rho=rho, low=None, high=None)
-    reach = 1.959963984540054 * math.sqrt((1 + rho**2 / 2) / (distinct - 3))
+    half_width = 1.959963984540054 * math.sqrt((1 + rho**2 / 2) / (distinct - 3))
     middle = math.atanh(rho)
-    return RankCorrelation(rho=rho, low=math.tanh(middle - reach), high=math.tanh(middle + reach))
+    return RankCorrelation(
+        rho=rho, low=math.tanh(middle - half_width), high=math.tanh(middle + half_width)
+    )
 
 
 def _ranks(values: Sequence[float]) -> NDArray[np.float64]:
     """Ranks from 1; equal values have their mean rank."""
-    _, place, counts = np.unique(
+    _, position, counts = np.unique(
         np.asarray(values, np.float64), return_inverse=True, return_counts=True
     )
     ends = np.cumsum(counts)
-    found: NDArray[np.float64] = (ends - (counts - 1) / 2)[place]
-    return found
+    ranks: NDArray[np.float64] = (ends - (counts - 1) / 2)[position]
+    return ranks
 
 
 def _t_quantile(share: float, degrees: int) -> float:

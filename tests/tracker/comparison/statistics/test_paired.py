@@ -14,8 +14,8 @@ from sklearn.metrics import accuracy_score, f1_score
 from statsmodels.stats.contingency_tables import mcnemar
 
 from tracker.comparison.statistics.paired import (
-    Paired,
-    compare_guesses,
+    PairedComparison,
+    compare_predictions,
     corrected_fold_test,
     exact_mcnemar,
 )
@@ -59,7 +59,7 @@ def simulate(pairs: int, skill_a: float, skill_b: float) -> Simulated:
     f1 = expected_f1(skill_b) - expected_f1(skill_a)
     accuracy = (skill_b - skill_a) * (1 - 1 / CLASSES)
     found = [
-        compare_guesses(
+        compare_predictions(
             TRUTH,
             *draw_pair(np.random.default_rng([2026, n]), skill_a, skill_b),
             CLASSES,
@@ -80,8 +80,8 @@ def simulate(pairs: int, skill_a: float, skill_b: float) -> Simulated:
 
 
 @pytest.fixture(scope="module")
-def pair() -> Paired:
-    return compare_guesses(TRUTH, *draw_pair(np.random.default_rng(3), 0.7, 0.75), CLASSES)
+def pair() -> PairedComparison:
+    return compare_predictions(TRUTH, *draw_pair(np.random.default_rng(3), 0.7, 0.75), CLASSES)
 
 
 # --- Coverage
@@ -107,7 +107,8 @@ def test_a_difference_of_the_detectable_size_is_found_four_times_of_five() -> No
     better = 0.7804
     pairs = [draw_pair(np.random.default_rng([5, number]), 0.7, better) for number in range(200)]
     found = [
-        compare_guesses(TRUTH, a, b, CLASSES, resamples=FEW).metrics["accuracy"] for a, b in pairs
+        compare_predictions(TRUTH, a, b, CLASSES, resamples=FEW).metrics["accuracy"]
+        for a, b in pairs
     ]
     real = (better - 0.7) * (1 - 1 / CLASSES)
     assert np.median([pair.smallest for pair in found]) == pytest.approx(real, rel=0.03)
@@ -118,7 +119,7 @@ def test_a_difference_of_the_detectable_size_is_found_four_times_of_five() -> No
 # -------------------------------------------------------------------------------------------------------
 
 
-def test_scores_equal_scikit_learn(pair: Paired) -> None:
+def test_scores_equal_scikit_learn(pair: PairedComparison) -> None:
     a, b = draw_pair(np.random.default_rng(3), 0.7, 0.75)
     assert pair.metrics["f1"].a == pytest.approx(f1_score(TRUTH, a, average="macro"), abs=1e-12)
     assert pair.metrics["f1"].b == pytest.approx(f1_score(TRUTH, b, average="macro"), abs=1e-12)
@@ -129,7 +130,7 @@ def test_scores_equal_scikit_learn(pair: Paired) -> None:
 
 def test_a_class_that_nobody_has_or_guesses_counts_0() -> None:
     truth = np.array([0, 0, 1, 1])
-    assert compare_guesses(truth, truth, truth, 4, resamples=FEW).metrics["f1"].a == 0.5
+    assert compare_predictions(truth, truth, truth, 4, resamples=FEW).metrics["f1"].a == 0.5
 
 
 @pytest.mark.parametrize("counts", [(0, 0), (1, 0), (3, 3), (12, 4), (301, 262), (2, 2000)])
@@ -177,7 +178,7 @@ def test_the_standard_error_is_the_one_that_theory_has_for_accuracy() -> None:
             / (truth == label).sum()
             for label in np.unique(truth)
         )
-        found = compare_guesses(truth, first, second, 40).metrics["accuracy"]
+        found = compare_predictions(truth, first, second, 40).metrics["accuracy"]
         assert found.high - found.low == pytest.approx(2 * 1.959964 * math.sqrt(variance), rel=0.03)
 
 
@@ -191,7 +192,7 @@ def test_the_standard_error_is_that_of_drawing_image_by_image() -> None:
         )
         scores = [f1_by_hand(TRUTH[drawn], guess[drawn]) for guess in (a, b)]
         deltas.append(scores[1] - scores[0])
-    found = compare_guesses(TRUTH, a, b, CLASSES).metrics["f1"]
+    found = compare_predictions(TRUTH, a, b, CLASSES).metrics["f1"]
     assert found.high - found.low == pytest.approx(
         2 * 1.959964 * np.std(deltas), rel=0.1
     )  # (n - 1)/n in small classes
@@ -204,7 +205,7 @@ def f1_by_hand(truth: Integers, guess: Integers) -> float:
     return float((2 * hits / both).mean())
 
 
-def test_the_swap_test_agrees_with_mcnemar_on_accuracy(pair: Paired) -> None:
+def test_the_swap_test_agrees_with_mcnemar_on_accuracy(pair: PairedComparison) -> None:
     assert pair.metrics["accuracy"].p == pytest.approx(pair.mcnemar.p, abs=0.02)
 
 
@@ -212,18 +213,23 @@ def test_the_swap_test_agrees_with_mcnemar_on_accuracy(pair: Paired) -> None:
 # ----------------------------------------------------------------------------------------------------
 
 
-def test_the_same_seed_gives_the_same_numbers(pair: Paired) -> None:
+def test_the_same_seed_gives_the_same_numbers(pair: PairedComparison) -> None:
     a, b = draw_pair(np.random.default_rng(3), 0.7, 0.75)
-    assert compare_guesses(TRUTH, a, b, CLASSES) == pair
-    assert compare_guesses(TRUTH, a, b, CLASSES, seed=1).metrics["f1"].low != pair.metrics["f1"].low
+    assert compare_predictions(TRUTH, a, b, CLASSES) == pair
+    assert (
+        compare_predictions(TRUTH, a, b, CLASSES, seed=1).metrics["f1"].low
+        != pair.metrics["f1"].low
+    )
 
 
 def test_photographs_of_one_person_are_no_more_evidence_than_one() -> None:
     a, b = draw_pair(np.random.default_rng(3), 0.7, 0.75)
-    once = compare_guesses(TRUTH, a, b, CLASSES)
+    once = compare_predictions(TRUTH, a, b, CLASSES)
     people = [f"p{number // 4}" for number in range(4 * len(TRUTH))]
-    four = compare_guesses(*(np.repeat(part, 4) for part in (TRUTH, a, b)), CLASSES, groups=people)
-    loose = compare_guesses(*(np.repeat(part, 4) for part in (TRUTH, a, b)), CLASSES)
+    four = compare_predictions(
+        *(np.repeat(part, 4) for part in (TRUTH, a, b)), CLASSES, groups=people
+    )
+    loose = compare_predictions(*(np.repeat(part, 4) for part in (TRUTH, a, b)), CLASSES)
     assert (four.samples, four.units) == (4 * len(TRUTH), len(TRUTH))
     assert four.metrics["f1"].high - four.metrics["f1"].low == pytest.approx(
         once.metrics["f1"].high - once.metrics["f1"].low, rel=0.05
@@ -238,8 +244,8 @@ def test_people_unlike_all_others_are_drawn_too() -> None:
     a, b = draw_pair(np.random.default_rng(3), 0.7, 0.75)
     order = np.random.default_rng(0).permutation(len(TRUTH))
     people = [f"p{number // 9}" for number in range(len(TRUTH))]
-    found = compare_guesses(TRUTH[order], a[order], b[order], CLASSES, groups=people)
-    alone = compare_guesses(TRUTH, a, b, CLASSES)
+    found = compare_predictions(TRUTH[order], a[order], b[order], CLASSES, groups=people)
+    alone = compare_predictions(TRUTH, a, b, CLASSES)
     assert found.metrics["f1"].high - found.metrics["f1"].low == pytest.approx(
         alone.metrics["f1"].high - alone.metrics["f1"].low, rel=0.5
     )
@@ -247,7 +253,7 @@ def test_people_unlike_all_others_are_drawn_too() -> None:
 
 def test_equal_guesses_are_no_difference() -> None:
     a, _ = draw_pair(np.random.default_rng(3), 0.7, 0.7)
-    found = compare_guesses(TRUTH, a, a, CLASSES, resamples=FEW)
+    found = compare_predictions(TRUTH, a, a, CLASSES, resamples=FEW)
     assert (
         found.metrics["f1"].delta,
         found.metrics["f1"].p,
@@ -259,7 +265,7 @@ def test_equal_guesses_are_no_difference() -> None:
 def test_swapping_the_runs_turns_the_signs() -> None:
     a, b = draw_pair(np.random.default_rng(3), 0.6, 0.8)
     there, back = (
-        compare_guesses(TRUTH, *sides, CLASSES, resamples=2000) for sides in ((a, b), (b, a))
+        compare_predictions(TRUTH, *sides, CLASSES, resamples=2000) for sides in ((a, b), (b, a))
     )
     assert (there.metrics["f1"].better, back.metrics["f1"].better) == ("b", "a")
     assert there.metrics["f1"].low == pytest.approx(-back.metrics["f1"].high, abs=0.005)

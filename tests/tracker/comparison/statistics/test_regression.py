@@ -9,7 +9,7 @@ from tracker.comparison.statistics.regression import (
     find_outliers,
     fit_line,
     rank_correlation,
-    studentise,
+    studentize,
 )
 
 
@@ -35,7 +35,7 @@ def test_line_prediction_and_residuals_equal_statsmodels(
         frame = model.get_prediction([[1.0, new]]).summary_frame(alpha=0.05)
         wanted = frame.loc[0, ["mean", "obs_ci_lower", "obs_ci_upper"]]
         assert line.predict(new) == pytest.approx(tuple(wanted), abs=1e-6)
-    assert studentise(line, x, y) == pytest.approx(
+    assert studentize(line, x, y) == pytest.approx(
         model.get_influence().resid_studentized_external, abs=1e-6
     )
 
@@ -115,7 +115,7 @@ def test_of_few_points_none_is_far_off() -> None:
     x, y = [0.1, 0.2, 0.3, 0.4, 0.5], [0.1001, 0.2, 0.25, 0.4001, 0.5]
     line = fit_line(x, y)
     assert line is not None
-    assert abs(studentise(line, x, y)).max() > 100, "far from the line through the four others"
+    assert abs(studentize(line, x, y)).max() > 100, "far from the line through the four others"
     assert find_outliers(line, x, y) == []
 
 
@@ -124,12 +124,12 @@ def test_two_points_are_told_apart_where_the_line_is_sure_enough() -> None:
     x = rng.uniform(0.6, 0.9, 12)
     line = fit_line(list(x), list(0.8 * x + rng.normal(0, 0.02, 12)))
     assert line is not None
-    assert not line.tells_apart(0.80, 0.81)
-    assert line.tells_apart(0.65, 0.9)
+    assert not line.separates(0.80, 0.81)
+    assert line.separates(0.65, 0.9)
     chance = []
     for _ in range(2000):
         y = 0.8 * x + rng.normal(0, 0.02, 12)
         fitted = fit_line(list(x), list(y))
         assert fitted is not None
-        chance.append(abs(rng.normal(0, 0.02) - rng.normal(0, 0.02)) > fitted._reach(2))
+        chance.append(abs(rng.normal(0, 0.02) - rng.normal(0, 0.02)) > fitted._half_width(2))
     assert 0.03 < np.mean(chance) < 0.07

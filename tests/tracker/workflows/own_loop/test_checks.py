@@ -193,7 +193,7 @@ def test_runs_validated_on_other_images_say_so(workspace: Workspace) -> None:
         run.save_validation(["cat/0.png", "cat/99.png"], [0, 1], say("01"))
     problem = diff_runs(workspace, "exp1", "exp2").problem
     assert problem.startswith(
-        "the validation sets differ: 1 images are shared by the 10 of exp1 and the 2 of exp2"
+        "the validation sets differ: exp1 has 10 images, exp2 has 2, 1 are in both"
     )
 
 

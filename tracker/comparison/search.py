@@ -1,14 +1,19 @@
-"""Which runs or submissions a list shows, and in which order: --where, --sort and --limit, as in
-compare."""
+"""Which runs or submissions a list shows, and in which order: --where, --sort and --limit."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
-from tracker.comparison.compare import check_sort_name, find_others, load_values, sort_key
-from tracker.comparison.where import explain_nothing_found, parse_where
+from tracker.comparison.compare import (
+    check_sort_name,
+    find_matching_elsewhere,
+    load_values,
+    sort_key,
+)
+from tracker.comparison.where import explain_no_matches, parse_where
 from tracker.ledger.read import (
     list_newest_submissions,
     list_ranks,
@@ -23,16 +28,15 @@ from tracker.training.tables import flatten
 from tracker.workspace.competition import Competition, Workspace
 from tracker.workspace.metrics import higher_is_better
 
-SPLITS = ("public_", "private_", "val_")
+SCORE_PREFIXES = ("public_", "private_", "val_")
 
 
-def pick_runs(
+def search_runs(
     workspace: Workspace, *, where: str = "", sort: str = "", limit: int = 0, archived: bool = False
 ) -> list[RunRecord]:
-    """The runs of which the condition is true, newest first or by `sort`; of these the first
-    `limit`, 0: all.
+    """The first `limit` runs that match `where` (0: all), newest first or by `sort`.
 
-    Raises ConfigError for a condition or a name that cannot be understood.
+    Raises ConfigError for a condition or a name that cannot be read.
     """
     if not where and not sort:
         return list_runs(workspace.runs_dir, limit=limit or None, archived=archived)
@@ -40,29 +44,28 @@ def pick_runs(
     condition = parse_where(where) if where else None
     records = list_runs(workspace.runs_dir, archived=archived)
     values = load_values(workspace, records)
-    names = [name for known in values for name in known]
+    names = list(chain.from_iterable(values))
     if condition is not None:
         if records:
             condition.check_names(names)
-        chosen = [place for place, known in enumerate(values) if condition.test(known)]
+        chosen = [index for index, known in enumerate(values) if condition.test(known)]
     else:
         chosen = list(range(len(records)))
     if sort and records:
         check_sort_name(sort, names)
-        metrics = {name for record in records for name in record.summary}
-        is_metric = sort in metrics or sort.startswith(SPLITS)
+        metrics = set(chain.from_iterable(record.summary for record in records))
+        is_metric = sort in metrics or sort.startswith(SCORE_PREFIXES)
         order = sort_key(workspace.competition.metrics, sort, is_metric=is_metric)
-        chosen.sort(key=lambda place: order(values[place].get(sort)))
-    return [records[place] for place in chosen[: limit or None]]
+        chosen.sort(key=lambda index: order(values[index].get(sort)))
+    return [records[index] for index in chosen[: limit or None]]
 
 
-def pick_submissions(
+def search_submissions(
     workspace: Workspace, *, sort: str = "", limit: int = 0
 ) -> tuple[list[Submission], dict[int, int]]:
-    """The newest submissions in their order, or the first by `sort`, and their ranks among all;
-    `limit` 0: all.
+    """The newest submissions, or the first by `sort` (`limit` 0: all), and their ranks among all.
 
-    Without `sort` no other submission is read. Raises ConfigError for a name that no submission
+    Without `sort`, no other submission is read. Raises ConfigError for a name that no submission
     has.
     """
     competition = workspace.competition
@@ -74,9 +77,10 @@ def pick_submissions(
         rows = sort_submissions(competition, every, validation, sort)[: limit or None]
         if sort.startswith("val_"):
             return rows, rank_submissions(competition, every, validation, sort)
-    name = (
-        sort if sort.startswith(("public_", "private_")) else f"public_{competition.primary_metric}"
-    )
+    # Ranks are by the score that the list is sorted by, else by the deciding public one.
+    name = sort
+    if not sort.startswith(("public_", "private_")):
+        name = f"public_{competition.primary_metric}"
     best_is_high = higher_is_better(competition.metrics, name)
     return rows, list_ranks(
         workspace, name, [row.number for row in rows], higher_is_better=best_is_high
@@ -84,17 +88,17 @@ def pick_submissions(
 
 
 def explain_no_runs(workspace: Workspace, where: str, *, archived: bool) -> str:
-    """Why the condition finds no run: what was looked at, and which archived runs it is true of."""
+    """Why no run matches: what was searched, and which archived runs match."""
     condition = parse_where(where)
     records = list_runs(workspace.runs_dir)
-    looked_at = [record for record in records if archived or record.archived_at is None]
-    others = [record for record in records if record not in looked_at]
-    scope = render_count(len(looked_at), "run", "runs, however they ended")
+    searched = [record for record in records if archived or record.archived_at is None]
+    others = [record for record in records if record not in searched]
+    scope = render_count(len(searched), "run", "runs, however they ended")
     scope += ", without the archived ones" if others else ""
-    found = find_others(workspace, condition, others)
-    command = "tracker runs --archived looks at them, too"
-    return explain_nothing_found(
-        condition, scope, load_values(workspace, looked_at), others=found, command=command
+    matches = find_matching_elsewhere(workspace, condition, others)
+    command = "tracker runs --archived includes them"
+    return explain_no_matches(
+        condition, scope, load_values(workspace, searched), others=matches, command=command
     )
 
 
@@ -104,22 +108,20 @@ def sort_submissions(
     validation: Mapping[int, Mapping[str, float]],
     name: str,
 ) -> list[Submission]:
-    """By a score or validation figure (`public_f1`, `val_f1`), the best first, or by a field or
-    config key.
+    """Sort by a score or validation figure (`public_f1`, `val_f1`), a field or a config key.
 
-    Raises ConfigError for a name that no submission has.
+    Scores and figures have the best first. Raises ConfigError for a name that no submission has.
     """
-
-    values = {row.number: list_values(row, validation.get(row.number, {})) for row in rows}
+    values = {row.number: collect_values(row, validation.get(row.number, {})) for row in rows}
     if not rows:
         return []
-    check_sort_name(name, [known for item in values.values() for known in item], what="submission")
-    order = sort_key(competition.metrics, name, is_metric=name.startswith(SPLITS))
+    check_sort_name(name, chain.from_iterable(values.values()), what="submission")
+    order = sort_key(competition.metrics, name, is_metric=name.startswith(SCORE_PREFIXES))
     return sorted(rows, key=lambda row: order(values[row.number].get(name)))
 
 
-def list_values(row: Submission, figures: Mapping[str, float]) -> dict[str, Any]:
-    """Everything by which submissions can be put in order, by its name."""
+def collect_values(row: Submission, figures: Mapping[str, float]) -> dict[str, Any]:
+    """Every value by which submissions can be sorted, by its name."""
     fields = {
         "number": row.number,
         "run": row.run,
@@ -138,7 +140,7 @@ def list_values(row: Submission, figures: Mapping[str, float]) -> dict[str, Any]
 
 
 def flatten_config(row: Submission) -> dict[str, Any]:
-    """The config of a submission by dotted keys; of a hand-kept row what its table tells."""
+    """The config of a submission by dotted keys; of a table row, what the table says."""
     return flatten(
         {name: table for name, table in row.config.items() if isinstance(table, Mapping)}
     )
@@ -150,11 +152,10 @@ def rank_submissions(
     validation: Mapping[int, Mapping[str, float]],
     name: str,
 ) -> dict[int, int]:
-    """{number: place} by a score or figure, equal ones sharing a place; without those where it is
-    not known."""
+    """{number: rank} by a score or figure; equal values share a rank, unknown ones have none."""
     known: dict[int, float] = {}
     for row in rows:
-        value = list_values(row, validation.get(row.number, {})).get(name)
+        value = collect_values(row, validation.get(row.number, {})).get(name)
         if isinstance(value, int | float):
             known[row.number] = value
     sign = -1 if higher_is_better(competition.metrics, name) else 1

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import run_tracker
 from tests.support.workspaces import make_run, make_workspace
 from tests.tracker.ledger.test_submission_table import TABLE
-from tracker.comparison.pick import pick_runs, rank_submissions, sort_submissions
+from tracker.comparison.search import rank_submissions, search_runs, sort_submissions
 from tracker.comparison.tree import build_family, read_marks
 from tracker.ledger.read import list_submissions, list_validation_scores
 from tracker.ledger.submission_table import import_table, read_submission_table
@@ -37,7 +37,7 @@ def three(workspace: Workspace) -> Workspace:
 
 
 def pick(workspace: Workspace, **options: str | int) -> list[str]:
-    return [record.name for record in pick_runs(workspace, **options)]  # type: ignore[arg-type]
+    return [record.name for record in search_runs(workspace, **options)]  # type: ignore[arg-type]
 
 
 def test_runs_are_chosen_and_put_in_order_as_in_compare(three: Workspace) -> None:
@@ -55,15 +55,12 @@ def test_runs_are_chosen_and_put_in_order_as_in_compare(three: Workspace) -> Non
 
 def test_runs_says_what_it_looked_at_where_a_condition_finds_none(three: Workspace) -> None:
     done = run_tracker("runs", "--where", "val/f1 > 0.9", cwd=three.root)
-    assert (
-        done.stdout
-        == "nothing found: looked at 4 runs, however they ended; there val/f1 is 0.1000 to 0.8000\n"
-    )
+    assert done.stdout == "no match among 4 runs, however they ended (val/f1 is 0.1000 to 0.8000)\n"
     archive_runs(three, ["exp3"])
     done = run_tracker("runs", "--where", "val/f1 > 0.75", cwd=three.root)
     assert done.stdout.startswith(
-        "nothing found: looked only at 3 runs, however they ended, without the archived ones; "
-        "exp3 (archived) fits: tracker runs --archived looks at them, too\n"
+        "no match among 3 runs, however they ended, without the archived ones; "
+        "exp3 (archived) matches: tracker runs --archived includes them\n"
     )
 
 

@@ -1,0 +1,195 @@
+"""Possible private scores: real predictions on resampled images, or expected scores with noise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tracker.comparison.leaderboard_noise import SampleSizes
+from tracker.core.errors import TrackerError
+from tracker.leaderboards import build_leaderboard
+from tracker.ledger.read import has_run, list_with_note
+from tracker.ledger.records import Submission
+from tracker.training.metrics import Counts, find_kind, is_resampled
+from tracker.training.tables import read_table
+from tracker.workspace.competition import Metric, Workspace
+from tracker.workspace.predictions import Answers, normalize_answer
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tracker.training.predict.probabilities import Predictions
+
+NUM_DRAWS = 2000  # of whole private parts: a share of 0.5 is then exact to 0.02
+SEED = 0
+
+
+@dataclass(frozen=True)
+class LabeledPredictions:
+    """Predictions of several submissions on images with known labels.
+
+    Classes: labels [images], predictions [submissions, images]. `size` images make a private part,
+    drawn without replacement from a solution, with replacement from validation.
+    """
+
+    numbers: list[int]
+    labels: NDArray[np.int64]
+    predictions: NDArray[np.int64]
+    classes: int
+    size: int
+    replace: bool
+    source: str
+
+    def resample_scores(self, metric: Metric) -> NDArray[np.float64]:
+        """Scores [draws, submissions] of a resampled metric on random private parts; fixed seed.
+
+        Images with the same label and the same predictions are alike, so only the number of each
+        kind is drawn.
+        """
+        rng = np.random.default_rng(SEED)
+        kinds, counts = np.unique(
+            np.vstack([self.labels, self.predictions]), axis=1, return_counts=True
+        )
+        if self.replace:
+            drawn = rng.multinomial(self.size, counts / counts.sum(), NUM_DRAWS).astype(np.float64)
+        else:
+            drawn = rng.multivariate_hypergeometric(counts, self.size, NUM_DRAWS).astype(np.float64)
+        labels, predictions = kinds[0], kinds[1:]
+        computed = find_kind(metric.kind)
+        assert computed is not None  # noqa: S101  (`load_panel` has looked)
+        classes = np.eye(self.classes)
+        actual = drawn @ classes[labels]
+        scores = []
+        for predicted in predictions:
+            hits = drawn @ (classes[labels] * (predicted == labels)[:, None])
+            scores.append(computed.score(Counts(actual, hits, drawn @ classes[predicted])))
+        return np.stack(scores, axis=1)
+
+
+def load_labeled_predictions(
+    workspace: Workspace,
+    rows: Sequence[Submission],
+    answers: Mapping[int, Answers],
+    sample: SampleSizes,
+    *,
+    needed: Sequence[int],
+) -> LabeledPredictions | None:
+    """Predictions on the revealed solution, otherwise on validation images that the runs share.
+
+    None if neither has all of `needed`, or if the metric is not computed from answers.
+    """
+    if not is_resampled(workspace.competition.primary.kind):
+        return None
+    labeled = _load_solution(workspace, rows, answers, sample) or _load_shared_validation(
+        workspace, rows, sample
+    )
+    return labeled if labeled is not None and set(needed) <= set(labeled.numbers) else None
+
+
+def _load_solution(
+    workspace: Workspace,
+    rows: Sequence[Submission],
+    answers: Mapping[int, Answers],
+    sample: SampleSizes,
+) -> LabeledPredictions | None:
+    """All images of a local solution.
+
+    None, without reading the answers, unless every given submission was revealed.
+    """
+    revealed = list_with_note(workspace, "revealed")
+    known = [row.number for row in rows if row.number in revealed and row.number in answers]
+    solution = build_leaderboard(workspace).find_solution()
+    if solution is None or len(known) < len(rows) or not sample.private:
+        return None
+    competition = workspace.competition
+    table = read_table(solution, (competition.id_column, competition.label_column))
+    class_of = {word: index for index, word in enumerate(competition.answer_words)}
+    labels = np.array([class_of[normalize_answer(text)] for _, text in table], np.int64)
+    rows_of_classes = []
+    for number in known:
+        by_id = answers[number].by_id
+        rows_of_classes.append([class_of[by_id[name]] for name, _ in table])
+    predictions = np.array(rows_of_classes, np.int64)
+    source = (
+        f"{len(labels)} images of the revealed solution, {sample.private} of them private each time"
+    )
+    return LabeledPredictions(
+        known, labels, predictions, len(class_of), sample.private, False, source
+    )
+
+
+def _load_shared_validation(
+    workspace: Workspace, rows: Sequence[Submission], sample: SampleSizes
+) -> LabeledPredictions | None:
+    """Validation or out-of-fold images of the first run, with all runs on the same images."""
+    from tracker.training.predict.probabilities import align
+
+    usable: list[tuple[int, Predictions]] = []
+    for row in rows:
+        validation = _load_validation(workspace, row)
+        if validation is not None and (not usable or _is_same_set(usable[0][1], validation)):
+            usable.append((row.number, validation))
+    if len(usable) < 2:
+        return None
+    aligned = align([item for _, item in usable], [f"submission {number}" for number, _ in usable])
+    labels = usable[0][1].labels
+    assert labels is not None  # noqa: S101
+    predictions = np.stack([item.probabilities.argmax(1) for item in aligned]).astype(np.int64)
+    size = sample.private or sample.public or len(labels)
+    source = f"{len(labels)} validation images, resampled to {size}"
+    classes = aligned[0].probabilities.shape[1]
+    return LabeledPredictions(
+        [number for number, _ in usable],
+        labels.astype(np.int64),
+        predictions,
+        classes,
+        size,
+        True,
+        source,
+    )
+
+
+def _load_validation(workspace: Workspace, row: Submission) -> Predictions | None:
+    from tracker.training.predict.probabilities import load_probabilities
+
+    if row.run is None or not has_run(workspace, row):
+        return None
+    path: Path = workspace.runs_dir / row.run / "validation.npz"
+    try:
+        predictions = load_probabilities(path)
+    except TrackerError:
+        return None
+    return predictions if predictions.labels is not None else None
+
+
+def _is_same_set(first: Predictions, other: Predictions) -> bool:
+    """Whether two runs have the same validation images with the same labels."""
+    if first.classes != other.classes or first.labels is None or other.labels is None:
+        return False
+    pairs = (
+        dict(zip(one.ids, one.labels.tolist(), strict=True))
+        for one in (first, other)
+        if one.labels is not None
+    )
+    return next(pairs) == next(pairs)
+
+
+def draw_correlated_scores(
+    means: Sequence[float], variances: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Scores [draws, n] around `means` whose differences have the variances [n, n]; fixed seed.
+
+    Their covariance is -1/2 J variances J with J = I - 1/n (classical scaling); negative
+    eigenvalues are set to 0.
+    """
+    n = len(means)
+    center = np.eye(n) - 1 / n
+    values, vectors = np.linalg.eigh(-0.5 * center @ variances @ center)
+    root = vectors * np.sqrt(np.clip(values, 0.0, None))
+    noise = np.random.default_rng(SEED).standard_normal((NUM_DRAWS, n)) @ root.T
+    scores: NDArray[np.float64] = np.asarray(means) + noise
+    return scores
