@@ -141,7 +141,7 @@ class Comparison:
         names = [
             "not_comparable" if name == "incomparable" else name
             for name in plain
-            if name != "nothing_found"
+            if name != "empty_reason"
         ]
         return {name: plain.get(name, self.not_comparable) for name in names}
 
