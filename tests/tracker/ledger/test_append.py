@@ -361,7 +361,7 @@ def test_a_clock_behind_the_ledger_is_refused_until_one_of_the_two_is_put_right(
         add(workspace, "0")
     with pytest.raises(RefusedError, match="the clock of this machine is behind") as caught:
         add(workspace, "1")
-    assert "set it" in caught.value.hint
+    assert "set the clock" in caught.value.hint
     make_run(workspace, "0101010101")
     assert "the clock of this machine is behind" in check(workspace, "exp1").refusal
     with open_ledger(workspace) as ledger:
