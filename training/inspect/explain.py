@@ -321,7 +321,9 @@ def draw_heatmaps(heatmaps: Sequence[Heatmap], classes: Sequence[str], path: Pat
     for one in heatmaps:
         guess, label = classes[one.guess], one.image.label
         known = "true class unknown" if label is None else f"true {classes[label]}"
-        frame = NEUTRAL if label is None else RIGHT if label == one.guess else WRONG
+        frame = NEUTRAL
+        if label is not None:
+            frame = RIGHT if label == one.guess else WRONG
         photograph = load_thumbnail(one.image.path)
         tiles.append(
             Tile(
