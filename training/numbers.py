@@ -13,10 +13,13 @@ def render_float(value: float, *, signed: bool = False) -> str:
         return f"{value:{sign}}"
     if size >= 1e6 or 0 < size < 1e-4:
         return f"{value:{sign}.3e}"
-    places = max(0, 3 - math.floor(math.log10(size))) if size else 4
-    return f"{value:{sign}.{max(places, 4) if size <= 1 else places}f}"
+    decimals = max(0, 3 - math.floor(math.log10(size))) if size else 4
+    if size <= 1:
+        decimals = max(decimals, 4)
+    return f"{value:{sign}.{decimals}f}"
 
 
 def render_count(count: int, noun: str, plural: str = "") -> str:
     """A count with its noun: `1 run`, `2 runs`; `plural` where it is not noun + s."""
-    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+    several = plural or f"{noun}s"
+    return f"{count:,} {noun if count == 1 else several}"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
-REPORT_S = 10.0
+REPORT_S = 10.0  # between two lines in a pipe or a log file
 RATE, LEFT = "rate", "left"
 
 

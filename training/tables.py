@@ -33,9 +33,10 @@ def read_table(path: Path, columns: Sequence[str], /, **defaults: str) -> list[t
     The column LINE is the line number. A column with a default may be missing. Raises DataError
     when the file or another column is missing, or one of them is there twice.
     """
-    return [
-        row for part in read_columns(path, columns, **defaults) for row in zip(*part, strict=True)
-    ]
+    rows: list[tuple[str, ...]] = []
+    for part in read_columns(path, columns, **defaults):
+        rows += zip(*part, strict=True)
+    return rows
 
 
 def read_columns(

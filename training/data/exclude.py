@@ -117,18 +117,20 @@ class Exclude:
         return notes
 
     def list_unused(self, eval_ids: Iterable[str]) -> list[str]:
-        """A problem for every rule that fits no image at all."""
+        """A problem for each rule that matches no image."""
         rules = [*self.paths.values(), *self.patterns]
         used = {id(rule) for rule in self.left_out.values()}
         unused = [rule for rule in rules if id(rule) not in used]
         names = [*self.left_out, *eval_ids] if unused else []
-        parts = {part for name in names for part in _list_parts(name)}
-        idle = [
-            rule
-            for rule in unused
-            if not (rule.text in parts or any(_matches(rule, name) for name in names))
-        ]
-        return [f"{rule.line or 'data.exclude'}: no training image {rule.text}" for rule in idle]
+        # a rule is used, too, where another one excluded its image first
+        parts: set[str] = set()
+        for name in names:
+            parts.update(_list_parts(name))
+        problems = []
+        for rule in unused:
+            if rule.text not in parts and not any(_matches(rule, name) for name in names):
+                problems.append(f"{rule.line or 'data.exclude'}: no training image {rule.text}")
+        return problems
 
     def to_rows(self) -> Iterator[tuple[str, str]]:
         """The excluded images, as (path, reason)."""
@@ -138,15 +140,16 @@ class Exclude:
     def _find_rule(self, name: str) -> Rule | None:
         if not self.paths and not self.patterns:
             return None
-        by_path = (self.paths[part] for part in _list_parts(name) if part in self.paths)
-        return next(by_path, None) or next(
-            (rule for rule in self.patterns if _matches(rule, name)), None
-        )
+        for part in _list_parts(name):
+            if part in self.paths:
+                return self.paths[part]
+        return next((rule for rule in self.patterns if _matches(rule, name)), None)
 
 
 def split_entries(entries: str) -> list[str]:
     """The patterns and tables that data.exclude names."""
-    return [text for text in (part.strip() for part in entries.split(",")) if text]
+    stripped = [entry.strip() for entry in entries.split(",")]
+    return [entry for entry in stripped if entry]
 
 
 def _list_parts(name: str) -> list[str]:

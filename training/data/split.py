@@ -69,9 +69,10 @@ def assign_folds(samples: Sequence[Sample], config: DataConfig) -> dict[str, int
     strata: dict[tuple[int, ...], list[str]] = defaultdict(list)
     for unit in sorted(labels):
         strata[tuple(sorted(labels[unit]))].append(unit)
-    dealt = [
-        strata[key][index] for key in sorted(strata) for index in rng.permutation(len(strata[key]))
-    ]
+    dealt: list[str] = []
+    for key in sorted(strata):
+        units = strata[key]
+        dealt += [units[index] for index in rng.permutation(len(units))]
     return {unit: number % config.folds for number, unit in enumerate(dealt)}
 
 

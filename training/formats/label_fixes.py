@@ -12,6 +12,7 @@ With a column `accept`, only lines with `yes` in it are applied. Other columns a
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,7 +74,7 @@ class LabelFixes:
 
     def fix_photo(self, person: str, photo: str, known: Sequence[str]) -> str:
         """The kind of a photograph, swapped with another of the person if the CSV says so."""
-        pairs = {f"{a}/{b}": (a, b) for a in known for b in known if a != b}
+        pairs = {f"{a}/{b}": (a, b) for a, b in itertools.permutations(known, 2)}
         pair = pairs.get(self._take(person, "swap", "", list(pairs)), ())
         return next(iter(set(pair) - {photo})) if photo in pair else photo
 
@@ -83,12 +84,12 @@ class LabelFixes:
 
     def list_unused(self) -> list[str]:
         """A problem for each line whose person or image does not exist."""
-        return [
-            f"{self.table}:{line}: no {'image' if kind == 'label' else 'person'} {name} in the"
-            " training data"
-            for (name, kind), (line, _) in self._values.items()
-            if (name, kind) not in self._used
-        ]
+        problems = []
+        for (name, kind), (line, _) in self._values.items():
+            if (name, kind) not in self._used:
+                thing = "image" if kind == "label" else "person"
+                problems.append(f"{self.table}:{line}: no {thing} {name} in the training data")
+        return problems
 
     def _take(self, name: str, kind: str, now: str, known: Sequence[str]) -> str:
         line, value = self._values.get((name, kind), ("", now))

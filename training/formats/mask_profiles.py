@@ -34,7 +34,9 @@ def mask_profile_label(mask: int, gender: str, age: int, bands: tuple[int, int])
 
 def find_age_band(age: int, bands: tuple[int, int]) -> int:
     """The index in AGES of an age in years: below the first band 0, below the second 1, else 2."""
-    return 0 if age < bands[0] else 1 if age < bands[1] else 2
+    if age < bands[0]:
+        return 0
+    return 1 if age < bands[1] else 2
 
 
 def _detect(folder: Path | None, table: Path | None) -> bool:

@@ -126,24 +126,27 @@ def _list_files(folder: Path, out: Path, method: str) -> list[str]:
     source, target = folder.resolve(), out.resolve()
     if target.is_relative_to(source) or source.is_relative_to(target):
         raise ConfigError(f"{out} and {folder} overlap", reason="folders overlap")
-    if target.exists() and not (
-        target.is_dir() and ((target / MANIFEST).exists() or not any(target.iterdir()))
-    ):
+    if not _may_write(target):
         raise ConfigError(
             f"{out} exists and was not made by this command", reason="folder of others"
         )
     known = sorted(
         path for path in folder.rglob("*") if path.is_file() or _is_image_of_another_kind(path)
     )
-    relative = (path.relative_to(folder) for path in known)
-    files = [
-        path.as_posix() for path in relative if not any(part.startswith(".") for part in path.parts)
-    ]
+    relative = [path.relative_to(folder).as_posix() for path in known]
+    files = [file for file in relative if "/." not in f"/{file}"]  # without hidden ones
     if not any(Path(file).suffix.lower() in IMAGE_SUFFIXES for file in files):
         raise ConfigError(
             f"no image in {folder}", hint=f"images end in {', '.join(sorted(IMAGE_SUFFIXES))}"
         )
     return files
+
+
+def _may_write(target: Path) -> bool:
+    """Whether a folder is not there yet, is empty, or was made by an earlier call."""
+    if not target.exists():
+        return True
+    return target.is_dir() and ((target / MANIFEST).exists() or not any(target.iterdir()))
 
 
 def _is_image_of_another_kind(path: Path) -> bool:

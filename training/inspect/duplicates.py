@@ -22,7 +22,7 @@ from tracker.training.progress import ItemProgress
 HASH_SIDE = 16
 BITS = HASH_SIDE**2
 DRAFT = (HASH_SIDE * 8, HASH_SIDE * 8)  # a JPEG is decoded at up to twice this size
-SEED = 0
+SEED = 0  # of the deal of bits to keys; the result does not depend on it
 
 
 @dataclass(frozen=True)

@@ -41,8 +41,8 @@ from tracker.training.run.infer import Weights, rebuild_model
 from tracker.training.run.setup import build_fabric
 
 MIN_CELLS = 6  # 224 pixels make 7 cells in the last stage of most models, 96 only 3
-BATCH = 8
-COLUMNS = 6
+BATCH = 8  # gradients are computed: more images need much memory
+COLUMNS = 6  # three photographs and their heat maps
 STRENGTH = 0.65  # of the colors over the photograph where the heat is highest
 OUTSIDE = 0.6  # share of white where the model does not see the photograph
 # of the photograph's side: by how much a pixel may lie elsewhere than a plain crop and resize puts
@@ -321,7 +321,9 @@ def draw_heatmaps(heatmaps: Sequence[Heatmap], classes: Sequence[str], path: Pat
     for one in heatmaps:
         guess, label = classes[one.guess], one.image.label
         known = "true class unknown" if label is None else f"true {classes[label]}"
-        frame = NEUTRAL if label is None else RIGHT if label == one.guess else WRONG
+        frame = NEUTRAL
+        if label is not None:
+            frame = RIGHT if label == one.guess else WRONG
         photograph = load_thumbnail(one.image.path)
         tiles.append(
             Tile(

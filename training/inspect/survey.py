@@ -70,10 +70,11 @@ class SplitTable:
     @property
     def missing(self) -> list[tuple[str, str]]:
         """(part, class) where a validation part has no image of a class."""
-        held = [part for part in self.counts if part not in ("train", "unused")]
-        return [
-            (part, name) for part in held for name, count in self.counts[part].items() if not count
-        ]
+        missing = []
+        for part, counts in self.counts.items():
+            if part not in ("train", "unused"):
+                missing += [(part, name) for name, count in counts.items() if not count]
+        return missing
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a JSON document."""
@@ -116,7 +117,9 @@ def tabulate_split(config: Config, data: LoadedData, task: Task) -> SplitTable:
         parts |= {sample.id: str(folds[find_unit(sample, config.data)]) for sample in samples}
     else:
         train, val = split_samples(samples, config.data)
-        names = ["train", "val"] + (["unused"] if len(train) + len(val) < len(samples) else [])
+        names = ["train", "val"]
+        if len(train) + len(val) < len(samples):
+            names.append("unused")
         parts |= {sample.id: "train" for sample in train} | {sample.id: "val" for sample in val}
     rows = tuple((sample.id, task.classes[sample.label], parts[sample.id]) for sample in samples)
     counter = Counter((part, name) for _, name, part in rows)

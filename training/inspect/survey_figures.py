@@ -24,9 +24,8 @@ def draw_survey(survey: Survey, folder: Path) -> list[Path]:
     labeled = {name: part for name, part in survey.parts.items() if part.classes}
     attributes = next(iter(labeled.values())).attributes
     panels = {"class": {name: part.classes for name, part in labeled.items()}}
-    panels |= {
-        key: {name: part.attributes[key] for name, part in labeled.items()} for key in attributes
-    }
+    for key in attributes:
+        panels[key] = {name: part.attributes[key] for name, part in labeled.items()}
     drawn = [_draw_panels(panels, folder / "classes.png")]
     if survey.age_bands:
         ages = {name: part.ages for name, part in labeled.items()}

@@ -134,17 +134,16 @@ def measure_agreement(
     by_attribute = shares.reshape(-1, len(MASKS), len(GENDERS), len(AGES))
     rows_of = _group_rows(samples)
     people = [_person_of(samples[rows[0]]) for rows in rows_of.values()]
-    genders, ages = by_attribute.sum((1, 3)), by_attribute.sum((1, 2))
-    pooled = [
-        np.stack([part[rows].mean(0) for rows in rows_of.values()]) for part in (genders, ages)
-    ]
+    # the mean over a person's photographs
+    genders = _pool(by_attribute.sum((1, 3)), rows_of)
+    ages = _pool(by_attribute.sum((1, 2)), rows_of)
     bands = [
         mask_profile_label(0, person.gender, person.age, age_bands) % len(AGES) for person in people
     ]
     masks = [sample.label // (len(GENDERS) * len(AGES)) for sample in samples]
     return [
-        _measure("gender", [GENDERS.index(person.gender) for person in people], pooled[0]),
-        _measure("age", bands, pooled[1]),
+        _measure("gender", [GENDERS.index(person.gender) for person in people], genders),
+        _measure("age", bands, ages),
         _measure("label", masks, by_attribute.sum((2, 3))),
     ]
 
@@ -158,6 +157,11 @@ def _measure(field: str, labels: Sequence[int], shares: Probabilities) -> Agreem
         judged=len(given),
         majority=float(np.bincount(given).max() / len(given)),
     )
+
+
+def _pool(shares: Probabilities, rows_of: Mapping[str, list[int]]) -> Probabilities:
+    """The mean [people, names] of the shares [samples, names] of each person's photographs."""
+    return np.stack([shares[rows].mean(0) for rows in rows_of.values()])
 
 
 def _group_rows(samples: Sequence[Sample]) -> dict[str, list[int]]:
@@ -262,7 +266,7 @@ def _judge_people(
     `shares` [samples, names] are the attribute's probabilities, `given` has its label for each
     person.
     """
-    pooled = np.stack([shares[rows].mean(0) for rows in rows_of.values()])
+    pooled = _pool(shares, rows_of)
     groups, suspects = list(rows_of), {}
     for issue in _find_issues(given, pooled):
         rows = rows_of[groups[issue.row]]

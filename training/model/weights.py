@@ -81,9 +81,10 @@ def load_local_weights(model: torch.nn.Module, path: Path) -> str:
     classifier = str(getattr(model, "default_cfg", {}).get("classifier", ""))
     body = [name for name in missing if not (classifier and name.startswith(classifier))]
     if body or not fitting:
+        first = body[0] if body else "all"
         raise WeightsError(
             f"{path} does not fit this model: {len(body)} of {len(own)} tensors are missing or"
-            f" have another shape, first {body[0] if body else 'all'}",
+            f" have another shape, first {first}",
             hint="check model.name; only the classifier may differ",
         )
     model.load_state_dict(fitting, strict=False)

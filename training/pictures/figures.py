@@ -27,7 +27,8 @@ from tracker.training.pictures.sheets import (
 from tracker.training.predict.probabilities import Predictions
 from tracker.training.scores import confusion_matrix
 
-MAX_EXAMPLES = 24
+PART_NAMES = {"train": "training", "val": "validation"}
+MAX_EXAMPLES = 24  # four rows of six: a sheet that fits on a screen
 MOST_CLASSES = 120  # beyond, a confusion matrix with numbers would be too large to open
 UNNUMBERED_SIDE = 20  # inches
 LABEL_SIZE, SHORT_LABEL = 9, 1.6  # of class names: points, and inches that need no second line
@@ -180,7 +181,7 @@ def draw_two_runs(
             for part, style in (("train", "--"), ("val", "-")):
                 line = curves[index].get(f"{part}/{name}", [])
                 values = [np.nan if value is None else value for _, value in line]
-                label = f"{run} {'training' if part == 'train' else 'validation'}"
+                label = f"{run} {PART_NAMES[part]}"
                 epochs = [epoch for epoch, _ in line]
                 axes.plot(
                     epochs,

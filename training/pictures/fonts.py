@@ -56,7 +56,7 @@ KNOWN = (  # taken before others that have the same characters
     ),
 )
 LAST_RESORT = "Last Resort"  # matplotlib's font of boxes, which claims to have everything
-SHOWN = 8
+SHOWN = 8  # missing characters that the message names
 LOG = logging.getLogger("matplotlib.font_manager")
 _reported: set[str] = set()
 

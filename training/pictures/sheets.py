@@ -20,7 +20,7 @@ from tracker.training.formats.images import open_small
 from tracker.training.pictures.fonts import use_fonts
 
 THUMBNAIL = (240, 240)
-DPI = 110
+DPI = 110  # small files whose captions can be read
 RIGHT, WRONG, NEUTRAL = "tab:green", "tab:red", "0.7"  # colors of frames
 TILE_WIDTH, PICTURE_HEIGHT, LINE_HEIGHT = 2.1, 2.3, 0.14  # inches
 NARROWEST = 2 * TILE_WIDTH  # of a sheet, so that its legend has room

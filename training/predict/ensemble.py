@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -68,7 +69,7 @@ def combine_validation(
     if _share_images(members):
         scores = combine(method, [member.probabilities for member in members], weights)
         return replace(first, probabilities=scores, logits=None)
-    ids = [name for member in members for name in member.ids]
+    ids = list(itertools.chain.from_iterable(member.ids for member in members))
     if len(set(ids)) < len(ids):
         return None
     return replace(

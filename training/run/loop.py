@@ -188,6 +188,7 @@ def _train(
         if best and train.patience and epoch - best.epoch >= train.patience:
             break
         epoch += 1
+        # train and validate
         metrics = _train_epoch(setup, epoch, progress)
         progress.validate(epoch=epoch)
         validation = predictor.validate(setup.eval_model)
@@ -196,10 +197,12 @@ def _train(
         if best is None or improved:
             best = Best(epoch, metrics)
         setup.logger.metrics(metrics, step=epoch, epoch=epoch)
+        # best.pth before last.pth: a resume from last.pth expects the best weights of its epochs
         if improved:
             save_best(setup, best, validation)
         save_last(setup, epoch, best)
         on_epoch(EpochReport(epoch, best, metrics))
+        # the time left, by the epochs of this process
         pace = (time.monotonic() - started) / (epoch - before)
         left = pace * (train.epochs - epoch)
         progress.epoch(epoch=epoch, metrics=metrics, best=improved, seconds_left=left)

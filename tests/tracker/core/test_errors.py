@@ -127,3 +127,8 @@ def test_training_says_nothing_of_the_command_line(path: Path) -> None:
 @pytest.mark.parametrize("name", tracker.core.errors.__all__)
 def test_what_the_errors_module_offers_is_there(name: str) -> None:
     assert hasattr(tracker.core.errors, name)
+
+
+def test_the_root_of_tracker_catches_errors_of_training() -> None:
+    with pytest.raises(TrackerError):
+        raise ConfigError("a wrong value")
