@@ -57,7 +57,7 @@ def run_demo(folder: Path) -> None:
     )
     _submit(workspace, third, "surely new")
     _say("what did the change do?  tracker diff exp1 exp2")
-    print_diff(diff_runs(workspace, first.name, second.name), brief=True)
+    print_diff(diff_runs(workspace, first.name, second.name))
     _say("the competition is over, private scores are opened  tracker leaderboard reveal")
     rows = reveal(workspace)
     for problem in {copy_run(workspace, name) for name in (first.name, second.name)}:

@@ -449,8 +449,14 @@ def show_command(
 def diff_command(
     a: Annotated[str, typer.Argument(metavar="A", help="exp12, latest, sota or s12.")],
     b: Annotated[str, typer.Argument(metavar="B", help="The run compared with A.")],
+    full: Annotated[
+        bool,
+        typer.Option(
+            "--full", help="Show classes, training metrics, statistics, curves and notes."
+        ),
+    ] = False,
     everything: Annotated[
-        bool, typer.Option("--all", help="Show what is equal or ignored, too.")
+        bool, typer.Option("--all", help="Like --full, with what is equal or ignored.")
     ] = False,
     stats: Annotated[
         bool, typer.Option("--stats/--no-stats", help="Compare the guesses on validation images.")
@@ -482,6 +488,9 @@ def diff_command(
 
     require(*(PICTURES if picture else ()))
     refuse_together({"--json": as_json, "--md": markdown, "--wide": wide})
+    for option, is_given in (("--json", as_json), ("--md", markdown)):
+        if is_given:
+            refuse_beside(option, {"--full": full}, why="it is full already")
     if not stats:
         refuse_beside(
             "--no-stats", {"--resamples": resamples is not None}, why="there is nothing to resample"
@@ -492,7 +501,7 @@ def diff_command(
     if as_json:
         print_json(found.to_dict())
     else:
-        print_diff(found, everything=everything, markdown=markdown, wide=wide)
+        print_diff(found, full=full, everything=everything, markdown=markdown, wide=wide)
     if picture:
         print(open_picture(found, workspace.lock_dir), file=sys.stderr if as_json else sys.stdout)
 

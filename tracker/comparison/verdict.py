@@ -99,10 +99,10 @@ def _judge(paired: Paired, metric: str, names: tuple[str, str]) -> str:
             f" {samples}; {surely})"
         )
     interval = f"95 % interval {render_range(found.low, found.high, signed=True)}"
-    if not found.low <= 0 <= found.high:
+    if not found.low <= 0 <= found.high:  # the two tests disagree: the exact one decides
         return (
-            f"too close to call: {scores}, {interval}, but p = {found.p:.2g} is above {LEVEL:g}, "
-            f"{WHY_LEVEL} ({samples})"
+            f"too close to call: {scores} on {samples}; two equally good runs would differ this"
+            f" much in {100 * found.p:.1f} % of cases, and the limit is {100 * LEVEL:g} %"
         )
     return (
         f"no difference that {samples} can show: {scores}, {interval} with 0 in it "

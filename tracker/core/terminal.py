@@ -81,12 +81,13 @@ def print_table(
     legend: str = "",
     wide: bool | None = None,
     shows_all: str = "",
+    blank_below: bool = True,
 ) -> None:
     """A table on stdout, `legend` below it; nothing in user texts is markup or steers the terminal.
 
     With `wide`, every column and every character; None is what `show_all` says around it.
     `shows_all` names what shows them where it is not --wide. A column that is a bare title is a
-    text, but for the first.
+    text, but for the first. Without `blank_below` another table follows, which brings the empty line.
     """
     if wide is None:
         wide = WIDE.get()
@@ -113,7 +114,7 @@ def print_table(
     )
     above = wrap(clean_text(title), width) if title else []
     below = wrap(legend, width) if legend else []
-    _write(["", *above, *lines, *below, ""])
+    _write(["", *above, *lines, *below, *([""] if blank_below else ())])
 
 
 CellT = TypeVar("CellT", str, Cell)
