@@ -393,7 +393,8 @@ def show_command(
         str, typer.Argument(metavar="[R]", help="exp12, latest, sota or s12.")
     ] = "latest",
     full: Annotated[
-        bool, typer.Option("--full", help="Show the whole config, and the fingerprints.")
+        bool,
+        typer.Option("--full", help="Show every metric, the whole config and the fingerprints."),
     ] = False,
     wide: Wide = False,
     as_json: Json = False,
