@@ -277,7 +277,7 @@ def _occupy_standard_files() -> None:
 
 
 def _report_bug(kind: type[BaseException], error: BaseException, _: object) -> None:
-    """What the interpreter calls for an error that nothing foresaw, before it exits with 1."""
+    """Report an unexpected error; the interpreter calls it, then exits with 1."""
     print(f"error: {kind.__name__}: {error} (this is a bug in tracker)", file=sys.stderr)
     print("  try: the same with tracker --debug ..., and report what it prints", file=sys.stderr)
 

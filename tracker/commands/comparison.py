@@ -75,7 +75,7 @@ def compare_command(
 
 
 PublicImages = Annotated[
-    int, typer.Option(help="Images the public score is about, if nothing tells it.", min=0)
+    int, typer.Option(help="Number of images of the public score, where it is unknown.", min=0)
 ]
 
 

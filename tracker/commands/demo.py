@@ -106,7 +106,7 @@ def _train_again(workspace: Workspace, name: str) -> None:
     try:
         train(workspace, resolve_config(workspace, parent=name), parent=name, quiet=True)
     except AlreadyTrainedError as error:
-        print_text(f"refused, no time was spent: {error}")
+        print_text(f"skipped before any training: {error}")
 
 
 def _train(

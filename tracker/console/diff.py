@@ -169,6 +169,7 @@ def _list_brief_facts(diff: RunDiff) -> Iterator[str]:
     """The sentences below the tables, the most important first."""
     if not _choose_brief_metrics(diff):
         yield "metrics: no difference"
+    yield from _list_members(diff)
     yield from _render_best_epochs(diff)
     yield _render_predictions(diff)
     yield from _render_moves(diff, BRIEF_MOVES)
@@ -182,7 +183,7 @@ def _name_the_rest(diff: RunDiff) -> Iterator[str]:
     """One line on what --full has and the short view does not."""
     notes = sum(len(notes) for notes in diff.notes.values())
     parts = {
-        "config details": diff.ignored or diff.not_known or diff.members,
+        "config details": diff.ignored or diff.not_known,
         "training metrics": any(name.startswith("train/") for name in diff.metrics),
         "classes": _find_by_class(diff) or diff.moves["validation"],
         "statistics": diff.statistics is not None,
