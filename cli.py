@@ -31,6 +31,9 @@ from tracker.core.errors import InterruptedByUserError, TrackerError
 from tracker.core.hints import find_hint
 from tracker.training.libraries import translate_import_errors
 
+# Typer has its own copy of click and exports one of its errors; the base is every wrong option
+USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
+NO_COMMAND = "NoArgsIsHelpError"  # a group alone: its page has been printed already
 READER_GONE = 141  # what a shell says of a program that a pipe without a reader has ended
 UNWRITABLE = (
     errno.EPIPE,
@@ -143,7 +146,8 @@ app.command("score", rich_help_panel=SUBMIT)(submissions.score_command)
 app.add_typer(leaderboard, name="leaderboard", rich_help_panel=SUBMIT)
 leaderboard.callback()(submissions.leaderboard_command)
 leaderboard.command("reveal")(submissions.reveal_command)
-leaderboard.command("truth")(comparison.truth_command)
+leaderboard.command("cv-lb")(comparison.cv_lb_command)
+leaderboard.command("truth", hidden=True)(comparison.truth_command)
 app.command("sota", rich_help_panel=SUBMIT)(submissions.sota_command)
 app.command("select", rich_help_panel=SUBMIT)(comparison.select_command)
 app.command("note", rich_help_panel=SUBMIT)(submissions.note_command)
@@ -179,11 +183,9 @@ def main() -> None:
 
 def _run(debug: bool) -> int | str | None:
     """Run the command, report what ended it, and return the exit code."""
+    code = 0
     try:
-        with translate_import_errors():
-            typer.main.get_command(app)(
-                prog_name="tracker"
-            )  # app() itself would install a hook of its own
+        code = _invoke()
     except SystemExit as end:
         # rich and Typer call a pipe that nobody reads a failure of their own
         return READER_GONE if isinstance(end.__context__, BrokenPipeError) else end.code
@@ -207,7 +209,22 @@ def _run(debug: bool) -> int | str | None:
         if debug or error.filename is not None or error.errno not in UNWRITABLE:
             raise
         return _end_output(error)
-    return 0
+    return code
+
+
+def _invoke() -> int:
+    """Run the command and return its exit code; a wrong option looks like every other error."""
+    try:
+        with translate_import_errors():
+            # app() itself would install a hook of its own
+            code = typer.main.get_command(app)(prog_name="tracker", standalone_mode=False)
+    except USAGE_ERROR as error:
+        if type(error).__name__ != NO_COMMAND:
+            message = " ".join(error.format_message().split()).rstrip(".")
+            path = error.ctx.command_path if error.ctx else "tracker"
+            _report(message[:1].lower() + message[1:], f"{path} --help")
+        return int(error.exit_code)
+    return code if isinstance(code, int) else 0
 
 
 def _report(message: str, hint: str) -> None:
@@ -263,7 +280,7 @@ def _occupy_standard_files() -> None:
 
 
 def _report_bug(kind: type[BaseException], error: BaseException, _: object) -> None:
-    """What the interpreter calls for an error that nothing foresaw, before it exits with 1."""
+    """Report an unexpected error; the interpreter calls it, then exits with 1."""
     print(f"error: {kind.__name__}: {error} (this is a bug in tracker)", file=sys.stderr)
     print("  try: the same with tracker --debug ..., and report what it prints", file=sys.stderr)
 

@@ -73,10 +73,11 @@ def build_commands() -> Iterator[str]:
 
 
 def list_commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """(name as typed, command) of a command and of all below it."""
+    """(name as typed, command) of a command and of all below it, without earlier names."""
     yield name, command
     for word, below in getattr(command, "commands", {}).items():
-        yield from list_commands(below, f"{name} {word}")
+        if not below.hidden:
+            yield from list_commands(below, f"{name} {word}")
 
 
 def describe_parameter(parameter: Any) -> tuple[str, str, str]:

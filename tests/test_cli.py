@@ -41,12 +41,13 @@ HEAVY = {
 
 
 def list_commands() -> Iterator[tuple[str, click.Command]]:
-    """Every command by its words, groups left out."""
+    """Every command by its words, without groups and earlier names."""
 
     def walk(command: click.Command, words: str) -> Iterator[tuple[str, click.Command]]:
         children = getattr(command, "commands", {})
         for name, child in children.items():
-            yield from walk(child, f"{words} {name}".strip())
+            if not child.hidden:  # an earlier name
+                yield from walk(child, f"{words} {name}".strip())
         if not children:
             yield words, command
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import typer
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, run_tracker
 from tests.support.workspaces import make_run, make_workspace
 from tracker.cli import app
 from tracker.commands.options import refuse_beside, refuse_together
@@ -32,7 +32,7 @@ CONTRADICTIONS = (
     "explain --image a.png --pick uncertain",
     "explain --image a.png --count 3",
     "report --html x.html --md ./x.html",
-    "leaderboard --json truth",
+    "leaderboard --json cv-lb",
     "leaderboard --limit 5 reveal",
     "run queue q.toml --detach --json",
     "run sweep s.toml --detach --json",
@@ -172,3 +172,31 @@ def test_every_parameter_of_a_command_is_read() -> None:
     found = list(list_parameters())
     assert len(found) > 100
     assert [(command, name) for command, name, is_read in found if not is_read] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "page"),
+    [
+        ("runs --nope", "error: no such option: --nope", "tracker runs --help"),
+        ("runs --limit many", "error: invalid value for '--limit'", "tracker runs --help"),
+        ("diff exp1", "error: missing argument 'B'", "tracker diff --help"),
+        ("nope", "error: no such command 'nope'", "tracker --help"),
+        ("ledger nope", "error: no such command 'nope'", "tracker ledger --help"),
+    ],
+)
+def test_a_wrong_option_looks_like_every_other_error(
+    tmp_path: Path, words: str, message: str, page: str
+) -> None:
+    done = run_tracker(*words.split(), cwd=tmp_path, ok=False)
+    assert done.returncode == 2
+    first, second = done.stderr.splitlines()
+    assert first.startswith(message)
+    assert second == f"  try: {page}"
+    assert not done.stdout
+
+
+def test_a_group_alone_prints_its_page(tmp_path: Path) -> None:
+    done = run_tracker("ledger", cwd=tmp_path, ok=False)
+    assert done.returncode == 2
+    assert "verify" in done.stdout + done.stderr
+    assert "error:" not in done.stderr

@@ -46,7 +46,7 @@ COMMANDS = (
     "check exp1",
     "check exp4",
     "leaderboard",
-    "leaderboard truth",
+    "leaderboard cv-lb",
     "sota",
     "select",
     "audit",
@@ -150,3 +150,16 @@ def test_the_document_and_exit_code_of_a_command_are_as_before(
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
     assert text == path.read_text(encoding="utf-8")
+
+
+def test_the_earlier_name_of_cv_lb_gives_the_same_document_and_says_so(
+    workspace: Workspace,
+) -> None:
+    runner = typer.testing.CliRunner()
+    now = runner.invoke(cli.app, ["leaderboard", "cv-lb", "--json"])
+    before = runner.invoke(cli.app, ["leaderboard", "truth", "--json"])
+    assert (before.stdout, before.exit_code) == (now.stdout, now.exit_code)
+    assert "leaderboard truth is now called leaderboard cv-lb" in before.stderr
+    assert not now.stderr
+    page = runner.invoke(cli.app, ["leaderboard", "--help"]).stdout
+    assert "cv-lb" in page and "truth" not in page

@@ -63,7 +63,7 @@ def test_what_needs_no_library_of_the_optional_ones_works_without_any(workspace:
         "logs exp1",
         "check exp3",
         "leaderboard",
-        "leaderboard truth",
+        "leaderboard cv-lb",
         "sota",
         "select -n 1",
         "audit",

@@ -75,7 +75,7 @@ VIEW_HEADS = {
     "runs": "run",
     "leaderboard": "number",
     "show exp1": "exp1",
-    "diff exp1 exp2": "config",
+    "diff exp1 exp2": "metric",
     "compare": "run",
     "ledger history": "row",
 }

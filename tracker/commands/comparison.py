@@ -1,4 +1,4 @@
-"""tracker compare, leaderboard truth and select: which of many runs, and what the scores are worth."""
+"""tracker compare, leaderboard cv-lb and select: which of many runs, and what the scores are worth."""
 
 from __future__ import annotations
 
@@ -75,15 +75,14 @@ def compare_command(
 
 
 PublicImages = Annotated[
-    int, typer.Option(help="Images the public score is about, if nothing tells it.", min=0)
+    int, typer.Option(help="Number of images of the public score, where it is unknown.", min=0)
 ]
 
 
-def truth_command(public_images: PublicImages = 0, as_json: Json = False) -> None:
-    """Say what the scores are worth: validation against public against private, and the luck in the
-    best."""
+def cv_lb_command(public_images: PublicImages = 0, as_json: Json = False) -> None:
+    """Compare validation (CV) with public and private scores (LB): can the leaderboard be trusted?"""
     from tracker.comparison.cv_lb import compare_cv_with_leaderboard
-    from tracker.console.cv_lb import render_truth
+    from tracker.console.cv_lb import render_cv_lb
     from tracker.core.terminal import print_json, print_text
     from tracker.workspace.competition import find_workspace
 
@@ -91,7 +90,15 @@ def truth_command(public_images: PublicImages = 0, as_json: Json = False) -> Non
     if as_json:
         print_json(found.to_dict())
     else:
-        print_text(render_truth(found), end="")
+        print_text(render_cv_lb(found), end="")
+
+
+def truth_command(public_images: PublicImages = 0, as_json: Json = False) -> None:
+    """The earlier name of `leaderboard cv-lb`."""
+    from tracker.core.terminal import print_note
+
+    print_note("leaderboard truth is now called leaderboard cv-lb; this name still works")
+    cv_lb_command(public_images=public_images, as_json=as_json)
 
 
 def select_command(

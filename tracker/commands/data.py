@@ -15,7 +15,7 @@ ConfigFile = Annotated[
 Parent = Annotated[str, typer.Option("--from", help="Use the config of a run, sota or s12.")]
 Assign = Annotated[
     list[str] | None,
-    typer.Option("--set", help="section.key=value; may be repeated, the last word."),
+    typer.Option("--set", help="section.key=value; may be repeated; overrides the rest."),
 ]
 
 

@@ -57,7 +57,7 @@ def run_demo(folder: Path) -> None:
     )
     _submit(workspace, third, "surely new")
     _say("what did the change do?  tracker diff exp1 exp2")
-    print_diff(diff_runs(workspace, first.name, second.name), brief=True)
+    print_diff(diff_runs(workspace, first.name, second.name))
     _say("the competition is over, private scores are opened  tracker leaderboard reveal")
     rows = reveal(workspace)
     for problem in {copy_run(workspace, name) for name in (first.name, second.name)}:
@@ -110,7 +110,7 @@ def _train_again(workspace: Workspace, name: str) -> None:
     try:
         train(workspace, resolve_config(workspace, parent=name), parent=name, quiet=True)
     except AlreadyTrainedError as error:
-        print_text(f"refused, no time was spent: {error}")
+        print_text(f"skipped before any training: {error}")
 
 
 def _train(

@@ -33,6 +33,8 @@ def print_help(group: Any, context: Any) -> None:
         "Options": [(names, text.strip()) for names, text in records]
     }
     for name, command in group.commands.items():
+        if command.hidden:  # an earlier name that still works
+            continue
         panel = command.rich_help_panel
         panels.setdefault(panel if isinstance(panel, str) else "Commands", []).append(
             (name, command.help or "")

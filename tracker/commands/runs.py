@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tracker.runs.record import RunRecord
     from tracker.workspace.competition import Workspace
 
-Archived = Annotated[bool, typer.Option("--archived", help="With the runs that were put away.")]
+Archived = Annotated[bool, typer.Option("--archived", help="Include archived runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Wide = Annotated[
     bool, typer.Option("--wide", help="Every column and every character, however wide.")
@@ -30,18 +30,16 @@ def train_command(
         typer.Option(
             "--set",
             help=(
-                "section.key=value; may be repeated, the last word. A list in quotes:"
+                "section.key=value; may be repeated; overrides the rest. A list in quotes:"
                 ' "eval.center_crop=[96,128]".'
             ),
         ),
     ] = None,
     resume: Annotated[
         bool,
-        typer.Option(
-            "--resume", help="Go on with the newest unfinished run, or with the one in --from."
-        ),
+        typer.Option("--resume", help="Continue the newest unfinished run, or the one in --from."),
     ] = False,
-    note: Annotated[str, typer.Option(help="What this run is to find out; shown everywhere.")] = "",
+    note: Annotated[str, typer.Option(help="What this run tests; shown everywhere.")] = "",
     fact: Annotated[
         list[str] | None,
         typer.Option(help="name=value to keep with the run, not in its config; may be repeated."),
@@ -56,7 +54,8 @@ def train_command(
         int, typer.Option(help="Train a run for each of so many folds, and combine them.", min=0)
     ] = 0,
     force: Annotated[
-        bool, typer.Option("--force", help="Train again what a run has done already.")
+        bool,
+        typer.Option("--force", help="Train even if a run has the same config, data and code."),
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the last line.")] = False,
     detach: Annotated[
@@ -189,9 +188,9 @@ def infer_command(
     ],
     assign: Annotated[
         list[str] | None,
-        typer.Option("--set", help="eval.key=value; may be repeated, the last word."),
+        typer.Option("--set", help="eval.key=value; may be repeated; overrides the rest."),
     ] = None,
-    note: Annotated[str, typer.Option(help="What this run is to find out; shown everywhere.")] = "",
+    note: Annotated[str, typer.Option(help="What this run tests; shown everywhere.")] = "",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the last line.")] = False,
 ) -> None:
     """Predict with a trained run's weights under another eval config."""
@@ -216,7 +215,7 @@ def reproduce_command(
     ] = "latest",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the answer.")] = False,
 ) -> None:
-    """Train a run again from its record, and tell whether predictions and weights agree."""
+    """Train a run again from its record, and show whether predictions and weights are equal."""
     from tracker.core.terminal import print_text
     from tracker.ledger.resolve import resolve_run
     from tracker.runs.output import outlive_terminal
@@ -240,7 +239,7 @@ def ensemble_command(
     weights: Annotated[
         str, typer.Option(help="For weighted: a number for each run, as in 2,1,1.")
     ] = "",
-    note: Annotated[str, typer.Option(help="What this run is to find out; shown everywhere.")] = "",
+    note: Annotated[str, typer.Option(help="What this run tests; shown everywhere.")] = "",
 ) -> None:
     """Combine the probabilities of several runs into a new run."""
     import sys
@@ -392,13 +391,13 @@ def show_command(
         str, typer.Argument(metavar="[R]", help="exp12, latest, sota or s12.")
     ] = "latest",
     full: Annotated[
-        bool, typer.Option("--full", help="Show the whole config, and the fingerprints.")
+        bool,
+        typer.Option("--full", help="Show every metric, the whole config and the fingerprints."),
     ] = False,
     wide: Wide = False,
     as_json: Json = False,
 ) -> None:
-    """Show one run: metrics, what its curves advise, submissions, notes, and what is special in its
-    config."""
+    """Show one run: metrics, advice, submissions, notes, and the config keys that differ."""
     from tracker.commands.options import refuse_together
     from tracker.comparison.advice import advise_run
     from tracker.comparison.members import list_members, name_ensembles
@@ -448,8 +447,14 @@ def show_command(
 def diff_command(
     a: Annotated[str, typer.Argument(metavar="A", help="exp12, latest, sota or s12.")],
     b: Annotated[str, typer.Argument(metavar="B", help="The run compared with A.")],
+    full: Annotated[
+        bool,
+        typer.Option(
+            "--full", help="Show classes, training metrics, statistics, curves and notes."
+        ),
+    ] = False,
     everything: Annotated[
-        bool, typer.Option("--all", help="Show what is equal or ignored, too.")
+        bool, typer.Option("--all", help="Like --full, with what is equal or ignored.")
     ] = False,
     stats: Annotated[
         bool, typer.Option("--stats/--no-stats", help="Compare the guesses on validation images.")
@@ -481,6 +486,9 @@ def diff_command(
 
     require(*(PICTURES if picture else ()))
     refuse_together({"--json": as_json, "--md": markdown, "--wide": wide})
+    for option, is_given in (("--json", as_json), ("--md", markdown)):
+        if is_given:
+            refuse_beside(option, {"--full": full}, why="it is full already")
     if not stats:
         refuse_beside(
             "--no-stats", {"--resamples": resamples is not None}, why="there is nothing to resample"
@@ -491,7 +499,7 @@ def diff_command(
     if as_json:
         print_json(found.to_dict())
     else:
-        print_diff(found, everything=everything, markdown=markdown, wide=wide)
+        print_diff(found, full=full, everything=everything, markdown=markdown, wide=wide)
     if picture:
         print(open_picture(found, workspace.lock_dir), file=sys.stderr if as_json else sys.stdout)
 
@@ -514,7 +522,7 @@ def adopt_command(
         bool, typer.Option("--force", help="Adopt again what was adopted before.")
     ] = False,
 ) -> None:
-    """Take in a run made by another script: config, curves, checkpoint, prediction CSV."""
+    """Import a run made by another script: config, curves, checkpoint, prediction CSV."""
     from tracker.core.terminal import print_text
     from tracker.training.errors import ConfigError
     from tracker.workflows.adopt.adopt import adopt_folder, adopt_mlflow

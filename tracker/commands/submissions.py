@@ -19,8 +19,7 @@ Run = Annotated[str, typer.Argument(metavar="[R]", help="exp12, latest, sota or 
 
 
 def check_command(run: Run = "latest", as_json: Json = False) -> None:
-    """Say first whether a run beats SOTA, then what submit would say; exit code 1 when it would be
-    refused."""
+    """Show whether a run beats SOTA and whether submit would accept it; exit code 1 if not."""
     from tracker.console.submissions import print_check
     from tracker.core.terminal import print_json
     from tracker.submissions.examine import check
@@ -38,7 +37,7 @@ def check_command(run: Run = "latest", as_json: Json = False) -> None:
 
 def submit_command(
     run: Run = "latest",
-    memo: Annotated[str, typer.Option(help="What is new; required.")] = "",
+    memo: Annotated[str, typer.Option(help="What is new in this submission; required.")] = "",
     even_if_similar: Annotated[
         bool,
         typer.Option(
@@ -48,8 +47,7 @@ def submit_command(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Record a submission, unless its predictions were sent before, and say whether it is the new
-    SOTA.
+    """Record a submission and show whether it is the new SOTA; a repeat is refused.
 
     In a terminal it asks before it takes the last one that the daily limit leaves.
     """
@@ -177,7 +175,7 @@ def score_command(
         list[str] | None, typer.Option(help="metric=value, any metric of tracker.toml.")
     ] = None,
 ) -> None:
-    """Record what the leaderboard said about a submission, and say whether it is the new SOTA."""
+    """Record the leaderboard's scores of a submission, and show whether it is the new SOTA."""
     from tracker.console.notes import render_corrections
     from tracker.console.submissions import print_leaderboard
     from tracker.core.terminal import print_text
@@ -294,8 +292,7 @@ def _print_rows(
 
 
 def reveal_command(yes: Yes = False, wide: Wide = False, as_json: Json = False) -> None:
-    """Open the private scores of all submissions to a local leaderboard, for good; asks in a
-    terminal."""
+    """Open the private scores of a local leaderboard; cannot be undone, asks in a terminal."""
     from tracker.commands.options import refuse_together
     from tracker.core.terminal import print_text
     from tracker.ledger.read import list_submissions
@@ -373,7 +370,7 @@ def sota_command(wide: Wide = False, as_json: Json = False) -> None:
 
 
 def audit_command(as_json: Json = False) -> None:
-    """Say how the submissions were spent: in vain, one key away from SOTA, or several at once."""
+    """Show how the submissions were spent: wasted, one key changed from SOTA, or several."""
     from tracker.comparison.audit import audit
     from tracker.console.submissions import print_audit
     from tracker.core.terminal import print_json
@@ -392,7 +389,7 @@ def note_command(
         str, typer.Argument(metavar="R|N", help="Submission (3, s3, sota) or run (exp12, latest).")
     ],
     text: Annotated[
-        str, typer.Argument(metavar="TEXT", help="The remark: what was learned, what is regretted.")
+        str, typer.Argument(metavar="TEXT", help="The remark, for example what was learned.")
     ],
     rejected: Annotated[
         bool,

@@ -97,10 +97,10 @@ def _describe_test(paired: PairedComparison, metric: str, names: tuple[str, str]
         better = f"{_choose_name(difference.better, names)} is better"
         return f"{better} by {render_range(low, high)} ({scores}, {samples}; {p_value})"
     interval = f"95 % interval {render_range(difference.low, difference.high, signed=True)}"
-    if not difference.low <= 0 <= difference.high:
+    if not difference.low <= 0 <= difference.high:  # the two tests disagree: the exact one decides
         return (
-            f"too close to call: {scores}, {interval}, but p = {difference.p:.2g} is above"
-            f" {ALPHA:g}, {WHY_ALPHA} ({samples})"
+            f"too close to call: {scores} on {samples}; two equally good runs would differ this"
+            f" much in {100 * difference.p:.1f} % of cases, and the limit is {100 * ALPHA:g} %"
         )
     return (
         f"no difference that {samples} can show: {scores}, {interval} includes 0"

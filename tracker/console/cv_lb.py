@@ -1,4 +1,4 @@
-"""What `tracker leaderboard truth` and `tracker select` print: sentences, with the assumptions
+"""What `tracker leaderboard cv-lb` and `tracker select` print: sentences, with the assumptions
 beside the figures."""
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SURELY = f"with {CONFIDENCE:.0%} certainty"  # what Line.tells_apart asks for
 MOST_PAIRS = 4  # differences that are told one by one
 
 
-def render_truth(found: CvLb) -> str:
+def render_cv_lb(found: CvLb) -> str:
     """The whole answer as lines."""
     lines = [f"{found.submissions} submissions, {found.scored} with public scores"]
     if not found.relations:
@@ -105,7 +105,7 @@ def _describe_luck(found: CvLb) -> Iterator[str]:
         yield f"public images: {sample.public} ({sample.source})"
     if luck is None and not sample.public:
         yield "how much of the best score is luck: unknown without the number of public images"
-        yield "  try: tracker leaderboard truth --public-images N, or public_share in tracker.toml"
+        yield "  try: tracker leaderboard cv-lb --public-images N, or public_share in tracker.toml"
     elif luck is None:
         yield (
             "how much of the best score is luck: unknown, it needs two scored submissions and a"
@@ -349,7 +349,7 @@ def _describe_simulation(simulated: Simulation, found: Selection) -> Iterator[st
         )
         yield f"  {limit}: no choice reaches that, for the best is not known before"
     if simulated.used:
-        unlike = f"; private scores tell it to leaderboard truth ({MIN_PRIVATE_SCORES} or more), not here"
+        unlike = f"; private scores tell it to leaderboard cv-lb ({MIN_PRIVATE_SCORES} or more), not here"
         unlike = unlike if found.private else ""
         size = f"number of images: {found.sample.source}"
         yield (

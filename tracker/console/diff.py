@@ -1,27 +1,32 @@
-"""A RunDiff for people: on the terminal, or as Markdown to be pasted. Both are views of the same
-sections."""
+"""A RunDiff for people: one screen on the terminal, everything with --full, or Markdown."""
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tracker.comparison.advice import Advice
 from tracker.comparison.diff import RunDiff
 from tracker.comparison.evidence import ChangedImage, Move
 from tracker.comparison.statistics.paired import ALPHA, Difference, PairedComparison
 from tracker.comparison.verdict import WHY_ALPHA, render_range
 from tracker.console.textplot import PLAIN, Panel, render_curves
-from tracker.core.config_diff import ENSEMBLE, list_implied_keys, render_unknown_keys
+from tracker.core.config_diff import ENSEMBLE, list_changes, list_implied_keys, render_unknown_keys
 from tracker.core.markdown import escape, render_table
-from tracker.core.table import MIN_WIDTH, Column, Styled
+from tracker.core.table import MIN_WIDTH, Column, Styled, wrap
 from tracker.core.terminal import find_width, print_table, print_text
 from tracker.core.text import clean_text, render_number, render_values
+from tracker.images.report_pictures import SHOWN
 from tracker.training.metrics import METRICS
+from tracker.training.numbers import render_count
 
+SCREEN_LINES = 30  # of the short view: a terminal of 32 lines, less the command and the prompt
+LEAST_ROWS = 3  # of a table of the short view, however long its sentences are
+BRIEF_MOVES = 3  # kinds of change to predictions in the short view
 LOSSES = ("val/loss", "train/loss")
 PIPED_WIDTH = 100
 SHORT = 24  # letters of a config value that is shown whole, fewer where the terminal is narrow
@@ -47,36 +52,55 @@ class Section:
 def print_diff(
     diff: RunDiff,
     *,
+    full: bool = False,
     everything: bool = False,
-    brief: bool = False,
     markdown: bool = False,
     wide: bool | None = None,
 ) -> None:
-    """The verdict first, then what it rests on; `brief` leaves out all but verdict and metrics."""
-    if markdown:
-        print(
-            _fit_output(render_markdown(diff, everything=everything))
-        )  # its texts are cleaned where they are escaped
+    """Print one screen that begins with the verdict; `full` has every section.
+
+    `everything` has them, too, and each class beside; Markdown is always full.
+    """
+    if markdown:  # its texts are cleaned where they are escaped
+        print(_fit_output(render_markdown(diff, everything=everything)))
         return
     width = find_width() or PIPED_WIDTH
-    for place, section in enumerate(
-        list_sections(diff, everything=everything, brief=brief, width=width)
-    ):
+    if full or everything:
+        sections = [*list_sections(diff, everything=everything, width=width)]
+    else:
+        sections = list_brief_sections(diff, width=width)
+    _print_sections(sections, wide=wide)
+
+
+def _print_sections(sections: Sequence[Section], *, wide: bool | None) -> None:
+    """Print the sections with one empty line around each table and drawing."""
+    # a section has a table, lines, or both: one part for each, so that neighbors are known
+    parts = []
+    for section in sections:
         if section.rows:
-            print_table(section.columns, section.rows, wide=wide)
-        for line in section.lines:
-            if section.drawing:
+            parts.append(Section(columns=section.columns, rows=section.rows))
+        if section.lines:
+            parts.append(Section(lines=section.lines, drawing=section.drawing))
+    for position, part in enumerate(parts):
+        following = parts[position + 1] if position + 1 < len(parts) else None
+        if part.rows:  # a table brings the empty line above it
+            blank_below = following is None or not following.rows
+            print_table(part.columns, part.rows, wide=wide, blank_below=blank_below)
+            continue
+        for line in part.lines:
+            if part.drawing:
                 print(_fit_output(clean_text(line)))
             else:
-                print_text(line, style="bold" if place == 0 else "")
+                print_text(line, style="bold" if position == 0 else "")
+        if following is not None and not following.rows and following.drawing != part.drawing:
+            print()
 
 
 def render_markdown(diff: RunDiff, *, everything: bool = False) -> str:
     """The same as Markdown."""
     parts = []
-    for place, section in enumerate(
-        list_sections(diff, everything=everything, brief=False, width=PIPED_WIDTH)
-    ):
+    sections = list_sections(diff, everything=everything, width=PIPED_WIDTH)
+    for position, section in enumerate(sections):
         if section.rows:
             rows = [[escape(cell.text) for cell in row] for row in section.rows]
             parts.append(
@@ -87,7 +111,7 @@ def render_markdown(diff: RunDiff, *, everything: bool = False) -> str:
         if section.drawing and section.lines:
             parts.append("\n".join(["```text", *map(clean_text, section.lines), "```"]))
         elif section.lines:
-            bold = "**" if place == 0 else ""
+            bold = "**" if position == 0 else ""
             parts.append("\n".join(f"- {bold}{escape(line)}{bold}" for line in section.lines))
     return "\n\n".join(parts)
 
@@ -101,12 +125,80 @@ def _fit_output(line: str) -> str:
     return line
 
 
-def list_sections(diff: RunDiff, *, everything: bool, brief: bool, width: int) -> Iterator[Section]:
-    """What is shown, in order."""
+def list_brief_sections(diff: RunDiff, *, width: int) -> list[Section]:
+    """The verdict and what it rests on, in SCREEN_LINES lines of `width` columns.
+
+    The tables share the lines that the sentences leave, and the last line names what --full adds.
+    """
+    below = [*_list_brief_facts(diff), *_name_the_rest(diff)]
+    # the verdict names up to SHOWN changes: a table of them would say the same again
+    several = len(list_changes(diff.config)) > SHOWN
+    keys = _list_config_rows(diff, width) if several else []
+    metrics = _list_metric_rows(diff, _choose_brief_metrics(diff))
+    # empty lines, titles and rules: three for each table, and one below the last
+    room = SCREEN_LINES - sum(len(wrap(line, width)) for line in [*diff.verdict, *below])
+    room -= sum(3 for rows in (keys, metrics) if rows) + 1
+    keys = _shorten(keys, max(LEAST_ROWS, room - len(metrics)), "keys")
+    metrics = _shorten(metrics, max(LEAST_ROWS, room - len(keys)), "metrics")
+    sections = [Section(lines=diff.verdict)]
+    if keys:
+        sections.append(Section(columns=_build_config_columns(diff), rows=keys))
+    if metrics:
+        sections.append(Section(columns=_build_metric_columns(diff), rows=metrics))
+    return [*sections, Section(lines=below), *_list_changed_images(diff)]
+
+
+def _choose_brief_metrics(diff: RunDiff) -> list[str]:
+    """Leaderboard scores and validation metrics; --full has training, classes and gaps, too."""
+    by_class = _find_by_class(diff)
+    left_out = ("train/", "overall_")  # overall follows from public and private
+    names = [name for name in diff.metrics if name not in by_class]
+    return [name for name in names if not name.startswith(left_out)]
+
+
+def _shorten(rows: list[tuple[Styled, ...]], room: int, what: str) -> list[tuple[Styled, ...]]:
+    """The rows, or as many as there is room for and one that counts the others."""
+    if len(rows) <= room:
+        return rows
+    shown = rows[: room - 1]
+    rest = Styled(f"({len(rows) - len(shown)} more {what})")
+    empty = [Styled("") for _ in rows[0][1:]]
+    return [*shown, (rest, *empty)]
+
+
+def _list_brief_facts(diff: RunDiff) -> Iterator[str]:
+    """The sentences below the tables, the most important first."""
+    if not _choose_brief_metrics(diff):
+        yield "metrics: no difference"
+    yield from _list_members(diff)
+    yield from _render_best_epochs(diff)
+    yield _render_predictions(diff)
+    yield from _render_moves(diff, BRIEF_MOVES)
+    yield from _list_differing_prints(diff)
+    yield from _explain_incomparable(diff)
+    for name, advice in _list_warnings(diff):
+        yield f"{name}: {advice.sentences[0]}"
+
+
+def _name_the_rest(diff: RunDiff) -> Iterator[str]:
+    """One line on what --full has and the short view does not."""
+    notes = sum(len(notes) for notes in diff.notes.values())
+    parts = {
+        "config details": diff.ignored or diff.not_known,
+        "training metrics": any(name.startswith("train/") for name in diff.metrics),
+        "classes": _find_by_class(diff) or diff.moves["validation"],
+        "statistics": diff.statistics is not None,
+        "curves": any(len(curve) > 1 for pair in diff.curves.values() for curve in pair),
+        render_count(notes, "note"): notes,
+    }
+    names = [name for name, there in parts.items() if there]
+    if names:
+        yield f"--full also shows: {', '.join(names)}"
+
+
+def list_sections(diff: RunDiff, *, everything: bool, width: int) -> Iterator[Section]:
+    """Every section, in order."""
     yield Section(lines=diff.verdict)
-    if brief:
-        yield from _list_metrics(replace(diff, gap={}), everything=everything)
-        return
     yield from _list_config(diff, width)
     yield from _list_metrics(diff, everything=everything)
     yield from _list_statistics(diff)
@@ -116,24 +208,30 @@ def list_sections(diff: RunDiff, *, everything: bool, brief: bool, width: int) -
     yield Section(lines=[*_list_advice(diff), *_list_remarks(diff)])
 
 
+def _build_config_columns(diff: RunDiff) -> list[Column]:
+    return [Column("config"), *[Column(name, text=True) for name in (diff.a, diff.b)]]
+
+
+def _list_config_rows(diff: RunDiff, width: int) -> list[tuple[Styled, ...]]:
+    """A row for each key, those that follow from another one last."""
+    pairs = {key: render_values(pair) for key, pair in diff.config.items()}
+    if diff.ensembles:  # in words instead of its keys
+        made = {"ensemble": [diff.ensembles.get(name, "-") for name in (diff.a, diff.b)]}
+        pairs = made | {key: pair for key, pair in pairs.items() if not key.startswith(ENSEMBLE)}
+    following = list_implied_keys(diff.config)
+    order = [*(key for key in pairs if key not in following), *following]
+    short = min(SHORT, max(MIN_WIDTH, (width - PLACE_OF_KEYS) // 2))
+    rows = []
+    for key in order:
+        values = [Styled(text, whole=len(text) <= short) for text in pairs[key]]
+        rows.append((Styled(key), *values))
+    return rows
+
+
 def _list_config(diff: RunDiff, width: int) -> Iterator[Section]:
     if diff.config:
-        pairs = {key: render_values(pair) for key, pair in diff.config.items()}
-        if diff.ensembles:  # in words instead of its keys
-            made = {"ensemble": [diff.ensembles.get(name, "-") for name in (diff.a, diff.b)]}
-            pairs = made | {
-                key: pair for key, pair in pairs.items() if not key.startswith(ENSEMBLE)
-            }
-        following = list_implied_keys(diff.config)
-        order = [*(key for key in pairs if key not in following), *following]
-        short = min(SHORT, max(MIN_WIDTH, (width - PLACE_OF_KEYS) // 2))
-        rows = []
-        for key in order:
-            rows.append(
-                (Styled(key), *[Styled(text, whole=len(text) <= short) for text in pairs[key]])
-            )
-        sides = [Column(name, text=True) for name in (diff.a, diff.b)]
-        yield Section(columns=(Column("config"), *sides), rows=rows)
+        rows = _list_config_rows(diff, width)
+        yield Section(columns=_build_config_columns(diff), rows=rows)
     else:
         yield Section(lines=["config: no difference"])
     if diff.config and (following := list_implied_keys(diff.config)):
@@ -159,37 +257,54 @@ def _list_members(diff: RunDiff) -> Iterator[str]:
         yield f"members of {name} by val {members[0].metric}: {', '.join(shown)}"
 
 
-def _list_metrics(diff: RunDiff, *, everything: bool) -> Iterator[Section]:
-    beginnings = tuple(f"val/{metric.name}/" for metric in METRICS.values() if metric.by_class)
-    by_class = {name: item for name, item in diff.metrics.items() if name.startswith(beginnings)}
+def _find_by_class(diff: RunDiff) -> dict[str, Mapping[str, Any]]:
+    """The metrics of single classes: up to hundreds, so most views count them only."""
+    beginnings = _list_class_beginnings()
+    return {name: item for name, item in diff.metrics.items() if name.startswith(beginnings)}
+
+
+def _list_class_beginnings() -> tuple[str, ...]:
+    return tuple(f"val/{metric.name}/" for metric in METRICS.values() if metric.by_class)
+
+
+def _build_metric_columns(diff: RunDiff) -> list[Column]:
+    sides = [Column(name, leaves=2, right=True, group="sides") for name in (diff.a, diff.b)]
+    return [Column("metric"), *sides, Column("delta", right=True), Column("ahead", leaves=3)]
+
+
+def _list_metric_rows(diff: RunDiff, names: Sequence[str]) -> list[tuple[Styled, ...]]:
+    """A row for each metric; only a difference that is known to be real has a color."""
     rows = []
-    for name, item in diff.metrics.items():
-        if name in by_class and not everything:
-            continue
+    for name in names:
+        item = diff.metrics[name]
         better = {"a": diff.a, "b": diff.b, None: "-"}[item["better"]]
-        style = {"a": "red", "b": "green", None: ""}[
-            item["better"] if _is_shown(name, diff) else None
-        ]
+        winner = item["better"] if _is_shown(name, diff) else None
+        style = {"a": "red", "b": "green", None: ""}[winner]
         delta = Styled(render_number(item["delta"], signed=True), style)
         figures = [Styled(render_number(item[side])) for side in ("a", "b")]
         rows.append((Styled(name), *figures, delta, Styled(better, style)))
+    return rows
+
+
+def _list_metrics(diff: RunDiff, *, everything: bool) -> Iterator[Section]:
+    by_class = _find_by_class(diff)
+    names = [name for name in diff.metrics if everything or name not in by_class]
+    rows = _list_metric_rows(diff, names)
     if rows:
         rows += _list_gaps(diff)
-        sides = [Column(name, leaves=2, right=True, group="sides") for name in (diff.a, diff.b)]
-        columns = (Column("metric"), *sides, Column("delta", right=True), Column("ahead", leaves=3))
-        yield Section(columns=columns, rows=rows)
+        yield Section(columns=_build_metric_columns(diff), rows=rows)
     else:
         yield Section(lines=["metrics: no difference"])
     if by_class and not everything:
-        yield Section(lines=[*_list_by_class(by_class, beginnings, diff)])
+        yield Section(lines=[*_list_by_class(by_class, _list_class_beginnings(), diff)])
     yield Section(lines=[*_explain_incomparable(diff)])
-    if diff.best_epoch[0] != diff.best_epoch[1]:
-        yield Section(
-            lines=[
-                f"best epoch: {render_number(diff.best_epoch[0])} ->"
-                f" {render_number(diff.best_epoch[1])}"
-            ]
-        )
+    yield Section(lines=[*_render_best_epochs(diff)])
+
+
+def _render_best_epochs(diff: RunDiff) -> Iterator[str]:
+    a, b = diff.best_epoch
+    if a != b:
+        yield f"best epoch: {render_number(a)} -> {render_number(b)}"
 
 
 def _is_shown(name: str, diff: RunDiff) -> bool:
@@ -337,9 +452,22 @@ def _list_moves(diff: RunDiff) -> Iterator[Section]:
         )
         yield Section(columns=columns, rows=_count_by_class(validation))
     if evaluation:
-        moves = [f"{move.a} -> {move.b} {move.images}" for move in evaluation[:MOVES]]
-        rest = [f"and {len(evaluation) - MOVES} other changes"] if len(evaluation) > MOVES else []
-        yield Section(lines=[f"predictions moved: {', '.join(moves + rest)}"])
+        yield Section(lines=[*_render_moves(diff, MOVES)])
+    yield from _list_changed_images(diff)
+
+
+def _render_moves(diff: RunDiff, most: int) -> Iterator[str]:
+    """Where the predictions went, the `most` common changes by name."""
+    changes = diff.moves["evaluation"]
+    moves = [f"{move.a} -> {move.b} {move.images}" for move in changes[:most]]
+    if len(changes) > most:
+        moves.append(f"and {len(changes) - most} other changes")
+    if moves:
+        yield f"predictions moved: {', '.join(moves)}"
+
+
+def _list_changed_images(diff: RunDiff) -> Iterator[Section]:
+    """The images that --images asks for."""
     for kind, title in (("validation", "validation image"), ("evaluation", "image to predict")):
         if diff.images[kind]:
             sides = [Column(name, leaves=2, group="sides") for name in (diff.a, diff.b)]
@@ -391,12 +519,18 @@ def _draw_curves(diff: RunDiff, width: int) -> list[str]:
     return lines
 
 
+def _list_warnings(diff: RunDiff) -> Iterator[tuple[str, Advice]]:
+    """The runs that went wrong, and what their curves advise."""
+    for name, advice in zip((diff.a, diff.b), diff.advice, strict=True):
+        if advice and advice.state in WARNED:
+            yield name, advice
+
+
 def _list_advice(diff: RunDiff) -> list[str]:
-    """What the curves say of a side that went wrong."""
+    """What the curves advise on a run that went wrong."""
     return [
         f"{name}: {sentence}"
-        for name, advice in zip((diff.a, diff.b), diff.advice, strict=True)
-        if advice and advice.state in WARNED
+        for name, advice in _list_warnings(diff)
         for sentence in advice.sentences
     ]
 

@@ -15,6 +15,8 @@ from tracker.core.text import render_number, render_value
 from tracker.training.numbers import render_count
 from tracker.workspace.metrics import choose_metrics, list_measured, rank_metric_column
 
+MINOR = ("train/lr", "train/images_per_s", "train/data_wait")
+
 if TYPE_CHECKING:
     from tracker.comparison.advice import Advice
     from tracker.comparison.members import Member
@@ -158,14 +160,18 @@ def print_run(
         "author": f"{record.author} on {record.host}",
         **_describe_time(record, comp),
     }
-    print_table((record.name, ""), list(about.items()))
-    figures = sorted(record.summary.items(), key=lambda pair: not pair[0].startswith("val/"))
+    summary = sorted(record.summary.items(), key=lambda pair: not pair[0].startswith("val/"))
+    figures = [pair for pair in summary if config.full or not _is_minor(pair[0])]
+    # the table of metrics brings its own empty line
+    print_table((record.name, ""), list(about.items()), blank_below=not figures)
     if figures:
         trained = (
             record.kind == "train" and record.fingerprints.get("weights") and record.best_epoch
         )
         title = "metric at best epoch" if trained else "metric"  # of a loop each one's best
         print_table((title, "value"), [(name, render_number(value)) for name, value in figures])
+    if minor := len(summary) - len(figures):
+        print_text(f"{render_count(minor, 'metric')} of classes and of speed: --full shows them")
     for sentence in advice.sentences if advice else ():
         print_text(sentence)
     print_members(members, comp)
@@ -179,6 +185,11 @@ def print_run(
             value,
         ) in record.fingerprints.items():  # with its name beside it one is wider than 80 columns
             print_text(f"fingerprint of {name}:\n  {value or '-'}")
+
+
+def _is_minor(name: str) -> bool:
+    """Whether it is a metric of one class, or of the training's speed."""
+    return name.count("/") > 1 or name in MINOR
 
 
 def _describe_time(record: RunRecord, comp: Competition) -> dict[str, str]:

@@ -239,13 +239,13 @@ def print_audit(audit: Audit, competition: Competition) -> None:
         f" {f'SOTA: {chain}' if chain else NO_PUBLIC_SCORE}"
     )
     for item in audit.wasted:
-        print_text(
-            f"spent in vain: {item['number']} is {item['equal_to']} again ({item['evidence']})"
-        )
+        print_text(f"wasted: {item['number']} repeats {item['equal_to']} ({item['evidence']})")
     one = [f"{item['number']} ({item['key']})" for item in audit.one_key]
-    print_text(f"one key away from the SOTA then: {', '.join(one) or 'none'}")
+    print_text(f"one key changed from the SOTA then: {', '.join(one) or 'none'}")
     several = [f"{item['number']} ({len(item['keys'])} keys)" for item in audit.several_keys]
-    print_text(f"several at once, so nobody can say which helped: {', '.join(several) or 'none'}")
+    print_text(
+        f"several keys changed, their effects cannot be separated: {', '.join(several) or 'none'}"
+    )
     print_text(
         "by author: "
         + (", ".join(f"{name} {count}" for name, count in audit.by_author.items()) or "-")

@@ -81,12 +81,14 @@ def print_table(
     legend: str = "",
     wide: bool | None = None,
     shows_all: str = "",
+    blank_below: bool = True,
 ) -> None:
     """Print a table with `legend` below it; control characters in users' texts are made visible.
 
     With `wide`, every column and every character is shown; None takes the value of the `show_all`
     block around it. `shows_all` is what shows everything, if it is not --wide. A column may be only
-    a title: then it is a text, except for the first column.
+    a title: then it is a text, except for the first column. Without `blank_below` another table
+    follows, which brings the empty line.
     """
     if wide is None:
         wide = WIDE.get()
@@ -104,7 +106,7 @@ def print_table(
     )
     above = wrap(clean_text(title), width) if title else []
     below = wrap(legend, width) if legend else []
-    _write(["", *above, *lines, *below, ""])
+    _write(["", *above, *lines, *below, *([""] if blank_below else ())])
 
 
 def _clean_row(row: Sequence[Cell], bare: Sequence[bool]) -> list[Cell]:

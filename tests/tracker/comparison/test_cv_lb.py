@@ -22,7 +22,7 @@ from tracker.comparison.leaderboard_noise import (
     expected_selection_bias,
 )
 from tracker.comparison.selection import select_final
-from tracker.console.cv_lb import render_truth
+from tracker.console.cv_lb import render_cv_lb
 from tracker.console.submissions import print_check
 from tracker.ledger.read import list_submissions
 from tracker.ledger.submission_table import import_table, read_submission_table
@@ -110,7 +110,7 @@ def test_validation_is_related_within_each_scheme_by_itself(tmp_path: Path) -> N
         "values": {"data.split": "by_profile", "data.val_ratio": 0.2, "data.age_bands": [29, 58]},
         "numbers": [12, 17, 18],
     }
-    text = render_truth(found)
+    text = render_cv_lb(found)
     assert (
         "validation -> public accuracy: 6 submissions (few: take it as a hint)\n  of one validation"
         " scheme: " in text
@@ -142,7 +142,7 @@ def test_an_ensemble_of_another_scheme_sent_last_takes_no_line_away(workspace: W
 
 def test_without_private_scores_nothing_is_said_about_private(tmp_path: Path) -> None:
     found = compare_cv_with_leaderboard(import_winners(tmp_path / "ws", private=False))
-    assert "private" not in render_truth(found)
+    assert "private" not in render_cv_lb(found)
     assert {(item.x, item.y) for item in found.relations} == {("val", "public")}
 
 
@@ -323,7 +323,7 @@ def test_what_cannot_be_known_is_said_with_the_way_out(tmp_path: Path) -> None:
     (workspace.root / "eval" / "info.csv").unlink()
     found = compare_cv_with_leaderboard(workspace)
     assert (found.sample.public, found.luck) == (None, None)
-    assert "--public-images N" in render_truth(found)
+    assert "--public-images N" in render_cv_lb(found)
     known = compare_cv_with_leaderboard(workspace, public_images=6300).luck
     assert known is not None
     assert "half of the variance assumed" in known.source

@@ -9,6 +9,8 @@ import math
 import sys
 import webbrowser
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,15 @@ from tests.conftest import NO_MLFLOW, run_tracker
 from tests.support.workspaces import make_run, make_workspace
 from tracker.comparison.audit import audit
 from tracker.comparison.diff import RunDiff, diff_runs
+from tracker.comparison.evidence import Move
 from tracker.comparison.verdict import render_range
-from tracker.console.diff import draw_diff, list_sections, open_picture, print_diff, render_markdown
+from tracker.console.diff import (
+    draw_diff,
+    list_brief_sections,
+    open_picture,
+    print_diff,
+    render_markdown,
+)
 from tracker.console.textplot import Panel, render_curves
 from tracker.core.config_diff import diff_configs, list_unknown
 from tracker.core.errors import UnknownRunError
@@ -222,6 +231,11 @@ def test_what_is_printed_says_what_differs(
     assert capsys.readouterr().out.splitlines() == [
         "exp1 -> exp1: no config key changed",
         f"val macro F1 0.5000 -> 0.5000; is it real? Unknown: {KEPT_NOTHING}",
+        "metrics: no difference",
+        "predictions: all 10 equal",
+    ]
+    print_diff(diff_runs(workspace, "exp1", "exp1"), full=True)
+    assert capsys.readouterr().out.splitlines()[2:] == [
         "config: no difference",
         "metrics: no difference",
         f"no statistics: {KEPT_NOTHING}",
@@ -271,7 +285,7 @@ def test_a_difference_that_other_images_would_undo_is_called_none(workspace: Wor
 
 def find_styles(found: RunDiff) -> dict[str, str]:
     """The color of each metric's difference."""
-    sections = list_sections(found, everything=False, brief=False, width=100)
+    sections = list_brief_sections(found, width=100)
     table = next(
         section for section in sections if section.columns and section.columns[0].title == "metric"
     )
@@ -298,11 +312,11 @@ def test_an_interval_that_barely_excludes_zero_is_too_close_to_call(workspace: W
     assert found.statistics is not None
     assert found.statistics.metrics["accuracy"].low > 0
     assert found.verdict[1].startswith("too close to call: macro F1 0.9475 -> 0.9775")
-    p = f"{found.statistics.metrics['f1'].p:.2g}"
-    assert (
-        f"but p = {p} is above 0.03, the limit that keeps false alarms under 1 in 20"
-        in found.verdict[1]
+    share = f"{100 * found.statistics.metrics['f1'].p:.1f} %"
+    assert found.verdict[1].endswith(
+        f"two equally good runs would differ this much in {share} of cases, and the limit is 3 %"
     )
+    assert "interval" not in found.verdict[1]  # one without 0 would contradict the answer
 
 
 def test_every_verdict_says_the_limit_that_it_rests_on(
@@ -310,7 +324,7 @@ def test_every_verdict_says_the_limit_that_it_rests_on(
 ) -> None:
     better = make_pair(workspace, guess(80), guess(10))
     assert "p = 0.001, below the limit of 0.03)" in better.verdict[1]
-    print_diff(better, wide=True)
+    print_diff(better, full=True, wide=True)
     assert (
         "leaves out 0 and the swap test has p <= 0.03, the limit that keeps"
         in capsys.readouterr().out
@@ -518,7 +532,7 @@ def test_the_verdict_comes_first_and_the_advice_last(
 ) -> None:
     make_pair(workspace, guess(60), guess(20))
     write_curves(workspace, "exp1")
-    print_diff(diff_runs(workspace, "exp1", "exp2", resamples=1000, images=1))
+    print_diff(diff_runs(workspace, "exp1", "exp2", resamples=1000, images=1), full=True)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("exp1 -> exp2")
     assert lines[1].startswith("exp2 is better by 0.0")
@@ -529,11 +543,65 @@ def test_the_verdict_comes_first_and_the_advice_last(
     )
     assert any("^ best 3 of 15: 0.7630" in line for line in lines)
     assert any("v020.png" in line and line.rstrip().endswith("right") for line in lines)
-    print_diff(diff_runs(workspace, "exp1", "exp2", resamples=1000), brief=True)
+    print_diff(diff_runs(workspace, "exp1", "exp2", resamples=1000))
     short = capsys.readouterr().out
     assert "is better by" in short
-    assert "Overfitting" not in short
-    assert len(short.splitlines()) < 25
+    assert "exp1: Overfitting: val/f1" in short
+    assert "McNemar" not in short and "^ best" not in short
+    assert short.splitlines()[-1].startswith("--full also shows: classes, statistics, curves")
+
+
+def crowd(found: RunDiff) -> RunDiff:
+    """The same with more of everything than a screen has room for."""
+    sides: dict[str, Any] = {"a": 0.5, "b": 0.625, "delta": 0.125, "better": "b"}
+    classes = [f"val/f1/a_class_with_a_long_name_{n}" for n in range(18)]
+    names = [*classes, *[f"train/m{n}" for n in range(9)], *[f"val/m{n}" for n in range(20)]]
+    moves = [Move(truth=None, a=f"class_{n}", b=f"class_{n + 1}", images=9) for n in range(9)]
+    return replace(
+        found,
+        verdict=[*found.verdict, "over 5 folds: " + "a sentence of the folds " * 6],
+        config={f"optim.key_{n}": [n, n + 1] for n in range(20)},
+        metrics=dict.fromkeys(names, sides),
+        best_epoch=[3, 9],
+        moves={"validation": found.moves["validation"], "evaluation": moves},
+        code={"equal": False, "a": "sha256:" + "a" * 64, "b": "sha256:" + "b" * 64},
+        advice=[found.advice[0]] * 2,
+    )
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_diff_fits_one_screen_and_names_what_full_adds(
+    workspace: Workspace,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    width: int,
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    make_pair(workspace, guess(60), guess(20))
+    write_curves(workspace, "exp1")
+    found = crowd(diff_runs(workspace, "exp1", "exp2", resamples=1000))
+    print_diff(found)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= (30 if width == 100 else 34)
+    assert max(map(len, lines)) <= width
+    assert any("more keys)" in line for line in lines)
+    assert any("more metrics)" in line for line in lines)
+    assert not any("a_class_with_a_long_name" in line for line in lines)
+    assert "training metrics, classes, statistics, curves" in lines[-1]
+    print_diff(found, full=True)
+    assert "train/m8" in capsys.readouterr().out
+
+
+def test_one_empty_line_stands_around_each_table_and_drawing(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_pair(workspace, guess(60), guess(20))
+    write_curves(workspace, "exp1")
+    print_diff(diff_runs(workspace, "exp1", "exp2", resamples=1000, images=1), full=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert not any(a == b == "" for a, b in pairwise(lines))
+    titles = [n for n, line in enumerate(lines) if line.startswith("val/f1  ")]
+    assert lines[titles[-1] - 1] == ""  # of the curves; the metric table has one before
 
 
 def test_markdown_has_the_same_and_no_markup_of_the_users(workspace: Workspace) -> None:
@@ -572,7 +640,7 @@ def test_an_output_without_block_characters_gets_others(
     write_curves(workspace, "exp1")
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
-    print_diff(diff_runs(workspace, "exp1", "exp1"))
+    print_diff(diff_runs(workspace, "exp1", "exp1"), full=True)
     sys.stdout.flush()
     assert b"|##" in raw.getvalue()
 

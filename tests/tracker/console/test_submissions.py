@@ -29,7 +29,7 @@ VIEWS = (
     ("runs",),
     ("show", "exp1"),
     ("check", "exp1"),
-    ("diff", "exp1", "exp2"),
+    ("diff", "exp1", "exp2", "--full"),
     ("diff", "exp1", "exp2", "--md"),
     ("compare",),
     ("compare", "--md"),

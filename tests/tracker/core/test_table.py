@@ -462,13 +462,13 @@ def test_wide_shows_every_column_and_character_in_a_terminal(team: Workspace) ->
         shown = run_in_terminal(*words.split(), "--wide", cwd=team.root, width=80)
         assert MEMO in shown
         assert "hidden at" not in shown
-    shown = run_in_terminal("diff", "exp1", "exp4", "--wide", cwd=team.root, width=80)
+    shown = run_in_terminal("diff", "exp1", "exp4", "--full", "--wide", cwd=team.root, width=80)
     assert "0.001" in shown
 
 
 @pytest.mark.parametrize("width", [40, 50, 60, 70, 80])
 def test_diff_shows_both_sides_of_a_table_or_neither(team: Workspace, width: int) -> None:
-    done = run_tracker("diff", "exp1", "exp4", cwd=team.root, COLUMNS=str(width))
+    done = run_tracker("diff", "exp1", "exp4", "--full", cwd=team.root, COLUMNS=str(width))
     assert max(map(measure, done.stdout.splitlines())) <= width
     lines = done.stdout.splitlines()
     titles = [

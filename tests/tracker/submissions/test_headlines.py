@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -252,6 +253,19 @@ def test_a_ledgers_diff_names_the_ensemble_as_one_change(
 
 # --- show, logs, stop
 # -------------------------------------------------------------------------------------------------
+
+
+def test_show_has_the_metrics_of_classes_with_full_only(manual: Workspace) -> None:
+    record = make_run(manual)
+    path = manual.runs_dir / record.name / "run.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    values["summary"] |= {"val/f1/cat": 0.25, "train/images_per_s": 99.0}
+    path.write_text(json.dumps(values), encoding="utf-8")
+    for options, shown in (((), False), (("--full",), True)):
+        lines = say("show", "exp1", *options)
+        assert any("val/f1/cat" in line for line in lines) == shown
+        assert ("2 metrics of classes and of speed: --full shows them" in lines) != shown
+        assert not any(a == b == "" for a, b in pairwise(lines[:12]))
 
 
 def test_show_has_metrics_before_the_config_and_of_that_only_what_differs(

@@ -123,7 +123,7 @@ def test_every_view_shows_them(workspace: Workspace, capsys: pytest.CaptureFixtu
     assert "never again" in out
     print_leaderboard([row], workspace.competition, {}, sota=1, was_sota=())
     assert "public was [lucky] (+1)" in capsys.readouterr().out
-    print_diff(diff_runs(workspace, "exp1", "exp2"))
+    print_diff(diff_runs(workspace, "exp1", "exp2"), full=True)
     out = capsys.readouterr().out
     assert ": the loss was flat" in out
     assert "noted on exp2, " in out
