@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import shlex
+import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +37,7 @@ from tracker.workflows.adopt.curves import (
     Point,
     Series,
     find_best,
+    has_points,
     name_series,
     read_series,
     read_times,
@@ -42,6 +46,7 @@ from tracker.workflows.adopt.curves import (
     to_points,
 )
 from tracker.workflows.adopt.predictions import choose_predictions
+from tracker.workflows.adopt.several import list_runs_below
 from tracker.workflows.own_loop.active_run import ActiveRun
 from tracker.workflows.own_loop.begin import begin
 from tracker.workflows.own_loop.common_names import common_key, common_name
@@ -55,6 +60,7 @@ CONFIGS = (
     "config.yml",
     "config.toml",
     "args.yaml",
+    "args.json",
     "hparams.yaml",
     "params.json",
 )
@@ -67,6 +73,7 @@ NO_WEIGHTS = (
     "training_args",
 )  # beside a model in a checkpoint folder
 PREFERRED = ("best", "last")
+RUNS_NAMED = 6  # of a folder with several
 
 
 @dataclass
@@ -99,13 +106,15 @@ def adopt_folder(
 
     `names` are this program's names for metrics and config keys of the folder. Raises DataError
     when it has neither
-    curves, weights nor predictions, ConfigError for a name that is not there, RefusedError when the
-    folder or its content was adopted before, unless `force`.
+    curves, weights nor predictions, ConfigError for a name that is not there, RefusedError when it
+    holds several runs, or when the folder or its content was adopted before, unless `force`.
     """
     if folder.resolve().is_relative_to(workspace.runs_dir):
         raise RefusedError(
             f"{folder} is a run of this workspace", hint=f"tracker show {folder.resolve().name}"
         )
+    if folder.is_dir():
+        _refuse_several(folder)
     found = look_at_folder(folder, workspace)
     return _adopt(
         workspace, found, note, names or {}, content=_hash_files(found.used, folder), force=force
@@ -182,7 +191,7 @@ def _adopt(
     with FileLock(workspace.lock_dir / "adopt.lock"):  # of two calls at once, one adopts
         _refuse_again(workspace, found.source, content, force=force)
         note = note or f"adopted from {found.source}"
-        with begin(config, note=note, root=workspace.root, follow=False, quiet=True) as run:
+        with _begin_or_leave_none(config, note, workspace) as run:
             run.keep_facts({"adopted_from": found.source, "adopted_content": content})
             for values, step, epoch in points:
                 run.log(values, step=step, epoch=epoch)
@@ -198,6 +207,44 @@ def _adopt(
     if problem := copy_run(workspace, record.name):
         found.remarks.append(problem)
     return record, found.remarks
+
+
+@contextmanager
+def _begin_or_leave_none(
+    config: Mapping[str, Any], note: str, workspace: Workspace
+) -> Iterator[ActiveRun]:
+    """The new run; what cannot be adopted leaves none, for its source is whole where it lies."""
+    run = begin(config, note=note, root=workspace.root, follow=False, quiet=True)
+    try:
+        with run:
+            yield run
+    except BaseException:
+        shutil.rmtree(run.folder, ignore_errors=True)
+        raise
+
+
+def _refuse_several(folder: Path) -> None:
+    """Raise RefusedError where several runs lie below a folder."""
+    root = folder.resolve()
+    kinds = {}
+    for path in sorted(path for path in root.rglob("*") if path.is_file()):
+        if path.name in CONFIGS:
+            kinds[path] = "config"
+        elif _is_checkpoint(path):
+            kinds[path] = "checkpoint"
+        elif _has_curves(path) and (path.suffix.lower() not in TABLES or has_points(path)):
+            kinds[path] = "curves"
+    runs = [folder / run.relative_to(root) for run in list_runs_below(root, kinds)]
+    if not runs:
+        return
+    more = len(runs) - RUNS_NAMED
+    named = [run.relative_to(folder).as_posix() for run in runs[:RUNS_NAMED]]
+    told = ", ".join([*named, *([f"{more} more"] if more > 0 else ())])
+    commands = [f"tracker adopt {shlex.quote(str(run))}" for run in runs[:RUNS_NAMED]]
+    raise RefusedError(
+        f"{folder} holds {len(runs)} runs: {told}; nothing was adopted",
+        hint="; ".join([*commands, *(["..."] if more > 0 else ())]),
+    )
 
 
 def _describe_taken(found: Found, record: RunRecord) -> str:
@@ -414,13 +461,13 @@ def _by_name(points: Iterable[tuple[Mapping[str, float], int]]) -> list[Series]:
 
 def _choose_weights(files: Sequence[Path]) -> Path | None:
     """The checkpoint called best, else last, else the newest."""
-    found = [
-        path
-        for path in files
-        if path.name.endswith(WEIGHTS) and not path.stem.startswith(NO_WEIGHTS)
-    ]
+    found = [path for path in files if _is_checkpoint(path)]
     for word in PREFERRED:
         for path in found:
             if word in path.stem.lower():
                 return path
     return max(found, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def _is_checkpoint(path: Path) -> bool:
+    return path.name.endswith(WEIGHTS) and not path.stem.startswith(NO_WEIGHTS)

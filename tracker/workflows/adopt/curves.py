@@ -193,6 +193,11 @@ def _read_tables(files: Sequence[Path], root: Path) -> list[Series]:
     return found
 
 
+def has_points(path: Path) -> bool:
+    """Whether a table has rows of epochs or steps."""
+    return bool(_read_rows(path))
+
+
 def _read_rows(path: Path) -> list[dict[str, str]]:
     """The rows of a table by lower-case column; none where it has neither epochs nor steps, or is
     no table."""
