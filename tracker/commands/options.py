@@ -38,8 +38,8 @@ def ask(question: str, *, no: str, go_on: str) -> None:
     """Ask in a terminal; returns after a yes. `no` says what was not done, `go_on` is the command
     that does not ask.
 
-    Raises ConfigError where there is no terminal, typer.Exit (1) after a no, TrackerError where the input ended without an answer (Ctrl-D),
-    and InterruptedByUserError after Ctrl-C.
+    Raises ConfigError where there is no terminal, typer.Exit (1) after a no, TrackerError where the
+    input ended without an answer (Ctrl-D), and InterruptedByUserError after Ctrl-C.
     """
     from tracker.core.errors import InterruptedByUserError
     from tracker.core.terminal import print_text

@@ -34,7 +34,8 @@ class Column:
     would not even have
     `LEAST` columns, 0 never. A `text` is cut at its end, but for cells that are `whole`; everything
     else is shown whole
-    or not at all. Columns with `right` are numbers. Columns of one `group` leave together: one side
+    or not at all. A text has `least` columns, where that is given, before others leave. Columns with
+    `right` are numbers. Columns of one `group` leave together: one side
     alone misleads.
     """
 
@@ -43,6 +44,7 @@ class Column:
     right: bool = False
     text: bool = False
     group: str = ""
+    least: int = 0
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,10 @@ def fit_columns(
     order = sorted(leaving, key=lambda place: (place not in empty, -columns[place].leaves))
     narrow = full
     for least, stay in ((COMFORTABLE, 1), (LEAST, 0)):
-        narrow = {place: min(own, max(least, whole[place])) for place, own in full.items()}
+        narrow = {
+            place: min(own, max(columns[place].least or least, whole[place]))
+            for place, own in full.items()
+        }
         for place in order:
             if _add(narrow) > width and place in narrow and columns[place].leaves > stay:
                 for one in _list_group(columns, place):
