@@ -190,3 +190,11 @@ def answer(workspace: Workspace, key: str, *words: str) -> tuple[int, str]:
                 os.write(terminal, key.encode())
     os.close(terminal)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), written.decode().replace("\r\n", "\n")
+
+
+def test_init_cuts_no_name_of_a_class(tmp_path: Path) -> None:
+    names = [f"a long name of class {number} of the competition" for number in range(8)]
+    said = run_tracker(
+        "init", "ws", "--classes", ",".join(names), "--no-pretrained", cwd=tmp_path
+    ).stdout
+    assert f"8 classes ({', '.join(names[:6])}, 2 more)" in " ".join(said.split())
