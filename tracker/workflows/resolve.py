@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tracker.runs.read import list_runs, load_run, load_trained_config
+from tracker.runs.resumes import explain_own_resume
 from tracker.training.config import (
     Config,
     config_from_dict,
@@ -87,7 +88,9 @@ def resolve_for(
 def find_resumable(workspace: Workspace) -> str:
     """The newest run that can be resumed and is not archived; raises ConfigError when there is
     none."""
+    of_scripts = []
     for record in list_runs(workspace.runs_dir, archived=False):
+        of_scripts += filter(None, [explain_own_resume(record)])
         resumable = record.status in ("killed", "interrupted", "failed") and not record.facts.get(
             "pruned"
         )
@@ -97,5 +100,6 @@ def find_resumable(workspace: Workspace) -> str:
         if record.uid and ours and resumable:
             return record.name
     raise ConfigError(
-        "no killed, interrupted or failed run to resume", hint="tracker runs lists the runs"
+        "no killed, interrupted or failed run to resume",
+        hint=of_scripts[0] if of_scripts else "tracker runs lists the runs",
     )
