@@ -88,7 +88,7 @@ def resolve_for(
 def find_resumable(workspace: Workspace) -> str:
     """The newest run that can be resumed and is not archived; raises ConfigError when there is
     none."""
-    of_scripts = []
+    of_scripts: list[str] = []
     for record in list_runs(workspace.runs_dir, archived=False):
         of_scripts += filter(None, [explain_own_resume(record)])
         resumable = record.status in ("killed", "interrupted", "failed") and not record.facts.get(
