@@ -1,4 +1,4 @@
-"""What cannot be taken back is asked first in a terminal, and never in a script."""
+"""What cannot be taken back is asked first; a script, which cannot be asked, says --yes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import NO_MLFLOW, run_in_terminal, run_tracker, tracker_command
+from tests.conftest import NO_MLFLOW, Done, run_in_terminal, run_tracker, tracker_command
 from tests.support.workspaces import make_run, make_workspace
 from tracker.ledger.read import list_submissions
 from tracker.submissions.submit import submit
@@ -50,12 +50,25 @@ def test_the_last_submission_is_asked_for_in_a_terminal(limited: Workspace) -> N
     assert "that was the last one" in said
 
 
-def test_the_last_submission_needs_no_answer_in_a_script_or_with_yes(limited: Workspace) -> None:
-    lines = run_tracker("submit", "--memo", "b", cwd=limited.root, **NO_MLFLOW).stdout.splitlines()
+def test_the_last_submission_of_a_script_needs_yes(limited: Workspace) -> None:
+    for option in ((), ("--json",)):
+        refused = run_in_pipe(limited, "submit", "--memo", "it's b", *option)
+        assert refused.returncode == 2
+        assert "nothing was submitted, it is the last one of these 24 hours" in refused.stderr
+        command = "tracker submit exp2 --memo 'it'\"'\"'s b'"
+        assert f"try: {' '.join([command, *option])} --yes" in refused.stderr
+        assert refused.stdout == ""
+    assert len(list_submissions(limited)) == 1
+    lines = run_in_pipe(limited, "submit", "--memo", "b", "--yes").stdout.splitlines()
     assert lines[0].startswith("new SOTA: public f1")
     said = type_in(make_second(limited), "", "submit", "--memo", "c", "--yes")
     assert "equal to SOTA" in said
     assert "[y/N]" not in said
+
+
+def run_in_pipe(workspace: Workspace, *words: str) -> Done:
+    """A command as a script has it, without a terminal to ask on."""
+    return run_tracker(*words, cwd=workspace.root, ok=False, **NO_MLFLOW)
 
 
 def make_second(workspace: Workspace) -> Workspace:
@@ -75,7 +88,16 @@ def test_reveal_asks_in_a_terminal_and_says_what_it_did(limited: Workspace) -> N
     assert not any(
         name.startswith("private_") for row in list_submissions(limited) for name in row.scores
     )
-    lines = run_tracker("leaderboard", "reveal", cwd=limited.root, **NO_MLFLOW).stdout.splitlines()
+    for option in ((), ("--json",)):
+        refused = run_in_pipe(limited, "leaderboard", "reveal", *option)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert "nothing was opened: there is no terminal to ask on" in refused.stderr
+        command = " ".join(["tracker leaderboard reveal", *option])
+        assert f"try: {command} --yes" in refused.stderr
+    assert not any(
+        name.startswith("private_") for row in list_submissions(limited) for name in row.scores
+    )
+    lines = run_in_pipe(limited, "leaderboard", "reveal", "--yes").stdout.splitlines()
     assert lines[0] == "opened the private scores of submission 1; the ledger keeps them"
     again = type_in(limited, "", "leaderboard", "reveal")
     assert "no private score was sealed" in again
@@ -84,8 +106,8 @@ def test_reveal_asks_in_a_terminal_and_says_what_it_did(limited: Workspace) -> N
 
 def test_a_submission_after_the_reveal_says_why_it_has_no_private_score(limited: Workspace) -> None:
     before = run_tracker("leaderboard", cwd=limited.root).stdout
-    run_tracker("leaderboard", "reveal", cwd=limited.root, **NO_MLFLOW)
-    said = run_tracker("submit", "--memo", "b", cwd=limited.root, **NO_MLFLOW).stdout
+    run_tracker("leaderboard", "reveal", "--yes", cwd=limited.root, **NO_MLFLOW)
+    said = run_tracker("submit", "--memo", "b", "--yes", cwd=limited.root, **NO_MLFLOW).stdout
     reason = "no private score of 2: submitted after the private scores were opened"
     assert reason in said
     assert reason in run_tracker("leaderboard", cwd=limited.root).stdout
@@ -168,3 +190,11 @@ def answer(workspace: Workspace, key: str, *words: str) -> tuple[int, str]:
                 os.write(terminal, key.encode())
     os.close(terminal)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), written.decode().replace("\r\n", "\n")
+
+
+def test_init_cuts_no_name_of_a_class(tmp_path: Path) -> None:
+    names = [f"a long name of class {number} of the competition" for number in range(8)]
+    said = run_tracker(
+        "init", "ws", "--classes", ",".join(names), "--no-pretrained", cwd=tmp_path
+    ).stdout
+    assert f"8 classes ({', '.join(names[:6])}, 2 more)" in " ".join(said.split())

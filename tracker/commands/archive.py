@@ -80,11 +80,8 @@ def clean_command(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Free disk: last.pth of finished runs and old pixel caches; shows what and how much, and asks."""
-    import sys
-
     from tracker.commands.options import ask
     from tracker.core.terminal import print_text
-    from tracker.training.errors import ConfigError
     from tracker.training.numbers import render_count
     from tracker.workflows.clean import free_files, plan_clean
     from tracker.workspace.competition import find_workspace
@@ -97,10 +94,6 @@ def clean_command(
         print_text("nothing to free")
         return
     if not yes:
-        if not sys.stdin.isatty():
-            raise ConfigError(
-                "nothing was freed: there is no terminal to ask on", hint="tracker clean --yes"
-            )
         question = f"Free {_render_size(plan.size)}? These files are deleted."
         ask(
             question,

@@ -15,8 +15,11 @@ T = TypeVar("T")
 
 def logs_command(
     run: Annotated[
-        str, typer.Argument(metavar="R", help="exp12, latest (the running one), sota or s12.")
-    ],
+        str,
+        typer.Argument(
+            metavar="[R]", help="exp12, latest, sota or s12; without one, the running run."
+        ),
+    ] = "",
     follow: Annotated[
         bool,
         typer.Option("-f", "--follow", help="Go on until the run ends; Ctrl-C ends only this."),
@@ -37,7 +40,12 @@ def logs_command(
 
 
 def stop_command(
-    run: Annotated[str, typer.Argument(metavar="R", help="A running run: exp12, latest.")],
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="[R]", help="A running run: exp12, latest; without one, the only running run."
+        ),
+    ] = "",
     wait: Annotated[float, typer.Option(help="Seconds to wait for its end.", min=0)] = 60.0,
 ) -> None:
     """End a running run as Ctrl-C would; best.pth stays, and --resume goes on with it."""

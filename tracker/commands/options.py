@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -13,7 +13,7 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
 def may_ask() -> bool:
-    """Whether somebody sits at a terminal; scripts and pipes are never asked."""
+    """Whether somebody sits at a terminal; scripts and pipes are told less."""
     return (
         sys.stdin is not None
         and sys.stdin.isatty()
@@ -22,19 +22,33 @@ def may_ask() -> bool:
     )
 
 
+def can_answer() -> bool:
+    """Whether there is a terminal to answer on; what is printed may go elsewhere."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
+def refuse_to_guess(undone: str, go_on: str) -> NoReturn:
+    """Raise ConfigError where a question cannot be asked; `go_on` is the command that says yes."""
+    from tracker.training.errors import ConfigError
+
+    raise ConfigError(f"{undone}: there is no terminal to ask on", hint=go_on)
+
+
 def ask(question: str, *, no: str, go_on: str) -> None:
     """Ask in a terminal; returns after a yes. `no` says what was not done, `go_on` is the command
     that does not ask.
 
-    Raises typer.Exit (1) after a no, TrackerError where the input ended without an answer (Ctrl-D),
-    and InterruptedByUserError after Ctrl-C.
+    Raises ConfigError where there is no terminal, typer.Exit (1) after a no, TrackerError where the
+    input ended without an answer (Ctrl-D), and InterruptedByUserError after Ctrl-C.
     """
     from tracker.core.errors import InterruptedByUserError, TrackerError
     from tracker.core.terminal import print_text
     from tracker.core.text import clean_text
 
+    if not can_answer():
+        refuse_to_guess(no, go_on)
     try:
-        if typer.confirm(clean_text(question), default=False):
+        if typer.confirm(clean_text(question), default=False, err=not may_ask()):
             return
     except typer.Abort as end:
         print()  # the question stands on the line

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tracker.commands.options import Yes, ask, may_ask
+from tracker.commands.options import Yes, ask, can_answer, may_ask, refuse_to_guess
 from tracker.commands.runs import Json, Wide
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def submit_command(
 ) -> None:
     """Record a submission and show whether it is the new SOTA; a repeat is refused.
 
-    In a terminal it asks before it takes the last one that the daily limit leaves.
+    It asks before it takes the last one that the daily limit leaves; a script says --yes.
     """
     from tracker.console.submissions import (
         print_check_details,
@@ -70,8 +70,14 @@ def submit_command(
     workspace, memo = find_workspace(), check_memo(memo)
     comp, examination = workspace.competition, examine(workspace, run)
     report = None if as_json else build_check_report(workspace, examination)
-    if report and not yes and may_ask():
-        _confirm_last(workspace, report, memo, even_if_similar=even_if_similar)
+    if not yes:
+        _confirm_last(
+            workspace,
+            report or build_check_report(workspace, examination),
+            memo,
+            even_if_similar=even_if_similar,
+            as_json=as_json,
+        )
     try:
         row, quota = submit_examined(workspace, examination, memo, even_if_similar=even_if_similar)
     except RefusedError:
@@ -119,10 +125,18 @@ def submit_command(
 
 
 def _confirm_last(
-    workspace: Workspace, report: CheckReport, memo: str, *, even_if_similar: bool
+    workspace: Workspace,
+    report: CheckReport,
+    memo: str,
+    *,
+    even_if_similar: bool,
+    as_json: bool,
 ) -> None:
     """Ask before the last submission of the window is taken; typer.Exit after a no. What is refused
-    takes none."""
+    takes none.
+
+    Raises ConfigError where nobody can be asked.
+    """
     refused = report.duplicate is not None or (report.refusal and not even_if_similar)
     if refused or report.quota.left != 1:
         return
@@ -133,10 +147,12 @@ def _confirm_last(
 
     what = report.ensemble or load_run(workspace.runs_dir, report.run).note or "no note"
     window = "today" if workspace.competition.quota_window == "day" else "these 24 hours"
-    print_text(report.answer)
     question = f"it is the last one of {window}: submit {report.run} ({what})?"
-    similar = " --even-if-similar" if even_if_similar else ""
-    command = f"tracker submit {report.run} --memo {shlex.quote(memo)}{similar} --yes"
+    options = " --even-if-similar" * even_if_similar + " --json" * as_json
+    command = f"tracker submit {report.run} --memo {shlex.quote(memo)}{options} --yes"
+    if as_json or not can_answer():
+        refuse_to_guess(f"nothing was submitted, it is the last one of {window}", command)
+    print_text(report.answer)
     ask(question, no="nothing was submitted", go_on=command)
 
 
@@ -292,7 +308,7 @@ def _print_rows(
 
 
 def reveal_command(yes: Yes = False, wide: Wide = False, as_json: Json = False) -> None:
-    """Open the private scores of a local leaderboard; cannot be undone, asks in a terminal."""
+    """Open the private scores of a local leaderboard, for good; asks, and a script says --yes."""
     from tracker.commands.options import refuse_together
     from tracker.core.terminal import print_text
     from tracker.ledger.read import list_submissions
@@ -302,9 +318,12 @@ def reveal_command(yes: Yes = False, wide: Wide = False, as_json: Json = False) 
     refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
     sealed = {row.number for row in list_sealed(workspace, list_submissions(workspace))}
-    if sealed and not yes and not as_json and may_ask():
+    if sealed and not yes:
         question = f"open the private scores of {_count(sealed)}? It cannot be undone"
-        ask(question, no="nothing was opened", go_on="tracker leaderboard reveal --yes")
+        command = f"tracker leaderboard reveal{' --json' * as_json}{' --wide' * wide} --yes"
+        if as_json:
+            refuse_to_guess("nothing was opened", command)
+        ask(question, no="nothing was opened", go_on=command)
     rows = reveal(workspace)
     _tell_mlflow(workspace, rows)
     if not as_json:

@@ -17,6 +17,8 @@ HERE = Path()
 *_OTHERS, _LAST = FORMATS
 FORMAT_HELP = f"{', '.join(_OTHERS)} or {_LAST}; found by looking when not given."
 
+CLASSES_NAMED = 6
+
 
 def init_command(
     folder: Annotated[
@@ -147,7 +149,8 @@ def init_command(
         pretrained=find_pretrained,
     )
     names = workspace.competition.classes
-    shown = ", ".join(names[:6])[:100]
+    more = len(names) - CLASSES_NAMED
+    shown = ", ".join([*names[:CLASSES_NAMED], *([f"{more} more"] if more > 0 else ())])
     print_text(f"{workspace.root}: {workspace.competition.name}, {len(names)} classes ({shown})")
     if gitignore:
         _ignore_outputs(workspace)

@@ -117,6 +117,10 @@ def build_family(workspace: Workspace, *, archived: bool = False) -> Family:
         for row in elsewhere
     ]
     members.sort(key=lambda member: (member.time, len(member.node.name), member.node.name))
+    # Submissions come by their time, runs by their numbers: an adopted run was made long before.
+    runs = filter(_is_run, members)
+    by_number = iter(sorted(runs, key=lambda one: (len(one.node.name), one.node.name)))
+    members = [next(by_number) if _is_run(member) else member for member in members]
     hidden = {record.name for record in records if record.archived_at and not archived}
     return _arrange(members, sota=node_of[best.number] if best else None, hidden=hidden)
 
@@ -184,6 +188,10 @@ class _UnplacedNode:
     data: str | None
     time: str
     recorded: bool
+
+
+def _is_run(member: _UnplacedNode) -> bool:
+    return member.node.kind != "submission"
 
 
 def _build_run(

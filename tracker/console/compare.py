@@ -37,6 +37,7 @@ ASKED_FIRST = (
     "train.batch_size",
 )
 PLUS_MINUS = "\u00b1"
+COUNTS = "mean of"  # where the figures of a narrow table leave out how many there are
 
 
 def print_comparison(
@@ -52,6 +53,9 @@ def print_comparison(
         zip([Styled(name) for name in header], *lines, strict=True)
     )[1:]
     listed = list(_list_columns(header, found, competition))
+    if not fits(listed, lines, width) and any(map(_has_spread, found.rows)):
+        header, lines = build_cells(found, competition, marks, brief=True)
+        listed = list(_list_columns(header, found, competition))
     few = len(lines) <= SIDE_BY_SIDE or not fits(listed, lines, width)
     if not (
         few and fits(columns, rows, width) and (width is not None or len(lines) <= SIDE_BY_SIDE)
@@ -74,7 +78,7 @@ def _list_columns(
     """
     stay = [f"{split}{competition.primary_metric}" for split in ("public_", "val/")]
     keys = {key: 100 + place for place, key in enumerate(order_keys(found))}
-    leaves = {"run": 0, "submission": 10_000, "note": 10_001, "noted last": 20_000}
+    leaves = {"run": 0, "submission": 10_000, "note": 10_001, "noted last": 20_000, COUNTS: 20_001}
     titles = shorten_keys(header, found.keys)
     for place, name in enumerate(header):
         if name in stay:
@@ -171,16 +175,26 @@ def render_csv(found: Comparison) -> str:
 
 
 def build_cells(
-    found: Comparison, competition: Competition, marks: Marks | None = None
+    found: Comparison,
+    competition: Competition,
+    marks: Marks | None = None,
+    *,
+    brief: bool = False,
 ) -> tuple[list[str], list[list[Styled]]]:
-    """Header and lines; columns that would be empty in every line are left out."""
-    header = ["run", "submission", *found.metrics, *found.keys, *TEXTS]
+    """Header and lines; columns that would be empty in every line are left out.
+
+    `brief`: figures without the number of runs that they are of, which is a column of its own.
+    """
+    header = ["run", "submission", *found.metrics, *found.keys, *TEXTS, COUNTS]
     config = {key: render_values([row.config[key] for row in found.rows]) for key in found.keys}
     lines = []
     for place, row in enumerate(found.rows):
         own = mark_row(row, marks or Marks())
         name = Styled(" ".join([name_row(row), *own]), style_marks(own), whole=True)
-        metrics = [_render_metric(found, place, metric, competition) for metric in found.metrics]
+        metrics = [
+            _render_metric(found, place, metric, competition, brief=brief)
+            for metric in found.metrics
+        ]
         values = [Styled(config[key][place], whole=True) for key in found.keys]
         submissions = Styled(", ".join(map(str, row.submissions)) or "-", whole=True)
         lines.append(
@@ -191,19 +205,37 @@ def build_cells(
                 *values,
                 Styled(row.note or "-"),
                 Styled(render_newest(row.notes)),
+                Styled(_count_seeds(row) if brief else "-", whole=True),
             ]
         )
     kept = [
         place
         for place, name in enumerate(header)
-        if name not in ("submission", *TEXTS) or any(line[place].text != "-" for line in lines)
+        if name not in ("submission", *TEXTS, COUNTS)
+        or any(line[place].text != "-" for line in lines)
     ]
     return [header[place] for place in kept], [[line[place] for place in kept] for line in lines]
 
 
-def _render_metric(found: Comparison, place: int, name: str, competition: Competition) -> Styled:
+def _has_spread(row: Row) -> bool:
+    return any(spread.runs > 1 for spread in row.metrics.values())
+
+
+def _count_seeds(row: Row) -> str:
+    """`2 seeds, 3 runs`: how many the figures of a row are of, by the figure of which most are known."""
+    most = max(row.metrics.values(), key=lambda spread: spread.runs, default=None)
+    if most is None or most.runs == 1:
+        return "-"
+    if most.sd is None:
+        return f"{most.runs} repeats"
+    return render_count(most.n, "seed") + (f", {most.runs} runs" if most.runs > most.n else "")
+
+
+def _render_metric(
+    found: Comparison, place: int, name: str, competition: Competition, *, brief: bool
+) -> Styled:
     """A figure; where one of its column is the best, the others have blanks in place of the mark."""
-    text = render_spread(found.rows[place].metrics.get(name), name, competition)
+    text = render_spread(found.rows[place].metrics.get(name), name, competition, brief=brief)
     if name not in found.best:
         return Styled(text, whole=True)
     if place in _list_best(found, name):
@@ -229,8 +261,11 @@ def name_row(row: Row) -> str:
     return f"{row.runs[0]} .. {row.runs[-1]} ({len(row.runs)})"
 
 
-def render_spread(spread: Spread | None, name: str, competition: Competition) -> str:
-    """A mean, and its standard deviation and number where there are several runs."""
+def render_spread(
+    spread: Spread | None, name: str, competition: Competition, *, brief: bool = False
+) -> str:
+    """A mean, and its standard deviation and number where there are several runs; `brief` without
+    the number."""
     if spread is None:
         return "-"
     split, _, rest = name.partition("_")
@@ -243,6 +278,8 @@ def render_spread(spread: Spread | None, name: str, competition: Competition) ->
         None,
     )
     mean = score.render(spread.mean) if score else render_number(spread.mean)
+    if brief:
+        return mean if spread.sd is None else f"{mean} {PLUS_MINUS}{spread.sd:.2g}"
     if spread.sd is None:
         return f"{mean} ({spread.runs} repeats)" if spread.runs > 1 else mean
     sd = score.render(spread.sd) if score else render_number(spread.sd)

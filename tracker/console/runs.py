@@ -12,6 +12,7 @@ from tracker.core.list_marks import Marks, explain_marks, style_marks
 from tracker.core.table import Cell, Column, Styled
 from tracker.core.terminal import print_table, print_text, style_status
 from tracker.core.text import render_number, render_value
+from tracker.runs.resumes import explain_own_resume
 from tracker.training.numbers import render_count
 from tracker.workspace.metrics import choose_metrics, list_measured, rank_metric_column
 
@@ -174,6 +175,8 @@ def print_run(
         print_text(f"{render_count(minor, 'metric')} of classes and of speed: --full shows them")
     for sentence in advice.sentences if advice else ():
         print_text(sentence)
+    if words := explain_own_resume(record):
+        print_text(f"to go on: {words}")
     print_members(members, comp)
     if rows:
         print_leaderboard(rows, comp, validation, sota=None, was_sota=())

@@ -38,6 +38,10 @@ def style_change(
     changes = [*list_changes(diff or {}), *list_implied_changes(diff or {})]
     rest = [f"{len(not_known)} not known"] if not_known else []
     shorter = []
+    if (
+        len(changes) == 1
+    ):  # the members of an ensemble without their weights, a key without its values
+        shorter += [before + changes[0].partition(mark)[0] for mark in (" (", " ")]
     for shown in range(len(changes) - (not rest), -1, -1):
         heads = [changes[:shown]]
         if shown == 1:

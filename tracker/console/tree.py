@@ -5,15 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tracker.comparison.tree import SPLITS, describe_root, indent, list_scores, name_parent
+from tracker.comparison.tree import (
+    SPLITS,
+    describe_root,
+    find_metric,
+    indent,
+    list_scores,
+    name_parent,
+)
 from tracker.console.submissions import style_change
 from tracker.core.list_marks import Marks, explain_marks, style_marks
-from tracker.core.table import Cell, Column, Styled
+from tracker.core.table import Cell, Column, Styled, measure
 from tracker.core.terminal import print_table, print_text, style_status
 
 if TYPE_CHECKING:
     from tracker.comparison.tree import Family, Node
     from tracker.workspace.competition import Competition
+
+FIRST_CHANGE = 40  # columns of a change that other columns leave for
+SHORT_NOTE = 12
 
 
 def print_family(
@@ -31,18 +41,24 @@ def print_family(
         for name in dict.fromkeys(name for known in scores for name in known)
         if name.split()[0] == split
     ]
+    changes = [_style_origin(node) for node in family.nodes]
     columns = [
         Column("run"),
         Column("submission", leaves=5, right=True),
         Column("kind", leaves=4),
         *[Column(name, leaves=1 if name in SPLITS else 3, right=True) for name in names],
-        Column("change", leaves=1, text=True),
-        Column("note, memo", leaves=1, text=True),
+        Column(
+            "change",
+            leaves=1,
+            text=True,
+            least=min(FIRST_CHANGE, max(map(_measure_first, changes))),
+        ),
+        Column("note, memo", leaves=2, text=True, least=SHORT_NOTE),
     ]
     guides = draw_guides([indent(node) for node in family.nodes])
     used: list[str] = []
     rows: list[list[Cell]] = []
-    for node, guide, known in zip(family.nodes, guides, scores, strict=True):
+    for node, guide, change in zip(family.nodes, guides, changes, strict=True):
         own = marks.list_marks(node.submission, node.name)
         used += own
         rows.append(
@@ -50,8 +66,8 @@ def print_family(
                 Styled(guide + " ".join([node.name, *own]), style_marks(own)),
                 str(node.submission or "-"),
                 _describe_kind(node),
-                *[known.get(name, "-") for name in names],
-                _style_origin(node),
+                *[_render_score(node, name, competition) for name in names],
+                change,
                 node.text,
             ]
         )
@@ -70,6 +86,19 @@ def draw_guides(depths: Sequence[int]) -> list[str]:
         guides.append("".join(lines) + corner)
         going_on = {level for level in going_on if level < depth} | {depth}
     return guides[::-1]
+
+
+def _render_score(node: Node, title: str, competition: Competition) -> str:
+    """The figure of a column such as `val` or `val accuracy`; also beside one of the deciding metric."""
+    split, _, name = title.partition(" ")
+    key = f"{split}_{name or competition.primary_metric}"
+    value = node.scores.get(key)
+    return "-" if value is None else find_metric(competition, key).render(value)
+
+
+def _measure_first(change: Styled) -> int:
+    """The columns that show at least the first key of a change, or all of what is no change."""
+    return measure(change.shorter[-3] if len(change.shorter) > 2 else change.text)
 
 
 def _describe_kind(node: Node) -> Styled:

@@ -32,7 +32,8 @@ class Column:
 
     Columns are hidden in the order of `leaves`: the highest first, 1 only if a text would not even
     have `MIN_WIDTH` columns, 0 never. A `text` is cut at its end, except for `whole` cells; any
-    other column is shown whole or not at all. Columns with `right` are numbers. Columns of one
+    other column is shown whole or not at all. A text keeps `least` columns, where that is given,
+    before other columns are hidden. Columns with `right` are numbers. Columns of one
     `group` are hidden together, because one of them alone misleads.
     """
 
@@ -41,6 +42,7 @@ class Column:
     right: bool = False
     text: bool = False
     group: str = ""
+    least: int = 0
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,10 @@ def fit_columns(
     order = sorted(may_hide, key=lambda index: (index not in empty, -columns[index].leaves))
     narrow = full
     for least, stay in ((COMFORTABLE_WIDTH, 1), (MIN_WIDTH, 0)):
-        narrow = {index: min(own, max(least, whole[index])) for index, own in full.items()}
+        narrow = {
+            index: min(own, max(columns[index].least or least, whole[index]))
+            for index, own in full.items()
+        }
         for index in order:
             if _add(narrow) > width and index in narrow and columns[index].leaves > stay:
                 for member in _list_group(columns, index):

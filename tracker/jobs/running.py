@@ -21,6 +21,7 @@ from tracker.runs.read import list_runs, load_config, load_run
 from tracker.runs.record import RunRecord
 from tracker.runs.resumes import list_resumes, render_resume
 from tracker.runs.stop_note import STOP_NAME
+from tracker.training.errors import ConfigError
 from tracker.training.files import write_json
 from tracker.training.numbers import render_float
 from tracker.training.progress import list_shown
@@ -32,17 +33,22 @@ SILENCE_S = 8.0  # without output, `logs -f` then says what the run is doing
 
 
 def resolve_running(workspace: Workspace, word: str, *, or_newest: bool) -> str:
-    """The run that a word means; `latest` is the newest running one.
+    """The run that a word means; `latest` is the newest running one, no word the only running one.
 
     When none is running it is the newest of all with `or_newest`, else TrackerError is raised, as
-    when there is no run.
+    when there is no run. ConfigError is raised when nothing was named and several are running.
     """
-    if word != "latest":
+    if word not in ("", "latest"):
         return resolve_run(workspace, word)
     records = list_runs(workspace.runs_dir)
-    for record in records:
-        if record.status == "running":
-            return record.name
+    running = [record.name for record in records if record.status == "running"]
+    if len(running) > 1 and not word:
+        raise ConfigError(
+            f"{len(running)} runs are running: {', '.join(running)}",
+            hint=f"name the one that is meant, such as {running[0]}",
+        )
+    if running:
+        return running[0]
     if not or_newest:
         raise TrackerError("no run is running", hint="tracker runs lists the runs")
     if not records:

@@ -6,6 +6,7 @@ import datetime as dt
 from pathlib import Path
 
 from tracker.core.clock import to_utc_text
+from tracker.runs.record import RunRecord
 from tracker.workspace.competition import Workspace
 
 RESUMED = "env-resumed-"  # Recorder.reopen writes a file with this prefix at each resume
@@ -23,3 +24,11 @@ def render_resume(workspace: Workspace, moment: int, epoch: int) -> str:
     when = competition.local_time(to_utc_text(dt.datetime.fromtimestamp(moment, dt.UTC)))
     where = f"after epoch {epoch}" if epoch > 0 else "from the beginning"
     return f"-- resumed {when} ({competition.time_zone}) {where} --"
+
+
+def explain_own_resume(record: RunRecord) -> str:
+    """How a script of one's own goes on with a run that did not finish; empty for others."""
+    unfinished = record.status in ("killed", "interrupted", "failed")
+    if not unfinished or record.kind != "train" or record.fingerprints.get("data"):
+        return ""
+    return f'resume="{record.name}" in its script: start_run(..., resume="{record.name}")'

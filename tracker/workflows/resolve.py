@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tracker.runs.read import list_runs, load_run, load_trained_config
+from tracker.runs.resumes import explain_own_resume
 from tracker.training.config import (
     Config,
     config_from_dict,
@@ -88,7 +89,9 @@ def resolve_for(
 
 def find_resumable(workspace: Workspace) -> str:
     """The newest run that can be resumed and is not archived; raises ConfigError without one."""
+    of_scripts: list[str] = []
     for record in list_runs(workspace.runs_dir, archived=False):
+        of_scripts += filter(None, [explain_own_resume(record)])
         unfinished = record.status in ("killed", "interrupted", "failed")
         pruned = record.facts.get("pruned")
         # A run of somebody's own training loop has no data fingerprint.
@@ -96,5 +99,6 @@ def find_resumable(workspace: Workspace) -> str:
         if record.uid and ours and unfinished and not pruned:
             return record.name
     raise ConfigError(
-        "no killed, interrupted or failed run to resume", hint="tracker runs lists the runs"
+        "no killed, interrupted or failed run to resume",
+        hint=of_scripts[0] if of_scripts else "tracker runs lists the runs",
     )

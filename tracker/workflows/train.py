@@ -11,6 +11,7 @@ from tracker.runs.points import read_curves
 from tracker.runs.read import load_run, load_trained_config
 from tracker.runs.record import RunRecord
 from tracker.runs.recorder import Recorder
+from tracker.runs.resumes import explain_own_resume
 from tracker.training.config import Config, config_fingerprint, config_from_dict, config_to_dict
 from tracker.training.errors import ConfigError
 from tracker.training.input.channels import resolve_input
@@ -92,6 +93,8 @@ def resume(workspace: Workspace, name: str, *, quiet: bool = False) -> RunRecord
         raise ConfigError(
             f"{name} was killed before its first record", hint="tracker run train starts a new run"
         )
+    if words := explain_own_resume(record):
+        raise ConfigError(f"{name} is of a script of your own, which goes on with it", hint=words)
     # The data must be those of before.
     config = config_from_dict(
         load_trained_config(workspace.runs_dir, record), source=f"{name}/config.toml"

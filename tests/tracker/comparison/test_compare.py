@@ -500,3 +500,28 @@ def test_the_keys_that_people_ask_for_come_before_others_with_fewer_values(
     make_run(workspace, config={"optim.weight_decay": 0.2, "optim.lr": 0.3, "model.name": "c"})
     keys = order_keys(compare_runs(workspace, ["exp1", "exp2", "exp3"]))
     assert keys == ["model.name", "optim.lr", "loss.name", "optim.weight_decay"]
+
+
+def test_in_80_columns_the_deciding_metric_and_what_was_changed_stay(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for place, (seed, f1) in enumerate(((0, 0.8331), (1, 0.79), (1, 0.79))):
+        make_run(
+            workspace,
+            "0000011110",
+            config={"train.seed": seed, "optim.lr": 0.002},
+            f1=f1,
+            weights=f"sha256:{place}",
+        )
+    for lr in range(5):
+        make_run(workspace, "0000011111", config={"optim.lr": lr + 0.5}, f1=0.7)
+    print_comparison(
+        compare_runs(workspace, [f"exp{number}" for number in range(1, 9)]), workspace.competition
+    )
+    head, _, first, *_ = capsys.readouterr().out.strip("\n").splitlines()
+    assert "val/f1" in head, (head, first)
+    assert "lr" in head.split()
+    assert "0.8115 \u00b10.03" in first
+    assert "0.002" in first
+    assert "seeds" not in first

@@ -194,3 +194,53 @@ def test_the_command_shows_texts_as_typed_and_prints_json(workspace: Workspace) 
 
 def test_an_empty_workspace_has_an_empty_tree(workspace: Workspace) -> None:
     assert "no runs and no submissions yet" in run_tracker("tree", cwd=workspace.root).stdout
+
+
+def test_a_change_keeps_its_first_key_where_the_note_leaves(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    make_run(workspace, "0000011111", f1=0.7, note="a note that is as long as notes often are")
+    make_run(
+        workspace,
+        "0000011110",
+        config={"optim.lr": 0.006, "train.epochs": 3},
+        f1=0.7,
+        note="n" * 50,
+    )
+    set_parent(workspace, "exp2", "exp1")
+    submit(workspace, "exp2", "memo " * 20)
+    print_family(build_family(workspace), workspace.competition)
+    printed = capsys.readouterr().out
+    assert (
+        "optim.lr 0.001 -> 0.006; 1 more key" in printed or "optim.lr 0.001 -> 0.006, " in printed
+    )
+    assert max(map(len, printed.splitlines())) <= 80
+
+
+def test_a_metric_that_has_a_column_is_shown_beside_the_deciding_one(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run(workspace, f1=0.7)
+    make_run(workspace)
+    for name, summary in (
+        ("exp1", {"val/f1": 0.7, "val/accuracy": 0.85}),
+        ("exp2", {"val/accuracy": 0.65}),
+    ):
+        path = workspace.runs_dir / name / "run.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "summary": summary}))
+    print_family(build_family(workspace), workspace.competition, wide=True)
+    printed = capsys.readouterr().out
+    assert "val accuracy" in printed
+    assert "0.8500" in printed
+
+
+def test_runs_come_by_their_numbers_though_one_was_adopted_with_its_old_times(
+    workspace: Workspace,
+) -> None:
+    for _ in range(3):
+        make_run(workspace)
+    path = workspace.runs_dir / "exp2" / "run.json"
+    old = {**json.loads(path.read_text()), "created_at": "2020-01-01T00:00:00.000000+00:00"}
+    path.write_text(json.dumps(old))
+    assert [node.name for node in build_family(workspace).nodes] == ["exp1", "exp2", "exp3"]

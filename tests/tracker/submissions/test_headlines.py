@@ -122,7 +122,7 @@ def test_a_refusal_is_the_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     workspace = make_workspace(tmp_path / "ws", competition={"daily_limit": 1})
     monkeypatch.chdir(workspace.root)
     make_run(workspace, "0000011110")
-    say("submit", "--memo", "a")
+    say("submit", "--memo", "a", "--yes")
     assert say("submit", "--memo", "again", code=3)[0] == "duplicate of submission 1"
     make_run(workspace, "0000000111")
     told = say("check", code=1)[0]

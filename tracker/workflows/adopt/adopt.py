@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import shlex
+import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,8 +34,16 @@ from tracker.training.numbers import render_count
 from tracker.training.tables import parse_json, parse_toml_value, parse_yaml, read_toml
 from tracker.workflows.adopt.curves import Point, find_best, name_series, summarize, to_points
 from tracker.workflows.adopt.epochs import set_epochs
-from tracker.workflows.adopt.logs import Series, has_curves, read_series, read_times
+from tracker.workflows.adopt.logs import (
+    TABLES,
+    Series,
+    has_curves,
+    has_points,
+    read_series,
+    read_times,
+)
 from tracker.workflows.adopt.predictions import choose_predictions
+from tracker.workflows.adopt.several import list_runs_below
 from tracker.workflows.own_loop.active_run import ActiveRun
 from tracker.workflows.own_loop.begin import begin
 from tracker.workflows.own_loop.common_names import common_key, common_name
@@ -47,6 +58,7 @@ CONFIGS = (
     "config.yml",
     "config.toml",
     "args.yaml",
+    "args.json",
     "hparams.yaml",
     "params.json",
 )
@@ -55,6 +67,7 @@ WEIGHTS = (".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".pth.tar")
 NO_WEIGHTS = ("optimizer", "scheduler", "scaler", "rng_state", "training_args")
 PREFERRED = ("best", "last")  # words in the name of the checkpoint to take
 SHOWN_NAMES = 20  # in a hint
+MAX_NAMED_RUNS = 6  # of a folder with several
 
 
 @dataclass
@@ -85,12 +98,15 @@ def adopt_folder(
 
     `names` maps metrics and config keys of the folder to names of this program. Raises DataError
     when the folder has no curves, weights or predictions, ConfigError for a name that is not there,
-    RefusedError when the folder or its content was adopted before, unless `force`.
+    RefusedError when it holds several runs, or when the folder or its content was adopted before,
+    unless `force`.
     """
     if folder.resolve().is_relative_to(workspace.runs_dir):
         raise RefusedError(
             f"{folder} is a run of this workspace", hint=f"tracker show {folder.resolve().name}"
         )
+    if folder.is_dir():
+        _refuse_several(folder)
     foreign = read_folder(folder, workspace)
     return _adopt(
         workspace,
@@ -177,7 +193,7 @@ def _adopt(
         _refuse_again(workspace, foreign.source, content, force=force)
         note = note or f"adopted from {foreign.source}"
         # An ordinary run of a training loop, without copies until it is complete.
-        with begin(config, note=note, root=workspace.root, follow=False, quiet=True) as run:
+        with _begin_or_leave_none(config, note, workspace) as run:
             run.add_facts({"adopted_from": foreign.source, "adopted_content": content})
             for values, step, epoch in points:
                 run.log(values, step=step, epoch=epoch)
@@ -193,6 +209,44 @@ def _adopt(
     if problem := copy_run(workspace, record.name):
         foreign.remarks.append(problem)
     return record, foreign.remarks
+
+
+@contextmanager
+def _begin_or_leave_none(
+    config: Mapping[str, Any], note: str, workspace: Workspace
+) -> Iterator[ActiveRun]:
+    """The new run; what cannot be adopted leaves none, for its source is whole where it lies."""
+    run = begin(config, note=note, root=workspace.root, follow=False, quiet=True)
+    try:
+        with run:
+            yield run
+    except BaseException:
+        shutil.rmtree(run.folder, ignore_errors=True)
+        raise
+
+
+def _refuse_several(folder: Path) -> None:
+    """Raise RefusedError where several runs lie below a folder."""
+    root = folder.resolve()
+    kinds = {}
+    for path in sorted(path for path in root.rglob("*") if path.is_file()):
+        if path.name in CONFIGS:
+            kinds[path] = "config"
+        elif _is_checkpoint(path):
+            kinds[path] = "checkpoint"
+        elif has_curves(path) and (path.suffix.lower() not in TABLES or has_points(path)):
+            kinds[path] = "curves"
+    runs = [folder / run.relative_to(root) for run in list_runs_below(root, kinds)]
+    if not runs:
+        return
+    more = len(runs) - MAX_NAMED_RUNS
+    named = [run.relative_to(folder).as_posix() for run in runs[:MAX_NAMED_RUNS]]
+    told = ", ".join([*named, *([f"{more} more"] if more > 0 else ())])
+    commands = [f"tracker adopt {shlex.quote(str(run))}" for run in runs[:MAX_NAMED_RUNS]]
+    raise RefusedError(
+        f"{folder} holds {len(runs)} runs: {told}; nothing was adopted",
+        hint="; ".join([*commands, *(["..."] if more > 0 else ())]),
+    )
 
 
 def _describe_taken(foreign: ForeignRun, record: RunRecord) -> str:
@@ -406,13 +460,13 @@ def _to_series(points: Iterable[tuple[Mapping[str, float], int]]) -> list[Series
 
 def _choose_weights(files: Sequence[Path]) -> Path | None:
     """The checkpoint called best, else the one called last, else the newest."""
-    checkpoints = [
-        path
-        for path in files
-        if path.name.endswith(WEIGHTS) and not path.stem.startswith(NO_WEIGHTS)
-    ]
+    checkpoints = [path for path in files if _is_checkpoint(path)]
     for word in PREFERRED:
         for path in checkpoints:
             if word in path.stem.lower():
                 return path
     return max(checkpoints, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def _is_checkpoint(path: Path) -> bool:
+    return path.name.endswith(WEIGHTS) and not path.stem.startswith(NO_WEIGHTS)

@@ -191,6 +191,11 @@ def _timm_fraction(one: Series) -> Series:
     return one.divided_by_100() if one.name.endswith(("_top1", "_top5")) else one
 
 
+def has_points(path: Path) -> bool:
+    """Whether a table has rows of epochs or steps."""
+    return bool(_read_rows(path))
+
+
 def _read_rows(path: Path) -> list[dict[str, str]]:
     """The rows of a table by column; columns of epochs and steps in lower case.
 

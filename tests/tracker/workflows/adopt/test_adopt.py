@@ -20,7 +20,7 @@ import tracker
 from tests.conftest import NO_MLFLOW, run_tracker
 from tests.support.workspaces import IMAGES
 from tracker.comparison.compare import load_values
-from tracker.core.errors import RefusedError
+from tracker.core.errors import RefusedError, TrackerError
 from tracker.images.explain import explain
 from tracker.runs.points import Curves, read_curves
 from tracker.runs.read import load_config, load_run
@@ -429,3 +429,86 @@ def test_commands_that_need_the_model_say_that_it_is_unknown(
             ) as told:
                 use(workspace, name)
             assert "tracker adopt" in told.value.hint
+
+
+# --- One run or several
+# ----------------------------------------------------------------------------------------------
+
+
+def write_table(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "history.csv").write_text("epoch,val_f1\n1,0.5\n2,0.6\n")
+
+
+def test_a_parent_of_several_runs_is_refused_with_the_command_for_each(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    logs = tmp_path / "old logs"
+    write_events(logs / "run_a", {"Loss/val": {0: 1.0, 1: 0.9}})
+    (logs / "run_a" / "config.yaml").write_text("lr: 0.1\n")
+    write_predictions(logs / "run_a" / "submission.csv")
+    write_table(logs / "run_b")
+    (logs / "run_b" / "args.json").write_text('{"lr": 0.2}')
+    with pytest.raises(RefusedError, match="holds 2 runs: run_a, run_b; nothing was") as caught:
+        adopt_folder(workspace, logs)
+    commands = [f"tracker adopt '{logs}/{name}'" for name in ("run_a", "run_b")]
+    assert caught.value.hint == "; ".join(commands)
+    assert list_run_numbers(workspace.runs_dir) == []
+    record, _ = adopt_folder(workspace, logs / "run_b")
+    assert load_config(workspace.runs_dir, record.name)["optim"]["lr"] == 0.2
+
+
+@pytest.mark.parametrize("beside", ["version_1", "fold1"])
+def test_several_versions_or_folds_are_several_runs_also_beside_a_file_of_all(
+    workspace: Workspace, tmp_path: Path, beside: str
+) -> None:
+    for name in ("version_0", beside):
+        write_table(tmp_path / "logs" / name)
+        (tmp_path / "logs" / name / "hparams.yaml").write_text("lr: 0.1\n")
+    (tmp_path / "logs" / "config.yaml").write_text("lr: 0.1\n")
+    with pytest.raises(RefusedError, match="holds 2 runs"):
+        adopt_folder(workspace, tmp_path / "logs")
+
+
+def test_the_folders_of_one_run_are_one_run(workspace: Workspace, tmp_path: Path) -> None:
+    weights = {"head.weight": torch.zeros(2, 2)}
+    lightning = tmp_path / "lightning" / "version_0"
+    write_table(lightning)
+    (lightning / "hparams.yaml").write_text("lr: 0.1\n")
+    write_events(lightning, {"val_loss": {0: 1.0, 1: 0.9}})
+    (lightning / "checkpoints").mkdir()
+    torch.save(weights, lightning / "checkpoints" / "epoch=1.pth")
+    keras = tmp_path / "keras"
+    write_events(keras / "train", {"epoch_loss": {0: 1.0, 1: 0.9}})
+    write_events(keras / "validation", {"epoch_loss": {0: 1.1, 1: 1.0}})
+    added = tmp_path / "added"  # SummaryWriter.add_scalars
+    for name in ("", "loss_train", "loss_val"):
+        write_events(added / name, {"loss": {0: 1.0, 1: 0.9}})
+    state = {"log_history": [{"step": 1, "epoch": 1.0, "loss": 0.5}]}
+    face = tmp_path / "face"
+    for step in (1, 2):
+        folder = face / f"checkpoint-{step}"
+        folder.mkdir(parents=True)
+        (folder / "trainer_state.json").write_text(json.dumps(state))
+        (folder / "config.json").write_text(json.dumps({"model_type": "resnet", "step": step}))
+        torch.save(weights, folder / "pytorch_model.bin")
+    write_events(face / "runs" / "Nov26_10-00-00_host", {"train/loss": {1: 0.5}})
+    for folder in (lightning.parent, keras, added, face):
+        adopt(workspace, folder)
+
+
+def test_an_adoption_that_fails_leaves_no_run(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_table(tmp_path / "old")
+    table = write_predictions(tmp_path / "old" / "submission.csv")
+
+    def vanish(*_: Any) -> Any:
+        table.unlink()  # between the look and the copy
+        return []
+
+    monkeypatch.setattr("tracker.workflows.adopt.adopt._make_points", vanish)
+    with pytest.raises(TrackerError):
+        adopt_folder(workspace, tmp_path / "old")
+    assert list_run_numbers(workspace.runs_dir) == []
+    assert not list(workspace.runs_dir.glob("exp*"))

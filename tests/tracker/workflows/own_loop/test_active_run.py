@@ -15,7 +15,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 import tracker
-from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW
+from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, run_tracker
 from tests.support.workspaces import make_run
 from tracker.comparison.diff import diff_runs
 from tracker.core.errors import DuplicateError, RefusedError, UnknownRunError
@@ -514,3 +514,13 @@ def test_an_mlflow_run_is_adopted_by_its_id(
         2: (2, 0.5),
     }
     assert submit(workspace, "exp1", "m")[0].number == 1
+
+
+def test_a_killed_run_of_a_script_says_how_the_script_goes_on(workspace: Workspace) -> None:
+    run = tracker.start_run({"optim": {"lr": 0.1}}, root=workspace.root, follow=False)
+    run.log({"val/f1": 0.5}, step=1, epoch=1)
+    run.finish("killed")  # what a look at the folder makes of it after kill -9
+    words = 'resume="exp1" in its script'
+    assert words in run_tracker("show", "exp1", cwd=workspace.root).stdout
+    done = run_tracker("run", "train", "--resume", cwd=workspace.root, ok=False)
+    assert (done.returncode, words in done.stderr) == (2, True)
