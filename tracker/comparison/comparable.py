@@ -69,6 +69,7 @@ _OPTIMIZER = re.compile(
 )  # its gamma is another
 NAME_LOSS = 'a config key says it: {"loss": "cross_entropy"}'
 SAVE = "run.save_validation(...) makes it known"
+FLATTERED = "flattered: weights were searched on these validation images"
 Scheme = Mapping[str, Any]
 
 
@@ -258,6 +259,12 @@ def read_marks(path: Path) -> tuple[int, ...]:
         return ()
     names = ("ids.npy", "labels.npy", "classes.npy")
     return tuple(found[name] for name in names) if all(name in found for name in names) else ()
+
+
+def is_searched(config: Mapping[str, Any]) -> bool:
+    """Whether it is an ensemble whose weights were searched on the validation images: that flatters
+    its validation scores."""
+    return bool(config.get("ensemble", {}).get("searched"))
 
 
 # --- Whether figures can be compared

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tracker.comparison.cv_lb import relate_validation
+from tracker.comparison.cv_lb import explain_unused, relate_validation
 from tracker.comparison.leaderboard_noise import (
     Sample,
     compare_answers,
@@ -39,13 +39,12 @@ if TYPE_CHECKING:
     from tracker.comparison.statistics.regression import Line
 
 CONTENDERS = 12  # by expected score; sets are searched among these
-LINE_POINTS = 5  # submissions that a line needs before validation moves an expectation
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
     """A submission that may be chosen; `expected` is its public score, moved to what its validation
-    makes of it."""
+    makes of it. `unused` says why its validation score moves nothing."""
 
     number: int
     run: str | None
@@ -53,6 +52,7 @@ class Contender:
     validation: float | None
     by_validation: float | None
     expected: float
+    unused: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,8 +196,10 @@ def expect_private(
             find_figure(workspace, row, "val", metric.name),
         )
         relation, guess, expected = relations.get(row.number), None, public
-        enough = relation is not None and relation.n - relation.repeats >= LINE_POINTS
-        if enough and relation is not None and relation.line is not None and validation is not None:
+        unused = ""
+        if validation is not None:
+            unused = explain_unused(workspace, row, relation)
+        if relation is not None and relation.line and validation is not None and not unused:
             guess = metric.clip(relation.line.predict(validation)[0])
             expected = guess + _weigh(relation.line, own_sd) * (public - guess)
         found.append(
@@ -208,6 +210,7 @@ def expect_private(
                 validation=validation,
                 by_validation=guess,
                 expected=expected,
+                unused=unused,
             )
         )
     sign = -1.0 if metric.higher_is_better else 1.0

@@ -31,13 +31,15 @@ def write_verdict(
     validation: Mapping[str, Sequence[float | None]],
     not_comparable: Mapping[str, str],
     evidence: Evidence,
+    flattered: Sequence[str] = (),
 ) -> list[str]:
     """A few lines, the most important first; macro F1 decides unless the competition's own metric
     is resampled, too.
 
     `validation` has the competition's metrics and those of METRICS of both runs as far as they are
     known;
-    `not_comparable` says why some of them do not compare.
+    `not_comparable` says why some of them do not compare. `flattered` are the sides whose weights
+    were searched on the validation images.
     """
     computed = find_kind(competition.primary.kind)
     metric = computed.name if computed and computed.is_resampled else first_metric()
@@ -47,6 +49,11 @@ def write_verdict(
         lines += _mind_the_others(evidence.paired, metric, names)
     else:
         lines += _compare(competition, validation, names, not_comparable, evidence.problem)
+    if flattered:
+        lines.append(
+            f"flattered: the weights of {' and '.join(flattered)} were searched on these validation"
+            " images, so validation scores, interval and p do not count as evidence"
+        )
     if evidence.folds:
         lines.append(_judge_folds(evidence.folds[metric], metric))
     public = metrics.get(f"public_{competition.primary.name}")

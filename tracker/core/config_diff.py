@@ -260,6 +260,7 @@ def render_ensemble_change(diff: Mapping[str, Sequence[Any]]) -> str:
 def describe_ensemble(table: Mapping[str, Any]) -> str:
     """The section `ensemble` of a config: `weighted ensemble of exp5, exp7 (2, 6)`."""
     weights = f" ({_list_values(table['weights'])})" if table.get("weights") else ""
+    weights += ", val flattered: weights searched on it" if table.get("searched") else ""
     return (
         f"{table.get('method') or ''} ensemble of"
         f" {_list_values(table.get('members') or [])}{weights}".strip()
