@@ -301,8 +301,9 @@ def _write_plateau(advice: Advice, best: str, watched: Series) -> str:
     reach = _luck(noise, len(watched))
     level = next(epoch for epoch, value in watched.items() if abs(highest - value) <= reach)
     return (
-        f"No telling whether more epochs would help or harm: {best}, but from epoch {level} on"
-        f" nothing stands out of the noise ({noise:.2g} from epoch to epoch)."
+        f"Plateau: {best}, and from epoch {level} on"
+        f" nothing stands out of the noise ({noise:.2g} from epoch to epoch). It is unclear whether"
+        " more epochs would help."
     )
 
 

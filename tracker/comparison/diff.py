@@ -139,6 +139,7 @@ def diff_runs(
             validation=validation,
             not_comparable=not_comparable,
             evidence=evidence,
+            predictions=predictions,
             flattered=[side.name for side in ensembles if is_searched(side.config)],
         ),
         config=_pair_configs(left, right) if everything else config,

@@ -32,6 +32,7 @@ def write_verdict(
     not_comparable: Mapping[str, str],
     evidence: Evidence,
     flattered: Sequence[str] = (),
+    predictions: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """A few lines, the most important first; macro F1 decides unless the competition's own metric
     is resampled, too.
@@ -61,9 +62,18 @@ def write_verdict(
         old, new = (competition.primary.render(public[side]) for side in ("a", "b"))
         lines.append(
             f"public {competition.primary.name} {old} -> {new}: {_name(public['better'], names)} is"
-            " ahead"
+            f" ahead{_count_answers(competition, predictions)}"
         )
     return lines
+
+
+def _count_answers(competition: Competition, predictions: Mapping[str, Any] | None) -> str:
+    """On how few images a public score rests: nothing else tells its noise."""
+    if predictions is None or predictions["changed"] is None:
+        return ", not tested for chance"
+    changed, total, share = predictions["changed"], predictions["total"], competition.public_share
+    public = f", about {changed * share:.0f} of them public" if share else ""
+    return f" by answers that differ on {changed} of {total} images{public}; not tested for chance"
 
 
 def render_range(low: float, high: float, *, signed: bool = False) -> str:

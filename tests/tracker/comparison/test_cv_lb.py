@@ -303,6 +303,16 @@ def test_a_score_on_the_images_that_chose_the_weights_predicts_nothing(
     assert any(line.startswith("flattered: the weights of exp7 were") for line in verdict)
 
 
+def test_a_public_score_that_is_ahead_says_on_how_many_images_it_rests(
+    workspace: Workspace,
+) -> None:
+    submit_all(workspace)
+    verdict = diff_runs(workspace, "exp2", "exp3").verdict
+    assert verdict[-1].endswith(
+        "exp2 is ahead by answers that differ on 1 of 10 images; not tested for chance"
+    )
+
+
 def test_check_says_why_nothing_can_be_expected(workspace: Workspace) -> None:
     submit_all(workspace)
     make_run(workspace, "0000010110", config={"data.val_ratio": 0.5}, f1=0.65)
