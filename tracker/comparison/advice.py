@@ -314,8 +314,8 @@ def _write_plateau(advice: Advice, best: str, watched: Series) -> str:
     reach = _expected_range(noise, len(watched))
     level = next(epoch for epoch, value in watched.items() if abs(highest - value) <= reach)
     return (
-        f"Unclear whether more epochs would help: {best}; since epoch {level}, it has changed less"
-        f" than its noise ({noise:.2g} per epoch)."
+        f"Plateau: {best}; since epoch {level}, it has changed less than its noise"
+        f" ({noise:.2g} per epoch). It is unclear whether more epochs would help."
     )
 
 

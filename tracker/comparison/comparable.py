@@ -71,6 +71,7 @@ _OPTIMIZER = re.compile(
 )
 HOW_TO_NAME_LOSS = 'name it in the config: {"loss": "cross_entropy"}'
 HOW_TO_SAVE_VALIDATION = "run.save_validation(...) records it"
+FLATTERED = "flattered: weights were searched on these validation images"
 Scheme = Mapping[str, Any]
 
 
@@ -262,6 +263,12 @@ def read_checksums(path: Path) -> tuple[int, ...]:
     return (
         tuple(checksums[name] for name in names) if all(name in checksums for name in names) else ()
     )
+
+
+def is_searched(config: Mapping[str, Any]) -> bool:
+    """Whether it is an ensemble whose weights were searched on the validation images: that flatters
+    its validation scores."""
+    return bool(config.get("ensemble", {}).get("searched"))
 
 
 # --- Whether figures can be compared

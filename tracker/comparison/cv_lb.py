@@ -13,7 +13,17 @@ from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Any
 
-from tracker.comparison.comparable import SCHEME_KEYS, Scheme, find_scheme
+from tracker.comparison.comparable import (
+    DATA,
+    FLATTERED,
+    SCHEME_KEYS,
+    VALIDATION,
+    Basis,
+    Scheme,
+    basis_of_run,
+    basis_of_submission,
+    is_searched,
+)
 from tracker.comparison.leaderboard_noise import (
     SampleSizes,
     SelectionBias,
@@ -52,6 +62,7 @@ class ScoreRelation:
 
     `repeats` of the `n` points copy an earlier point. `scheme` is the index of the validation
     scheme in `CvLb.schemes`, None without validation scores. `reason` says why there is no line.
+    `predicts`: the line rises and separates its outermost points; any other line predicts nothing.
     """
 
     metric: str
@@ -62,6 +73,7 @@ class ScoreRelation:
     numbers: Sequence[int]
     repeats: int
     line: Line | None
+    predicts: bool
     reason: str
     rank: RankCorrelation | None
     outliers: Sequence[Outlier]
@@ -95,13 +107,16 @@ class CvLb:
     """Cross-validation against the leaderboard.
 
     `schemes` has the submissions of each validation scheme and what distinguishes it, the largest
-    first.
+    first. Neither `flattered` submissions (their weights were searched on the validation images)
+    nor those of an `unknown` scheme are in a line with validation.
     """
 
     submissions: int
     scored: int
     relations: Sequence[ScoreRelation]
     schemes: Sequence[Mapping[str, Any]]
+    flattered: Sequence[int]
+    unknown: Sequence[int]
     sample: SampleSizes
     luck: SelectionBias | None
 
@@ -128,6 +143,8 @@ def compare_cv_with_leaderboard(workspace: Workspace, *, public_images: int = 0)
         scored=sum(_has_public_score(row) for row in rows),
         relations=relations,
         schemes=_list_schemes(schemes),
+        flattered=[row.number for row in rows if is_searched(row.config)],
+        unknown=[row.number for row in rows if _is_unknown(workspace, row)],
         sample=sample,
         luck=estimate_selection_bias(workspace, rows, sample),
     )
@@ -144,7 +161,7 @@ def predict_public_score(
     metric = workspace.competition.primary_metric
     rows = list_submissions(workspace)
     schemes = group_by_scheme(workspace, rows)
-    scheme = find_scheme(workspace, config, data=record.fingerprints.get("data"))
+    scheme = _find_known_scheme(basis_of_run(workspace, record, config))
     relations = _relate(workspace, rows, schemes, (metric, "val", "public"))
     relation = next((item for item in relations if schemes[item.scheme or 0][0] == scheme), None)
     n = relation.n if relation else 0
@@ -153,12 +170,18 @@ def predict_public_score(
     reason, limited = "", False
     if own is None:
         reason = f"the run has no val/{metric}"
+    elif is_searched(config):
+        reason = FLATTERED
+    elif scheme is None:
+        reason = f"how {record.name} validated is not known"
     elif relation is None or relation.line is None:
         same = "" if n < 3 else ", all with the same validation score"
         reason = (
             "needs 3 scored submissions with the validation scheme of this run;"
             f" there are {n}{same}"
         )
+    elif not relation.predicts:
+        reason = explain_no_prediction(relation)
     else:
         predicted = relation.line.predict(own)
         value, low, high = (workspace.competition.primary.clip(number) for number in predicted)
@@ -173,6 +196,53 @@ def predict_public_score(
         left_out=sum(item.n for item in relations) - n,
         reason=reason,
         limited=limited,
+    )
+
+
+def explain_no_prediction(relation: ScoreRelation) -> str:
+    """Why no score is expected by a line that is there."""
+    part = "validation" if relation.x == "val" else relation.x
+    return f"{part} does not predict the {relation.y} score here ({relation.n} points)"
+
+
+def explain_unused(workspace: Workspace, row: Submission, relation: ScoreRelation | None) -> str:
+    """Why the validation score of a submission predicts no public score; empty where it does."""
+    if is_searched(row.config):
+        return FLATTERED
+    if _is_unknown(workspace, row):
+        return "how it validated is not known"
+    if relation is None:
+        return "no line: needs three"
+    if relation.line is None:
+        return f"no line: {relation.reason}"
+    return "" if relation.predicts else explain_no_prediction(relation)
+
+
+def _find_known_scheme(basis: Basis, *, recorded: bool = True) -> Scheme | None:
+    """None where a program did not tell; an own loop's images are known by its validation.npz.
+
+    The rows of a table kept by hand stand in one column: they are compared.
+    """
+    if basis.own and basis.checksums:
+        return {
+            **basis.scheme,
+            DATA: f"{VALIDATION} {basis.checksums[0]:08x}{basis.checksums[1]:08x}",
+        }
+    return basis.scheme or ({} if not recorded else None)
+
+
+def _is_unknown(workspace: Workspace, row: Submission) -> bool:
+    """Whether it has a validation score, and nobody knows on which images."""
+    if not _is_validated(workspace, row):
+        return False
+    recorded = row.run_uid is not None
+    return _find_known_scheme(basis_of_submission(workspace, row), recorded=recorded) is None
+
+
+def _is_validated(workspace: Workspace, row: Submission) -> bool:
+    metrics = workspace.competition.metrics
+    return any(
+        find_metric_value(workspace, row, "val", metric.name) is not None for metric in metrics
     )
 
 
@@ -191,12 +261,17 @@ def relate_cv_to_public(
 def group_by_scheme(
     workspace: Workspace, rows: Sequence[Submission]
 ) -> list[tuple[Scheme, list[int]]]:
-    """Validation schemes with their submissions; the largest first, then the oldest."""
-    metrics = [metric.name for metric in workspace.competition.metrics]
+    """Validation schemes with their validated submissions; the largest first, then the oldest.
+
+    Unknown schemes are left out.
+    """
     groups: dict[str, tuple[Scheme, list[int]]] = {}
     for row in rows:
-        if any(find_metric_value(workspace, row, "val", name) is not None for name in metrics):
-            scheme = find_scheme(workspace, row.config, data=row.data_fingerprint)
+        if not _is_validated(workspace, row):
+            continue
+        basis = basis_of_submission(workspace, row)
+        scheme = _find_known_scheme(basis, recorded=row.run_uid is not None)
+        if scheme is not None:
             groups.setdefault(json.dumps(scheme, sort_keys=True), (scheme, []))[1].append(
                 row.number
             )
@@ -219,6 +294,8 @@ def _relate(
         scheme_of.update(dict.fromkeys(numbers, index))
     groups: dict[int | None, list[tuple[int, float, float]]] = {}
     for row in rows:
+        if x == "val" and (row.number not in scheme_of or is_searched(row.config)):
+            continue
         a, b = (find_metric_value(workspace, row, part, metric) for part in (x, y))
         if a is not None and b is not None:
             scheme = scheme_of[row.number] if x == "val" else None
@@ -256,10 +333,17 @@ def _build_relation(
         numbers=[point[0] for point in points],
         repeats=len(points) - distinct,
         line=line,
+        predicts=_predicts(sorted({*zip(xs, ys, strict=True)})),
         reason=reason,
         rank=rank_correlation(xs, ys, distinct=distinct),
         outliers=outliers,
     )
+
+
+def _predicts(points: Sequence[tuple[float, float]]) -> bool:
+    """Whether a rising line through distinct points, by x, tells the outermost two apart."""
+    line = fit_line([x for x, _ in points], [y for _, y in points])
+    return line is not None and line.slope > 0 and line.separates(points[0][0], points[-1][0])
 
 
 def _list_schemes(schemes: Sequence[tuple[Scheme, Sequence[int]]]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from tracker.comparison.advice import Advice, by_epoch
-from tracker.comparison.comparable import explain_incomparable
+from tracker.comparison.comparable import explain_incomparable, is_searched
 from tracker.comparison.evidence import ChangedImage, Evidence, Move, compare_validation
 from tracker.comparison.members import Member, list_members
 from tracker.comparison.statistics.paired import RESAMPLES, FoldTest, PairedComparison
@@ -133,6 +133,8 @@ def diff_runs(
             validation=validation,
             not_comparable=not_comparable,
             evidence=evidence,
+            predictions=predictions,
+            flattered=[side.name for side in ensembles if is_searched(side.config)],
         ),
         config=_pair_configs(left, right) if everything else config,
         ignored=[] if everything else ignored,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tracker.comparison.cv_lb import relate_cv_to_public
+from tracker.comparison.cv_lb import explain_unused, relate_cv_to_public
 from tracker.comparison.leaderboard_noise import (
     SampleSizes,
     compare_answers,
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from tracker.comparison.statistics.regression import Line
 
 MAX_CONTENDERS = 12  # by expected score; sets are searched among these
-MIN_LINE_POINTS = 5  # submissions that a line needs before validation moves an expectation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +50,7 @@ class Contender:
     """A submission that may be chosen.
 
     `by_validation` is the score that its validation predicts, `expected` lies between it and
-    `public`.
+    `public`. `unused` says why its validation score predicts nothing.
     """
 
     number: int
@@ -60,6 +59,7 @@ class Contender:
     validation: float | None
     by_validation: float | None
     expected: float
+    unused: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,8 +206,8 @@ def rank_contenders(
         public = row.scores[f"public_{metric.name}"]
         validation = find_metric_value(workspace, row, "val", metric.name)
         relation, predicted, expected = relations.get(row.number), None, public
-        enough = relation is not None and relation.n - relation.repeats >= MIN_LINE_POINTS
-        if enough and relation is not None and relation.line is not None and validation is not None:
+        unused = explain_unused(workspace, row, relation) if validation is not None else ""
+        if relation is not None and relation.line and validation is not None and not unused:
             predicted = metric.clip(relation.line.predict(validation)[0])
             expected = predicted + _skill_share(relation.line, own_sd) * (public - predicted)
         contenders.append(
@@ -218,6 +218,7 @@ def rank_contenders(
                 validation=validation,
                 by_validation=predicted,
                 expected=expected,
+                unused=unused,
             )
         )
     sign = -1.0 if metric.higher_is_better else 1.0

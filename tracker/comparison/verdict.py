@@ -31,12 +31,15 @@ def write_verdict(
     validation: Mapping[str, Sequence[float | None]],
     not_comparable: Mapping[str, str],
     evidence: Evidence,
+    flattered: Sequence[str] = (),
+    predictions: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """A few lines, the most important first.
 
     Macro F1 decides unless the competition's own metric is resampled, too. `validation` has the
     competition's metrics and those of METRICS for both runs, None where unknown. `not_comparable`
-    says why some of them cannot be compared.
+    says why some of them cannot be compared. `flattered` are the
+    sides whose weights were searched on the validation images.
     """
     computed = find_kind(competition.primary.kind)
     metric = computed.name if computed and computed.is_resampled else first_metric()
@@ -46,14 +49,31 @@ def write_verdict(
         lines += _list_other_metrics(evidence.paired, metric, names)
     else:
         lines += _describe_scores(competition, validation, names, not_comparable, evidence.problem)
+    if flattered:
+        lines.append(
+            f"flattered: the weights of {' and '.join(flattered)} were searched on these validation"
+            " images, so validation scores, interval and p do not count as evidence"
+        )
     if evidence.folds:
         lines.append(_describe_folds(evidence.folds[metric], metric))
     public = metrics.get(f"public_{competition.primary.name}")
     if public and public["delta"]:
         old, new = (competition.primary.render(public[side]) for side in ("a", "b"))
         better = _choose_name(public["better"], names)
-        lines.append(f"public {competition.primary.name} {old} -> {new}: {better} is ahead")
+        lines.append(
+            f"public {competition.primary.name} {old} -> {new}: {better} is ahead"
+            f"{_count_answers(competition, predictions)}"
+        )
     return lines
+
+
+def _count_answers(competition: Competition, predictions: Mapping[str, Any] | None) -> str:
+    """On how few images a public score rests: nothing else tells its noise."""
+    if predictions is None or predictions["changed"] is None:
+        return ", not tested for chance"
+    changed, total, share = predictions["changed"], predictions["total"], competition.public_share
+    public = f", about {changed * share:.0f} of them public" if share else ""
+    return f" by answers that differ on {changed} of {total} images{public}; not tested for chance"
 
 
 def render_range(low: float, high: float, *, signed: bool = False) -> str:

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from tracker.comparison.comparable import FLATTERED
+from tracker.comparison.cv_lb import explain_no_prediction
 from tracker.comparison.leaderboard_noise import MIN_PRIVATE_SCORES
 from tracker.comparison.statistics.regression import CONFIDENCE, FEW_POINTS
 from tracker.core.text import render_number, render_value
@@ -31,6 +33,11 @@ def render_cv_lb(found: CvLb) -> str:
         if relation.scheme is None or relation.line is not None:
             lines += ["", *_describe_relation(relation, schemes=len(found.schemes))]
     lines += _explain_no_lines(found.relations)
+    if found.flattered:
+        lines.append(f"in no line of validation, {FLATTERED}: {join_numbers(found.flattered)}")
+    if found.unknown:
+        numbers = join_numbers(found.unknown)
+        lines.append(f"in no line of validation, how it validated is not known: {numbers}")
     if len(found.schemes) > 1:
         lines += [
             "",
@@ -67,6 +74,8 @@ def _describe_relation(relation: ScoreRelation, *, schemes: int) -> Iterator[str
             f"  {WORDS[relation.y]} = {render_number(line.slope)} * {WORDS[relation.x]} {sign}"
             f" {intercept}, residual standard deviation {render_number(line.residual_sd)}"
         )
+        if not relation.predicts:
+            yield f"  {explain_no_prediction(relation)}"
     if relation.rank is not None:
         rank = relation.rank
         bounds = (
@@ -156,7 +165,19 @@ def _conclude(found: Selection, ranks: Sequence[int], competition: Competition) 
     final = "as the final one" if count == 1 else f"as the final {count}"
     return (
         f"so: choose {join_numbers(found.chosen)} {final}:"
-        f" {reason}{_tell_private(found, ranks[:count], competition)}"
+        f" {_doubt(found)}{reason}{_tell_private(found, ranks[:count], competition)}"
+    )
+
+
+def _doubt(found: Selection) -> str:
+    """That the choice is no better than one by lot, where the simulation says so."""
+    simulated, count = found.simulation, len(found.chosen)
+    if simulated is None or simulated.chosen.holds_best > count / len(simulated.among):
+        return ""
+    chance = count / len(simulated.among)
+    return (
+        f"the scores cannot tell them apart (the choice has the best of all in"
+        f" {simulated.chosen.holds_best:.0%}, one by lot in {chance:.0%}); chosen because "
     )
 
 
@@ -173,9 +194,9 @@ def _give_main_reason(found: Selection, by_public: Sequence[int]) -> str:
         return _explain_favor(found, by_public[0], found.instead_of)
     if chosen == set(by_public):
         judged = any(item.by_validation is not None for item in found.contenders)
-        return (
-            f"{it_has} the best public {found.metric}{', and validation agrees' if judged else ''}"
-        )
+        unused = next((item.unused for item in found.contenders if item.unused), "")
+        agrees = ", and validation agrees" if judged else f"; {unused}" if unused else ""
+        return f"{it_has} the best public {found.metric}{agrees}"
     if chosen == set(usual):
         return _explain_validation(found, by_public)
     others = [number for number in found.chosen if number not in usual]
@@ -257,7 +278,7 @@ def _give_reasons(item: Contender, ranks: Sequence[int], found: Selection) -> st
         )
     elif item.validation is not None:
         reasons.append(
-            f"validation {render_number(item.validation)}, with too few like it for a line"
+            f"validation {render_number(item.validation)} counts for nothing: {item.unused}"
         )
     reasons += [*_compare_with_next(item, found), *_describe_difference(item, found)]
     return "; ".join(reasons)

@@ -348,7 +348,9 @@ def _list_by_class(
         if of_metric := {
             name: item for name, item in by_class.items() if name.startswith(beginning)
         }:
-            yield _render_by_class(beginning, of_metric, diff)
+            line = _render_by_class(beginning, of_metric, diff)
+            if line:  # nothing where one of the two has no figure of any class
+                yield line
 
 
 def _render_by_class(
@@ -357,6 +359,8 @@ def _render_by_class(
     title = f"{beginning.rstrip('/')} by class"
     if any(name in diff.not_comparable for name in by_class):
         return f"{title}: not comparable (--all shows each)"
+    if all(item["delta"] is None for item in by_class.values()):
+        return ""
     winners = [item["better"] for item in by_class.values()]
     name, item = max(by_class.items(), key=lambda pair: abs(pair[1]["delta"] or 0.0))
     most = f"most {name.removeprefix(beginning)} {render_number(item['delta'], signed=True)}"

@@ -270,6 +270,8 @@ def describe_ensemble(table: Mapping[str, Any]) -> str:
     method = table.get("method") or ""
     members = _list_values(table.get("members") or [])
     weights = f" ({_list_values(table['weights'])})" if table.get("weights") else ""
+    if table.get("searched"):
+        weights += ", val flattered: weights searched on it"
     return f"{method} ensemble of {members}{weights}".strip()
 
 

@@ -232,7 +232,7 @@ def test_a_plateau_after_learning_is_called_one_and_its_beginning_is_found() -> 
 
     assert count_states(make)["plateau"] > 0.9 * SEEDS
     told = get_advice(**make(np.random.default_rng(0)))
-    assert "Unclear" in told.sentences[0]
+    assert told.sentences[0].startswith("Plateau: ")
     assert told.noise == pytest.approx(0.01, rel=0.8)
 
 

@@ -15,6 +15,7 @@ from tests.support.workspaces import make_run, make_workspace
 from tests.tracker.ledger.test_submission_table import TABLE
 from tracker.comparison.comparable import find_scheme
 from tracker.comparison.cv_lb import CvLb, ScoreRelation, compare_cv_with_leaderboard
+from tracker.comparison.diff import diff_runs
 from tracker.comparison.leaderboard_noise import (
     count_public_images,
     estimate_public_noise,
@@ -22,7 +23,7 @@ from tracker.comparison.leaderboard_noise import (
     expected_selection_bias,
 )
 from tracker.comparison.selection import select_final
-from tracker.console.cv_lb import render_cv_lb
+from tracker.console.cv_lb import render_cv_lb, render_selection
 from tracker.console.submissions import print_check
 from tracker.ledger.read import list_submissions
 from tracker.ledger.submission_table import import_table, read_submission_table
@@ -30,9 +31,11 @@ from tracker.submissions.examine import check
 from tracker.submissions.submit import submit
 from tracker.training.config import Config, config_to_dict
 from tracker.training.errors import ConfigError
+from tracker.workflows.own_loop.begin import begin
 from tracker.workspace.competition import Workspace, load_workspace
 
 ANSWERS = ("0000011111", "0000011110", "1000011110", "1100011110", "0100011111", "1110011100")
+VALIDATION = (0.9, 0.95, 0.74, 0.76, 0.94, 0.35)  # near the public scores: they predict
 
 
 def import_winners(root: Path, *, private: bool = True) -> Workspace:
@@ -64,7 +67,7 @@ def submit_all(workspace: Workspace) -> None:
             workspace,
             answers,
             config={**config, "data.val_ratio": 0.2 if number else 0.5},
-            f1=0.9 - number / 10,
+            f1=VALIDATION[number],
         )
         submit(workspace, f"exp{number + 1}", "m")
 
@@ -181,13 +184,13 @@ def test_check_tells_the_public_score_to_expect(
     import statsmodels.api as sm
 
     submit_all(workspace)
-    make_run(workspace, "0000010110", config={"optim.lr": 9.0}, f1=0.65)
+    make_run(workspace, "0000010110", config={"optim.lr": 9.0}, f1=0.95)
     report = check(workspace, "exp7")
     rows = list_submissions(workspace)[1:]
     model = sm.OLS(
         [r.scores["public_f1"] for r in rows], sm.add_constant([r.val_f1 for r in rows])
     ).fit()
-    frame = model.get_prediction([[1.0, 0.65]]).summary_frame(alpha=0.05)
+    frame = model.get_prediction([[1.0, 0.95]]).summary_frame(alpha=0.05)
     wanted = tuple(
         min(1.0, number) for number in frame.loc[0, ["mean", "obs_ci_lower", "obs_ci_upper"]]
     )
@@ -210,7 +213,7 @@ def test_check_tells_the_public_score_to_expect(
 def test_no_score_beyond_what_the_metric_can_be_is_expected(
     workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for answers, figure in (("0000011111", 0.7), ("1111100000", 0.1), ("0000000000", 0.4)):
+    for answers, figure in (("0000011111", 0.7), ("1111100000", 0.1), ("0000000000", 0.326)):
         make_run(workspace, answers, f1=figure)
         submit(workspace, "latest", "m")
     make_run(workspace, "0000010110", f1=0.99)
@@ -225,6 +228,89 @@ def test_no_score_beyond_what_the_metric_can_be_is_expected(
         if line.startswith("expected public f1 ")
     )
     assert line.endswith("(line through 3 submissions, few; f1 lies from 0 to 1)")
+
+
+def test_a_line_that_tells_no_two_points_apart_predicts_nothing(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, answers in enumerate(ANSWERS):
+        config = {"train.seed": number}
+        make_run(workspace, answers, config=config, f1=(0.7, 0.71, 0.72, 0.69, 0.68, 0.74)[number])
+        submit(workspace, f"exp{number + 1}", "m")
+    make_run(workspace, "0000010110", f1=0.1)
+    report = check(workspace, "exp7")
+    reason = "validation does not predict the public score here (6 points)"
+    assert (report.expected["value"], report.expected["reason"]) == (None, reason)
+    print_check(report, workspace.competition)
+    assert f"expected public f1: unknown, {reason}" in capsys.readouterr().out
+    assert f"  {reason}\n" in render_cv_lb(compare_cv_with_leaderboard(workspace))
+    found = select_final(workspace, 2)
+    assert all(item.expected == item.public for item in found.contenders)
+    assert {item.unused for item in found.contenders} == {reason}
+    assert reason in render_selection(found, workspace.competition)
+
+
+def test_a_falling_line_predicts_nothing(workspace: Workspace) -> None:
+    for number, answers in enumerate(ANSWERS):
+        config = {"train.seed": number}
+        make_run(workspace, answers, config=config, f1=1.0 - (0.9, *VALIDATION[1:])[number])
+        submit(workspace, f"exp{number + 1}", "m")
+    assert not relation(compare_cv_with_leaderboard(workspace), "f1", "val", "public").predicts
+
+
+def test_unknown_schemes_are_in_no_line_and_are_named(workspace: Workspace) -> None:
+    submit_all(workspace)
+    before = relation(compare_cv_with_leaderboard(workspace), "f1", "val", "public")
+    for letters in ("0000010110", "0000010111", "0100010110"):
+        with begin({"lr": 0.1}, root=workspace.root, quiet=True, follow=False) as run:
+            run.log({"val/f1": 0.7}, step=1, epoch=1)
+            run.keep_summary({"val/f1": 0.7})
+            rows = "".join(f"i{number}.png,{letter}\n" for number, letter in enumerate(letters))
+            (run.folder / "predictions.csv").write_text("ImageID,ans\n" + rows)
+            run.fingerprint_predictions()
+        submit(workspace, run.name, "m")
+    found = compare_cv_with_leaderboard(workspace)
+    assert relation(found, "f1", "val", "public") == before
+    assert found.unknown == [7, 8, 9]
+    assert all(not {7, 8, 9} & {*scheme["numbers"]} for scheme in found.schemes)
+    assert "how it validated is not known: submissions 7, 8 and 9" in render_cv_lb(found)
+    assert check(workspace, run.name).expected["reason"] == f"how {run.name} validated is not known"
+    unused = {item.number: item.unused for item in select_final(workspace, 1).contenders}
+    assert unused[7] == "how it validated is not known"
+
+
+def test_a_score_on_the_images_that_chose_the_weights_predicts_nothing(
+    workspace: Workspace,
+) -> None:
+    submit_all(workspace)
+    before = relation(compare_cv_with_leaderboard(workspace), "f1", "val", "public")
+    config = {
+        "ensemble.method": "weighted",
+        "ensemble.members": ["exp2", "exp3"],
+        "ensemble.searched": True,
+    }
+    make_run(workspace, "0000010110", config=config, f1=0.99)
+    assert "weights were searched" in check(workspace, "exp7").expected["reason"]
+    submit(workspace, "exp7", "m")
+    found = compare_cv_with_leaderboard(workspace)
+    assert relation(found, "f1", "val", "public") == before
+    assert found.flattered == [7]
+    assert "weights were searched on these validation images: submission 7" in render_cv_lb(found)
+    (item,) = [item for item in select_final(workspace, 1).contenders if item.number == 7]
+    assert (item.by_validation, item.expected) == (None, item.public)
+    assert "flattered" in item.unused
+    verdict = diff_runs(workspace, "exp2", "exp7").verdict
+    assert any(line.startswith("flattered: the weights of exp7 were") for line in verdict)
+
+
+def test_a_public_score_that_is_ahead_says_on_how_many_images_it_rests(
+    workspace: Workspace,
+) -> None:
+    submit_all(workspace)
+    verdict = diff_runs(workspace, "exp2", "exp3").verdict
+    assert verdict[-1].endswith(
+        "exp2 is ahead by answers that differ on 1 of 10 images; not tested for chance"
+    )
 
 
 def test_check_says_why_nothing_can_be_expected(workspace: Workspace) -> None:

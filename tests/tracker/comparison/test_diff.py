@@ -446,7 +446,7 @@ def test_a_submission_known_from_the_ledger_alone_is_compared_without_statistics
         .verdict[1]
         .startswith("no validation score is known for both")
     )
-    assert found.verdict[-1] == "public f1 0.5000 -> 0.6000: s2 is ahead"
+    assert found.verdict[-1] == "public f1 0.5000 -> 0.6000: s2 is ahead, not tested for chance"
     assert diff_runs(workspace, "exp1", "s2").problem.startswith(
         "s2 saved no validation predictions here"
     )
@@ -541,7 +541,7 @@ def test_the_verdict_comes_first_and_the_advice_last(
         "exp1: Overfitting: val/f1 was best in epoch 3 of 15; the 12 epochs after it (80 %)"
         in "\n".join(lines)
     )
-    assert any("^ best 3 of 15: 0.7630" in line for line in lines)
+    assert any("^ run's best epoch 3 of 15: 0.7630" in line for line in lines)
     assert any("v020.png" in line and line.rstrip().endswith("right") for line in lines)
     print_diff(diff_runs(workspace, "exp1", "exp2", resamples=1000))
     short = capsys.readouterr().out
