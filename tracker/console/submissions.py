@@ -38,17 +38,17 @@ def style_change(
     changes = [*list_changes(diff or {}), *list_implied_changes(diff or {})]
     rest = [f"{len(not_known)} not known"] if not_known else []
     shorter = []
-    if (
-        len(changes) == 1
-    ):  # the members of an ensemble without their weights, a key without its values
-        shorter += [before + changes[0].partition(mark)[0] for mark in (" (", " ")]
+    # The members of an ensemble without their weights, a key without its values.
+    if len(changes) == 1:
+        heads = [changes[0].partition(mark)[0] for mark in (" (", " ")]
+        shorter += [before + "; ".join([head, *rest]) for head in heads]
     for shown in range(len(changes) - (not rest), -1, -1):
-        heads = [changes[:shown]]
+        kept = [changes[:shown]]
         if shown == 1:
-            heads.append([changes[0].partition(" ")[0]])  # its name alone
+            kept.append([changes[0].partition(" ")[0]])  # its name alone
         more = render_count(len(changes) - shown, "more key" if shown else "key")
-        for head in heads:
-            parts = [*head, *([more] if shown < len(changes) else ())]
+        for keys in kept:
+            parts = [*keys, *([more] if shown < len(changes) else ())]
             shorter.append(before + "; ".join([*([", ".join(parts)] if parts else ()), *rest]))
     return Styled(whole, shorter=tuple(shorter))
 

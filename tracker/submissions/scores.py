@@ -37,7 +37,7 @@ def score(workspace: Workspace, number: int, scores: Mapping[tuple[str, str], fl
         raise ConfigError(
             f"the {kind.name} leaderboard already scored submission {number}",
             hint=(
-                "its private scores stay hidden until tracker leaderboard reveal; to type scores"
+                "its private scores come from the solution; to type scores"
                 f' in, set kind = "{DEFAULT.name}" in tracker.toml'
             ),
         )

@@ -56,8 +56,8 @@ def _is_percentage(one: Series) -> bool:
     split, _, metric = one.name.partition("/")
     if split not in ("train", "val") or metric not in FRACTION_METRICS:
         return False
-    replace_non_finite = [value for value in one.values.values() if math.isfinite(value)]
-    return max(replace_non_finite, default=0) > LARGEST_FRACTION
+    finite = [value for value in one.values.values() if math.isfinite(value)]
+    return max(finite, default=0) > LARGEST_FRACTION
 
 
 def _choose_names(series: Sequence[Series], given: Mapping[str, str]) -> dict[str, str]:
@@ -116,7 +116,7 @@ def to_points(series: Iterable[Series]) -> list[Point]:
 
 
 def find_best(points: Sequence[Point], monitor: str, *, higher: bool) -> int | None:
-    """The first epoch with the best value of `monitor`; None without a replace_non_finite value."""
+    """The first epoch with the best value of `monitor`; None without a finite value."""
     measured = [
         (values[monitor], epoch)
         for values, _, epoch in points

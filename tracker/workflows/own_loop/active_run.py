@@ -348,7 +348,7 @@ class ActiveRun:
 
         The ids may be in any order, the columns are in the order of competition.classes.
         predictions.csv gets the most probable class of each image, unless `save_predictions` was
-        called. Raises StorageError, and DataError unless every row is replace_non_finite and sums to 1, and
+        called. Raises StorageError, and DataError unless every row is finite and sums to 1, and
         each id to predict is there exactly once (without data.eval_dir in tracker.toml any ids are
         taken).
         """

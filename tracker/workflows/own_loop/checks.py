@@ -29,7 +29,7 @@ def check_evaluation(
 ) -> Predictions:
     """Probabilities [images, classes] of the evaluation set, in the order of `known`, its ids.
 
-    Raises DataError for probabilities of another shape, that are not replace_non_finite or whose rows do not
+    Raises DataError for probabilities of another shape, that are not finite or whose rows do not
     sum to 1; and for ids that are duplicate, missing or unknown.
     """
     from tracker.training.predict.probabilities import Predictions, select
@@ -117,7 +117,7 @@ def _check_probabilities(names: Sequence[str], probabilities: Any, classes: Sequ
     if not np.isfinite(table).all():
         row = int(np.flatnonzero(~np.isfinite(table).all(axis=1))[0])
         raise DataError(
-            f"probabilities of {names[row]} are not replace_non_finite: {table[row][:SHOWN].tolist()}"
+            f"probabilities of {names[row]} are not finite: {table[row][:SHOWN].tolist()}"
         )
     sums = table.sum(axis=1)
     out_of_range = (table < 0).any(axis=1) | (table > 1 + SUM_TOLERANCE).any(axis=1)

@@ -573,7 +573,7 @@ def test_the_example_of_the_documents_makes_a_run_that_can_be_submitted(
     workspace = init_workspace(tmp_path, data=data, **options)
     page = (ROOT / "docs" / "own-training-loop.md").read_text(encoding="utf-8")
     example = page.partition("```python")[2].partition("```")[0]
-    last = '"epoch": epoch}\n        )\n'  # of the epoch
+    last = '"epoch": epoch})\n'  # of the epoch
     stop = f"{last}        if epoch == 2 and not resume:\n            raise KeyboardInterrupt\n"
     assert example.count(last) == 1
     (tmp_path / "train.py").write_text(example.replace(last, stop))
