@@ -13,14 +13,13 @@ from tracker.comparison.advice import Advice
 from tracker.comparison.diff import RunDiff
 from tracker.comparison.evidence import ChangedImage, Move
 from tracker.comparison.statistics.paired import ALPHA, Difference, PairedComparison
-from tracker.comparison.verdict import WHY_ALPHA, render_range
+from tracker.comparison.verdict import MAX_KEYS, WHY_ALPHA, render_range
 from tracker.console.textplot import PLAIN, Panel, render_curves
 from tracker.core.config_diff import ENSEMBLE, list_changes, list_implied_keys, render_unknown_keys
 from tracker.core.markdown import escape, render_table
 from tracker.core.table import MIN_WIDTH, Column, Styled, wrap
 from tracker.core.terminal import find_width, print_table, print_text
 from tracker.core.text import clean_text, render_number, render_values
-from tracker.images.report_pictures import SHOWN
 from tracker.training.metrics import METRICS
 from tracker.training.numbers import render_count
 
@@ -131,8 +130,8 @@ def list_brief_sections(diff: RunDiff, *, width: int) -> list[Section]:
     The tables share the lines that the sentences leave, and the last line names what --full adds.
     """
     below = [*_list_brief_facts(diff), *_name_the_rest(diff)]
-    # the verdict names up to SHOWN changes: a table of them would say the same again
-    several = len(list_changes(diff.config)) > SHOWN
+    # the verdict names up to MAX_KEYS changes: a table of them would say the same again
+    several = len(list_changes(diff.config)) > MAX_KEYS
     keys = _list_config_rows(diff, width) if several else []
     metrics = _list_metric_rows(diff, _choose_brief_metrics(diff))
     # empty lines, titles and rules: three for each table, and one below the last
