@@ -174,7 +174,9 @@ def _read_value(known: Key, value: Any, problems: list[str], name: str) -> Any:
         read = convert(value, known.kind)
         check_limits(read, known)
     except ValueError as error:
-        problems.append(f"{name}: expected {known.expected or error}, not {value!r}{_near(error)}")
+        problems.append(
+            f"{name}: expected {known.expected or error.args[0]}, not {value!r}{_near(error)}"
+        )
         return None
     return read
 
