@@ -13,8 +13,7 @@ import math
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from tracker.training.errors import ConfigError, find_nearest
 from tracker.training.numbers import render_count
@@ -30,8 +29,7 @@ EXPECTED = {
 _LONGEST_LIST = 15  # names of known keys in a message: more would fill the screen
 
 
-@dataclass(frozen=True, kw_only=True)
-class Key:
+class Key(NamedTuple):
     """What may be written for one key.
 
     `kind` is the type of the value after reading. `low` and `high` are the smallest and the
@@ -76,7 +74,7 @@ def key(default: T, doc: str, *, file_name: str = "", **limits: Any) -> T:
 def list_keys(cls: type) -> Mapping[str, Key]:
     """The keys of a dataclass by the names that they have in the file, in order."""
     kinds = typing.get_type_hints(cls)
-    limits = {field.name for field in dataclasses.fields(Key)}
+    limits = set(Key._fields)
     keys: dict[str, Key] = {}
     for field in dataclasses.fields(cls):
         if "doc" not in field.metadata:

@@ -205,37 +205,30 @@ class Competition:
         return tuple(str(index) for index in range(len(self.classes)))
 
 
-@dataclass(frozen=True, kw_only=True)
-class MlflowKeys:
-    """Section [mlflow] of tracker.toml."""
-
-    tracking_uri: str = key(
-        "sqlite:///mlflow.db",
-        "MLflow tracking URI; a SQLite file is relative to the workspace. TRACKER_MLFLOW_URI takes"
-        " its place.",
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class LedgerKeys:
-    """Section [ledger] of tracker.toml."""
-
-    url: str = key(
-        "sqlite:///ledger.db",
-        "Ledger URL: SQLite, or postgresql+psycopg://USER@HOST/DATABASE; a password belongs in"
+# Sections with one key each.
+SINGLE_KEYS = {
+    "mlflow": Key(
+        name="tracking_uri",
+        kind=str,
+        default="sqlite:///mlflow.db",
+        doc="MLflow tracking URI; a SQLite file is relative to the workspace. TRACKER_MLFLOW_URI"
+        " takes its place.",
+    ),
+    "ledger": Key(
+        name="url",
+        kind=str,
+        default="sqlite:///ledger.db",
+        doc="Ledger URL: SQLite, or postgresql+psycopg://USER@HOST/DATABASE; a password belongs in"
         " TRACKER_LEDGER_URL or ~/.pgpass.",
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class DiffKeys:
-    """Section [diff] of tracker.toml."""
-
-    ignore: tuple[str, ...] = key(
-        (),
-        'Config keys that `tracker diff` leaves out, as in ["train.seed", "augment.*"]; --all shows'
-        " them.",
-    )
+    ),
+    "diff": Key(
+        name="ignore",
+        kind=tuple[str, ...],
+        default=(),
+        doc='Config keys that `tracker diff` leaves out, as in ["train.seed", "augment.*"]; --all'
+        " shows them.",
+    ),
+}
 
 
 def list_leaderboard_keys() -> dict[str, Key]:
@@ -256,11 +249,16 @@ def list_sections() -> dict[str, Mapping[str, Key]]:
     """The keys of tracker.toml by their section, without those that a run's config has too."""
     return {
         "competition": list_keys(Competition),
-        "mlflow": list_keys(MlflowKeys),
-        "ledger": list_keys(LedgerKeys),
+        "mlflow": _list_single("mlflow"),
+        "ledger": _list_single("ledger"),
         "leaderboard": list_leaderboard_keys(),
-        "diff": list_keys(DiffKeys),
+        "diff": _list_single("diff"),
     }
+
+
+def _list_single(section: str) -> dict[str, Key]:
+    known = SINGLE_KEYS[section]
+    return {known.name: known}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -359,9 +357,8 @@ def load_workspace(root: Path) -> Workspace:
     kind, options = _read_leaderboard(tables["leaderboard"], root, problems)
     defaults = {section: tables[section] for section in SECTIONS if section in tables}
     # the environment wins: it keeps passwords out of the file
-    mlflow = MlflowKeys(**tables["mlflow"])
-    mlflow_uri = get_setting("TRACKER_MLFLOW_URI") or mlflow.tracking_uri
-    ledger_url = get_setting("TRACKER_LEDGER_URL") or LedgerKeys(**tables["ledger"]).url
+    mlflow_uri = get_setting("TRACKER_MLFLOW_URI") or _get_single(tables, "mlflow")
+    ledger_url = get_setting("TRACKER_LEDGER_URL") or _get_single(tables, "ledger")
     _check_mlflow_uri(mlflow_uri, root, problems)
     refuse(problems, path)
     return Workspace(
@@ -372,7 +369,7 @@ def load_workspace(root: Path) -> Workspace:
         ledger_url=_absolute_sqlite(ledger_url, root),
         leaderboard=kind,
         leaderboard_options=options,
-        diff_ignore=DiffKeys(**tables["diff"]).ignore,
+        diff_ignore=_get_single(tables, "diff"),
     )
 
 
@@ -394,6 +391,12 @@ def _read_sections(raw: Mapping[str, Any], problems: list[str]) -> dict[str, Any
             if not isinstance(table, Mapping):
                 read_keys({}, table, problems, name=section)
     return tables
+
+
+def _get_single(tables: Mapping[str, Any], section: str) -> Any:
+    """The value of the one key of a section."""
+    known = SINGLE_KEYS[section]
+    return tables[section].get(known.name, known.default)
 
 
 def _build_competition(values: Mapping[str, Any], problems: list[str]) -> Competition:
