@@ -508,8 +508,8 @@ def test_ignored_keys_are_left_out_and_named(workspace: Workspace) -> None:
     with pytest.raises(ConfigError) as caught:
         load_workspace(workspace.root)
     assert [problem.partition(":")[0] for problem in caught.value.problems] == [
-        "diff.keys",
         "diff.ignore",
+        "diff.keys",
     ]
 
 
