@@ -7,22 +7,21 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import inspect
+import datetime as dt
 import json
 import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import typer
 
 from tracker.cli import app
 from tracker.core.settings import SETTINGS
-from tracker.setup.init import TEMPLATE, init_workspace, name_computed_kinds
 from tracker.training.config import SECTIONS
-from tracker.workspace.competition import Competition
-from tracker.workspace.leaderboard_kinds import DEFAULT, KINDS
+from tracker.training.reading import Key, find_item_keys
+from tracker.workspace.competition import list_sections
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
@@ -136,7 +135,7 @@ def build_config() -> Iterator[str]:
         "`tracker init` writes this file, with a comment for each key. The sections above may stand"
         " in it, too.\n"
     )
-    yield from build_table(("key", "default", "meaning"), list_template_keys())
+    yield from build_table(("key", "type", "default", "allowed", "meaning"), list_template_keys())
     yield "## Environment settings\n"
     yield from build_table(("variable", "default", "meaning"), list_settings())
 
@@ -178,47 +177,39 @@ def render_toml(value: Any) -> str:
     return f"`{text}`"
 
 
-def list_template_keys() -> Iterator[tuple[str, str, str]]:
-    """The rows of tracker.toml: its template has the keys and the comments, the dataclass the
-    defaults."""
-    defaults = {field.name: field.default for field in dataclasses.fields(Competition)}
-    parameters = inspect.signature(init_workspace).parameters
-    defaults |= {
-        "tracking_uri": parameters["mlflow_uri"].default,
-        "url": parameters["ledger_url"].default,
-    }
-    section, comment = "", ""
-    for line in TEMPLATE.splitlines():
-        if line.startswith("["):
-            section, comment = line.strip("[]"), ""
-        elif line.startswith("#"):
-            comment = f"{comment} {line.lstrip('# ')}"
-        elif found := re.match(r"(\w+) = (.*)", line):
-            default = defaults.get(found[1])
-            shown = render_toml(default) if isinstance(default, str | int | float) else ""
-            meaning = re.sub(r"\{\w+\}", "", comment).strip()
-            if section not in SECTIONS:
-                yield f"`{section}.{found[1]}`", shown, escape(meaning, angles=True)
-            comment = ""
-        elif line.startswith("{metrics}"):
-            meaning = comment.replace("{kinds}", name_computed_kinds()).strip()
-            yield "`competition.metrics`", "", escape(meaning, angles=True)
-            comment = ""
-        elif line.startswith("{leaderboard_section}"):
-            yield from list_leaderboard_keys()
+def list_template_keys() -> Iterator[tuple[str, str, str, str, str]]:
+    """The rows of tracker.toml, a list of tables with its own keys below it."""
+    for section, keys in list_sections().items():
+        for known in keys.values():
+            yield describe_declared(f"{section}.{known.name}", known)
+            for below in find_item_keys(known).values():
+                yield describe_declared(f"{section}.{known.name}.{below.name}", below)
 
 
-def list_leaderboard_keys() -> Iterator[tuple[str, str, str]]:
-    """The rows of [leaderboard]: the kinds, and the keys that each has."""
-    sentences = " ".join(f'"{kind.name}": {kind.sentence}' for kind in KINDS.values())
-    yield "`leaderboard.kind`", render_toml(DEFAULT.name), escape(sentences, angles=True)
-    for kind in KINDS.values():
-        for option in kind.options:
-            default = render_toml(option.default) if option.default else ""
-            meaning = (
-                f'For "{kind.name}": {option.needs}.' if option.needs else f'For "{kind.name}".'
-            )
-            yield f"`leaderboard.{option.key}`", default, escape(meaning, angles=True)
+def describe_declared(name: str, known: Key) -> tuple[str, str, str, str, str]:
+    """The row of a key of tracker.toml."""
+    default = known.default if known.written is None else known.written
+    is_plain = isinstance(default, str | int | float) or default == ()
+    allowed = ", ".join(f"`{word}`" for word in known.list_choices())
+    low = known.low if known.above is None else known.above
+    doc = escape(known.doc, angles=True)
+    return (
+        f"`{name}`",
+        name_kind(known.kind),
+        render_toml(default) if is_plain else "",
+        allowed or render_range(low, known.high),
+        doc,
+    )
+
+
+def name_kind(kind: Any) -> str:
+    """The type of a key as people write it in TOML."""
+    item = (get_args(kind) or [None])[0]
+    if dataclasses.is_dataclass(item):
+        return "tables"
+    if item is dt.datetime:
+        return "time"
+    return "list[str]" if item is str else kind.__name__
 
 
 def list_settings() -> Iterator[tuple[str, str, str]]:

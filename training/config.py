@@ -1,31 +1,27 @@
 """The configuration of a run: typed, frozen, every field with a sentence.
 
-`config_from_dict` reports every problem at once. `parse_assignment` reads `section.key=value`, with
-the value as in TOML.
+`config_from_dict` reports every problem at once. Values are written as in TOML, in a file as well as
+in an assignment `section.key=value`. What makes two configs the same is in config_fingerprint.py.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import json
-import math
 import types
-import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tracker.training.errors import ConfigError, find_nearest
+from tracker.training.errors import ConfigError
 from tracker.training.formats import FORMATS, by_format, list_with_people
 from tracker.training.metrics import list_monitors
-from tracker.training.numbers import render_count
-from tracker.training.tables import flatten, parse_toml_value
+from tracker.training.reading import key, list_keys, read_keys, refuse, suggest_key
+from tracker.training.tables import parse_toml_value
 
 T = TypeVar("T")
-EXACT = 2**53  # whole numbers below have a float of their own
 OF_MODEL = "model"  # the value of a key that takes what timm's model was trained with
 MEASURED = "measured"
 CROP_KEYS = ("crop_pct", "crop_mode", "interpolation")  # of FITTED, in section augment
@@ -59,19 +55,19 @@ def option(
     runs made before do not have: its default means what they did, and is left out of fingerprints
     and comparisons.
     """
-    metadata = {
-        "doc": doc,
-        "choices": tuple(choices),
-        "files": tuple(files),
-        "low": low,
-        "high": high,
-        "outcome": outcome and not place and not rounding,
-        "place": place,
-        "rounding": rounding,
-        "by_format": by_format or {},
-        "later": later,
-    }
-    return field(default=default, metadata=metadata)
+    return key(
+        default,
+        doc,
+        choices=tuple(choices),
+        files=tuple(files),
+        low=low,
+        high=high,
+        outcome=outcome and not place and not rounding,
+        place=place,
+        rounding=rounding,
+        by_format=by_format or {},
+        later=later,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -450,102 +446,18 @@ def config_from_dict(values: Mapping[str, Any], *, source: str = "config") -> Co
     sections: dict[str, Any] = {}
     for section, table in values.items():
         if section not in SECTIONS:
-            problems.append(f"{section}: unknown section{_nearest(section, SECTIONS)}")
-        elif not isinstance(table, Mapping):
-            problems.append(f"{section}: is a table, write [{section}]")
+            problems.append(f"{section}: unknown section{suggest_key(section, SECTIONS)}")
         else:
-            sections[section] = _read_section(section, table, problems)
-    if problems:
-        raise ConfigError(
-            f"{render_count(len(problems), 'wrong value')} in {source}:",
-            problems=problems,
-            hint="tracker run options lists every key with its meaning",
-        )
+            sections[section] = SECTIONS[section](**_read_section(section, table, problems))
+    refuse(problems, source, hint="tracker run options lists every key with its meaning")
     config = Config(**sections)
     _check_together(config, source)
     return config
 
 
-def _read_section(section: str, table: Mapping[str, Any], problems: list[str]) -> Any:
-    cls = SECTIONS[section]
-    hints = typing.get_type_hints(cls)
-    known = {f.name: f for f in dataclasses.fields(cls)}
-    accepted: dict[str, Any] = {}
-    for key, value in table.items():
-        name = f"{section}.{key}"
-        if key not in known:
-            problems.append(f"{name}: unknown key{_nearest(name, list_options())}")
-            continue
-        try:
-            accepted[key] = _convert(value, hints[key])
-            _check_limits(accepted[key], known[key].metadata)
-        except ValueError as error:
-            accepted.pop(key, None)
-            problems.append(f"{name}: {error}, not {value!r}")
-    return cls(**accepted)
-
-
-def _convert(value: Any, wanted: Any) -> Any:
-    """Return `value` as type `wanted`; raises ValueError saying what is expected."""
-    origin = typing.get_origin(wanted)
-    if origin is tuple:
-        parts = typing.get_args(wanted)
-        items = list(value) if isinstance(value, list | tuple) else [value] * len(parts)
-        if len(items) != len(parts):
-            raise ValueError(f"expected {len(parts)} values")
-        return tuple(_convert(item, part) for item, part in zip(items, parts, strict=True))
-    if origin is types.UnionType:
-        return _convert_to_one_of(value, typing.get_args(wanted))
-    if wanted is float and isinstance(value, int | float) and not isinstance(value, bool):
-        if not math.isfinite(value):
-            raise ValueError("expected a finite number")
-        return float(value)
-    if wanted is str and isinstance(value, str) and not _is_storable(value):
-        raise ValueError("expected a text in UTF-8 without NUL")
-    if type(value) is wanted:
-        return value
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-    raise ValueError(f"expected {words[wanted]}")
-
-
-def _is_storable(text: str) -> bool:
-    """Whether a text can be written to a file, and be the name of one."""
-    return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
-
-
-def _convert_to_one_of(value: Any, kinds: Sequence[Any]) -> Any:
-    """Return `value` as the first of these types that it fits.
-
-    An empty list is accepted where the key may be left out.
-    """
-    if tuple[()] in kinds and value in ([], ()):
-        return ()
-    if type(value) in kinds:
-        return value
-    if float in kinds:
-        return _convert(value, float)
-    tuples = [kind for kind in kinds if typing.get_args(kind)]
-    if not tuples:
-        raise ValueError("expected true, false or a path")
-    return _convert(value, tuples[0])
-
-
-def _check_limits(value: Any, limits: Mapping[str, Any]) -> None:
-    if (
-        limits["choices"]
-        and value not in limits["choices"]
-        and not str(value).endswith(limits["files"])
-    ):
-        near = _nearest(str(value), limits["choices"])
-        words = ", ".join((*limits["choices"], *(f"*{suffix}" for suffix in limits["files"])))
-        raise ValueError(f"expected one of {words}{near}")
-    for number in value if isinstance(value, tuple) else (value,):
-        if isinstance(number, str):
-            continue
-        if limits["low"] is not None and number < limits["low"]:
-            raise ValueError(f"expected at least {limits['low']:g}")
-        if limits["high"] is not None and number > limits["high"]:
-            raise ValueError(f"expected at most {limits['high']:g}")
+def _read_section(section: str, table: Any, problems: list[str]) -> dict[str, Any]:
+    keys = list_keys(SECTIONS[section])
+    return read_keys(keys, table, problems, name=section, elsewhere=list_options())
 
 
 def _check_together(config: Config, source: str) -> None:
@@ -585,16 +497,7 @@ def _check_together(config: Config, source: str) -> None:
         "sched.warmup_epochs: must be less than train.epochs": 0 < train.epochs <= warmup,
         f"train.batch_size: must divide among the {world} processes": train.batch_size % world > 0,
     }
-    problems = [words for words, holds in wrong.items() if holds]
-    if problems:
-        raise ConfigError(
-            f"{render_count(len(problems), 'wrong value')} in {source}:", problems=problems
-        )
-
-
-def _nearest(word: str, known: Sequence[str] | Mapping[str, Any]) -> str:
-    near = find_nearest(word, known)
-    return f" (nearest: {near})" if near else ""
+    refuse([words for words, holds in wrong.items() if holds], source)
 
 
 def parse_assignment(text: str) -> tuple[str, str, Any]:
@@ -621,7 +524,8 @@ def find_problem(name: str, value: Any) -> str:
     if section in SECTIONS:
         _read_section(section, {key: value}, problems)
     else:
-        problems.append(f"{name}: unknown key{_nearest(name, list_options())}")
+        suggestion = suggest_key(key, (), elsewhere=list_options())
+        problems.append(f"{name}: unknown key{suggestion}")
     return "".join(problems)
 
 
@@ -641,128 +545,3 @@ def config_to_dict(config: Config) -> dict[str, dict[str, Any]]:
     """Nested tables of plain values, every field present; the inverse of config_from_dict."""
     plain: dict[str, dict[str, Any]] = json.loads(json.dumps(dataclasses.asdict(config)))
     return plain
-
-
-def outcome_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The dotted keys of a nested config that can change the result.
-
-    Keys that this version does not know are included. A number has one form however it was written:
-    that of the option's default, or the shorter one for unknown keys. A key of `later` at its
-    default is left out: runs made before had no such key, and are the same. Files have their names
-    only, for it does not matter in which folder they lie.
-    """
-    options = list_options()
-    silent = {name for name, f in options.items() if not f.metadata["outcome"]}
-    return name_files(
-        {name: value for name, value in _unify_all(values, options).items() if name not in silent}
-    )
-
-
-def exact_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """`outcome_values` and the keys that change the last bits of a result."""
-    options = list_options()
-    rounding = {name for name, f in options.items() if f.metadata["rounding"]}
-    found = {name: value for name, value in _unify_all(values, options).items() if name in rounding}
-    return {**outcome_values(values), **found}
-
-
-def _unify_all(
-    values: Mapping[str, Any], options: Mapping[str, dataclasses.Field[Any]]
-) -> dict[str, Any]:
-    """Every dotted key with its number in one form, without those of `later` at their default."""
-    sections = {
-        f'"{name}"' if "." in name else name: table for name, table in values.items()
-    }  # as in TOML
-    later = later_defaults()
-    return {
-        name: _unify(value, _find_kind(options[name].default) if name in options else int)
-        for name, value in flatten(sections).items()
-        if not (name in later and value == later[name])
-    }
-
-
-def name_files(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The same dotted keys; tables and the pipeline file have their names without folders."""
-    named = dict(values)
-    for key in TABLE_KEYS:
-        if isinstance(text := named.get(key), str):
-            words = [word.strip() for word in text.split(",")]
-            named[key] = ",".join(
-                _last_part(word) if word.lower().endswith(".csv") else word for word in words
-            )
-    if named.get("augment.file_sha256"):
-        named["augment.name"] = _last_part(str(named.get("augment.name", "")))
-    return named
-
-
-def _last_part(path: str) -> str:
-    return path.rpartition("/")[2]
-
-
-def is_same_training(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two nested configs ask for the same training of the same data.
-
-    What label fixes and exclusions do is in the data fingerprint, whatever their files are called.
-    """
-    left, right = (
-        {key: value for key, value in outcome_values(values).items() if key not in TABLE_KEYS}
-        for values in (one, other)
-    )
-    return _hash(left) == _hash(right)
-
-
-def later_defaults() -> dict[str, Any]:
-    """The meaning of each key that configs of older runs do not have, by dotted key."""
-    return {name: f.default for name, f in list_options().items() if f.metadata["later"]}
-
-
-def _find_kind(default: Any) -> type:
-    """The type of an option's numbers."""
-    return type(default[0]) if isinstance(default, tuple) and default else type(default)
-
-
-def _unify(value: Any, kind: type) -> Any:
-    """1 and 1.0 as one number of this kind, 0.0 and -0.0 too; other kinds of values as they are."""
-    if isinstance(value, list | tuple):
-        return [_unify(item, kind) for item in value]
-    if kind is float and type(value) in (int, float) and abs(value) < EXACT:
-        return float(value) + 0.0
-    if kind is int and type(value) is float and value.is_integer():
-        return int(value)
-    return value
-
-
-def trajectory_fingerprint(values: Mapping[str, Any]) -> str:
-    """SHA-256 over everything that decides the weights after each epoch.
-
-    A run can continue another one only where both fingerprints are equal. How many epochs there are
-    counts only where the schedule depends on it.
-    """
-    return _hash_trajectory(exact_values(values))
-
-
-def old_trajectory_fingerprint(values: Mapping[str, Any]) -> str:
-    """The fingerprint in old checkpoints, which covered the paths of the files."""
-    options = list_options()
-    silent = ("data.workers", "data.cache", "train.log_every")
-    return _hash_trajectory(
-        {key: v for key, v in _unify_all(values, options).items() if key not in silent}
-    )
-
-
-def _hash_trajectory(values: Mapping[str, Any]) -> str:
-    decisive = {name: value for name, value in values.items() if not name.startswith("eval.")}
-    decisive.pop("train.patience", None)
-    if decisive.get("sched.name") != "cosine":
-        decisive.pop("train.epochs", None)
-    return _hash(decisive)
-
-
-def config_fingerprint(values: Mapping[str, Any]) -> str:
-    """SHA-256 over the canonical JSON of `outcome_values`."""
-    return _hash(outcome_values(values))
-
-
-def _hash(values: Mapping[str, Any]) -> str:
-    canonical = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()

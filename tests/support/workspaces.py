@@ -13,7 +13,8 @@ from tests.conftest import make_pictures, save_image
 from tracker.runs.record import RunRecord
 from tracker.runs.recorder import Recorder
 from tracker.setup.init import init_workspace
-from tracker.training.config import Config, config_fingerprint, config_to_dict, merge
+from tracker.training.config import Config, config_to_dict, merge
+from tracker.training.config_fingerprint import config_fingerprint
 from tracker.workspace.competition import Workspace
 from tracker.workspace.predictions import load_answers
 

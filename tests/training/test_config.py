@@ -9,17 +9,19 @@ import pytest
 
 from tracker.training.config import (
     Config,
-    config_fingerprint,
     config_from_dict,
     config_to_dict,
     format_defaults,
-    is_same_training,
     list_options,
     locate,
     merge,
+    parse_assignment,
+)
+from tracker.training.config_fingerprint import (
+    config_fingerprint,
+    is_same_training,
     old_trajectory_fingerprint,
     outcome_values,
-    parse_assignment,
     trajectory_fingerprint,
 )
 from tracker.training.errors import ConfigError

@@ -22,7 +22,8 @@ from tracker.ledger.read import has_run
 from tracker.ledger.records import Submission
 from tracker.runs.read import load_config, load_run
 from tracker.runs.record import RunRecord
-from tracker.training.config import CROP_KEYS, Config, config_to_dict, name_files
+from tracker.training.config import CROP_KEYS, Config, config_to_dict
+from tracker.training.config_fingerprint import name_files
 from tracker.training.tables import flatten
 from tracker.workspace.competition import Workspace
 from tracker.workspace.metrics import strip_split

@@ -32,7 +32,7 @@ from tracker.ledger.records import Note, Submission
 from tracker.ledger.resolve import resolve_run
 from tracker.runs.read import list_runs, load_config, load_run
 from tracker.runs.record import RUN_NAME, RunRecord, is_archived, list_run_numbers
-from tracker.training.config import outcome_values
+from tracker.training.config_fingerprint import outcome_values
 from tracker.training.errors import ConfigError, StorageError, find_nearest
 from tracker.training.metrics import list_monitors
 from tracker.training.numbers import render_count

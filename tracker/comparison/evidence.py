@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracker.core.errors import TrackerError
 from tracker.runs.read import load_config
-from tracker.training.config import later_defaults
+from tracker.training.config_fingerprint import later_defaults
 from tracker.training.formats import list_with_people
 from tracker.training.metrics import METRICS
 from tracker.training.tables import flatten

@@ -8,7 +8,8 @@ from pathlib import PurePath
 from typing import Any
 
 from tracker.core.text import render_value, render_values
-from tracker.training.config import CROP_KEYS, FITTED, TABLE_KEYS, list_options, outcome_values
+from tracker.training.config import CROP_KEYS, FITTED, TABLE_KEYS, list_options
+from tracker.training.config_fingerprint import outcome_values
 from tracker.training.tables import flatten
 
 # The key in a diff when images or labels changed but no config key shows it.

@@ -12,9 +12,11 @@ from typing import Any
 from tracker.core.text import check_utf8
 from tracker.leaderboards import build_leaderboard
 from tracker.training import formats
+from tracker.training.config import SECTIONS
 from tracker.training.errors import ConfigError, DataError
 from tracker.training.libraries import require
-from tracker.training.metrics import GIVEN, METRICS, find_kind, first_metric, list_resampled
+from tracker.training.metrics import GIVEN, METRICS, find_kind, first_metric
+from tracker.training.reading import Key, find_item_keys, list_keys
 from tracker.training.tables import read_table
 from tracker.workspace.competition import (
     DEFAULT_METRICS,
@@ -22,58 +24,19 @@ from tracker.workspace.competition import (
     Competition,
     Workspace,
     already_made,
+    list_sections,
     write_tracker_toml,
 )
-from tracker.workspace.leaderboard_kinds import KINDS, choose_kind, list_options
+from tracker.workspace.leaderboard_kinds import choose_kind, list_options
 from tracker.workspace.metrics import is_loss
 from tracker.workspace.relocation import save_first_location
 
 CLOSE = 3  # changed answers that are hardly a change
-TEMPLATE = """\
+COMMENT_WIDTH = 98  # with "# " a line of the file has 100 columns
+HEAD = """\
 # A tracker workspace. Runs are in runs/; every key below can be changed later.
-
-[competition]
-name = {name}
-classes = {classes}
-# Columns of info.csv and of the prediction file.
-id_column = {id_column}
-label_column = {label_column}
-# What stands in the label column: "index" (0, 1, ... in the order of classes) or "name".
-answers = {answers}
-# The metric that decides what SOTA is.
-primary_metric = {primary_metric}
-# Submissions a day, 0: no limit. quota_window: "day" (midnight in time_zone) or "rolling" (24 hours).
-daily_limit = {daily_limit}
-quota_window = {quota_window}
-time_zone = {time_zone}
-# Local time in time_zone, as in "2026-12-31T23:59"; empty: none.
-deadline = {deadline}
-# Predictions that agree with an earlier submission on this share of the images need --even-if-similar{similar_words}.
-similar_share = {similar_share}
-# Share of the images that the public score is about, 0: unknown. A local solution tells it by itself.
-public_share = {public_share}
-
-# kind: {kinds} can be computed here; "given" is typed in. percent: may be typed as 81.65.
-{metrics}
-# Defaults of every run; `tracker run options` lists the keys. Paths are relative to this file.
-[data]
-{data}{monitor}
-[model]
-# true: timm's weights, from the cache or the hub; false: random; or a file.
-pretrained = {pretrained}
-
-[mlflow]
-tracking_uri = {mlflow_uri}
-
-[ledger]
-# Or postgresql+psycopg://USER@HOST/DATABASE; keep a password in TRACKER_LEDGER_URL or ~/.pgpass.
-url = {ledger_url}
-
-[leaderboard]
-{leaderboard_section}
-[diff]
-# Config keys that `tracker diff` leaves out, as in ["train.seed", "augment.*"]; --all shows them.
-ignore = []
+# The sections of a run's config, as [data], have the defaults of new runs: `tracker run options`
+# lists their keys. Paths are relative to this file.
 """
 
 
@@ -106,55 +69,30 @@ def init_workspace(
     require("sqlalchemy", *(["psycopg"] if ledger_url.startswith("postgresql") else []))
     found = _look_at_data(data, competition)
     _check_eval_dir(data.get("eval_dir", ""))
-    tables = [_parse_metric(text) for text in metrics] or [
-        asdict(metric) for metric in DEFAULT_METRICS
-    ]
+    metric_tables = [_parse_metric(text) for text in metrics]
+    metric_tables = metric_tables or [asdict(metric) for metric in DEFAULT_METRICS]
     images = _count_images(data.get("eval_dir", ""), competition.get("id_column", "ImageID"))
-    values = {
+    # what is typed wins over what the folders show, and both over what is declared
+    suggested = {
         "name": root.resolve().name,
-        "id_column": "ImageID",
-        "label_column": "ans",
-        "answers": "index",
-        "primary_metric": tables[0]["name"],
-        "daily_limit": 0,
-        "quota_window": "day",
-        "time_zone": "UTC",
-        "deadline": "",
+        "primary_metric": metric_tables[0]["name"],
         "similar_share": fit_similar_share(images),
-        "public_share": Competition.public_share,
-        **found,
-        **competition,
-        "mlflow_uri": _keep_url(mlflow_uri, root),
-        "ledger_url": _keep_url(ledger_url, root),
-        "pretrained": pretrained(),
     }
-    paths = {
-        key: _keep_path(Path(data[key]), root)
-        for key in ("train_dir", "eval_dir", "labels")
-        if data.get(key)
+    competition = {**suggested, **found, **competition, "metrics": metric_tables}
+    similar = _describe_share(competition["similar_share"], images)
+    sections = {
+        "competition": competition,
+        "data": _build_data(data, root),
+        "train": _choose_monitor(metric_tables, competition["primary_metric"]),
+        "model": {"pretrained": pretrained()},
+        "mlflow": {"tracking_uri": _keep_url(mlflow_uri, root)},
+        "ledger": {"url": _keep_url(ledger_url, root)},
+        "leaderboard": _choose_leaderboard(leaderboard, leaderboard_options or {}, root),
+        "diff": {},
     }
-    table = {**data, "format": data.get("format") or detect_format(data), **paths}
-    text = TEMPLATE.format(
-        kinds=name_computed_kinds(),
-        metrics="\n".join("[[competition.metrics]]\n" + _dump(metric) for metric in tables),
-        data=_dump({key: value for key, value in table.items() if value not in (None, "")}),
-        monitor=_describe_monitor(
-            next((m for m in tables if m["name"] == values["primary_metric"]), {})
-        ),
-        similar_words=_describe_share(values["similar_share"], images),
-        leaderboard_section=_write_leaderboard(leaderboard, leaderboard_options or {}, root),
-        **{
-            key: _dump({"value": value}).removeprefix("value = ").rstrip("\n")
-            for key, value in values.items()
-        },
-    )
+    text = render_tracker_toml(sections, notes={"competition.similar_share": similar})
     check_utf8("what tracker.toml is to say", text)
     return write_tracker_toml(root, text, prepare=_prepare)
-
-
-def name_computed_kinds() -> str:
-    """The kinds of metrics that are computed here, as the comment in tracker.toml names them."""
-    return " and ".join(f'"{metric.kind}"' for metric in list_resampled())
 
 
 def _prepare(workspace: Workspace) -> None:
@@ -167,18 +105,83 @@ def _prepare(workspace: Workspace) -> None:
     save_first_location(workspace)
 
 
-def _write_leaderboard(kind: str, given: Mapping[str, str | Path], root: Path) -> str:
-    """The section [leaderboard]: what the kinds are, the kind, and every key that a kind has."""
-    comments = [f'# "{known.name}": {known.sentence}' for known in KINDS.values()]
-    table: dict[str, Any] = {
-        "kind": kind or choose_kind(key for key, value in given.items() if value)
+def render_tracker_toml(
+    sections: Mapping[str, Mapping[str, Any]], *, notes: Mapping[str, str] | None = None
+) -> str:
+    """The text of a tracker.toml: each key with its sentence, or with its note by dotted name.
+
+    Keys that `sections` leaves out are written with their defaults, but those of a run's config,
+    for which an absent key is the default of every version.
+    """
+    declared = list_sections()
+    parts = [HEAD]
+    for section, given in sections.items():
+        values = {**_list_defaults(declared.get(section, {})), **given}
+        if not values:
+            continue
+        keys = declared.get(section) or list_keys(SECTIONS[section])
+        lines = [f"[{section}]"]
+        for name, value in values.items():
+            known = keys[name]
+            note = (notes or {}).get(f"{section}.{name}", "")
+            lines += _comment(known, note)
+            lines += _render_value(f"{section}.{name}", known, value)
+        parts.append("\n".join(lines) + "\n")
+    return "\n".join(parts)
+
+
+def _list_defaults(keys: Mapping[str, Key]) -> dict[str, Any]:
+    """The keys of a section with what a new file says."""
+    return {
+        name: known.default if known.written is None else known.written
+        for name, known in keys.items()
     }
+
+
+def _render_value(name: str, known: Key, value: Any) -> list[str]:
+    """The lines of a key: `key = value`, or a [[section.key]] table for each item."""
+    if not isinstance(value, list | tuple) or not value or not isinstance(value[0], Mapping):
+        return [_dump({known.name: value}).rstrip("\n")]
+    lines: list[str] = []
+    for item in value:
+        lines.append(f"[[{name}]]")
+        for word, part in item.items():
+            # the comments are in the first table: in each they would hide the values
+            lines += _comment(find_item_keys(known)[word]) if item is value[0] else []
+            lines.append(_dump({word: part}).rstrip("\n"))
+    return lines
+
+
+def _comment(known: Key, note: str = "") -> list[str]:
+    """The sentence of a key as comment lines, and its choices where the sentence lacks one."""
+    import textwrap
+
+    text = known.doc + note
+    choices = known.list_choices()
+    if any(f'"{word}"' not in text for word in choices):
+        text += f" One of: {', '.join(choices)}."
+    lines = textwrap.wrap(text, COMMENT_WIDTH, break_long_words=False, break_on_hyphens=False)
+    return [f"# {line}" for line in lines]
+
+
+def _build_data(data: Mapping[str, Any], root: Path) -> dict[str, Any]:
+    """Section [data]: what is given, with paths as the file has them."""
+    table = {**data, "format": data.get("format") or detect_format(data)}
+    for key in ("train_dir", "eval_dir", "labels"):
+        if data.get(key):
+            table[key] = _keep_path(Path(data[key]), root)
+    return {key: value for key, value in table.items() if value not in (None, "")}
+
+
+def _choose_leaderboard(kind: str, given: Mapping[str, str | Path], root: Path) -> dict[str, str]:
+    """Section [leaderboard]: the kind, and every key that a kind has."""
+    table = {"kind": kind or choose_kind(key for key, value in given.items() if value)}
     for option in list_options():
         value = given.get(option.key) or option.default
         table[option.key] = (
             _keep_path(Path(value), root) if value and option.is_path else str(value)
         )
-    return "\n".join([*comments, _dump(table)])
+    return table
 
 
 def _dump(table: Mapping[str, Any]) -> str:
@@ -227,18 +230,16 @@ def _parse_metric(text: str) -> dict[str, Any]:
     }
 
 
-def _describe_monitor(primary: Mapping[str, Any]) -> str:
-    """The [train] section that lets the deciding metric choose best.pth; empty where the default is
-    nearest to it."""
-    computed = find_kind(primary.get("kind", GIVEN))
-    other = "loss" if is_loss(primary.get("name", "")) else first_metric()
+def _choose_monitor(tables: Sequence[Mapping[str, Any]], primary: str) -> dict[str, str]:
+    """Section [train]: the metric nearest to the deciding one chooses best.pth.
+
+    Empty where that is the default.
+    """
+    deciding = next((table for table in tables if table["name"] == primary), {"name": ""})
+    computed = find_kind(deciding.get("kind", GIVEN))
+    other = "loss" if is_loss(deciding["name"]) else first_metric()
     near = computed.name if computed else other
-    if near == first_metric():
-        return ""
-    return (
-        "\n[train]\n# Chooses best.pth: as near to the deciding metric as training"
-        f' measures.\nmonitor = "val/{near}"\n'
-    )
+    return {} if near == first_metric() else {"monitor": f"val/{near}"}
 
 
 def detect_format(data: Mapping[str, Any]) -> str:
@@ -281,11 +282,9 @@ def _describe_share(share: Any, images: int) -> str:
     if not images or type(share) is not float or not 0 < share <= 1:
         return ""
     differ = sum(1 for count in range(1, images) if (images - count) / images >= share)
-    return (
-        f": of {images}, {differ} may differ"
-        if differ
-        else f": with {images} images, no others than equal ones"
-    )
+    if differ:
+        return f" Of {images} images, {differ} may differ."
+    return f" Here, with {images} images, no others than equal ones do."
 
 
 def _count_images(eval_dir: str, id_column: str) -> int:

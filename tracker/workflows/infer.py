@@ -10,13 +10,8 @@ from typing import TYPE_CHECKING, Any
 from tracker.runs.read import load_config, load_run
 from tracker.runs.record import RunRecord
 from tracker.runs.recorder import Recorder
-from tracker.training.config import (
-    Config,
-    config_fingerprint,
-    config_to_dict,
-    exact_values,
-    later_defaults,
-)
+from tracker.training.config import Config, config_to_dict
+from tracker.training.config_fingerprint import config_fingerprint, exact_values, later_defaults
 from tracker.training.errors import ConfigError
 from tracker.training.input.loader import ImageSource
 from tracker.training.libraries import TRAINING, require

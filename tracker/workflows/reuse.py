@@ -12,7 +12,7 @@ from tracker.runs.environment import collect_code
 from tracker.runs.points import SYSTEM_PREFIX, parse_point
 from tracker.runs.read import list_runs, load_config
 from tracker.runs.record import RunRecord
-from tracker.training.config import (
+from tracker.training.config_fingerprint import (
     config_fingerprint,
     is_same_training,
     old_trajectory_fingerprint,

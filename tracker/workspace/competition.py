@@ -7,7 +7,7 @@ import math
 import re
 import zoneinfo
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,57 @@ from urllib.parse import urlsplit
 from tracker.core.errors import UnknownRunError
 from tracker.core.settings import get_setting
 from tracker.core.text import render_minute
-from tracker.training.config import SECTIONS
+from tracker.training.config import SECTIONS, list_options
 from tracker.training.errors import ConfigError
 from tracker.training.files import translate_os_errors
 from tracker.training.metrics import GIVEN, METRICS, ComputedMetric, find_kind
-from tracker.training.numbers import render_count, render_float
+from tracker.training.numbers import render_float
+from tracker.training.reading import (
+    REQUIRED,
+    Key,
+    key,
+    list_keys,
+    read_keys,
+    refuse,
+    suggest_key,
+)
 from tracker.training.tables import read_toml
-from tracker.workspace.leaderboard_kinds import DEFAULT, KINDS, list_options
+from tracker.workspace.leaderboard_kinds import DEFAULT, KINDS
+from tracker.workspace.leaderboard_kinds import list_options as list_board_options
 
 TRACKER_TOML = "tracker.toml"
+
+
+def parse_metric_name(raw: Any) -> str:
+    """A metric's name, which is also a part of JSON keys; raises ValueError."""
+    if not isinstance(raw, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", raw):
+        raise ValueError
+    return raw
+
+
+def list_metric_kinds() -> tuple[str, ...]:
+    """What competition.metrics.kind may be."""
+    return (*(metric.kind for metric in METRICS.values()), GIVEN)
+
+
+def parse_zone(raw: Any) -> str:
+    """The name of a time zone that this machine knows; raises ValueError."""
+    try:
+        zoneinfo.ZoneInfo(raw)
+    except (zoneinfo.ZoneInfoNotFoundError, TypeError, OSError) as error:
+        raise ValueError from error
+    return str(raw)
+
+
+def parse_deadline(raw: Any) -> dt.datetime | None:
+    """A time, without an offset where it is in the competition's zone; raises ValueError."""
+    if raw == "":
+        return None
+    if isinstance(raw, dt.datetime):
+        return raw
+    if not isinstance(raw, str):
+        raise ValueError
+    return dt.datetime.fromisoformat(raw)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +74,19 @@ class Metric:
     """A leaderboard metric: how it is computed, which way is better, and whether people may type it
     in percent."""
 
-    name: str
-    kind: str = GIVEN
-    higher_is_better: bool = True
-    percent: bool = False
+    name: str = key(
+        REQUIRED,
+        "Name of the metric.",
+        parse=parse_metric_name,
+        expected="lower-case letters, digits and _",
+    )
+    kind: str = key(
+        GIVEN,
+        'How it is computed here; "given": somebody types it in.',
+        choices=list_metric_kinds,
+    )
+    higher_is_better: bool = key(True, "false for a loss or an error.")
+    percent: bool = key(False, "true: 81.65 may be typed for 0.8165.")
 
     def render(self, value: float | None) -> str:
         """The value as people read it beside others, never in percent; `-` when unknown."""
@@ -67,21 +118,62 @@ DEFAULT_METRICS = (build_metric(METRICS["f1"]), build_metric(METRICS["accuracy"]
 
 @dataclass(frozen=True, kw_only=True)
 class Competition:
-    """What the organisers decided."""
+    """What the organizers decided; the section [competition] of tracker.toml."""
 
-    name: str
-    classes: tuple[str, ...]
-    id_column: str = "ImageID"
-    label_column: str = "ans"
-    answers: str = "index"
-    metrics: tuple[Metric, ...] = DEFAULT_METRICS
-    primary_metric: str = "f1"
-    daily_limit: int = 0
-    quota_window: str = "day"
-    time_zone: str = "UTC"
-    deadline: dt.datetime | None = None
-    similar_share: float = 0.999
-    public_share: float = 0.0
+    name: str = key("competition", "Name of the competition.")
+    classes: tuple[str, ...] = key(
+        (), "Class names, in the order of their indices.", expected="a list of names"
+    )
+    id_column: str = key("ImageID", "Column of image ids in info.csv and in the prediction file.")
+    label_column: str = key("ans", "Column of answers in both files.")
+    answers: str = key(
+        "index",
+        'What is in the label column: "index" (0, 1, ... in the order of classes) or "name".',
+        choices=("index", "name"),
+    )
+    primary_metric: str = key(
+        "f1", "Metric that decides which submission is SOTA; one of the metrics, or the first."
+    )
+    daily_limit: int = key(0, "Submissions a day; 0: no limit.", low=0)
+    quota_window: str = key(
+        "day",
+        'Time that daily_limit is about: "day" (from midnight in time_zone) or "rolling" (the last'
+        " 24 hours).",
+        choices=("day", "rolling"),
+    )
+    time_zone: str = key(
+        "UTC",
+        "Time zone of the day and of the deadline, as in Asia/Seoul.",
+        parse=parse_zone,
+        expected="a time zone such as Asia/Seoul",
+    )
+    deadline: dt.datetime | None = key(  # noqa: RUF009 (it makes a field)
+        None,
+        'Local time in time_zone after which nothing is submitted, as in "2026-12-31T23:59"; empty:'
+        " none.",
+        parse=parse_deadline,
+        expected="2026-12-31T23:59",
+        written="",
+    )
+    similar_share: float = key(
+        0.999,
+        "Predictions that agree with an earlier submission on this share of the images need"
+        " --even-if-similar.",
+        above=0,
+        high=1,
+        expected="a share such as 0.999",
+    )
+    public_share: float = key(
+        0.0,
+        "Share of the images that the public score is about; 0: unknown. A local solution shows it"
+        " by itself.",
+        low=0,
+        high=1,
+        expected="a share such as 0.5",
+    )
+    metrics: tuple[Metric, ...] = key(
+        DEFAULT_METRICS, "Metrics of the leaderboard, each a table of its own."
+    )
 
     def local_time(self, text: str | None, form: str = "%Y-%m-%d %H:%M") -> str:
         """A UTC text as people of the competition read it; `-` for none. What is no time, as in old
@@ -111,6 +203,62 @@ class Competition:
         if self.answers == "name":
             return self.classes
         return tuple(str(index) for index in range(len(self.classes)))
+
+
+# Sections with one key each.
+SINGLE_KEYS = {
+    "mlflow": Key(
+        name="tracking_uri",
+        kind=str,
+        default="sqlite:///mlflow.db",
+        doc="MLflow tracking URI; a SQLite file is relative to the workspace. TRACKER_MLFLOW_URI"
+        " takes its place.",
+    ),
+    "ledger": Key(
+        name="url",
+        kind=str,
+        default="sqlite:///ledger.db",
+        doc="Ledger URL: SQLite, or postgresql+psycopg://USER@HOST/DATABASE; a password belongs in"
+        " TRACKER_LEDGER_URL or ~/.pgpass.",
+    ),
+    "diff": Key(
+        name="ignore",
+        kind=tuple[str, ...],
+        default=(),
+        doc='Config keys that `tracker diff` leaves out, as in ["train.seed", "augment.*"]; --all'
+        " shows them.",
+    ),
+}
+
+
+def list_leaderboard_keys() -> dict[str, Key]:
+    """Section [leaderboard] of tracker.toml: the kind, and the keys of every kind."""
+    kinds = " ".join(f'"{kind.name}": {kind.sentence}' for kind in KINDS.values())
+    keys = {
+        "kind": Key(name="kind", kind=str, doc=kinds, default=DEFAULT.name, choices=tuple(KINDS))
+    }
+    for kind in KINDS.values():
+        for option in kind.options:
+            needs = f": {option.needs}" if option.needs else ""
+            doc = f'For "{kind.name}"{needs}.'
+            keys[option.key] = Key(name=option.key, kind=str, doc=doc, default=option.default)
+    return keys
+
+
+def list_sections() -> dict[str, Mapping[str, Key]]:
+    """The keys of tracker.toml by their section, without those that a run's config has too."""
+    return {
+        "competition": list_keys(Competition),
+        "mlflow": _list_single("mlflow"),
+        "ledger": _list_single("ledger"),
+        "leaderboard": list_leaderboard_keys(),
+        "diff": _list_single("diff"),
+    }
+
+
+def _list_single(section: str) -> dict[str, Key]:
+    known = SINGLE_KEYS[section]
+    return {known.name: known}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +297,7 @@ class Workspace:
     @property
     def leaderboard_files(self) -> tuple[Path, ...]:
         """The files that [leaderboard] names, as a solution."""
-        paths = [option.key for option in list_options() if option.is_path]
+        paths = [option.key for option in list_board_options() if option.is_path]
         return tuple(
             Path(self.leaderboard_options[key]) for key in paths if key in self.leaderboard_options
         )
@@ -202,44 +350,17 @@ def find_workspace(start: Path | None = None) -> Workspace:
 def load_workspace(root: Path) -> Workspace:
     """Read tracker.toml; raises ConfigError with every problem found."""
     path = root / TRACKER_TOML
-    raw = read_toml(path)
-    reader = _Reader()
-    reader.tables(raw, "", ("competition", *SECTIONS, "mlflow", "ledger", "leaderboard", "diff"))
-    competition = _read_competition(reader, raw.get("competition", {}))
-    mlflow = reader.table(raw, "mlflow", ("tracking_uri",))
-    ledger = reader.table(raw, "ledger", ("url",))
-    kind, options = _read_leaderboard(reader, raw, root)
-    ignored = reader.texts(reader.table(raw, "diff", ("ignore",)), "diff.ignore")
-    defaults = {section: raw[section] for section in SECTIONS if section in raw}
-    for section, table in defaults.items():
-        if not isinstance(table, Mapping):
-            reader.problems.append(f"{section}: is a table, write [{section}]")
-    mlflow_uri = get_setting("TRACKER_MLFLOW_URI") or reader.text(
-        mlflow, "mlflow.tracking_uri", "sqlite:///mlflow.db"
-    )
-    try:
-        urlsplit(mlflow_uri).port  # noqa: B018 (it is looked at where it is read)
-    except ValueError as error:
-        reader.problems.append(
-            f"mlflow.tracking_uri, or TRACKER_MLFLOW_URI: not an address ({error})"
-        )
-    ledger_url = get_setting("TRACKER_LEDGER_URL") or reader.text(
-        ledger, "ledger.url", "sqlite:///ledger.db"
-    )
-    if _absolute_sqlite(mlflow_uri, root) != mlflow_uri and re.search(
-        r"\?|%[0-9A-Fa-f]{2}", str(root)
-    ):
-        # percent-encoded it would not do either: MLflow reads a URL, but makes its folder as if
-        # that were a path
-        reader.problems.append(
-            f"mlflow.tracking_uri: no SQLite URL can name {root}: rename the folder, no ? or %"
-            " in it"
-        )
-    if reader.problems:
-        raise ConfigError(
-            f"{render_count(len(reader.problems), 'wrong value')} in {path}:",
-            problems=reader.problems,
-        )
+    problems: list[str] = []
+    tables = _read_sections(read_toml(path), problems)
+    # the two halves of each wrong pair are right by themselves: they are compared afterwards
+    competition = _build_competition(tables["competition"], problems)
+    kind, options = _read_leaderboard(tables["leaderboard"], root, problems)
+    defaults = {section: tables[section] for section in SECTIONS if section in tables}
+    # the environment wins: it keeps passwords out of the file
+    mlflow_uri = get_setting("TRACKER_MLFLOW_URI") or _get_single(tables, "mlflow")
+    ledger_url = get_setting("TRACKER_LEDGER_URL") or _get_single(tables, "ledger")
+    _check_mlflow_uri(mlflow_uri, root, problems)
+    refuse(problems, path)
     return Workspace(
         root=root,
         competition=competition,
@@ -248,26 +369,85 @@ def load_workspace(root: Path) -> Workspace:
         ledger_url=_absolute_sqlite(ledger_url, root),
         leaderboard=kind,
         leaderboard_options=options,
-        diff_ignore=ignored,
+        diff_ignore=_get_single(tables, "diff"),
     )
 
 
+def _read_sections(raw: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
+    """The tables of tracker.toml; those of a run's config as they are, for a run reads them."""
+    sections = list_sections()
+    known = [*sections, *SECTIONS]
+    elsewhere = [f"{section}.{word}" for section, keys in sections.items() for word in keys]
+    elsewhere += list_options()
+    tables: dict[str, Any] = {
+        section: read_keys(keys, raw.get(section, {}), problems, name=section, elsewhere=elsewhere)
+        for section, keys in sections.items()
+    }
+    for section, table in raw.items():
+        if section not in known:
+            problems.append(f"{section}: unknown key{suggest_key(section, known)}")
+        elif section in SECTIONS:
+            tables[section] = table
+            if not isinstance(table, Mapping):
+                read_keys({}, table, problems, name=section)
+    return tables
+
+
+def _get_single(tables: Mapping[str, Any], section: str) -> Any:
+    """The value of the one key of a section."""
+    known = SINGLE_KEYS[section]
+    return tables[section].get(known.name, known.default)
+
+
+def _build_competition(values: Mapping[str, Any], problems: list[str]) -> Competition:
+    """The competition, and the problems that need two keys."""
+    competition = Competition(**{"primary_metric": "", **values})
+    if None in competition.metrics:  # one of them has no name, which is a problem already
+        return Competition()
+    names = [metric.name for metric in competition.metrics]
+    if len(set(names)) != len(names):
+        problems.append("competition.metrics: two metrics have the same name")
+    primary = competition.primary_metric or names[0]
+    if primary not in names:
+        problems.append(f"competition.primary_metric: {primary!r} is not among the metrics")
+    classes = competition.classes
+    if classes and (len(set(classes)) != len(classes) or len(classes) < 2):
+        problems.append("competition.classes: expected at least two different names")
+    deadline = competition.deadline
+    if deadline and not deadline.tzinfo:
+        deadline = deadline.replace(tzinfo=zoneinfo.ZoneInfo(competition.time_zone))
+    return replace(competition, primary_metric=primary, deadline=deadline)
+
+
 def _read_leaderboard(
-    reader: _Reader, raw: Mapping[str, Any], root: Path
+    values: Mapping[str, str], root: Path, problems: list[str]
 ) -> tuple[str, dict[str, str]]:
     """The kind, and the keys that are set, of whatever kind they are: paths among them absolute."""
-    options = list_options()
-    board = reader.table(raw, "leaderboard", ("kind", *(option.key for option in options)))
-    kind = reader.choice(board, "leaderboard.kind", DEFAULT.name, tuple(KINDS))
-    values: dict[str, str] = {}
-    for option in options:
-        value = reader.text(board, f"leaderboard.{option.key}", option.default)
+    kind = values.get("kind", DEFAULT.name)
+    given: dict[str, str] = {}
+    for option in list_board_options():
+        value = values.get(option.key, option.default)
         if value:
-            values[option.key] = str(_resolve(root, value)) if option.is_path else value
-    for option in KINDS[kind].options if kind in KINDS else ():
-        if option.needs and option.key not in values:
-            reader.problems.append(f"leaderboard.{option.key}: kind {kind} needs {option.needs}")
-    return kind, values
+            given[option.key] = str(_resolve(root, value)) if option.is_path else value
+    for option in KINDS[kind].options:
+        if option.needs and option.key not in given:
+            problems.append(f"leaderboard.{option.key}: kind {kind} needs {option.needs}")
+    return kind, given
+
+
+def _check_mlflow_uri(uri: str, root: Path, problems: list[str]) -> None:
+    """Note an address that MLflow could not use."""
+    try:
+        urlsplit(uri).port  # noqa: B018 (it is looked at where it is read)
+    except ValueError as error:
+        problems.append(f"mlflow.tracking_uri, or TRACKER_MLFLOW_URI: not an address ({error})")
+    # Percent-encoded it would not do either: MLflow reads a URL, but makes its folder as if that
+    # were a path.
+    if _absolute_sqlite(uri, root) != uri and re.search(r"\?|%[0-9A-Fa-f]{2}", str(root)):
+        problems.append(
+            f"mlflow.tracking_uri: no SQLite URL can name {root}: rename the folder, no ? or % in"
+            " it"
+        )
 
 
 def _absolute_sqlite(url: str, root: Path) -> str:
@@ -292,173 +472,6 @@ def _find(path: Path, root: Path) -> Path:
     from tracker.workspace.moved_paths import find_moved_path
 
     return find_moved_path(root, path) or path
-
-
-class _Reader:
-    """Reads typed values out of TOML tables and collects the problems."""
-
-    def __init__(self) -> None:
-        self.problems: list[str] = []
-
-    def tables(self, table: Mapping[str, Any], prefix: str, known: tuple[str, ...]) -> None:
-        """Note every key of `table` that is not known."""
-        for key in table:
-            if key not in known:
-                self.problems.append(f"{prefix}{key}: unknown key (known: {', '.join(known)})")
-
-    def table(self, raw: Mapping[str, Any], name: str, known: tuple[str, ...]) -> Mapping[str, Any]:
-        """A sub-table, checked for unknown keys."""
-        table = raw.get(name, {})
-        if not isinstance(table, Mapping):
-            self.problems.append(f"{name}: is a table, write [{name}]")
-            return {}
-        self.tables(table, f"{name}.", known)
-        return table
-
-    def value(
-        self, table: Mapping[str, Any], name: str, default: Any, wanted: type, words: str
-    ) -> Any:
-        """The value of the last part of `name`, or the default when it is absent or wrong."""
-        value = table.get(name.rpartition(".")[2], default)
-        if type(value) is not wanted:
-            self.problems.append(f"{name}: expected {words}, not {value!r}")
-            return default
-        return value
-
-    def text(self, table: Mapping[str, Any], name: str, default: str) -> str:
-        """A text."""
-        text: str = self.value(table, name, default, str, "a text")
-        return text
-
-    def texts(self, table: Mapping[str, Any], name: str) -> tuple[str, ...]:
-        """A list of texts, empty when it is absent."""
-        found = self.value(table, name, [], list, "a list of texts")
-        if all(isinstance(text, str) and text.strip() for text in found):
-            return tuple(found)
-        self.problems.append(f"{name}: expected a list of texts, not {found!r}")
-        return ()
-
-    def choice(
-        self, table: Mapping[str, Any], name: str, default: str, choices: tuple[str, ...]
-    ) -> str:
-        """One word of several."""
-        word = self.text(table, name, default)
-        if word not in choices:
-            self.problems.append(f"{name}: expected one of {', '.join(choices)}, not {word!r}")
-        return word
-
-    def flag(self, table: Mapping[str, Any], name: str, default: bool) -> bool:
-        """true or false."""
-        flag: bool = self.value(table, name, default, bool, "true or false")
-        return flag
-
-
-_COMPETITION_KEYS = (
-    "name",
-    "classes",
-    "id_column",
-    "label_column",
-    "answers",
-    "metrics",
-    "primary_metric",
-    "daily_limit",
-    "quota_window",
-    "time_zone",
-    "deadline",
-    "similar_share",
-    "public_share",
-)
-
-
-def _read_competition(reader: _Reader, raw: Any) -> Competition:
-    table = reader.table({"competition": raw}, "competition", _COMPETITION_KEYS)
-    classes = table.get("classes", [])
-    if not isinstance(classes, list) or not all(isinstance(name, str) and name for name in classes):
-        reader.problems.append("competition.classes: expected a list of names")
-        classes = []
-    elif classes and (len(set(classes)) != len(classes) or len(classes) < 2):
-        reader.problems.append("competition.classes: expected at least two different names")
-    metrics = _read_metrics(reader, table.get("metrics"))
-    primary = reader.text(table, "competition.primary_metric", metrics[0].name)
-    if primary not in {metric.name for metric in metrics}:
-        reader.problems.append(f"competition.primary_metric: {primary!r} is not among the metrics")
-    limit = reader.value(table, "competition.daily_limit", 0, int, "a whole number")
-    if limit < 0:
-        reader.problems.append("competition.daily_limit: expected 0 (no limit) or more")
-    zone = reader.text(table, "competition.time_zone", "UTC")
-    return Competition(
-        name=reader.text(table, "competition.name", "competition"),
-        classes=tuple(classes),
-        id_column=reader.text(table, "competition.id_column", "ImageID"),
-        label_column=reader.text(table, "competition.label_column", "ans"),
-        answers=reader.choice(table, "competition.answers", "index", ("index", "name")),
-        metrics=metrics,
-        primary_metric=primary,
-        daily_limit=limit,
-        quota_window=reader.choice(table, "competition.quota_window", "day", ("day", "rolling")),
-        time_zone=zone,
-        similar_share=_read_share(reader, table, "similar_share", Competition.similar_share),
-        public_share=_read_share(reader, table, "public_share", Competition.public_share),
-        deadline=_read_deadline(reader, table.get("deadline", ""), zone),
-    )
-
-
-def _read_share(reader: _Reader, table: Mapping[str, Any], name: str, default: float) -> float:
-    """A share of the images; only where the default is 0 may it be 0, for unknown."""
-    share = table.get(name, default)
-    if type(share) not in (int, float) or not 0 <= share <= 1 or (share == 0 and default):
-        reader.problems.append(
-            f"competition.{name}: expected a share such as {default or 0.5}, not {share!r}"
-        )
-        return 1.0
-    return float(share)
-
-
-def _read_metrics(reader: _Reader, raw: Any) -> tuple[Metric, ...]:
-    if raw is None:
-        return DEFAULT_METRICS
-    if not isinstance(raw, list) or not raw or not all(isinstance(item, Mapping) for item in raw):
-        reader.problems.append("competition.metrics: expected [[competition.metrics]] tables")
-        return DEFAULT_METRICS
-    metrics = []
-    kinds = (*(metric.kind for metric in METRICS.values()), GIVEN)
-    for item in raw:
-        reader.tables(item, "competition.metrics.", ("name", "kind", "higher_is_better", "percent"))
-        name = reader.text(item, "competition.metrics.name", "")
-        if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-            reader.problems.append(
-                f"competition.metrics.name: expected lower-case letters, not {name!r}"
-            )
-        metrics.append(
-            Metric(
-                name=name,
-                kind=reader.choice(item, "competition.metrics.kind", GIVEN, kinds),
-                higher_is_better=reader.flag(item, "competition.metrics.higher_is_better", True),
-                percent=reader.flag(item, "competition.metrics.percent", False),
-            )
-        )
-    if len({metric.name for metric in metrics}) != len(metrics):
-        reader.problems.append("competition.metrics: two metrics have the same name")
-    return tuple(metrics)
-
-
-def _read_deadline(reader: _Reader, raw: Any, zone: str) -> dt.datetime | None:
-    """The deadline as aware time; a time without an offset is in the competition's time zone."""
-    try:
-        tz = zoneinfo.ZoneInfo(zone)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError):
-        reader.problems.append(
-            f"competition.time_zone: unknown zone {zone!r}, expected one like Asia/Seoul"
-        )
-        return None
-    if raw == "":
-        return None
-    try:
-        moment = raw if isinstance(raw, dt.datetime) else dt.datetime.fromisoformat(raw)
-    except (TypeError, ValueError):
-        reader.problems.append(f"competition.deadline: expected 2026-12-31T23:59, not {raw!r}")
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=tz)
 
 
 def parse_score(metric: Metric, text: str) -> float:

@@ -17,11 +17,8 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
-from tracker.training.config import (
-    config_to_dict,
-    old_trajectory_fingerprint,
-    trajectory_fingerprint,
-)
+from tracker.training.config import config_to_dict
+from tracker.training.config_fingerprint import old_trajectory_fingerprint, trajectory_fingerprint
 from tracker.training.errors import ConfigError
 from tracker.training.predict.probabilities import Predictions, save_probabilities
 from tracker.training.run.checkpoint import load_checkpoint, save_checkpoint

@@ -38,7 +38,7 @@ from tracker.ledger.chain import verify_ledger
 from tracker.ledger.submission_table import import_table, read_submission_table
 from tracker.submissions.scores import reveal
 from tracker.submissions.submit import submit
-from tracker.training.config import config_fingerprint
+from tracker.training.config_fingerprint import config_fingerprint
 from tracker.training.errors import ConfigError
 from tracker.training.predict.probabilities import Predictions, save_probabilities
 from tracker.workflows.ensemble import ensemble
@@ -508,8 +508,8 @@ def test_ignored_keys_are_left_out_and_named(workspace: Workspace) -> None:
     with pytest.raises(ConfigError) as caught:
         load_workspace(workspace.root)
     assert [problem.partition(":")[0] for problem in caught.value.problems] == [
-        "diff.keys",
         "diff.ignore",
+        "diff.keys",
     ]
 
 

@@ -17,13 +17,8 @@ from tracker.core.errors import RefusedError, TrackerError
 from tracker.jobs.sweep import _check_same, make_pruner, make_sampler, run_sweep
 from tracker.jobs.sweep_file import Sweep, read_sweep
 from tracker.jobs.sweep_storage import open_storage
-from tracker.training.config import (
-    AugmentConfig,
-    Config,
-    OptimConfig,
-    config_to_dict,
-    outcome_values,
-)
+from tracker.training.config import AugmentConfig, Config, OptimConfig, config_to_dict
+from tracker.training.config_fingerprint import outcome_values
 from tracker.training.errors import ConfigError, DataError
 from tracker.workspace.competition import Workspace
 
@@ -54,7 +49,8 @@ from tracker.jobs.job import JobEnd
 from tracker.jobs.sweep_file import read_sweep
 from tracker.jobs.sweep_storage import open_storage
 from tracker.workspace.competition import load_workspace
-from tracker.training.config import AugmentConfig, Config, OptimConfig, config_to_dict, outcome_values
+from tracker.training.config import AugmentConfig, Config, OptimConfig, config_to_dict
+from tracker.training.config_fingerprint import outcome_values
 from tracker.training.errors import DataError
 
 root, locks, url = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]

@@ -141,7 +141,7 @@ def test_an_mlflow_uri_that_is_none_is_told(
 @pytest.mark.parametrize(
     ("competition", "words"),
     [
-        ({"time_zone": "Mars/Base"}, "unknown zone"),
+        ({"time_zone": "Mars/Base"}, "expected a time zone such as Asia/Seoul"),
         ({"deadline": "tomorrow"}, "expected 2026-12-31T23:59"),
         ({"answers": "letter"}, "expected one of index, name"),
         ({"classes": ["a", "a"]}, "two different names"),

@@ -11,13 +11,8 @@ from tests.conftest import save_image
 from tests.training.conftest import TWO
 from tests.training.data.test_data import MASKS, make_profiles
 from tracker.training.config import Config as Whole
-from tracker.training.config import (
-    DataConfig,
-    config_fingerprint,
-    config_to_dict,
-    merge,
-    trajectory_fingerprint,
-)
+from tracker.training.config import DataConfig, config_to_dict, merge
+from tracker.training.config_fingerprint import config_fingerprint, trajectory_fingerprint
 from tracker.training.data.data import copy_tables, inspect_data, load_data
 from tracker.training.errors import DataError
 from tracker.training.formats.samples import LoadedData

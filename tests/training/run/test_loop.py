@@ -23,8 +23,8 @@ from tracker.training.config import (
     SchedConfig,
     TrainConfig,
     config_to_dict,
-    old_trajectory_fingerprint,
 )
+from tracker.training.config_fingerprint import old_trajectory_fingerprint
 from tracker.training.data.data import load_data
 from tracker.training.errors import ConfigError, DataError, NonFiniteLossError
 from tracker.training.run.checkpoint import load_checkpoint, save_checkpoint

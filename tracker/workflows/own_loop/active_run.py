@@ -26,7 +26,7 @@ from tracker.runs.recorder import Recorder
 from tracker.runs.stop_note import take_stop_note
 from tracker.runs.summary import list_monitored
 from tracker.runs.system_metrics import SystemMetrics
-from tracker.training.config import config_fingerprint
+from tracker.training.config_fingerprint import config_fingerprint
 from tracker.training.errors import ConfigError, WeightsError
 from tracker.training.files import atomic_path, write_bytes
 from tracker.training.numbers import render_float

@@ -15,7 +15,7 @@ from tracker.runs.output import notify
 from tracker.runs.read import load_config, load_run
 from tracker.runs.recorder import Recorder
 from tracker.runs.stop_note import take_stop_note
-from tracker.training.config import config_fingerprint
+from tracker.training.config_fingerprint import config_fingerprint
 from tracker.training.errors import ConfigError
 from tracker.training.tables import flatten
 from tracker.workflows.own_loop.active_run import LAST, ActiveRun, shorten
