@@ -117,16 +117,23 @@ LAST_IS_FOR = (
 
 def _describe_plan(plan: CleanPlan) -> Iterator[str]:
     """A line for each kind of file and one for what stays."""
-    from tracker.workflows.clean import LAST
+    from tracker.workflows.clean import BEST, LAST
 
     for what in dict.fromkeys(item.what for item in plan.files):
         items = [item for item in plan.files if item.what == what]
-        runs = ", ".join(item.run for item in items if item.run)
+        names = [item.run for item in items if item.run]
+        if what == BEST:  # nobody should free the best weights by accident
+            names = [_mark_best(plan, name) for name in names]
+        runs = ", ".join(names)
         size = _render_size(sum(item.size for item in items))
         why = f" ({LAST_IS_FOR})" if what == LAST else ""
         yield f"{size:>12}  {len(items)} x {what}{f' of {runs}' if runs else ''}{why}"
     if kept := [f"{name} ({reason})" for name, reason in plan.protected.items()]:
         yield f"best.pth stays: {', '.join(kept)}"
+
+
+def _mark_best(plan: CleanPlan, name: str) -> str:
+    return f"{name} (best of all: {plan.best_score})" if name == plan.best else name
 
 
 def _render_size(size: int) -> str:

@@ -191,6 +191,12 @@ def infer_command(
         typer.Option("--set", help="eval.key=value; may be repeated; overrides the rest."),
     ] = None,
     note: Annotated[str, typer.Option(help="What this run tests; shown everywhere.")] = "",
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Predict even if a run has the same config, data and weights."
+        ),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the last line.")] = False,
 ) -> None:
     """Predict with a trained run's weights under another eval config."""
@@ -204,7 +210,7 @@ def infer_command(
     workspace = find_workspace()
     source = resolve_run(workspace, parent)
     with outlive_terminal(workspace):
-        record = infer(workspace, source, assign or (), note=note, quiet=quiet)
+        record = infer(workspace, source, assign or (), note=note, quiet=quiet, force=force)
         scores = render_scores(record.summary, workspace.competition)
         print_text(f"{record.name} finished: weights of {source}, {scores}")
 
@@ -345,7 +351,7 @@ def runs_command(
     """List the runs, newest first."""
     from tracker.commands.options import refuse_together
     from tracker.comparison.members import name_ensembles
-    from tracker.comparison.search import explain_no_runs, search_runs
+    from tracker.comparison.search import explain_mixed_losses, explain_no_runs, search_runs
     from tracker.comparison.tree import read_marks
     from tracker.console.runs import print_runs, runs_to_json
     from tracker.core.errors import TrackerError
@@ -371,6 +377,8 @@ def runs_command(
         named = name_ensembles(workspace, records)
         if records or not where:
             print_runs(named, submitted, notes, workspace.competition, marks=marks, wide=wide)
+        if warning := explain_mixed_losses(workspace, records, sort):
+            print_text(warning)
         if not archived and (count := count_archived(workspace.runs_dir)):
             print_text(
                 f"{render_count(count, 'archived run')} left out: tracker runs --archived lists"

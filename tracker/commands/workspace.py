@@ -152,6 +152,8 @@ def init_command(
     more = len(names) - CLASSES_NAMED
     shown = ", ".join([*names[:CLASSES_NAMED], *([f"{more} more"] if more > 0 else ())])
     print_text(f"{workspace.root}: {workspace.competition.name}, {len(names)} classes ({shown})")
+    if metric:
+        _explain_given(workspace)
     if gitignore:
         _ignore_outputs(workspace)
     _warn_of_deadline(workspace)
@@ -163,6 +165,20 @@ def init_command(
         else "set classes and [data] in tracker.toml, or tracker ledger import FILE"
     )
     print(f"next: cd {folder} && {step}" if train_dir else f"next: {step}")
+
+
+def _explain_given(workspace: Workspace) -> None:
+    """Say which metrics are not computed: their scores are typed in, a run has no val/ of them."""
+    from tracker.core.terminal import print_text
+    from tracker.training.metrics import GIVEN, list_resampled
+
+    names = [metric.name for metric in workspace.competition.metrics if metric.kind == GIVEN]
+    if names:
+        computed = " and ".join(known.name for known in list_resampled())
+        print_text(
+            f"{', '.join(names)}: not computed here, type in what the leaderboard shows"
+            f" (tracker score); computed are {computed}"
+        )
 
 
 def _warn_of_deadline(workspace: Workspace) -> None:
