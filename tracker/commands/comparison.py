@@ -50,7 +50,7 @@ def compare_command(
         )
     workspace = find_workspace()
     newest = DEFAULT_LIMIT if limit is None else limit
-    found = compare_runs(
+    result = compare_runs(
         workspace,
         runs or (),
         where=where,
@@ -60,18 +60,18 @@ def compare_command(
         limit=newest,
         archived=archived,
     )
-    if found.empty_reason and (as_json or as_csv):
-        print_note(found.empty_reason)
+    if result.empty_reason and (as_json or as_csv):
+        print_note(result.empty_reason)
     if as_json:
-        print_json(found.to_dict())
+        print_json(result.to_dict())
     elif markdown:
-        print(render_markdown(found, workspace.competition), end="")
+        print(render_markdown(result, workspace.competition), end="")
     elif as_csv:
-        print(clean_text(render_csv(found)), end="")
+        print(clean_text(render_csv(result)), end="")
     else:
-        numbers = [number for row in found.rows for number in row.submissions]
+        numbers = [number for row in result.rows for number in row.submissions]
         marks = read_marks(workspace, numbers=numbers)
-        print_comparison(found, workspace.competition, marks=marks, wide=wide)
+        print_comparison(result, workspace.competition, marks=marks, wide=wide)
 
 
 PublicImages = Annotated[
@@ -86,14 +86,14 @@ def cv_lb_command(public_images: PublicImages = 0, as_json: Json = False) -> Non
     from tracker.core.terminal import print_json, print_text
     from tracker.workspace.competition import find_workspace
 
-    found = compare_cv_with_leaderboard(find_workspace(), public_images=public_images)
+    result = compare_cv_with_leaderboard(find_workspace(), public_images=public_images)
     if as_json:
-        print_json(found.to_dict())
+        print_json(result.to_dict())
     else:
-        print_text(render_cv_lb(found), end="")
+        print_text(render_cv_lb(result), end="")
 
 
-def truth_command(public_images: PublicImages = 0, as_json: Json = False) -> None:
+def old_cv_lb_command(public_images: PublicImages = 0, as_json: Json = False) -> None:
     """The earlier name of `leaderboard cv-lb`."""
     from tracker.core.terminal import print_note
 
@@ -114,8 +114,8 @@ def select_command(
     from tracker.workspace.competition import find_workspace
 
     workspace = find_workspace()
-    found = select_final(workspace, count, public_images=public_images)
+    result = select_final(workspace, count, public_images=public_images)
     if as_json:
-        print_json(found.to_dict())
+        print_json(result.to_dict())
     else:
-        print_text(render_selection(found, workspace.competition), end="")
+        print_text(render_selection(result, workspace.competition), end="")

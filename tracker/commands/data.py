@@ -42,14 +42,14 @@ def stats_command(
 
     refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
-    found, drawn = survey(
+    result, drawn = survey(
         workspace, resolve_for(workspace, config, parent, assign), figures=figures
     )
     if as_json:
-        print_json(found.to_dict())
+        print_json(result.to_dict())
     else:
-        print_survey(found, wide=wide)
-    for note in found.notes:
+        print_survey(result, wide=wide)
+    for note in result.notes:
         print_note(note)
     for path in drawn:
         print(f"drawn: {path}", file=sys.stderr)
@@ -76,14 +76,14 @@ def check_command(
     from tracker.workspace.competition import find_workspace
 
     workspace = find_workspace()
-    found = check_data(
+    result = check_data(
         workspace, resolve_for(workspace, config, parent, assign), write_exclude=write_exclude
     )
     if as_json:
-        print_json(found.to_dict())
+        print_json(result.to_dict())
     else:
-        print_check(found)
-    if found.problems:
+        print_check(result)
+    if result.problems:
         raise typer.Exit(1)
 
 

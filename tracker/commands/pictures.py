@@ -47,12 +47,12 @@ def explain_command(
         refuse_beside("--image", given, why="the images that are named are shown")
     workspace = find_workspace()
     name = resolve_run(workspace, run)
-    found = explain(workspace, name, pick=pick or "wrong", ids=image or (), count=count or 12)
+    result = explain(workspace, name, pick=pick or "wrong", ids=image or (), count=count or 12)
     if as_json:
-        print_json(found.to_dict())
+        print_json(result.to_dict())
     else:
-        print_explanation(found, wide=wide)
-    if problem := copy_run(workspace, found.run):
+        print_explanation(result, wide=wide)
+    if problem := copy_run(workspace, result.run):
         print(problem, file=sys.stderr)
 
 
@@ -113,10 +113,10 @@ def suspects_command(
 
     refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
-    found = find_suspects(
+    result = find_suspects(
         workspace, resolve_run(workspace, run), out=out, threshold=threshold, count=count
     )
     if as_json:
-        print_json(found.to_dict())
+        print_json(result.to_dict())
     else:
-        print_suspects(found, wide=wide)
+        print_suspects(result, wide=wide)

@@ -79,12 +79,12 @@ def sweep_command(
         return
     workspace = find_workspace()
     with outlive_terminal(workspace):
-        found = run_sweep(workspace, file, join=join)
+        result = run_sweep(workspace, file, join=join)
         if as_json:
-            print_json(found.to_dict())
+            print_json(result.to_dict())
         else:
-            print_sweep(found, wide=wide)
-    if found.failed:
+            print_sweep(result, wide=wide)
+    if result.failed:
         raise typer.Exit(1)
 
 

@@ -230,10 +230,10 @@ def reproduce_command(
 
     workspace = find_workspace()
     with outlive_terminal(workspace):
-        found = reproduce(workspace, resolve_run(workspace, run), quiet=quiet)
-        for line in found.lines:
+        result = reproduce(workspace, resolve_run(workspace, run), quiet=quiet)
+        for line in result.lines:
             print_text(line)
-    if not found.agrees:
+    if not result.agrees:
         raise typer.Exit(1)
 
 
@@ -431,10 +431,10 @@ def show_command(
     curves = read_curves(workspace.runs_dir / record.name / "metrics.jsonl")
     advice = advise_run(record, config, curves, comp.metrics)
     if as_json:
-        found = [submission_to_json(row, comp, validation, sota=None, was=False) for row in rows]
-        for item in found:
+        result = [submission_to_json(row, comp, validation, sota=None, was=False) for row in rows]
+        for item in result:
             del item["is_sota"], item["was_sota"]
-        known = {"config": config, "metrics": dict(record.summary), "submissions": found}
+        known = {"config": config, "metrics": dict(record.summary), "submissions": result}
         known |= {
             "notes": [note.to_dict() for note in notes],
             "advice": advice.to_dict() if advice else None,
@@ -503,13 +503,13 @@ def diff_command(
         )
     workspace = find_workspace()
     wanted: dict[str, Any] = {"everything": everything, "statistics": stats, "images": images}
-    found = diff_runs(workspace, a, b, resamples=resamples or RESAMPLES, **wanted)
+    result = diff_runs(workspace, a, b, resamples=resamples or RESAMPLES, **wanted)
     if as_json:
-        print_json(found.to_dict())
+        print_json(result.to_dict())
     else:
-        print_diff(found, full=full, everything=everything, markdown=markdown, wide=wide)
+        print_diff(result, full=full, everything=everything, markdown=markdown, wide=wide)
     if picture:
-        print(open_picture(found, workspace.lock_dir), file=sys.stderr if as_json else sys.stdout)
+        print(open_picture(result, workspace.lock_dir), file=sys.stderr if as_json else sys.stdout)
 
 
 def adopt_command(
@@ -556,11 +556,11 @@ def _parse_names(texts: Sequence[str]) -> dict[str, str]:
     """{name there: name here} of --map; raises ConfigError."""
     from tracker.training.errors import ConfigError
 
-    found: dict[str, str] = {}
+    result: dict[str, str] = {}
     for text in texts:
         old, _, new = (part.strip() for part in text.rpartition("="))
         if not old or not new:
             raise ConfigError(f"--map {text}: expected NAME=OURS, as in --map score=val/f1")
-        if found.setdefault(old, new) != new:
+        if result.setdefault(old, new) != new:
             raise ConfigError(f"--map {old} was given twice", hint="give each name once")
-    return found
+    return result

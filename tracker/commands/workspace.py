@@ -132,8 +132,8 @@ def init_command(
         nonlocal reason
         if pretrained is not None:
             return pretrained
-        found, reason = look_for_weights()
-        return found
+        available, reason = look_for_weights()
+        return available
 
     workspace = init_workspace(
         folder,

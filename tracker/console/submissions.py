@@ -135,10 +135,10 @@ def print_leaderboard(
         )
     left_out = {"rank"} if ranks is None else set()
     left_out |= set() if any(row.notes for row in rows) else {"noted last"}
-    kept = [place for place, column in enumerate(columns) if column.title not in left_out]
+    kept = [index for index, column in enumerate(columns) if column.title not in left_out]
     print_table(
-        [columns[place] for place in kept],
-        [[cells[place] for place in kept] for cells in table],
+        [columns[index] for index in kept],
+        [[cells[index] for index in kept] for cells in table],
         legend=explain_marks(used),
         wide=wide,
         shows_all="tracker leaderboard --wide" if wide is None and WIDE.get() is None else "",
@@ -162,7 +162,7 @@ def _list_score_columns(competition: Competition, measured: Sequence[str]) -> It
         yield Column(f"val {name}", leaves=3 if name == deciding else 12, right=True)
 
 
-def _short(fingerprint: str | None) -> str:
+def _shorten_fingerprint(fingerprint: str | None) -> str:
     return (fingerprint or "unknown").replace("sha256:", "")[:19]
 
 
@@ -183,7 +183,7 @@ def print_check_details(report: CheckReport, competition: Competition) -> None:
     what = f", {report.ensemble}" if report.ensemble else ""
     print_text(
         f"{report.run}: {render_count(report.images, 'prediction')},"
-        f" {_short(report.fingerprint)}{what}"
+        f" {_shorten_fingerprint(report.fingerprint)}{what}"
     )
     print_members(report.members, competition)
     if report.sota is not None:

@@ -104,7 +104,7 @@ def init_workspace(
     if (root / TRACKER_TOML).exists():
         raise already_made(root)
     require("sqlalchemy", *(["psycopg"] if ledger_url.startswith("postgresql") else []))
-    found = _look_at_data(data, competition)
+    from_data = _look_at_data(data, competition)
     _check_eval_dir(data.get("eval_dir", ""))
     tables = [_parse_metric(text) for text in metrics] or [
         asdict(metric) for metric in DEFAULT_METRICS
@@ -122,14 +122,14 @@ def init_workspace(
         "deadline": "",
         "similar_share": fit_similar_share(images),
         "public_share": Competition.public_share,
-        **found,
+        **from_data,
         **competition,
-        "mlflow_uri": _keep_url(mlflow_uri, root),
-        "ledger_url": _keep_url(ledger_url, root),
+        "mlflow_uri": _make_url_relative(mlflow_uri, root),
+        "ledger_url": _make_url_relative(ledger_url, root),
         "pretrained": pretrained(),
     }
     paths = {
-        key: _keep_path(Path(data[key]), root)
+        key: _make_path_relative(Path(data[key]), root)
         for key in ("train_dir", "eval_dir", "labels")
         if data.get(key)
     }
@@ -176,7 +176,7 @@ def _write_leaderboard(kind: str, given: Mapping[str, str | Path], root: Path) -
     for option in list_options():
         value = given.get(option.key) or option.default
         table[option.key] = (
-            _keep_path(Path(value), root) if value and option.is_path else str(value)
+            _make_path_relative(Path(value), root) if value and option.is_path else str(value)
         )
     return "\n".join([*comments, _dump(table)])
 
@@ -187,7 +187,7 @@ def _dump(table: Mapping[str, Any]) -> str:
     return tomli_w.dumps(table)
 
 
-def _keep_path(path: Path, root: Path) -> str:
+def _make_path_relative(path: Path, root: Path) -> str:
     """A path as kept in tracker.toml: relative to it where the files lie below or beside the
     workspace."""
     absolute, base = path.expanduser().resolve(), root.resolve()
@@ -197,7 +197,7 @@ def _keep_path(path: Path, root: Path) -> str:
     return str(absolute)
 
 
-def _keep_url(url: str, root: Path) -> str:
+def _make_url_relative(url: str, root: Path) -> str:
     """A SQLite URL as kept in tracker.toml: relative when its file is in the workspace, which may
     be moved."""
     path = Path(url.removeprefix("sqlite:///"))
