@@ -1,4 +1,4 @@
-"""tracker compare, leaderboard cv-lb and select: which of many runs, and what the scores are worth."""
+"""tracker compare, leaderboard cv-lb and select."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def compare_command(
     wide: Wide = False,
     as_json: Json = False,
 ) -> None:
-    """Show many runs in one table: what differs, and what came of it; seeds as mean and deviation."""
+    """Show many runs in one table: config keys that differ, and metrics; seeds as mean and sd."""
     from tracker.commands.options import refuse_beside, refuse_together
     from tracker.comparison.compare import DEFAULT_LIMIT, compare_runs
     from tracker.comparison.tree import read_marks
@@ -80,7 +80,7 @@ PublicImages = Annotated[
 
 
 def cv_lb_command(public_images: PublicImages = 0, as_json: Json = False) -> None:
-    """Compare validation (CV) with public and private scores (LB): can the leaderboard be trusted?"""
+    """Compare validation (CV) with public and private scores (LB): is the leaderboard reliable?"""
     from tracker.comparison.cv_lb import compare_cv_with_leaderboard
     from tracker.console.cv_lb import render_cv_lb
     from tracker.core.terminal import print_json, print_text
@@ -106,8 +106,7 @@ def select_command(
     public_images: PublicImages = 0,
     as_json: Json = False,
 ) -> None:
-    """Choose the final submissions by public score, validation and how much they differ, with the
-    reasons."""
+    """Choose the final submissions: by public score, validation and difference, with reasons."""
     from tracker.comparison.selection import select_final
     from tracker.console.cv_lb import render_selection
     from tracker.core.terminal import print_json, print_text

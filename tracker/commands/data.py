@@ -29,8 +29,7 @@ def stats_command(
     wide: Wide = False,
     as_json: Json = False,
 ) -> None:
-    """Count images by class, mask, gender and age; their sizes, formats, mean and standard
-    deviation."""
+    """Count images by class, mask, gender and age; sizes, formats, mean and standard deviation."""
     import sys
 
     from tracker.commands.options import refuse_together
@@ -67,8 +66,7 @@ def check_command(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Decode every image and check labels, label fixes and ids; exit code 1 lists everything that
-    is wrong."""
+    """Decode every image; check labels, label fixes and ids. Exit code 1: something is wrong."""
     from tracker.core.terminal import print_json
     from tracker.images.dataset import check_data
     from tracker.images.dataset_report import print_check
@@ -100,8 +98,7 @@ def split_command(
     wide: Wide = False,
     as_json: Json = False,
 ) -> None:
-    """Write which images train and which validate, or the fold of each, and show the balance of the
-    classes."""
+    """Write the split (train, validation or fold of each image), and show the class balance."""
     from tracker.commands.options import refuse_together
     from tracker.core.terminal import print_json, print_note
     from tracker.images.dataset import write_split

@@ -135,8 +135,7 @@ def import_command(
 
 
 def export_command(file: File) -> None:
-    """Write all submissions to a .csv, .json or .md file; importing it elsewhere gives the same
-    rows."""
+    """Write all submissions to a .csv, .json or .md file; an import gives the same rows."""
     from tracker.core.terminal import print_text
     from tracker.ledger.submission_table import export_table
     from tracker.workspace.competition import find_workspace

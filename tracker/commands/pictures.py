@@ -67,8 +67,7 @@ def remove_background_command(
     processes: Annotated[int, typer.Option(help="Processes, 0: one a core.", min=0)] = 0,
     redo: Annotated[bool, typer.Option("--redo", help="Make again what is there already.")] = False,
 ) -> None:
-    """Write a copy of a data folder without backgrounds, and measure its mean and standard
-    deviation."""
+    """Copy a data folder without backgrounds, and measure its mean and standard deviation."""
     from tracker.core.errors import TrackerError
     from tracker.images.cutout import remove_background
     from tracker.images.report_pictures import print_cutout
@@ -102,8 +101,7 @@ def suspects_command(
     wide: Wide = False,
     as_json: Json = False,
 ) -> None:
-    """Find labels that are likely wrong, and nearly equal images across training, validation and
-    evaluation."""
+    """Find labels that are likely wrong, and nearly equal images in all parts of the data."""
     from tracker.commands.options import refuse_together
     from tracker.core.terminal import print_json
     from tracker.images.report_pictures import print_suspects

@@ -63,8 +63,7 @@ def sweep_command(
     wide: Wide = False,
     as_json: Json = False,
 ) -> None:
-    """Search config keys with Optuna, every trial a run; called again, go on with the trials that
-    are left."""
+    """Search config keys with Optuna, each trial a run; a second call runs the remaining trials."""
     from tracker.commands.options import refuse_together
     from tracker.core.terminal import print_json
     from tracker.jobs.sweep import run_sweep

@@ -93,7 +93,8 @@ def train_command(
     if resume:
         if config or given or assign or note or fact or folds or force:
             raise ConfigError(
-                "--resume goes on with an unchanged config", hint="leave the other options away"
+                "--resume goes on with an unchanged config",
+                hint="use --resume without the other options",
             )
         work = partial(resume_run, workspace, source or find_resumable(workspace), quiet=quiet)
     else:

@@ -167,7 +167,7 @@ def _update_mlflow(workspace: Workspace, rows: Iterable[Submission]) -> None:
 
 
 def _copy_runs(workspace: Workspace, runs: Iterable[str]) -> None:
-    """Copy runs to MLflow; the ledger has everything already, so a failure is only told, and once."""
+    """Copy runs to MLflow; the ledger is complete already, so a failure is one remark."""
     from tracker.core.terminal import print_note
     from tracker.mirror.sync import copy_run
 

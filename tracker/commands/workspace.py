@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 HERE = Path()
 *_OTHERS, _LAST = FORMATS
-FORMAT_HELP = f"{', '.join(_OTHERS)} or {_LAST}; found by looking when not given."
+FORMAT_HELP = f"{', '.join(_OTHERS)} or {_LAST}; detected when not given."
 
 CLASSES_NAMED = 6
 
@@ -49,7 +49,7 @@ def init_command(
     id_column: Annotated[str, typer.Option(help="Column of image ids.")] = "",
     label_column: Annotated[str, typer.Option(help="Column of answers.")] = "",
     answers: Annotated[
-        str, typer.Option(help="index or name: what stands in the label column.")
+        str, typer.Option(help="index or name: the values in the label column.")
     ] = "",
     metric: Annotated[
         list[str] | None,
@@ -75,8 +75,8 @@ def init_command(
         typer.Option(
             "--pretrained/--no-pretrained",
             help=(
-                "Start new runs from timm's weights; when not given, one look whether they can be"
-                " had."
+                "Start new runs from timm's weights; when not given, checked once whether they are"
+                " available."
             ),
         ),
     ] = None,
@@ -182,8 +182,7 @@ def _explain_given(workspace: Workspace) -> None:
 
 
 def _warn_of_deadline(workspace: Workspace) -> None:
-    """Say when the deadline has passed already, most likely by a typing error: every submission
-    would be refused."""
+    """Warn of a deadline in the past, often a typing error: every submission would be refused."""
     import datetime as dt
 
     from tracker.core.terminal import print_note

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 WORDS = {"val": "validation", "public": "public", "private": "private"}
 SURELY = f"with {CONFIDENCE:.0%} certainty"  # what Line.tells_apart asks for
-MOST_PAIRS = 4  # differences that are told one by one
+MOST_PAIRS = 4  # differences that are printed one by one
 
 
 def render_cv_lb(result: CvLb) -> str:
@@ -307,7 +307,7 @@ def _compare_with_next(item: Contender, result: Selection) -> Iterator[str]:
         return
     if following.number == result.instead_of:
         yield (
-            f"{own}, not told apart from submission {following.number} ({others}) by validation"
+            f"{own}, not distinguished from submission {following.number} ({others}) by validation"
             f" {SURELY}"
         )
         return
@@ -345,7 +345,7 @@ def _list_shares(number: int, result: Selection) -> dict[int, float]:
 
 
 def _describe_simulation(simulated: Simulation, result: Selection) -> Iterator[str]:
-    told = "" if simulated.used else "told, not used for the choice: "
+    told = "" if simulated.used else "for information, not used for the choice: "
     among = join_numbers(sorted(simulated.among))
     yield f"{told}in {simulated.draws} simulated private parts ({simulated.source}), among {among}:"
     named = {"the choice": simulated.chosen}
@@ -404,7 +404,7 @@ def _explain_why_not(result: Selection) -> Iterator[str]:
     elif result.own_sd is None and result.sample.public is None:
         yield "not simulated: the number of public images is unknown (--public-images N)"
     else:
-        yield f"not simulated: how noisy {result.metric} is cannot be told from answers"
+        yield f"not simulated: how noisy {result.metric} is cannot be measured from answers"
 
 
 def join_numbers(numbers: Sequence[int]) -> str:

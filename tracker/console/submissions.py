@@ -208,7 +208,7 @@ def print_check_details(report: CheckReport, competition: Competition) -> None:
 
 
 def _render_expected(expected: Mapping[str, Any]) -> str:
-    """What the submissions with the same validation scheme make of a candidate's validation score."""
+    """The public score that submissions of the same validation scheme let one expect."""
     name = f"expected public {expected['metric']}"
     left_out = (
         f", {expected['left_out']} of another scheme left out" if expected["left_out"] else ""
@@ -217,7 +217,7 @@ def _render_expected(expected: Mapping[str, Any]) -> str:
         return f"{name}: unknown, {expected['reason']}{left_out}"
     low, high = (render_number(expected[side]) for side in ("low", "high"))
     few = ", few" if expected["n"] < 10 else ""
-    left_out += f"; {expected['metric']} lies from 0 to 1" if expected.get("limited") else ""
+    left_out += f"; {expected['metric']} is between 0 and 1" if expected.get("limited") else ""
     return (
         f"{name} {render_number(expected['value'])}, {low} to {high} in 95 of 100 cases "
         f"(line through {render_count(expected['n'], 'submission')}{few}{left_out})"

@@ -38,19 +38,20 @@ classes = {classes}
 # Columns of info.csv and of the prediction file.
 id_column = {id_column}
 label_column = {label_column}
-# What stands in the label column: "index" (0, 1, ... in the order of classes) or "name".
+# The values in the label column: "index" (0, 1, ... in the order of classes) or "name".
 answers = {answers}
 # The metric that decides what SOTA is.
 primary_metric = {primary_metric}
-# Submissions a day, 0: no limit. quota_window: "day" (midnight in time_zone) or "rolling" (24 hours).
+# Submissions a day, 0: no limit. quota_window: "day" (to local midnight) or "rolling" (24 hours).
 daily_limit = {daily_limit}
 quota_window = {quota_window}
 time_zone = {time_zone}
 # Local time in time_zone, as in "2026-12-31T23:59"; empty: none.
 deadline = {deadline}
-# Predictions that agree with an earlier submission on this share of the images need --even-if-similar{similar_words}.
+# Predictions that equal an earlier submission on this share of the images need
+# --even-if-similar{similar_words}.
 similar_share = {similar_share}
-# Share of the images that the public score is about, 0: unknown. A local solution tells it by itself.
+# Share of the images that the public score is about, 0: unknown. A local solution has it.
 public_share = {public_share}
 
 # kind: {kinds} can be computed here; "given" is typed in. percent: may be typed as 81.65.

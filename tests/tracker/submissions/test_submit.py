@@ -446,7 +446,7 @@ def test_init_fits_the_share_to_the_images_and_says_what_it_means(tmp_path: Path
     workspace = init_workspace(tmp_path / "ws", data=data, competition=classes)
     assert workspace.competition.similar_share == 0.9906
     assert (
-        "need --even-if-similar: of 320, 3 may differ.\n"
+        "--even-if-similar: of 320, 3 may differ.\n"
         in (workspace.root / "tracker.toml").read_text()
     )
     given = init_workspace(
