@@ -46,7 +46,9 @@ def print_comparison(
     """Runs side by side where they fit and are few or would lose columns, else below each other;
     then remarks."""
     header, lines = build_cells(result, competition, marks)
-    legend = explain_marks([*_list_marks(result, marks or Marks()), *[BEST] * bool(result.best)])
+    legend = explain_marks(
+        [*_list_marks(result, marks or Marks()), *([BEST] if result.best else [])]
+    )
     width = None if wide else find_width()
     columns = [Column(""), *[Column(line[0].text, text=True) for line in lines]]
     rows: list[tuple[Styled, ...]] = list(
@@ -222,7 +224,7 @@ def _has_spread(row: Row) -> bool:
 
 
 def _count_seeds(row: Row) -> str:
-    """`2 seeds, 3 runs`: how many the figures of a row are of, by the figure of which most are known."""
+    """`2 seeds, 3 runs`: how many runs a row has, by the metric that most of them have."""
     most = max(row.metrics.values(), key=lambda spread: spread.runs, default=None)
     if most is None or most.runs == 1:
         return "-"
@@ -234,7 +236,7 @@ def _count_seeds(row: Row) -> str:
 def _render_metric(
     result: Comparison, place: int, name: str, competition: Competition, *, brief: bool
 ) -> Styled:
-    """A figure; where one of its column is the best, the others have blanks in place of the mark."""
+    """A figure; in a column with a mark for the best, the others have blanks instead."""
     text = render_spread(result.rows[place].metrics.get(name), name, competition, brief=brief)
     if name not in result.best:
         return Styled(text, whole=True)
@@ -347,8 +349,7 @@ def _explain_briefly(result: Comparison) -> Iterator[str]:
 
 
 def _name_sides(items: Sequence[Incomparable]) -> str:
-    """`exp3 with exp1`; where a run is on both sides, by one metric or another, `exp1..exp3 with each
-    other`."""
+    """`exp3 with exp1`; `exp1..exp3 with each other` if a run is on both sides."""
     runs = dict.fromkeys(name for item in items for name in item.runs)
     others = dict.fromkeys(item.other for item in items)
     if runs.keys() & others.keys():

@@ -165,9 +165,10 @@ def _conclude(result: Selection, ranks: Sequence[int], competition: Competition)
     count = len(result.chosen)
     reason = _find_main_reason(result, ranks[:count])
     final = "as the final one" if count == 1 else f"as the final {count}"
+    private = _describe_private_scores(result, ranks[:count], competition)
     return (
         f"so: choose {join_numbers(result.chosen)} {final}:"
-        f" {_describe_uncertainty(result)}{reason}{_describe_private_scores(result, ranks[:count], competition)}"
+        f" {_describe_uncertainty(result)}{reason}{private}"
     )
 
 
@@ -214,7 +215,8 @@ def _explain_validation(result: Selection, by_public: Sequence[int]) -> str:
     """Why others than the best public ones, where expected scores decide."""
     passed = [number for number in by_public if number not in result.chosen]
     if passed == list(result.lucky) and result.private is not None:
-        return f"by validation, more is to be expected of {'it' if len(result.chosen) == 1 else 'them'}"
+        chosen = "it" if len(result.chosen) == 1 else "them"
+        return f"by validation, more is to be expected of {chosen}"
     if passed == list(result.lucky):
         whose = "the higher public score of" if len(passed) == 1 else "the higher public scores of"
         likely = f"{'is' if len(passed) == 1 else 'are'} likely luck ({CONFIDENCE:.0%} sure)"
@@ -372,7 +374,10 @@ def _describe_simulation(simulated: Simulation, result: Selection) -> Iterator[s
         )
         yield f"  {limit}: no choice reaches that, for the best is not known before"
     if simulated.used:
-        unlike = f"; private scores tell it to leaderboard cv-lb ({MIN_PRIVATE_SCORES} or more), not here"
+        unlike = (
+            f"; leaderboard cv-lb measures it from {MIN_PRIVATE_SCORES} or more private scores,"
+            " this command does not"
+        )
         unlike = unlike if result.private else ""
         size = f"number of images: {result.sample.source}"
         yield (

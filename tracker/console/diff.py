@@ -320,7 +320,7 @@ def _is_shown(name: str, diff: RunDiff) -> bool:
 
 
 def _explain_incomparable(diff: RunDiff) -> Iterator[str]:
-    """Of which metrics nobody is better, a line for each reason; F1 by class goes without saying."""
+    """Metrics that cannot be compared, a line for each reason; without F1 by class."""
     for reason in dict.fromkeys(diff.not_comparable.values()):
         names = [
             name

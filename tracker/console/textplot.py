@@ -62,8 +62,10 @@ def _draw(panel: Panel, low: float, high: float, epochs: int, columns: int) -> l
 
 
 def _mark(panel: Panel, epochs: int, columns: int, room: int) -> str:
-    """`^ run's best epoch 3 of 15: 0.78` under the best epoch, the words to the left of the mark where there is no
-    room."""
+    """`^ run's best epoch 3 of 15: 0.78` under the best epoch.
+
+    The text is to the left of the mark where there is no room to the right.
+    """
     values = [value for epoch, value in panel.curve if epoch == panel.best]
     if panel.best is None or not values:
         return ""

@@ -204,8 +204,8 @@ def test_check_tells_the_public_score_to_expect(
         if line.startswith("expected public f1 ")
     )
     words = (
-        "in 95 of 100 cases (line through 5 submissions, few, 1 of another scheme left out; f1 lies"
-        " from 0 to 1)"
+        "in 95 of 100 cases (line through 5 submissions, few, 1 of another scheme left out; f1 is"
+        " between 0 and 1)"
     )
     assert line.endswith(words)
 
@@ -264,7 +264,7 @@ def test_unknown_schemes_are_in_no_line_and_are_named(workspace: Workspace) -> N
     for letters in ("0000010110", "0000010111", "0100010110"):
         with begin({"lr": 0.1}, root=workspace.root, quiet=True, follow=False) as run:
             run.log({"val/f1": 0.7}, step=1, epoch=1)
-            run.keep_summary({"val/f1": 0.7})
+            run.set_summary({"val/f1": 0.7})
             rows = "".join(f"i{number}.png,{letter}\n" for number, letter in enumerate(letters))
             (run.folder / "predictions.csv").write_text("ImageID,ans\n" + rows)
             run.fingerprint_predictions()

@@ -266,7 +266,7 @@ def test_the_noise_of_the_model_is_told_and_no_score_is_above_1(tmp_path: Path) 
     assert "expect less" not in text
     assert "a score's own noise: 0.1352, by 5 public images, half of the variance assumed" in text
     assert "number of images: half of 10 images (assumed; set public_share)" in text
-    assert "private scores tell it to leaderboard cv-lb (8 or more), not here" in text
+    assert "leaderboard cv-lb measures it from 8 or more private scores" in text
 
 
 def test_a_choice_that_is_the_best_every_time_is_not_said_to_be_less(tmp_path: Path) -> None:
