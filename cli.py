@@ -147,7 +147,7 @@ app.add_typer(leaderboard, name="leaderboard", rich_help_panel=SUBMIT)
 leaderboard.callback()(submissions.leaderboard_command)
 leaderboard.command("reveal")(submissions.reveal_command)
 leaderboard.command("cv-lb")(comparison.cv_lb_command)
-leaderboard.command("truth", hidden=True)(comparison.truth_command)
+leaderboard.command("truth", hidden=True)(comparison.old_cv_lb_command)
 app.command("sota", rich_help_panel=SUBMIT)(submissions.sota_command)
 app.command("select", rich_help_panel=SUBMIT)(comparison.select_command)
 app.command("note", rich_help_panel=SUBMIT)(submissions.note_command)
@@ -254,10 +254,10 @@ def _flush() -> None:
 
 
 def _end_output(error: OSError) -> int:
-    """The exit code when the output cannot be written, and a line unless its reader has gone, as
-    `head` does.
+    """Report that the output cannot be written, unless its reader has gone as `head` does.
 
-    What could not be written is dropped: the interpreter would try it again and complain.
+    Returns the exit code. What could not be written is dropped: the interpreter would try it again
+    and complain.
     """
     nowhere = os.open(os.devnull, os.O_WRONLY)
     if sys.stdout is not None:
@@ -270,8 +270,7 @@ def _end_output(error: OSError) -> int:
 
 
 def _occupy_standard_files() -> None:
-    """Where stdin, stdout or stderr is closed, no other file may get its number: what is printed
-    would go there."""
+    """Open closed standard streams: another file with their number would get what is printed."""
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)

@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, ROOT, make_pictures, run_tracker
 from tests.support.servers import free_port
 from tracker.comparison.diff import diff_runs
-from tracker.core.errors import RefusedError
+from tracker.core.errors import AlreadyTrainedError, RefusedError
 from tracker.runs.points import read_curves
 from tracker.runs.read import list_runs, load_config
 from tracker.runs.record import RunRecord
@@ -200,6 +200,13 @@ def test_infer_is_a_run_whose_diff_is_the_eval_key(ws: Workspace) -> None:
     )
     assert one.ids == other.ids
     assert one.probabilities.tobytes() != other.probabilities.tobytes()
+    with pytest.raises(
+        AlreadyTrainedError, match="exp2 already has this config, data and weights"
+    ) as caught:
+        infer(ws, "exp1", ["eval.tta=crops_flip"], quiet=True)
+    assert "--force to predict again" in caught.value.hint
+    again = infer(ws, "exp1", ["eval.tta=crops_flip"], quiet=True, force=True)
+    assert again.fingerprints["predictions"] == record.fingerprints["predictions"]
     same = infer(ws, "exp2", ["eval.tta=none"], quiet=True)
     assert same.fingerprints["predictions"] == trained.fingerprints["predictions"]
     assert same.summary == pytest.approx({key: trained.summary[key] for key in same.summary})

@@ -386,6 +386,47 @@ class Config:
     eval: EvalConfig = EvalConfig()
 
 
+# What other libraries and papers call these keys, for the hint after an unknown key.
+COMMON_NAMES = {
+    "learning_rate": "optim.lr",
+    "base_lr": "optim.lr",
+    "wd": "optim.weight_decay",
+    "optimizer": "optim.name",
+    "scheduler": "sched.name",
+    "lr_scheduler": "sched.name",
+    "warmup": "sched.warmup_epochs",
+    "num_epochs": "train.epochs",
+    "n_epochs": "train.epochs",
+    "max_epochs": "train.epochs",
+    "bs": "train.batch_size",
+    "batch_size": "train.batch_size",
+    "grad_accum": "train.accumulate",
+    "accumulate_grad_batches": "train.accumulate",
+    "gradient_accumulation_steps": "train.accumulate",
+    "grad_clip": "train.clip_grad",
+    "gradient_clip_val": "train.clip_grad",
+    "max_grad_norm": "train.clip_grad",
+    "early_stopping": "train.patience",
+    "amp": "train.precision",
+    "device": "train.accelerator",
+    "random_seed": "train.seed",
+    "num_workers": "data.workers",
+    "img_size": "data.image_size",
+    "input_size": "data.image_size",
+    "resize": "data.image_size",
+    "val_split": "data.val_ratio",
+    "num_folds": "data.folds",
+    "n_splits": "data.folds",
+    "fold_idx": "data.fold",
+    "backbone": "model.name",
+    "arch": "model.name",
+    "model_name": "model.name",
+    "criterion": "loss.name",
+    "label_smoothing": "loss.smoothing",
+    "focal_gamma": "loss.gamma",
+    "class_weight": "loss.class_weights",
+    "tta": "eval.tta",
+}
 SECTIONS: dict[str, Any] = {
     f.name: type(getattr(Config(), f.name)) for f in dataclasses.fields(Config)
 }
@@ -446,9 +487,9 @@ def config_from_dict(values: Mapping[str, Any], *, source: str = "config") -> Co
     sections: dict[str, Any] = {}
     for section, table in values.items():
         if section not in SECTIONS:
-            problems.append(f"{section}: unknown section{suggest_key(section, SECTIONS)}")
-        else:
-            sections[section] = SECTIONS[section](**_read_section(section, table, problems))
+            problems.append(f"{section}: {_explain_section(section)}")
+            continue
+        sections[section] = SECTIONS[section](**_read_section(section, table, problems))
     refuse(problems, source, hint="tracker run options lists every key with its meaning")
     config = Config(**sections)
     _check_together(config, source)
@@ -457,7 +498,9 @@ def config_from_dict(values: Mapping[str, Any], *, source: str = "config") -> Co
 
 def _read_section(section: str, table: Any, problems: list[str]) -> dict[str, Any]:
     keys = list_keys(SECTIONS[section])
-    return read_keys(keys, table, problems, name=section, elsewhere=list_options())
+    return read_keys(
+        keys, table, problems, name=section, elsewhere=list_options(), aliases=COMMON_NAMES
+    )
 
 
 def _check_together(config: Config, source: str) -> None:
@@ -500,6 +543,24 @@ def _check_together(config: Config, source: str) -> None:
     refuse([words for words, holds in wrong.items() if holds], source)
 
 
+def find_keys(word: str) -> list[str]:
+    """The dotted keys that a bare name means: `lr` and `learning_rate` are `optim.lr`.
+
+    Empty when no section has this key and it is no common name of one.
+    """
+    name = word.lower().replace("-", "_")
+    if name in COMMON_NAMES:
+        return [COMMON_NAMES[name]]
+    return [key for key in list_options() if key.partition(".")[2] == name]
+
+
+def _explain_section(word: str) -> str:
+    """What is wrong with an unknown section: a key without its section, or a wrong name."""
+    if keys := find_keys(word):
+        return f"this key needs its section: {' or '.join(keys)}"
+    return f"unknown section{suggest_key(word, SECTIONS)}"
+
+
 def parse_assignment(text: str) -> tuple[str, str, Any]:
     """Split `section.key=value` into section, key and a TOML value (bare words are texts).
 
@@ -508,7 +569,10 @@ def parse_assignment(text: str) -> tuple[str, str, Any]:
     name, equals, raw = text.partition("=")
     section, dot, key = name.strip().partition(".")
     if not (equals and dot and key):
-        raise ConfigError(f"--set {text}: expected section.key=value, as in --set optim.lr=2e-5")
+        wrong = f"--set {text}: expected section.key=value, as in --set optim.lr=2e-5"
+        keys = [] if dot else find_keys(section)
+        complete = " or ".join(f"--set {known}={raw.strip() or '...'}" for known in keys)
+        raise ConfigError(wrong, hint=f"the key needs its section: {complete}" if keys else "")
     return section, key, parse_toml_value(raw.strip())
 
 
@@ -524,8 +588,9 @@ def find_problem(name: str, value: Any) -> str:
     if section in SECTIONS:
         _read_section(section, {key: value}, problems)
     else:
-        suggestion = suggest_key(key, (), elsewhere=list_options())
-        problems.append(f"{name}: unknown key{suggestion}")
+        problems.append(
+            f"{name}: unknown key{suggest_key(key, (), elsewhere=list_options(), aliases=COMMON_NAMES)}"
+        )
     return "".join(problems)
 
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 from tracker.training.errors import ConfigError, find_nearest
 from tracker.training.numbers import render_count
 
+_NO_ALIASES: Mapping[str, str] = types.MappingProxyType({})
 T = TypeVar("T")
 EXPECTED = {
     int: "a whole number",
@@ -92,11 +93,13 @@ def read_keys(
     *,
     name: str = "",
     elsewhere: Iterable[str] = (),
+    aliases: Mapping[str, str] = _NO_ALIASES,
 ) -> dict[str, Any]:
     """The values that a table has for `keys`; each wrong one is a line in `problems` and left out.
 
     `name` is that of the table, empty at the top of a file. `elsewhere` has the dotted keys of
-    other tables, for someone who wrote a key into the wrong one.
+    other tables, for someone who wrote a key into the wrong one; `aliases` are what other programs
+    call a key.
     """
     if not isinstance(table, Mapping):
         problems.append(f"{name}: is a table, write [{name}]")
@@ -105,7 +108,9 @@ def read_keys(
     for word, value in table.items():
         dotted = f"{name}.{word}" if name else word
         if word not in keys:
-            problems.append(f"{dotted}: unknown key{suggest_key(word, keys, name, elsewhere)}")
+            problems.append(
+                f"{dotted}: unknown key{suggest_key(word, keys, name, elsewhere, aliases)}"
+            )
             continue
         before = len(problems)
         read = _read_value(keys[word], value, problems, dotted)
@@ -143,15 +148,22 @@ def refuse(problems: Sequence[str], source: Any, *, hint: str = "") -> None:
 
 
 def suggest_key(
-    word: str, keys: Iterable[str], name: str = "", elsewhere: Iterable[str] = ()
+    word: str,
+    keys: Iterable[str],
+    name: str = "",
+    elsewhere: Iterable[str] = (),
+    aliases: Mapping[str, str] = _NO_ALIASES,
 ) -> str:
-    """In brackets, the key that was meant; the known keys when none is near."""
+    """In brackets, the key that was meant; the known keys when none is near.
+
+    `aliases` are what other programs call a key: {word: dotted key}.
+    """
     here = list(keys)
     others: dict[str, str] = {}
     for dotted in elsewhere:
         others.setdefault(dotted.rpartition(".")[2], dotted)
     # the very word in another table first: the key was written into the wrong one
-    near = others.get(word, "")
+    near = others.get(word, "") or aliases.get(word.lower().replace("-", "_"), "")
     if not near and (match := find_nearest(word, here)):
         near = f"{name}.{match}" if name else match
     if not near:

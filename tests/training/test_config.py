@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tracker.training.config import (
+    COMMON_NAMES,
     Config,
     config_from_dict,
     config_to_dict,
@@ -51,6 +52,43 @@ def test_every_problem_is_reported_at_once_with_the_nearest_key() -> None:
     assert "train.epochs: expected at least 1, not 0" in text
     assert "(nearest: val/f1)" in text
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("table", "problem"),
+    [
+        ({"optim": {"learning_rate": 1}}, "optim.learning_rate: unknown key (nearest: optim.lr)"),
+        ({"train": {"lr": 1}}, "train.lr: unknown key (nearest: optim.lr)"),
+        ({"optim": {"epochs": 1}}, "optim.epochs: unknown key (nearest: train.epochs)"),
+        ({"train": {"name": 1}}, "train.name: unknown key (nearest: augment.name or model.name"),
+        ({"learning_rate": 1}, "learning_rate: this key needs its section: optim.lr"),
+        ({"epochs": 1}, "epochs: this key needs its section: train.epochs"),
+    ],
+)
+def test_a_common_name_of_a_key_leads_to_the_key(table: dict[str, object], problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config_from_dict(table)
+    (found,) = caught.value.problems
+    assert found.startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("text", "assignment"),
+    [
+        ("lr=0.1", "--set optim.lr=0.1"),
+        ("epochs=3", "--set train.epochs=3"),
+        ("batch_size=8", "--set train.batch_size=8"),
+        ("learning-rate=0.1", "--set optim.lr=0.1"),
+    ],
+)
+def test_an_assignment_without_a_section_gets_the_one_it_needs(text: str, assignment: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_assignment(text)
+    assert caught.value.hint == f"the key needs its section: {assignment}"
+
+
+def test_common_names_are_of_keys_that_exist() -> None:
+    assert set(COMMON_NAMES.values()) <= set(list_options())
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ Runs = Annotated[
 
 
 def archive_command(runs: Runs) -> None:
-    """Put runs away: no list, tree or report shows them any more; nothing is deleted."""
+    """Hide runs from lists, trees and reports; nothing is deleted."""
     from tracker.core.terminal import print_text
     from tracker.ledger.read import find_sota
     from tracker.runs.marks import archive_runs
@@ -38,7 +38,7 @@ def archive_command(runs: Runs) -> None:
 
 
 def unarchive_command(runs: Runs) -> None:
-    """Take archived runs back into the lists."""
+    """Show archived runs in the lists again."""
     from tracker.core.terminal import print_text
     from tracker.runs.marks import unarchive_runs
     from tracker.workspace.competition import find_workspace
@@ -55,9 +55,9 @@ def tag_command(
     names: Annotated[
         list[str], typer.Argument(metavar="NAME...", help="Tags, without blanks: final-candidate.")
     ],
-    remove: Annotated[bool, typer.Option("--remove", help="Take the tags away.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove the tags.")] = False,
 ) -> None:
-    """Give a run tags, or take them away; a checkpoint of a tagged run is never freed."""
+    """Add tags to a run, or remove them; the checkpoint of a tagged run is never freed."""
     from tracker.core.terminal import print_text
     from tracker.ledger.resolve import resolve_run
     from tracker.runs.marks import tag_run
@@ -79,7 +79,7 @@ def clean_command(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Free disk: last.pth of finished runs and old pixel caches; shows what and how much, and asks."""
+    """Free disk space: last.pth of finished runs and old pixel caches; lists the files and asks."""
     from tracker.commands.options import ask
     from tracker.core.terminal import print_text
     from tracker.training.numbers import render_count
@@ -117,16 +117,23 @@ LAST_IS_FOR = (
 
 def _describe_plan(plan: CleanPlan) -> Iterator[str]:
     """A line for each kind of file and one for what stays."""
-    from tracker.workflows.clean import LAST
+    from tracker.workflows.clean import BEST, LAST
 
     for what in dict.fromkeys(item.what for item in plan.files):
         items = [item for item in plan.files if item.what == what]
-        runs = ", ".join(item.run for item in items if item.run)
+        names = [item.run for item in items if item.run]
+        if what == BEST:  # nobody should free the best weights by accident
+            names = [_mark_best(plan, name) for name in names]
+        runs = ", ".join(names)
         size = _render_size(sum(item.size for item in items))
         why = f" ({LAST_IS_FOR})" if what == LAST else ""
         yield f"{size:>12}  {len(items)} x {what}{f' of {runs}' if runs else ''}{why}"
     if kept := [f"{name} ({reason})" for name, reason in plan.protected.items()]:
         yield f"best.pth stays: {', '.join(kept)}"
+
+
+def _mark_best(plan: CleanPlan, name: str) -> str:
+    return f"{name} (best of all: {plan.best_score})" if name == plan.best else name
 
 
 def _render_size(size: int) -> str:
@@ -143,7 +150,7 @@ def _resolve(workspace: Workspace, words: Sequence[str]) -> list[str]:
 
 
 def _copy(workspace: Workspace, names: Sequence[str]) -> None:
-    """Bring MLflow up to date; the first problem is told once."""
+    """Bring MLflow up to date; only the first problem is printed."""
     import sys
 
     from tracker.mirror.sync import copy_run

@@ -1,4 +1,4 @@
-"""tracker compare, leaderboard cv-lb and select: which of many runs, and what the scores are worth."""
+"""tracker compare, leaderboard cv-lb and select."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def compare_command(
     wide: Wide = False,
     as_json: Json = False,
 ) -> None:
-    """Show many runs in one table: what differs, and what came of it; seeds as mean and deviation."""
+    """Show many runs in one table: config keys that differ, and metrics; seeds as mean and sd."""
     from tracker.commands.options import refuse_beside, refuse_together
     from tracker.comparison.compare import DEFAULT_LIMIT, compare_runs
     from tracker.comparison.tree import read_marks
@@ -50,7 +50,7 @@ def compare_command(
         )
     workspace = find_workspace()
     newest = DEFAULT_LIMIT if limit is None else limit
-    found = compare_runs(
+    result = compare_runs(
         workspace,
         runs or (),
         where=where,
@@ -60,18 +60,18 @@ def compare_command(
         limit=newest,
         archived=archived,
     )
-    if found.empty_reason and (as_json or as_csv):
-        print_note(found.empty_reason)
+    if result.empty_reason and (as_json or as_csv):
+        print_note(result.empty_reason)
     if as_json:
-        print_json(found.to_dict())
+        print_json(result.to_dict())
     elif markdown:
-        print(render_markdown(found, workspace.competition), end="")
+        print(render_markdown(result, workspace.competition), end="")
     elif as_csv:
-        print(clean_text(render_csv(found)), end="")
+        print(clean_text(render_csv(result)), end="")
     else:
-        numbers = [number for row in found.rows for number in row.submissions]
+        numbers = [number for row in result.rows for number in row.submissions]
         marks = read_marks(workspace, numbers=numbers)
-        print_comparison(found, workspace.competition, marks=marks, wide=wide)
+        print_comparison(result, workspace.competition, marks=marks, wide=wide)
 
 
 PublicImages = Annotated[
@@ -80,20 +80,20 @@ PublicImages = Annotated[
 
 
 def cv_lb_command(public_images: PublicImages = 0, as_json: Json = False) -> None:
-    """Compare validation (CV) with public and private scores (LB): can the leaderboard be trusted?"""
+    """Compare validation (CV) with public and private scores (LB): is the leaderboard reliable?"""
     from tracker.comparison.cv_lb import compare_cv_with_leaderboard
     from tracker.console.cv_lb import render_cv_lb
     from tracker.core.terminal import print_json, print_text
     from tracker.workspace.competition import find_workspace
 
-    found = compare_cv_with_leaderboard(find_workspace(), public_images=public_images)
+    result = compare_cv_with_leaderboard(find_workspace(), public_images=public_images)
     if as_json:
-        print_json(found.to_dict())
+        print_json(result.to_dict())
     else:
-        print_text(render_cv_lb(found), end="")
+        print_text(render_cv_lb(result), end="")
 
 
-def truth_command(public_images: PublicImages = 0, as_json: Json = False) -> None:
+def old_cv_lb_command(public_images: PublicImages = 0, as_json: Json = False) -> None:
     """The earlier name of `leaderboard cv-lb`."""
     from tracker.core.terminal import print_note
 
@@ -106,16 +106,15 @@ def select_command(
     public_images: PublicImages = 0,
     as_json: Json = False,
 ) -> None:
-    """Choose the final submissions by public score, validation and how much they differ, with the
-    reasons."""
+    """Choose the final submissions: by public score, validation and difference, with reasons."""
     from tracker.comparison.selection import select_final
     from tracker.console.cv_lb import render_selection
     from tracker.core.terminal import print_json, print_text
     from tracker.workspace.competition import find_workspace
 
     workspace = find_workspace()
-    found = select_final(workspace, count, public_images=public_images)
+    result = select_final(workspace, count, public_images=public_images)
     if as_json:
-        print_json(found.to_dict())
+        print_json(result.to_dict())
     else:
-        print_text(render_selection(found, workspace.competition), end="")
+        print_text(render_selection(result, workspace.competition), end="")

@@ -29,8 +29,7 @@ def stats_command(
     wide: Wide = False,
     as_json: Json = False,
 ) -> None:
-    """Count images by class, mask, gender and age; their sizes, formats, mean and standard
-    deviation."""
+    """Count images by class, mask, gender and age; sizes, formats, mean and standard deviation."""
     import sys
 
     from tracker.commands.options import refuse_together
@@ -42,14 +41,14 @@ def stats_command(
 
     refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
-    found, drawn = survey(
+    result, drawn = survey(
         workspace, resolve_for(workspace, config, parent, assign), figures=figures
     )
     if as_json:
-        print_json(found.to_dict())
+        print_json(result.to_dict())
     else:
-        print_survey(found, wide=wide)
-    for note in found.notes:
+        print_survey(result, wide=wide)
+    for note in result.notes:
         print_note(note)
     for path in drawn:
         print(f"drawn: {path}", file=sys.stderr)
@@ -67,8 +66,7 @@ def check_command(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Decode every image and check labels, label fixes and ids; exit code 1 lists everything that
-    is wrong."""
+    """Decode every image; check labels, label fixes and ids. Exit code 1: something is wrong."""
     from tracker.core.terminal import print_json
     from tracker.images.dataset import check_data
     from tracker.images.dataset_report import print_check
@@ -76,14 +74,14 @@ def check_command(
     from tracker.workspace.competition import find_workspace
 
     workspace = find_workspace()
-    found = check_data(
+    result = check_data(
         workspace, resolve_for(workspace, config, parent, assign), write_exclude=write_exclude
     )
     if as_json:
-        print_json(found.to_dict())
+        print_json(result.to_dict())
     else:
-        print_check(found)
-    if found.problems:
+        print_check(result)
+    if result.problems:
         raise typer.Exit(1)
 
 
@@ -100,8 +98,7 @@ def split_command(
     wide: Wide = False,
     as_json: Json = False,
 ) -> None:
-    """Write which images train and which validate, or the fold of each, and show the balance of the
-    classes."""
+    """Write the split (train, validation or fold of each image), and show the class balance."""
     from tracker.commands.options import refuse_together
     from tracker.core.terminal import print_json, print_note
     from tracker.images.dataset import write_split

@@ -56,9 +56,9 @@ def run_demo(folder: Path) -> None:
         workspace, second.name, "a teammate repeats it, sure that it is new", {}, force=True
     )
     _submit(workspace, third, "surely new")
-    _say("what did the change do?  tracker diff exp1 exp2")
+    _print_line("what did the change do?  tracker diff exp1 exp2")
     print_diff(diff_runs(workspace, first.name, second.name))
-    _say("the competition is over, private scores are opened  tracker leaderboard reveal")
+    _print_line("the competition is over, private scores are opened  tracker leaderboard reveal")
     rows = reveal(workspace)
     for problem in {copy_run(workspace, name) for name in (first.name, second.name)}:
         if problem:
@@ -81,7 +81,7 @@ def run_demo(folder: Path) -> None:
 def _make_workspace(folder: Path) -> Workspace:
     from tracker.setup.demo_faces import make_competition
 
-    _say(
+    _print_line(
         f"a competition of drawn faces in {folder}: {PEOPLE} people to learn from, {EVAL_PEOPLE} to"
         " predict"
     )
@@ -106,7 +106,7 @@ def _make_workspace(folder: Path) -> Workspace:
 
 
 def _train_again(workspace: Workspace, name: str) -> None:
-    _say(f"tracker run train --from {name}")
+    _print_line(f"tracker run train --from {name}")
     try:
         train(workspace, resolve_config(workspace, parent=name), parent=name, quiet=True)
     except AlreadyTrainedError as error:
@@ -124,7 +124,7 @@ def _train(
     words = [f"--from {parent}"] if parent else []
     words += ["--force"] if force else []
     words += [f"--set {key}={render_value(value).replace(' ', '')}" for key, value in flags.items()]
-    _say(f'tracker run train {" ".join(words)} --note "{note}"')
+    _print_line(f'tracker run train {" ".join(words)} --note "{note}"')
     config = resolve_config(workspace, parent=parent, flags=flags)
     record = train(workspace, config, parent=parent, note=note, quiet=True, force=force)
     scores = render_scores(record.summary, workspace.competition)
@@ -133,7 +133,7 @@ def _train(
 
 
 def _submit(workspace: Workspace, record: RunRecord, memo: str) -> None:
-    _say(f'tracker submit {record.name} --memo "{memo}"')
+    _print_line(f'tracker submit {record.name} --memo "{memo}"')
     try:
         row, quota = submit(workspace, record.name, memo)
     except DuplicateError as error:
@@ -147,5 +147,5 @@ def _submit(workspace: Workspace, record: RunRecord, memo: str) -> None:
     )
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     print(f"\n> {line}", flush=True)

@@ -62,8 +62,7 @@ def stop_command(
 
 
 def print_detached() -> None:
-    """Start this very command in the background, wait until its run exists, and say how to look
-    after it."""
+    """Start this command in the background, wait for its run, and print how to follow it."""
     from tracker.jobs.background import Child
 
     _, record = start_again(Child.wait_for_run)

@@ -36,14 +36,14 @@ def verify_command(
     from tracker.ledger.chain import verify_ledger
     from tracker.workspace.competition import find_workspace
 
-    found = verify_ledger(find_workspace().ledger_url, head=head)
+    result = verify_ledger(find_workspace().ledger_url, head=head)
     if as_json:
-        print_json(found.to_dict())
-    elif not found.problem:
-        print_text(f"all {found.rows} rows agree, head {found.head}")
-    if found.problem:
+        print_json(result.to_dict())
+    elif not result.problem:
+        print_text(f"all {result.rows} rows agree, head {result.head}")
+    if result.problem:
         raise LedgerError(
-            found.problem,
+            result.problem,
             hint="compare with a backup; tracker ledger restore makes a ledger of one",
         )
 
@@ -135,8 +135,7 @@ def import_command(
 
 
 def export_command(file: File) -> None:
-    """Write all submissions to a .csv, .json or .md file; importing it elsewhere gives the same
-    rows."""
+    """Write all submissions to a .csv, .json or .md file; an import gives the same rows."""
     from tracker.core.terminal import print_text
     from tracker.ledger.submission_table import export_table
     from tracker.workspace.competition import find_workspace

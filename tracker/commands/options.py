@@ -13,7 +13,7 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
 def may_ask() -> bool:
-    """Whether somebody sits at a terminal; scripts and pipes are told less."""
+    """Whether somebody sits at a terminal; scripts and pipes get fewer lines."""
     return (
         sys.stdin is not None
         and sys.stdin.isatty()
@@ -51,7 +51,7 @@ def ask(question: str, *, no: str, go_on: str) -> None:
         if typer.confirm(clean_text(question), default=False, err=not may_ask()):
             return
     except typer.Abort as end:
-        print()  # the question stands on the line
+        print()  # ends the line of the question
         if isinstance(end.__context__, KeyboardInterrupt):
             raise InterruptedByUserError(f"interrupted, {no}", hint=go_on) from None
         raise TrackerError(f"no answer to the question, {no}", hint=go_on) from None
@@ -79,5 +79,5 @@ def refuse_beside(option: str, given: Mapping[str, bool], *, why: str) -> None:
         verb = "do" if len(names) > 1 else "does"
         raise ConfigError(
             f"{' and '.join(names)} {verb} nothing beside {option}: {why}",
-            hint="leave one of them away",
+            hint="use only one of them",
         )

@@ -47,12 +47,12 @@ def explain_command(
         refuse_beside("--image", given, why="the images that are named are shown")
     workspace = find_workspace()
     name = resolve_run(workspace, run)
-    found = explain(workspace, name, pick=pick or "wrong", ids=image or (), count=count or 12)
+    result = explain(workspace, name, pick=pick or "wrong", ids=image or (), count=count or 12)
     if as_json:
-        print_json(found.to_dict())
+        print_json(result.to_dict())
     else:
-        print_explanation(found, wide=wide)
-    if problem := copy_run(workspace, found.run):
+        print_explanation(result, wide=wide)
+    if problem := copy_run(workspace, result.run):
         print(problem, file=sys.stderr)
 
 
@@ -67,8 +67,7 @@ def remove_background_command(
     processes: Annotated[int, typer.Option(help="Processes, 0: one a core.", min=0)] = 0,
     redo: Annotated[bool, typer.Option("--redo", help="Make again what is there already.")] = False,
 ) -> None:
-    """Write a copy of a data folder without backgrounds, and measure its mean and standard
-    deviation."""
+    """Copy a data folder without backgrounds, and measure its mean and standard deviation."""
     from tracker.core.errors import TrackerError
     from tracker.images.cutout import remove_background
     from tracker.images.report_pictures import print_cutout
@@ -102,8 +101,7 @@ def suspects_command(
     wide: Wide = False,
     as_json: Json = False,
 ) -> None:
-    """Find labels that are likely wrong, and nearly equal images across training, validation and
-    evaluation."""
+    """Find labels that are likely wrong, and nearly equal images in all parts of the data."""
     from tracker.commands.options import refuse_together
     from tracker.core.terminal import print_json
     from tracker.images.report_pictures import print_suspects
@@ -113,10 +111,10 @@ def suspects_command(
 
     refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
-    found = find_suspects(
+    result = find_suspects(
         workspace, resolve_run(workspace, run), out=out, threshold=threshold, count=count
     )
     if as_json:
-        print_json(found.to_dict())
+        print_json(result.to_dict())
     else:
-        print_suspects(found, wide=wide)
+        print_suspects(result, wide=wide)

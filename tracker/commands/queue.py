@@ -63,8 +63,7 @@ def sweep_command(
     wide: Wide = False,
     as_json: Json = False,
 ) -> None:
-    """Search config keys with Optuna, every trial a run; called again, go on with the trials that
-    are left."""
+    """Search config keys with Optuna, each trial a run; a second call runs the remaining trials."""
     from tracker.commands.options import refuse_together
     from tracker.core.terminal import print_json
     from tracker.jobs.sweep import run_sweep
@@ -79,12 +78,12 @@ def sweep_command(
         return
     workspace = find_workspace()
     with outlive_terminal(workspace):
-        found = run_sweep(workspace, file, join=join)
+        result = run_sweep(workspace, file, join=join)
         if as_json:
-            print_json(found.to_dict())
+            print_json(result.to_dict())
         else:
-            print_sweep(found, wide=wide)
-    if found.failed:
+            print_sweep(result, wide=wide)
+    if result.failed:
         raise typer.Exit(1)
 
 

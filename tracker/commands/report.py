@@ -20,8 +20,7 @@ def report_command(
         bool, typer.Option("--open", help="Open the HTML file in the browser.")
     ] = False,
 ) -> None:
-    """Write the team's report: every submission, SOTA's steps, what agrees with what, family and
-    audit."""
+    """Write the team's report: submissions, steps of SOTA, agreement, family and audit."""
     import sys
 
     from tracker.report.write import copy_report, write_report

@@ -93,7 +93,8 @@ def train_command(
     if resume:
         if config or given or assign or note or fact or folds or force:
             raise ConfigError(
-                "--resume goes on with an unchanged config", hint="leave the other options away"
+                "--resume goes on with an unchanged config",
+                hint="use --resume without the other options",
             )
         work = partial(resume_run, workspace, source or find_resumable(workspace), quiet=quiet)
     else:
@@ -191,6 +192,12 @@ def infer_command(
         typer.Option("--set", help="eval.key=value; may be repeated; overrides the rest."),
     ] = None,
     note: Annotated[str, typer.Option(help="What this run tests; shown everywhere.")] = "",
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Predict even if a run has the same config, data and weights."
+        ),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the last line.")] = False,
 ) -> None:
     """Predict with a trained run's weights under another eval config."""
@@ -204,7 +211,7 @@ def infer_command(
     workspace = find_workspace()
     source = resolve_run(workspace, parent)
     with outlive_terminal(workspace):
-        record = infer(workspace, source, assign or (), note=note, quiet=quiet)
+        record = infer(workspace, source, assign or (), note=note, quiet=quiet, force=force)
         scores = render_scores(record.summary, workspace.competition)
         print_text(f"{record.name} finished: weights of {source}, {scores}")
 
@@ -224,10 +231,10 @@ def reproduce_command(
 
     workspace = find_workspace()
     with outlive_terminal(workspace):
-        found = reproduce(workspace, resolve_run(workspace, run), quiet=quiet)
-        for line in found.lines:
+        result = reproduce(workspace, resolve_run(workspace, run), quiet=quiet)
+        for line in result.lines:
             print_text(line)
-    if not found.agrees:
+    if not result.agrees:
         raise typer.Exit(1)
 
 
@@ -345,7 +352,7 @@ def runs_command(
     """List the runs, newest first."""
     from tracker.commands.options import refuse_together
     from tracker.comparison.members import name_ensembles
-    from tracker.comparison.search import explain_no_runs, search_runs
+    from tracker.comparison.search import explain_mixed_losses, explain_no_runs, search_runs
     from tracker.comparison.tree import read_marks
     from tracker.console.runs import print_runs, runs_to_json
     from tracker.core.errors import TrackerError
@@ -371,6 +378,8 @@ def runs_command(
         named = name_ensembles(workspace, records)
         if records or not where:
             print_runs(named, submitted, notes, workspace.competition, marks=marks, wide=wide)
+        if warning := explain_mixed_losses(workspace, records, sort):
+            print_text(warning)
         if not archived and (count := count_archived(workspace.runs_dir)):
             print_text(
                 f"{render_count(count, 'archived run')} left out: tracker runs --archived lists"
@@ -423,10 +432,10 @@ def show_command(
     curves = read_curves(workspace.runs_dir / record.name / "metrics.jsonl")
     advice = advise_run(record, config, curves, comp.metrics)
     if as_json:
-        found = [submission_to_json(row, comp, validation, sota=None, was=False) for row in rows]
-        for item in found:
+        result = [submission_to_json(row, comp, validation, sota=None, was=False) for row in rows]
+        for item in result:
             del item["is_sota"], item["was_sota"]
-        known = {"config": config, "metrics": dict(record.summary), "submissions": found}
+        known = {"config": config, "metrics": dict(record.summary), "submissions": result}
         known |= {
             "notes": [note.to_dict() for note in notes],
             "advice": advice.to_dict() if advice else None,
@@ -495,13 +504,13 @@ def diff_command(
         )
     workspace = find_workspace()
     wanted: dict[str, Any] = {"everything": everything, "statistics": stats, "images": images}
-    found = diff_runs(workspace, a, b, resamples=resamples or RESAMPLES, **wanted)
+    result = diff_runs(workspace, a, b, resamples=resamples or RESAMPLES, **wanted)
     if as_json:
-        print_json(found.to_dict())
+        print_json(result.to_dict())
     else:
-        print_diff(found, full=full, everything=everything, markdown=markdown, wide=wide)
+        print_diff(result, full=full, everything=everything, markdown=markdown, wide=wide)
     if picture:
-        print(open_picture(found, workspace.lock_dir), file=sys.stderr if as_json else sys.stdout)
+        print(open_picture(result, workspace.lock_dir), file=sys.stderr if as_json else sys.stdout)
 
 
 def adopt_command(
@@ -548,11 +557,11 @@ def _parse_names(texts: Sequence[str]) -> dict[str, str]:
     """{name there: name here} of --map; raises ConfigError."""
     from tracker.training.errors import ConfigError
 
-    found: dict[str, str] = {}
+    result: dict[str, str] = {}
     for text in texts:
         old, _, new = (part.strip() for part in text.rpartition("="))
         if not old or not new:
             raise ConfigError(f"--map {text}: expected NAME=OURS, as in --map score=val/f1")
-        if found.setdefault(old, new) != new:
+        if result.setdefault(old, new) != new:
             raise ConfigError(f"--map {old} was given twice", hint="give each name once")
-    return found
+    return result

@@ -86,7 +86,7 @@ def submit_command(
             print_check_details(report, comp)
             print_text(render_quota(report.quota, comp))
         raise
-    _tell_mlflow(workspace, [row])
+    _update_mlflow(workspace, [row])
     sota = find_sota(workspace)
     if report is None:
         best = sota.number if sota else None
@@ -156,7 +156,7 @@ def _confirm_last(
     ask(question, no="nothing was submitted", go_on=command)
 
 
-def _tell_mlflow(workspace: Workspace, rows: Iterable[Submission]) -> None:
+def _update_mlflow(workspace: Workspace, rows: Iterable[Submission]) -> None:
     """Copy numbers, memos and scores to MLflow."""
     from tracker.ledger.read import has_run
 
@@ -167,7 +167,7 @@ def _tell_mlflow(workspace: Workspace, rows: Iterable[Submission]) -> None:
 
 
 def _copy_runs(workspace: Workspace, runs: Iterable[str]) -> None:
-    """Copy runs to MLflow; the ledger has everything already, so a failure is only told, and once."""
+    """Copy runs to MLflow; the ledger is complete already, so a failure is one remark."""
     from tracker.core.terminal import print_note
     from tracker.mirror.sync import copy_run
 
@@ -207,7 +207,7 @@ def score_command(
         "private": [*_name_scores(f1=private_f1, accuracy=private_acc), *(private or ())],
     }
     row = score(workspace, number, parse_scores(workspace.competition, given))
-    _tell_mlflow(workspace, [row])
+    _update_mlflow(workspace, [row])
     sota = find_sota(workspace)
     best, validation = sota.number if sota else None, list_validation_scores(workspace, [row])
     print_text(render_score_headline(workspace.competition, row, sota_before, sota))
@@ -279,18 +279,18 @@ def _print_rows(
     marks = read_marks(workspace, numbers=[row.number for row in rows])
     validation = list_validation_scores(workspace, rows)
     if as_json:
-        found = []
+        result = []
         for row in rows:
             is_best, was = row.number == marks.now, row.number in marks.then
             item = submission_to_json(row, comp, validation, sota=marks.now, was=was or is_best)
-            found.append(
+            result.append(
                 {
                     **item,
                     "rank": ranks.get(row.number),
                     "duplicate_of": marks.duplicates.get(row.number),
                 }
             )
-        print_json(found)
+        print_json(result)
         return
     ancestors = [row.number for row in rows if name_node(workspace, row) in marks.ancestors]
     print_leaderboard(
@@ -325,7 +325,7 @@ def reveal_command(yes: Yes = False, wide: Wide = False, as_json: Json = False) 
             refuse_to_guess("nothing was opened", command)
         ask(question, no="nothing was opened", go_on=command)
     rows = reveal(workspace)
-    _tell_mlflow(workspace, rows)
+    _update_mlflow(workspace, rows)
     if not as_json:
         done = (
             f"opened the private scores of {_count(sealed)}"
@@ -396,11 +396,11 @@ def audit_command(as_json: Json = False) -> None:
     from tracker.workspace.competition import find_workspace
 
     workspace = find_workspace()
-    found = audit(workspace)
+    result = audit(workspace)
     if as_json:
-        print_json(found.to_dict())
+        print_json(result.to_dict())
     else:
-        print_audit(found, workspace.competition)
+        print_audit(result, workspace.competition)
 
 
 def note_command(

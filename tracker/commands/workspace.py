@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 HERE = Path()
 *_OTHERS, _LAST = FORMATS
-FORMAT_HELP = f"{', '.join(_OTHERS)} or {_LAST}; found by looking when not given."
+FORMAT_HELP = f"{', '.join(_OTHERS)} or {_LAST}; detected when not given."
 
 CLASSES_NAMED = 6
 
@@ -49,7 +49,7 @@ def init_command(
     id_column: Annotated[str, typer.Option(help="Column of image ids.")] = "",
     label_column: Annotated[str, typer.Option(help="Column of answers.")] = "",
     answers: Annotated[
-        str, typer.Option(help="index or name: what stands in the label column.")
+        str, typer.Option(help="index or name: the values in the label column.")
     ] = "",
     metric: Annotated[
         list[str] | None,
@@ -75,8 +75,8 @@ def init_command(
         typer.Option(
             "--pretrained/--no-pretrained",
             help=(
-                "Start new runs from timm's weights; when not given, one look whether they can be"
-                " had."
+                "Start new runs from timm's weights; when not given, checked once whether they are"
+                " available."
             ),
         ),
     ] = None,
@@ -132,8 +132,8 @@ def init_command(
         nonlocal reason
         if pretrained is not None:
             return pretrained
-        found, reason = look_for_weights()
-        return found
+        available, reason = look_for_weights()
+        return available
 
     workspace = init_workspace(
         folder,
@@ -152,6 +152,8 @@ def init_command(
     more = len(names) - CLASSES_NAMED
     shown = ", ".join([*names[:CLASSES_NAMED], *([f"{more} more"] if more > 0 else ())])
     print_text(f"{workspace.root}: {workspace.competition.name}, {len(names)} classes ({shown})")
+    if metric:
+        _explain_given(workspace)
     if gitignore:
         _ignore_outputs(workspace)
     _warn_of_deadline(workspace)
@@ -165,9 +167,22 @@ def init_command(
     print(f"next: cd {folder} && {step}" if train_dir else f"next: {step}")
 
 
+def _explain_given(workspace: Workspace) -> None:
+    """Say which metrics are not computed: their scores are typed in, a run has no val/ of them."""
+    from tracker.core.terminal import print_text
+    from tracker.training.metrics import GIVEN, list_resampled
+
+    names = [metric.name for metric in workspace.competition.metrics if metric.kind == GIVEN]
+    if names:
+        computed = " and ".join(known.name for known in list_resampled())
+        print_text(
+            f"{', '.join(names)}: not computed here, type in what the leaderboard shows"
+            f" (tracker score); computed are {computed}"
+        )
+
+
 def _warn_of_deadline(workspace: Workspace) -> None:
-    """Say when the deadline has passed already, most likely by a typing error: every submission
-    would be refused."""
+    """Warn of a deadline in the past, often a typing error: every submission would be refused."""
     import datetime as dt
 
     from tracker.core.terminal import print_note

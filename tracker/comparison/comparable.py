@@ -285,7 +285,7 @@ def explain_incomparable(a: Basis, b: Basis, name: str) -> str:
         return ""
     reason = ""
     if strip_split(name) == "loss":
-        reason = _explain_loss(a, b)
+        reason = explain_loss(a, b)
     if not reason and is_training:
         reason = _explain_training(a, b)
     return reason or explain_validation(a, b)
@@ -370,7 +370,8 @@ def explain_key(key: str, monitor: str) -> str:
     return ""
 
 
-def _explain_loss(a: Basis, b: Basis) -> str:
+def explain_loss(a: Basis, b: Basis) -> str:
+    """Why the losses of two runs cannot be compared; empty if they can."""
     if a.own != b.own:  # another program may average in another way
         return f"the loss of {a.name if a.own else b.name} is not known"
     unnamed = [basis.name for basis in (a, b) if basis.own and not _names_loss(basis)]

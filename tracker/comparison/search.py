@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 
+from tracker.comparison.comparable import Basis, basis_of_run, explain_loss
 from tracker.comparison.compare import (
     check_sort_name,
     find_matching_elsewhere,
@@ -14,6 +15,7 @@ from tracker.comparison.compare import (
     sort_key,
 )
 from tracker.comparison.where import explain_no_matches, parse_where
+from tracker.core.errors import TrackerError
 from tracker.ledger.read import (
     list_newest_submissions,
     list_ranks,
@@ -21,12 +23,12 @@ from tracker.ledger.read import (
     list_validation_scores,
 )
 from tracker.ledger.records import Submission
-from tracker.runs.read import list_runs
+from tracker.runs.read import list_runs, load_config
 from tracker.runs.record import RunRecord
 from tracker.training.numbers import render_count
 from tracker.training.tables import flatten
 from tracker.workspace.competition import Competition, Workspace
-from tracker.workspace.metrics import higher_is_better
+from tracker.workspace.metrics import higher_is_better, strip_split
 
 SCORE_PREFIXES = ("public_", "private_", "val_")
 
@@ -58,6 +60,26 @@ def search_runs(
         order = sort_key(workspace.competition.metrics, sort, is_metric=is_metric)
         chosen.sort(key=lambda index: order(values[index].get(sort)))
     return [records[index] for index in chosen[: limit or None]]
+
+
+def explain_mixed_losses(workspace: Workspace, records: Sequence[RunRecord], sort: str) -> str:
+    """Why an order by a loss misleads: the runs have losses of different kinds; else ""."""
+    if not sort.startswith("val/") or strip_split(sort) != "loss":
+        return ""
+    first: Basis | None = None
+    for record in records:
+        if record.summary.get(sort) is None:
+            continue
+        try:
+            config = load_config(workspace.runs_dir, record.name)
+        except TrackerError:
+            continue  # a run that cannot be read cannot be compared
+        basis = basis_of_run(workspace, record, config)
+        first = first or basis
+        reason = explain_loss(first, basis)
+        if reason:
+            return f"{sort} of {first.name} and {record.name} is not comparable: {reason}"
+    return ""
 
 
 def search_submissions(

@@ -41,21 +41,23 @@ COUNTS = "mean of"  # where the figures of a narrow table leave out how many the
 
 
 def print_comparison(
-    found: Comparison, competition: Competition, *, marks: Marks | None = None, wide: bool = False
+    result: Comparison, competition: Competition, *, marks: Marks | None = None, wide: bool = False
 ) -> None:
     """Runs side by side where they fit and are few or would lose columns, else below each other;
     then remarks."""
-    header, lines = build_cells(found, competition, marks)
-    legend = explain_marks([*_list_marks(found, marks or Marks()), *[BEST] * bool(found.best)])
+    header, lines = build_cells(result, competition, marks)
+    legend = explain_marks(
+        [*_list_marks(result, marks or Marks()), *([BEST] if result.best else [])]
+    )
     width = None if wide else find_width()
     columns = [Column(""), *[Column(line[0].text, text=True) for line in lines]]
     rows: list[tuple[Styled, ...]] = list(
         zip([Styled(name) for name in header], *lines, strict=True)
     )[1:]
-    listed = list(_list_columns(header, found, competition))
-    if not fits(listed, lines, width) and any(map(_has_spread, found.rows)):
-        header, lines = build_cells(found, competition, marks, brief=True)
-        listed = list(_list_columns(header, found, competition))
+    listed = list(_list_columns(header, result, competition))
+    if not fits(listed, lines, width) and any(map(_has_spread, result.rows)):
+        header, lines = build_cells(result, competition, marks, brief=True)
+        listed = list(_list_columns(header, result, competition))
     few = len(lines) <= SIDE_BY_SIDE or not fits(listed, lines, width)
     if not (
         few and fits(columns, rows, width) and (width is not None or len(lines) <= SIDE_BY_SIDE)
@@ -63,12 +65,12 @@ def print_comparison(
         columns, rows = listed, [tuple(line) for line in lines]
     if lines:
         print_table(columns, rows, legend=legend, wide=wide)
-    for line in describe(found, briefly=width is not None):
+    for line in describe(result, briefly=width is not None):
         print_text(line)
 
 
 def _list_columns(
-    header: Sequence[str], found: Comparison, competition: Competition
+    header: Sequence[str], result: Comparison, competition: Competition
 ) -> Iterator[Column]:
     """The deciding public score and validation figure stay longest, then the config keys that tell
     rows apart best.
@@ -77,15 +79,15 @@ def _list_columns(
     them.
     """
     stay = [f"{split}{competition.primary_metric}" for split in ("public_", "val/")]
-    keys = {key: 100 + place for place, key in enumerate(order_keys(found))}
+    keys = {key: 100 + place for place, key in enumerate(order_keys(result))}
     leaves = {"run": 0, "submission": 10_000, "note": 10_001, "noted last": 20_000, COUNTS: 20_001}
-    titles = shorten_keys(header, found.keys)
+    titles = shorten_keys(header, result.keys)
     for place, name in enumerate(header):
         if name in stay:
             yield Column(name, leaves=1 + stay.index(name), right=True)
         elif name in keys:
             yield Column(titles[name], leaves=keys[name])
-        elif name in found.metrics:
+        elif name in result.metrics:
             private = name == f"private_{competition.primary_metric}"
             is_score = name.startswith(("val/", "public_", "private_", "overall_"))
             last = 10_002 if private else 11_000 if is_score else 15_000
@@ -94,7 +96,7 @@ def _list_columns(
             yield Column(name, leaves=leaves[name], text=name in TEXTS)
 
 
-def order_keys(found: Comparison) -> list[str]:
+def order_keys(result: Comparison) -> list[str]:
     """The keys that differ, in the order that people ask for them (`ASKED_FIRST`), then with the
     fewest values.
 
@@ -102,13 +104,13 @@ def order_keys(found: Comparison) -> list[str]:
     """
 
     def rank(key: str) -> tuple[bool, int, int, int]:
-        values = [row.config[key] for row in found.rows if row.config[key] is not None]
-        unknown = len(found.rows) - len(values)
+        values = [row.config[key] for row in result.rows if row.config[key] is not None]
+        unknown = len(result.rows) - len(values)
         different = len({json.dumps(value) for value in values})
         asked = ASKED_FIRST.index(key) if key in ASKED_FIRST else len(ASKED_FIRST)
         return different < 2 or unknown > len(values), asked, different, unknown
 
-    return sorted(found.keys, key=rank)
+    return sorted(result.keys, key=rank)
 
 
 def shorten_keys(header: Sequence[str], keys: Sequence[str]) -> dict[str, str]:
@@ -124,8 +126,8 @@ def shorten_keys(header: Sequence[str], keys: Sequence[str]) -> dict[str, str]:
     }
 
 
-def _list_marks(found: Comparison, marks: Marks) -> list[str]:
-    return [mark for row in found.rows for mark in mark_row(row, marks)]
+def _list_marks(result: Comparison, marks: Marks) -> list[str]:
+    return [mark for row in result.rows for mark in mark_row(row, marks)]
 
 
 def mark_row(row: Row, marks: Marks) -> list[str]:
@@ -135,28 +137,28 @@ def mark_row(row: Row, marks: Marks) -> list[str]:
     return sorted(set(own), key=lambda mark: (*MEANINGS, mark).index(mark))
 
 
-def render_markdown(found: Comparison, competition: Competition) -> str:
+def render_markdown(result: Comparison, competition: Competition) -> str:
     """The whole table for pasting."""
-    header, lines = build_cells(found, competition)
+    header, lines = build_cells(result, competition)
     cells = [[escape(cell.text.strip()) for cell in line] for line in lines]
     table = render_table([escape(name) for name in header], cells)
-    legend = [explain_marks([BEST])] if found.best else []
-    return table + "\n" + "".join(f"- {escape(line)}\n" for line in [*legend, *describe(found)])
+    legend = [explain_marks([BEST])] if result.best else []
+    return table + "\n" + "".join(f"- {escape(line)}\n" for line in [*legend, *describe(result)])
 
 
-def render_csv(found: Comparison) -> str:
+def render_csv(result: Comparison) -> str:
     """The whole table for a spreadsheet, numbers in full; `NAME sd` and `NAME n` where a row has
     several runs."""
-    grouped = any(len(row.runs) > 1 for row in found.rows)
+    grouped = any(len(row.runs) > 1 for row in result.rows)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    titles = [name + suffix for name in found.metrics for suffix in ("", *(" sd", " n") * grouped)]
-    writer.writerow(["runs", "submissions", *found.keys, *titles, "note", "noted"])
-    for row in found.rows:
-        values = [row.config[key] for key in found.keys]
+    titles = [name + suffix for name in result.metrics for suffix in ("", *(" sd", " n") * grouped)]
+    writer.writerow(["runs", "submissions", *result.keys, *titles, "note", "noted"])
+    for row in result.rows:
+        values = [row.config[key] for key in result.keys]
         config = ["" if value is None else render_value(value, whole=True) for value in values]
         numbers: list[float | int | str | None] = []
-        for name in found.metrics:
+        for name in result.metrics:
             spread = row.metrics.get(name)
             values = [spread.mean, spread.sd, spread.n] if spread else [None, None, None]
             numbers += values if grouped else values[:1]
@@ -175,7 +177,7 @@ def render_csv(found: Comparison) -> str:
 
 
 def build_cells(
-    found: Comparison,
+    result: Comparison,
     competition: Competition,
     marks: Marks | None = None,
     *,
@@ -185,17 +187,17 @@ def build_cells(
 
     `brief`: figures without the number of runs that they are of, which is a column of its own.
     """
-    header = ["run", "submission", *found.metrics, *found.keys, *TEXTS, COUNTS]
-    config = {key: render_values([row.config[key] for row in found.rows]) for key in found.keys}
+    header = ["run", "submission", *result.metrics, *result.keys, *TEXTS, COUNTS]
+    config = {key: render_values([row.config[key] for row in result.rows]) for key in result.keys}
     lines = []
-    for place, row in enumerate(found.rows):
+    for place, row in enumerate(result.rows):
         own = mark_row(row, marks or Marks())
         name = Styled(" ".join([name_row(row), *own]), style_marks(own), whole=True)
         metrics = [
-            _render_metric(found, place, metric, competition, brief=brief)
-            for metric in found.metrics
+            _render_metric(result, place, metric, competition, brief=brief)
+            for metric in result.metrics
         ]
-        values = [Styled(config[key][place], whole=True) for key in found.keys]
+        values = [Styled(config[key][place], whole=True) for key in result.keys]
         submissions = Styled(", ".join(map(str, row.submissions)) or "-", whole=True)
         lines.append(
             [
@@ -222,7 +224,7 @@ def _has_spread(row: Row) -> bool:
 
 
 def _count_seeds(row: Row) -> str:
-    """`2 seeds, 3 runs`: how many the figures of a row are of, by the figure of which most are known."""
+    """`2 seeds, 3 runs`: how many runs a row has, by the metric that most of them have."""
     most = max(row.metrics.values(), key=lambda spread: spread.runs, default=None)
     if most is None or most.runs == 1:
         return "-"
@@ -232,24 +234,24 @@ def _count_seeds(row: Row) -> str:
 
 
 def _render_metric(
-    found: Comparison, place: int, name: str, competition: Competition, *, brief: bool
+    result: Comparison, place: int, name: str, competition: Competition, *, brief: bool
 ) -> Styled:
-    """A figure; where one of its column is the best, the others have blanks in place of the mark."""
-    text = render_spread(found.rows[place].metrics.get(name), name, competition, brief=brief)
-    if name not in found.best:
+    """A figure; in a column with a mark for the best, the others have blanks instead."""
+    text = render_spread(result.rows[place].metrics.get(name), name, competition, brief=brief)
+    if name not in result.best:
         return Styled(text, whole=True)
-    if place in _list_best(found, name):
+    if place in _list_best(result, name):
         return Styled(f"{text} {BEST}", "green", whole=True)
     return Styled(text + " " * (1 + len(BEST)), whole=True)
 
 
-def _list_best(found: Comparison, name: str) -> list[int]:
+def _list_best(result: Comparison, name: str) -> list[int]:
     """The places of the best row and of those that compare with it and are equal."""
-    top = found.rows[found.best[name]].metrics[name].mean
-    apart = {run for item in found.incomparable if item.metric == name for run in item.runs}
+    top = result.rows[result.best[name]].metrics[name].mean
+    apart = {run for item in result.incomparable if item.metric == name for run in item.runs}
     return [
         place
-        for place, row in enumerate(found.rows)
+        for place, row in enumerate(result.rows)
         if name in row.metrics and row.metrics[name].mean == top and not apart & set(row.runs)
     ]
 
@@ -287,26 +289,26 @@ def render_spread(
     return f"{mean} {PLUS_MINUS} {sd} ({spread.n}{repeats})"
 
 
-def describe(found: Comparison, *, briefly: bool = False) -> Iterator[str]:
+def describe(result: Comparison, *, briefly: bool = False) -> Iterator[str]:
     """What the table leaves out, in sentences; `briefly` with each reason once and few of them."""
-    if found.empty_reason:
-        yield found.empty_reason
-        yield from (f"left out: {line}" for line in found.skipped)
+    if result.empty_reason:
+        yield result.empty_reason
+        yield from (f"left out: {line}" for line in result.skipped)
         return
-    several = sum(len(row.runs) > 1 for row in found.rows)
-    rows = render_count(len(found.rows), "row")
+    several = sum(len(row.runs) > 1 for row in result.rows)
+    rows = render_count(len(result.rows), "row")
     yield (
-        f"{found.runs} of {render_count(found.considered, 'run')} in {rows};"
-        f" {_render_equal(found.equal_keys)}"
+        f"{result.runs} of {render_count(result.considered, 'run')} in {rows};"
+        f" {_render_equal(result.equal_keys)}"
     )
-    if found.not_known:
-        keys = "key is" if len(found.not_known) == 1 else "keys are"
+    if result.not_known:
+        keys = "key is" if len(result.not_known) == 1 else "keys are"
         yield (
-            f"{len(found.not_known)} {keys} not known of every run; those that know them are"
+            f"{len(result.not_known)} {keys} not known of every run; those that know them are"
             " compared by them"
         )
-    if found.rows and not found.keys:
-        yield "no config key that all know differs" if found.not_known else "no config key differs"
+    if result.rows and not result.keys:
+        yield "no config key that all know differs" if result.not_known else "no config key differs"
     if several:
         yield (
             f"mean {PLUS_MINUS} standard deviation (number) where runs differ in train.seed or"
@@ -314,16 +316,16 @@ def describe(found: Comparison, *, briefly: bool = False) -> Iterator[str]:
             " row each)"
         )
     if briefly:
-        yield from _explain_briefly(found)
+        yield from _explain_briefly(result)
     sentences = [
         *dict.fromkeys(
-            sentence for found_in in found.not_comparable.values() for sentence in found_in
+            sentence for found_in in result.not_comparable.values() for sentence in found_in
         )
     ]
     for sentence in () if briefly else sentences:
-        names = [name for name, told in found.not_comparable.items() if sentence in told]
+        names = [name for name, told in result.not_comparable.items() if sentence in told]
         yield f"{', '.join(names)}: not comparable: {sentence}"
-    for line in found.skipped:
+    for line in result.skipped:
         yield f"left out: {line}"
 
 
@@ -331,11 +333,11 @@ def _render_equal(keys: int) -> str:
     return f"{render_count(keys, 'config key')} {'is' if keys == 1 else 'are'} equal"
 
 
-def _explain_briefly(found: Comparison) -> Iterator[str]:
+def _explain_briefly(result: Comparison) -> Iterator[str]:
     """A line for each reason not to compare, with all its runs and metrics; the reasons of the
     first metrics first."""
     groups: dict[str, list[Incomparable]] = {}
-    for item in found.incomparable:
+    for item in result.incomparable:
         groups.setdefault(_leave_out_details(item), []).append(item)
     shown = list(groups.values())
     more = len(shown) - MOST_REASONS
@@ -347,8 +349,7 @@ def _explain_briefly(found: Comparison) -> Iterator[str]:
 
 
 def _name_sides(items: Sequence[Incomparable]) -> str:
-    """`exp3 with exp1`; where a run is on both sides, by one metric or another, `exp1..exp3 with each
-    other`."""
+    """`exp3 with exp1`; `exp1..exp3 with each other` if a run is on both sides."""
     runs = dict.fromkeys(name for item in items for name in item.runs)
     others = dict.fromkeys(item.other for item in items)
     if runs.keys() & others.keys():
@@ -387,7 +388,7 @@ def name_runs(names: Iterable[str]) -> str:
             number = int(name[len(start) :])
         numbers.setdefault(start, []).append(number)
     return ", ".join(
-        text for start, found in numbers.items() for text in _name_ranges(start, sorted(found))
+        text for start, result in numbers.items() for text in _name_ranges(start, sorted(result))
     )
 
 

@@ -19,26 +19,26 @@ if TYPE_CHECKING:
 
 WORDS = {"val": "validation", "public": "public", "private": "private"}
 SURELY = f"with {CONFIDENCE:.0%} certainty"  # what Line.tells_apart asks for
-MOST_PAIRS = 4  # differences that are told one by one
+MOST_PAIRS = 4  # differences that are printed one by one
 
 
-def render_cv_lb(found: CvLb) -> str:
+def render_cv_lb(result: CvLb) -> str:
     """The whole answer as lines."""
-    lines = [f"{found.submissions} submissions, {found.scored} with public scores"]
-    if not found.relations:
+    lines = [f"{result.submissions} submissions, {result.scored} with public scores"]
+    if not result.relations:
         lines.append(
             "nothing to relate yet: no submission has two of validation, public and private score"
         )
-    for relation in found.relations:
+    for relation in result.relations:
         if relation.scheme is None or relation.line is not None:
-            lines += ["", *_describe_relation(relation, schemes=len(found.schemes))]
-    lines += _explain_no_lines(found.relations)
-    if found.flattered:
-        lines.append(f"in no line of validation, {FLATTERED}: {join_numbers(found.flattered)}")
-    if found.unknown:
-        numbers = join_numbers(found.unknown)
+            lines += ["", *_describe_relation(relation, schemes=len(result.schemes))]
+    lines += _explain_no_lines(result.relations)
+    if result.flattered:
+        lines.append(f"in no line of validation, {FLATTERED}: {join_numbers(result.flattered)}")
+    if result.unknown:
+        numbers = join_numbers(result.unknown)
         lines.append(f"in no line of validation, how it validated is not known: {numbers}")
-    if len(found.schemes) > 1:
+    if len(result.schemes) > 1:
         lines += [
             "",
             (
@@ -46,12 +46,12 @@ def render_cv_lb(found: CvLb) -> str:
                 " compare:"
             ),
         ]
-        for scheme in found.schemes:
+        for scheme in result.schemes:
             values = ", ".join(
                 f"{key} {render_value(value)}" for key, value in scheme["values"].items()
             )
             lines.append(f"  {join_numbers(scheme['numbers'])}: {values}")
-    return "\n".join([*lines, "", *_describe_luck(found), ""])
+    return "\n".join([*lines, "", *_describe_noise(result), ""])
 
 
 def _describe_relation(relation: ScoreRelation, *, schemes: int) -> Iterator[str]:
@@ -108,8 +108,8 @@ def _name_relation(relation: ScoreRelation) -> str:
     return f"{WORDS[relation.x]} -> {WORDS[relation.y]} {relation.metric}"
 
 
-def _describe_luck(found: CvLb) -> Iterator[str]:
-    luck, sample = found.luck, found.sample
+def _describe_noise(result: CvLb) -> Iterator[str]:
+    luck, sample = result.luck, result.sample
     if sample.public:
         yield f"public images: {sample.public} ({sample.source})"
     if luck is None and not sample.public:
@@ -136,42 +136,45 @@ def _describe_luck(found: CvLb) -> Iterator[str]:
     )
 
 
-def render_selection(found: Selection, competition: Competition) -> str:
+def render_selection(result: Selection, competition: Competition) -> str:
     """The choice with its reasons as lines."""
-    by_number = {item.number: item for item in found.contenders}
+    by_number = {item.number: item for item in result.contenders}
     ranks = [
-        item.number for item in sorted(found.contenders, key=lambda item: _rank(item, competition))
+        item.number for item in sorted(result.contenders, key=lambda item: _rank(item, competition))
     ]
-    lines = [f"choose {join_numbers(found.chosen)}"]
-    for number in found.chosen:
-        lines.append(f"  {number}: {_give_reasons(by_number[number], ranks, found)}")
-    if found.repeats:
-        lines.append(f"not considered, equal to earlier ones: {join_numbers(found.repeats)}")
+    lines = [f"choose {join_numbers(result.chosen)}"]
+    for number in result.chosen:
+        lines.append(f"  {number}: {_list_reasons(by_number[number], ranks, result)}")
+    if result.repeats:
+        lines.append(f"not considered, equal to earlier ones: {join_numbers(result.repeats)}")
     lines += (
-        _describe_simulation(found.simulation, found) if found.simulation else _say_why_not(found)
+        _describe_simulation(result.simulation, result)
+        if result.simulation
+        else _explain_why_not(result)
     )
-    if found.private is not None:
-        among = "is among the chosen" if found.private.chosen else "is not among the chosen"
-        score = f"private {found.metric} {render_number(found.private.score)}"
-        leader = f"submission {found.private.leader} led with {score} and {among}"
+    if result.private is not None:
+        among = "is among the chosen" if result.private.chosen else "is not among the chosen"
+        score = f"private {result.metric} {render_number(result.private.score)}"
+        leader = f"submission {result.private.leader} led with {score} and {among}"
         lines.append(f"private scores are in the ledger: {leader}; the choice did not use them")
-    return "\n".join([*lines, _conclude(found, ranks, competition)]) + "\n"
+    return "\n".join([*lines, _conclude(result, ranks, competition)]) + "\n"
 
 
-def _conclude(found: Selection, ranks: Sequence[int], competition: Competition) -> str:
+def _conclude(result: Selection, ranks: Sequence[int], competition: Competition) -> str:
     """What to do and why, in one sentence."""
-    count = len(found.chosen)
-    reason = _give_main_reason(found, ranks[:count])
+    count = len(result.chosen)
+    reason = _find_main_reason(result, ranks[:count])
     final = "as the final one" if count == 1 else f"as the final {count}"
+    private = _describe_private_scores(result, ranks[:count], competition)
     return (
-        f"so: choose {join_numbers(found.chosen)} {final}:"
-        f" {_doubt(found)}{reason}{_tell_private(found, ranks[:count], competition)}"
+        f"so: choose {join_numbers(result.chosen)} {final}:"
+        f" {_describe_uncertainty(result)}{reason}{private}"
     )
 
 
-def _doubt(found: Selection) -> str:
+def _describe_uncertainty(result: Selection) -> str:
     """That the choice is no better than one by lot, where the simulation says so."""
-    simulated, count = found.simulation, len(found.chosen)
+    simulated, count = result.simulation, len(result.chosen)
     if simulated is None or simulated.chosen.holds_best > count / len(simulated.among):
         return ""
     chance = count / len(simulated.among)
@@ -181,75 +184,76 @@ def _doubt(found: Selection) -> str:
     )
 
 
-def _give_main_reason(found: Selection, by_public: Sequence[int]) -> str:
+def _find_main_reason(result: Selection, by_public: Sequence[int]) -> str:
     """Why these; `by_public` are as many with the best public scores."""
     chosen, usual = (
-        set(found.chosen),
-        [item.number for item in found.contenders[: len(found.chosen)]],
+        set(result.chosen),
+        [item.number for item in result.contenders[: len(result.chosen)]],
     )
     it_is, it_has = ("it is", "it has") if len(chosen) == 1 else ("they are", "they have")
-    if len(found.contenders) == len(chosen):
+    if len(result.contenders) == len(chosen):
         return f"{it_is} all that there is to choose from"
-    if found.instead_of is not None:
-        return _explain_favor(found, by_public[0], found.instead_of)
+    if result.instead_of is not None:
+        return _explain_favor(result, by_public[0], result.instead_of)
     if chosen == set(by_public):
-        judged = any(item.by_validation is not None for item in found.contenders)
-        unused = next((item.unused for item in found.contenders if item.unused), "")
+        judged = any(item.by_validation is not None for item in result.contenders)
+        unused = next((item.unused for item in result.contenders if item.unused), "")
         agrees = ", and validation agrees" if judged else f"; {unused}" if unused else ""
-        return f"{it_has} the best public {found.metric}{agrees}"
+        return f"{it_has} the best public {result.metric}{agrees}"
     if chosen == set(usual):
-        return _explain_validation(found, by_public)
-    others = [number for number in found.chosen if number not in usual]
+        return _explain_validation(result, by_public)
+    others = [number for number in result.chosen if number not in usual]
     passed = [number for number in usual if number not in chosen]
     return (
         f"{join_numbers(others)} may be right where the rest is wrong, while"
-        f" {join_numbers(passed)}, with higher expected {found.metric}, would say nearly the same"
+        f" {join_numbers(passed)}, with higher expected {result.metric}, would say nearly the same"
         " as the rest"
     )
 
 
-def _explain_validation(found: Selection, by_public: Sequence[int]) -> str:
+def _explain_validation(result: Selection, by_public: Sequence[int]) -> str:
     """Why others than the best public ones, where expected scores decide."""
-    passed = [number for number in by_public if number not in found.chosen]
-    if passed == list(found.lucky) and found.private is not None:
-        return (
-            f"by validation, more is to be expected of {'it' if len(found.chosen) == 1 else 'them'}"
-        )
-    if passed == list(found.lucky):
+    passed = [number for number in by_public if number not in result.chosen]
+    if passed == list(result.lucky) and result.private is not None:
+        chosen = "it" if len(result.chosen) == 1 else "them"
+        return f"by validation, more is to be expected of {chosen}"
+    if passed == list(result.lucky):
         whose = "the higher public score of" if len(passed) == 1 else "the higher public scores of"
         likely = f"{'is' if len(passed) == 1 else 'are'} likely luck ({CONFIDENCE:.0%} sure)"
         return f"by validation, {whose} {join_numbers(passed)} {likely}"
-    rest = [number for number in found.chosen if number not in by_public]
-    unclear = [number for number in passed if number not in found.lucky]
+    rest = [number for number in result.chosen if number not in by_public]
+    unclear = [number for number in passed if number not in result.lucky]
     has, them = ("has", "it") if len(rest) == 1 else ("have", "them")
     return (
-        f"{join_numbers(rest)} {has} the higher expected {found.metric}, though validation cannot"
+        f"{join_numbers(rest)} {has} the higher expected {result.metric}, though validation cannot"
         f" tell {them} from {join_numbers(unclear)} {SURELY}"
     )
 
 
-def _explain_favor(found: Selection, best: int, rival: int) -> str:
+def _explain_favor(result: Selection, best: int, rival: int) -> str:
     """Why the best public one stands where validation would have another."""
-    expected = {item.number: render_number(item.expected) for item in found.contenders}
-    rest = [number for number in found.chosen if number != best]
+    expected = {item.number: render_number(item.expected) for item in result.contenders}
+    rest = [number for number in result.chosen if number != best]
     reason = (
         f"validation cannot tell submission {best} from submission {rival} {SURELY} (expected"
-        f" {found.metric} {expected[best]} and {expected[rival]}), so the higher public score"
+        f" {result.metric} {expected[best]} and {expected[rival]}), so the higher public score"
         " decides"
     )
     return f"{reason}; {join_numbers(rest)} beside it" if rest else reason
 
 
-def _tell_private(found: Selection, by_public: Sequence[int], competition: Competition) -> str:
+def _describe_private_scores(
+    result: Selection, by_public: Sequence[int], competition: Competition
+) -> str:
     """Whether private scores, where they are known, agree with what was preferred to a higher
     figure."""
-    if found.private is None:
+    if result.private is None:
         return ""
-    preferred = [number for number in found.chosen if number not in by_public]
-    passed = [number for number in by_public if number not in found.chosen]
-    if found.instead_of is not None:
-        preferred, passed = [by_public[0]], [found.instead_of]
-    known = found.private.scores
+    preferred = [number for number in result.chosen if number not in by_public]
+    passed = [number for number in by_public if number not in result.chosen]
+    if result.instead_of is not None:
+        preferred, passed = [by_public[0]], [result.instead_of]
+    known = result.private.scores
     if not preferred or any(number not in known for number in (*preferred, *passed)):
         return ""
     best = max if competition.primary.higher_is_better else min
@@ -266,10 +270,10 @@ def _rank(item: Contender, competition: Competition) -> tuple[float, int]:
     return (-item.public if competition.primary.higher_is_better else item.public), item.number
 
 
-def _give_reasons(item: Contender, ranks: Sequence[int], found: Selection) -> str:
+def _list_reasons(item: Contender, ranks: Sequence[int], result: Selection) -> str:
     place = ranks.index(item.number) + 1
     words = "the best" if place == 1 else f"number {place} by"
-    reasons = [f"{words} public {found.metric} ({render_number(item.public)})"]
+    reasons = [f"{words} public {result.metric} ({render_number(item.public)})"]
     if item.by_validation is not None:
         side = "above" if item.public > item.by_validation else "below"
         reasons.append(
@@ -280,15 +284,15 @@ def _give_reasons(item: Contender, ranks: Sequence[int], found: Selection) -> st
         reasons.append(
             f"validation {render_number(item.validation)} counts for nothing: {item.unused}"
         )
-    reasons += [*_compare_with_next(item, found), *_describe_difference(item, found)]
+    reasons += [*_compare_with_next(item, result), *_describe_difference(item, result)]
     return "; ".join(reasons)
 
 
-def _compare_with_next(item: Contender, found: Selection) -> Iterator[str]:
+def _compare_with_next(item: Contender, result: Selection) -> Iterator[str]:
     """Why it and not the best expected one that was not chosen; nothing when all were."""
-    order = [contender.number for contender in found.contenders]
+    order = [contender.number for contender in result.contenders]
     following = next(
-        (other for other in found.contenders if other.number not in found.chosen), None
+        (other for other in result.contenders if other.number not in result.chosen), None
     )
     if following is None:
         return
@@ -303,13 +307,13 @@ def _compare_with_next(item: Contender, found: Selection) -> Iterator[str]:
             f" {others}{equal}"
         )
         return
-    if following.number == found.instead_of:
+    if following.number == result.instead_of:
         yield (
-            f"{own}, not told apart from submission {following.number} ({others}) by validation"
+            f"{own}, not distinguished from submission {following.number} ({others}) by validation"
             f" {SURELY}"
         )
         return
-    shares = _list_shares(following.number, found)
+    shares = _list_shares(following.number, result)
     near = min(shares, key=lambda number: shares[number]) if shares else None
     why = (
         ""
@@ -319,9 +323,9 @@ def _compare_with_next(item: Contender, found: Selection) -> Iterator[str]:
     yield f"{own}, chosen rather than submission {following.number} ({others}){why}"
 
 
-def _describe_difference(item: Contender, found: Selection) -> Iterator[str]:
+def _describe_difference(item: Contender, result: Selection) -> Iterator[str]:
     """How much it differs from the other chosen ones; of many only from the nearest."""
-    shares = _list_shares(item.number, found)
+    shares = _list_shares(item.number, result)
     if len(shares) > MOST_PAIRS:
         near = min(shares, key=lambda number: shares[number])
         yield f"differs least from {near}, on {shares[near]:.1%} of the images"
@@ -329,21 +333,21 @@ def _describe_difference(item: Contender, found: Selection) -> Iterator[str]:
         yield from (
             f"differs from {other} on {share:.1%} of the images" for other, share in shares.items()
         )
-    if not found.differing and len(found.chosen) > 1:
+    if not result.differing and len(result.chosen) > 1:
         yield "answers unknown, so not how much it differs from the others"
 
 
-def _list_shares(number: int, found: Selection) -> dict[int, float]:
+def _list_shares(number: int, result: Selection) -> dict[int, float]:
     """The share of images on which it differs, by chosen submission, where it is known."""
     shares = {
-        other: found.differing.get(f"{min(number, other)},{max(number, other)}")
-        for other in found.chosen
+        other: result.differing.get(f"{min(number, other)},{max(number, other)}")
+        for other in result.chosen
     }
     return {other: share for other, share in shares.items() if share is not None}
 
 
-def _describe_simulation(simulated: Simulation, found: Selection) -> Iterator[str]:
-    told = "" if simulated.used else "told, not used for the choice: "
+def _describe_simulation(simulated: Simulation, result: Selection) -> Iterator[str]:
+    told = "" if simulated.used else "for information, not used for the choice: "
     among = join_numbers(sorted(simulated.among))
     yield f"{told}in {simulated.draws} simulated private parts ({simulated.source}), among {among}:"
     named = {"the choice": simulated.chosen}
@@ -352,7 +356,7 @@ def _describe_simulation(simulated: Simulation, found: Selection) -> Iterator[st
             simulated.by_public
         )
     for words, item in named.items():
-        yield f"  {words} {_tell_simulated(item, found.metric)}"
+        yield f"  {words} {_describe_simulated_set(item, result.metric)}"
     gaps = [
         abs(simulated.possible - item.mean_best) for item in (simulated.by_public, simulated.chosen)
     ]
@@ -370,18 +374,21 @@ def _describe_simulation(simulated: Simulation, found: Selection) -> Iterator[st
         )
         yield f"  {limit}: no choice reaches that, for the best is not known before"
     if simulated.used:
-        unlike = f"; private scores tell it to leaderboard cv-lb ({MIN_PRIVATE_SCORES} or more), not here"
-        unlike = unlike if found.private else ""
-        size = f"number of images: {found.sample.source}"
+        unlike = (
+            f"; leaderboard cv-lb measures it from {MIN_PRIVATE_SCORES} or more private scores,"
+            " this command does not"
+        )
+        unlike = unlike if result.private else ""
+        size = f"number of images: {result.sample.source}"
         yield (
-            f"  a score's own noise: {render_number(found.own_sd)}, by {found.noise_source};"
+            f"  a score's own noise: {render_number(result.own_sd)}, by {result.noise_source};"
             f" {size}{unlike}"
         )
     for reason, numbers in simulated.left_out.items():
         yield f"  not simulated, {reason}: {join_numbers(numbers)}"
 
 
-def _tell_simulated(item: SimulatedSet, metric: str) -> str:
+def _describe_simulated_set(item: SimulatedSet, metric: str) -> str:
     """How often the best of all is in a set, and what the set scores: the best of it counts, each
     time another."""
     score, count = render_number(item.mean_best), len(item.numbers)
@@ -394,15 +401,15 @@ def _tell_simulated(item: SimulatedSet, metric: str) -> str:
     )
 
 
-def _say_why_not(found: Selection) -> Iterator[str]:
-    if len(found.contenders) == 1:
+def _explain_why_not(result: Selection) -> Iterator[str]:
+    if len(result.contenders) == 1:
         yield "only one submission exists to choose from"
-    elif len(found.contenders) == len(found.chosen):
-        yield f"only {len(found.chosen)} submissions exist to choose from, all are chosen"
-    elif found.own_sd is None and found.sample.public is None:
+    elif len(result.contenders) == len(result.chosen):
+        yield f"only {len(result.chosen)} submissions exist to choose from, all are chosen"
+    elif result.own_sd is None and result.sample.public is None:
         yield "not simulated: the number of public images is unknown (--public-images N)"
     else:
-        yield f"not simulated: how noisy {found.metric} is cannot be told from answers"
+        yield f"not simulated: how noisy {result.metric} is cannot be measured from answers"
 
 
 def join_numbers(numbers: Sequence[int]) -> str:

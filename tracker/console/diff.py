@@ -129,7 +129,7 @@ def list_brief_sections(diff: RunDiff, *, width: int) -> list[Section]:
 
     The tables share the lines that the sentences leave, and the last line names what --full adds.
     """
-    below = [*_list_brief_facts(diff), *_name_the_rest(diff)]
+    below = [*_list_brief_facts(diff), *_name_others(diff)]
     # the verdict names up to MAX_KEYS changes: a table of them would say the same again
     several = len(list_changes(diff.config)) > MAX_KEYS
     keys = _list_config_rows(diff, width) if several else []
@@ -179,7 +179,7 @@ def _list_brief_facts(diff: RunDiff) -> Iterator[str]:
         yield f"{name}: {advice.sentences[0]}"
 
 
-def _name_the_rest(diff: RunDiff) -> Iterator[str]:
+def _name_others(diff: RunDiff) -> Iterator[str]:
     """One line on what --full has and the short view does not."""
     notes = sum(len(notes) for notes in diff.notes.values())
     parts = {
@@ -314,12 +314,12 @@ def _is_shown(name: str, diff: RunDiff) -> bool:
     """
     if not name.startswith(("val/", "train/")):
         return True
-    found = diff.statistics.metrics.get(name.removeprefix("val/")) if diff.statistics else None
-    return found is not None and found.better == diff.metrics[name]["better"]
+    result = diff.statistics.metrics.get(name.removeprefix("val/")) if diff.statistics else None
+    return result is not None and result.better == diff.metrics[name]["better"]
 
 
 def _explain_incomparable(diff: RunDiff) -> Iterator[str]:
-    """Of which metrics nobody is better, a line for each reason; F1 by class goes without saying."""
+    """Metrics that cannot be compared, a line for each reason; without F1 by class."""
     for reason in dict.fromkeys(diff.not_comparable.values()):
         names = [
             name
@@ -397,15 +397,15 @@ def _list_statistics(diff: RunDiff) -> Iterator[Section]:
     yield Section(lines=lines)
 
 
-def _render_difference(name: str, found: Difference) -> tuple[Styled, ...]:
+def _render_difference(name: str, result: Difference) -> tuple[Styled, ...]:
     texts = (
         name,
-        render_number(found.a),
-        render_number(found.b),
-        render_number(found.delta, signed=True),
-        render_range(found.low, found.high, signed=True),
-        f"{found.p:.3g}",
-        render_number(found.smallest),
+        render_number(result.a),
+        render_number(result.b),
+        render_number(result.delta, signed=True),
+        render_range(result.low, result.high, signed=True),
+        f"{result.p:.3g}",
+        render_number(result.smallest),
     )
     return tuple(map(Styled, texts))
 
@@ -420,16 +420,16 @@ def _render_mcnemar(diff: RunDiff, paired: PairedComparison) -> str:
 
 
 def _render_predictions(diff: RunDiff) -> str:
-    found = diff.predictions
-    if found is None:
+    result = diff.predictions
+    if result is None:
         return "predictions: not both runs have them"
-    if found["equal_share"] is None:
-        return f"predictions: {found['problem']}"
-    if not found["changed"]:
-        return f"predictions: all {found['total']} equal"
+    if result["equal_share"] is None:
+        return f"predictions: {result['problem']}"
+    if not result["changed"]:
+        return f"predictions: all {result['total']} equal"
     return (
-        f"predictions: {found['changed']} of {found['total']} differ"
-        f" ({found['equal_share'] * 100:.2f} % equal)"
+        f"predictions: {result['changed']} of {result['total']} differ"
+        f" ({result['equal_share'] * 100:.2f} % equal)"
     )
 
 

@@ -40,7 +40,7 @@ def choose_config(
 
 
 def list_defaults(workspace: Workspace) -> tuple[dict[str, Any], set[str]]:
-    """What a new run of this workspace takes, by dotted key, and the keys that tracker.toml sets."""
+    """The defaults of a new run by dotted key, and the keys that tracker.toml sets."""
     tables = merge(
         config_to_dict(Config()), format_defaults(workspace.defaults), workspace.defaults
     )

@@ -135,10 +135,10 @@ def print_leaderboard(
         )
     left_out = {"rank"} if ranks is None else set()
     left_out |= set() if any(row.notes for row in rows) else {"noted last"}
-    kept = [place for place, column in enumerate(columns) if column.title not in left_out]
+    kept = [index for index, column in enumerate(columns) if column.title not in left_out]
     print_table(
-        [columns[place] for place in kept],
-        [[cells[place] for place in kept] for cells in table],
+        [columns[index] for index in kept],
+        [[cells[index] for index in kept] for cells in table],
         legend=explain_marks(used),
         wide=wide,
         shows_all="tracker leaderboard --wide" if wide is None and WIDE.get() is None else "",
@@ -162,7 +162,7 @@ def _list_score_columns(competition: Competition, measured: Sequence[str]) -> It
         yield Column(f"val {name}", leaves=3 if name == deciding else 12, right=True)
 
 
-def _short(fingerprint: str | None) -> str:
+def _shorten_fingerprint(fingerprint: str | None) -> str:
     return (fingerprint or "unknown").replace("sha256:", "")[:19]
 
 
@@ -183,7 +183,7 @@ def print_check_details(report: CheckReport, competition: Competition) -> None:
     what = f", {report.ensemble}" if report.ensemble else ""
     print_text(
         f"{report.run}: {render_count(report.images, 'prediction')},"
-        f" {_short(report.fingerprint)}{what}"
+        f" {_shorten_fingerprint(report.fingerprint)}{what}"
     )
     print_members(report.members, competition)
     if report.sota is not None:
@@ -208,7 +208,7 @@ def print_check_details(report: CheckReport, competition: Competition) -> None:
 
 
 def _render_expected(expected: Mapping[str, Any]) -> str:
-    """What the submissions with the same validation scheme make of a candidate's validation score."""
+    """The public score that submissions of the same validation scheme let one expect."""
     name = f"expected public {expected['metric']}"
     left_out = (
         f", {expected['left_out']} of another scheme left out" if expected["left_out"] else ""
@@ -217,7 +217,7 @@ def _render_expected(expected: Mapping[str, Any]) -> str:
         return f"{name}: unknown, {expected['reason']}{left_out}"
     low, high = (render_number(expected[side]) for side in ("low", "high"))
     few = ", few" if expected["n"] < 10 else ""
-    left_out += f"; {expected['metric']} lies from 0 to 1" if expected.get("limited") else ""
+    left_out += f"; {expected['metric']} is between 0 and 1" if expected.get("limited") else ""
     return (
         f"{name} {render_number(expected['value'])}, {low} to {high} in 95 of 100 cases "
         f"(line through {render_count(expected['n'], 'submission')}{few}{left_out})"

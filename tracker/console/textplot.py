@@ -62,16 +62,18 @@ def _draw(panel: Panel, low: float, high: float, epochs: int, columns: int) -> l
 
 
 def _mark(panel: Panel, epochs: int, columns: int, room: int) -> str:
-    """`^ run's best epoch 3 of 15: 0.78` under the best epoch, the words to the left of the mark where there is no
-    room."""
-    found = [value for epoch, value in panel.curve if epoch == panel.best]
-    if panel.best is None or not found:
+    """`^ run's best epoch 3 of 15: 0.78` under the best epoch.
+
+    The text is to the left of the mark where there is no room to the right.
+    """
+    values = [value for epoch, value in panel.curve if epoch == panel.best]
+    if panel.best is None or not values:
         return ""
     last = max(epoch for epoch, _ in panel.curve)
-    words = f"run's best epoch {panel.best} of {last}: {render_number(found[-1])}"
+    words = f"run's best epoch {panel.best} of {last}: {render_number(values[-1])}"
     if len(words) + 2 > room:  # a narrow terminal
         words = words.replace("run's best epoch", "best")
-    place = (panel.best - 1) * columns // epochs
-    if place + 2 + len(words) <= room:
-        return " " * place + f"^ {words}"
-    return f"{words} ^".rjust(place + 1) if place > len(words) else f"^ {words}"[:room]
+    column = (panel.best - 1) * columns // epochs
+    if column + 2 + len(words) <= room:
+        return " " * column + f"^ {words}"
+    return f"{words} ^".rjust(column + 1) if column > len(words) else f"^ {words}"[:room]

@@ -89,7 +89,7 @@ def draw_guides(depths: Sequence[int]) -> list[str]:
 
 
 def _render_score(node: Node, title: str, competition: Competition) -> str:
-    """The figure of a column such as `val` or `val accuracy`; also beside one of the deciding metric."""
+    """The figure of a column such as `val` (of the deciding metric) or `val accuracy`."""
     split, _, name = title.partition(" ")
     key = f"{split}_{name or competition.primary_metric}"
     value = node.scores.get(key)

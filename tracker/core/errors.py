@@ -73,12 +73,12 @@ class RefusedError(TrackerError):
 
 
 class AlreadyTrainedError(RefusedError):
-    """The run `run` already has this config, data and code."""
+    """The run `run` already has this config, data and `third`: code, or weights of an inference."""
 
-    def __init__(self, run: str) -> None:
+    def __init__(self, run: str, *, third: str = "code", again: str = "train it again") -> None:
         self.run = run
-        hint = f"tracker show {run}, or --force to train it again"
-        super().__init__(f"{run} already has this config, data and code", hint=hint)
+        hint = f"tracker show {run}, or --force to {again}"
+        super().__init__(f"{run} already has this config, data and {third}", hint=hint)
 
 
 class DuplicateError(RefusedError):

@@ -31,10 +31,11 @@ class Column:
     """A column: its title, and what happens to it in a narrow terminal.
 
     Columns are hidden in the order of `leaves`: the highest first, 1 only if a text would not even
-    have `MIN_WIDTH` columns, 0 never. A `text` is cut at its end, except for `whole` cells; any
-    other column is shown whole or not at all. A text keeps `least` columns, where that is given,
-    before other columns are hidden. Columns with `right` are numbers. Columns of one
-    `group` are hidden together, because one of them alone misleads.
+    have `MIN_WIDTH` columns, 0 never. Empty columns above 1 are hidden before any text is cut. A
+    `text` is cut at its end, except for `whole` cells; any other column is shown whole or not at
+    all. A text keeps `least` columns, where that is given, before other columns are hidden. Columns
+    with `right` are numbers. Columns of one `group` are hidden together, because one of them alone
+    misleads.
     """
 
     title: str
@@ -123,21 +124,17 @@ def fit_columns(
     columns: Sequence[Column], rows: Sequence[Sequence[Styled]], width: int | None
 ) -> dict[int, int]:
     """{index: width} of the columns that are shown; only columns of texts may be cut."""
-    # full: the width of the longest cell; whole: the width below which a cell would be damaged
-    full, whole, empty = {}, {}, set()
-    for index, column in enumerate(columns):
-        cells = [row[index] for row in rows]
-        widths = [measure(cell.text) for cell in cells]
-        full[index] = max(measure(column.title), *widths, 0)
-        uncut = [own for own, cell in zip(widths, cells, strict=True) if cell.whole]
-        whole[index] = max(measure(column.title), *uncut, 0) if column.text else full[index]
-        if all(cell.text in EMPTY for cell in cells):
-            empty.add(index)
+    full, whole, empty = _measure_columns(columns, rows)
     if width is None or _add(full) <= width:
         return full
     # empty columns are hidden first, then the less important ones
     may_hide = [index for index in full if columns[index].leaves]
     order = sorted(may_hide, key=lambda index: (index not in empty, -columns[index].leaves))
+    for index in order:
+        if _add(full) > width and _is_hidden_first(columns, index, empty):
+            for member in _list_group(columns, index):
+                full.pop(member, None)
+    order = [index for index in order if index in full]
     narrow = full
     for least, stay in ((COMFORTABLE_WIDTH, 1), (MIN_WIDTH, 0)):
         narrow = {
@@ -151,6 +148,27 @@ def fit_columns(
         if _add(narrow) <= width:
             break
     return _widen(narrow, full, width - _add(narrow))
+
+
+def _measure_columns(
+    columns: Sequence[Column], rows: Sequence[Sequence[Styled]]
+) -> tuple[dict[int, int], dict[int, int], set[int]]:
+    """(width of the longest cell, width below which a cell would be damaged, empty columns)."""
+    full, whole, empty = {}, {}, set()
+    for index, column in enumerate(columns):
+        cells = [row[index] for row in rows]
+        widths = [measure(cell.text) for cell in cells]
+        full[index] = max(measure(column.title), *widths, 0)
+        uncut = [own for own, cell in zip(widths, cells, strict=True) if cell.whole]
+        whole[index] = max(measure(column.title), *uncut, 0) if column.text else full[index]
+        if all(cell.text in EMPTY for cell in cells):
+            empty.add(index)
+    return full, whole, empty
+
+
+def _is_hidden_first(columns: Sequence[Column], index: int, empty: set[int]) -> bool:
+    """Whether a column leaves before a text is cut: its whole group takes room and says nothing."""
+    return columns[index].leaves > 1 and empty.issuperset(_list_group(columns, index))
 
 
 def _list_group(columns: Sequence[Column], index: int) -> list[int]:

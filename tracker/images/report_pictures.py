@@ -89,7 +89,9 @@ def print_suspects(report: SuspectReport, *, wide: bool = False) -> None:
     if report.suspects:
         table = next(name for name in report.files if name.endswith(".csv"))
         print_text(f"where a suggestion is right, write yes under accept in {table}; then")
-        print(f"  tracker run train --from {report.source} --set data.label_fixes={table}")
+        # The config of the first member has its fold: alone it would repeat this fold only.
+        every = f" --folds {report.folds}" if report.folds else ""
+        print(f"  tracker run train --from {report.source}{every} --set data.label_fixes={table}")
 
 
 def _print_labels(report: SuspectReport, *, wide: bool) -> None:

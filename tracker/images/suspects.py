@@ -47,7 +47,7 @@ class SuspectReport:
     """The suspects; `covered` of the `images` training images have out-of-fold probabilities.
 
     `source` is the run whose config has the paths of the images. Paths are relative to the
-    workspace.
+    workspace. `folds` is the number of folds that an ensemble of folds has, else 0.
     """
 
     run: str
@@ -59,6 +59,7 @@ class SuspectReport:
     pairs: tuple[Pair, ...]
     files: tuple[str, ...]
     model: tuple[Agreement, ...] = ()
+    folds: int = 0
 
     def find_strength(self, suspect: Suspect) -> Agreement:
         """How often the model is right about the field of this suspect."""
@@ -144,6 +145,7 @@ def find_suspects(
     return SuspectReport(
         run=name,
         source=source,
+        folds=_count_folds(workspace, name),
         covered=len(judged),
         images=len(samples),
         suspects=tuple(suspects),
@@ -183,6 +185,18 @@ def _load_data_config(workspace: Workspace, name: str) -> tuple[str, Config]:
         tables, source = {"data": dict(workspace.data)}, "tracker.toml"
     config = config_from_dict(tables, source=source)
     return name, replace(config, data=replace(config.data, undersample=()))
+
+
+def _count_folds(workspace: Workspace, name: str) -> int:
+    """The folds of an ensemble that has one run of each fold; 0 for any other run."""
+    members = load_config(workspace.runs_dir, name).get("ensemble", {}).get("members", [])
+    tables = [load_config(workspace.runs_dir, member).get("data", {}) for member in members]
+    counts = {table.get("folds", 0) for table in tables}
+    folds = sorted(table.get("fold", 0) for table in tables)
+    if len(counts) != 1 or folds != list(range(len(folds))):
+        return 0
+    count = int(counts.pop())
+    return count if count == len(folds) else 0
 
 
 def _list_images(config: Config, task: Task, data: LoadedData, *, folds: bool) -> list[Image]:

@@ -8,6 +8,7 @@ from tracker.core.errors import UnknownRunError
 from tracker.ledger.read import find_sota, get_submission, has_run, list_newest_submissions
 from tracker.ledger.records import Submission
 from tracker.runs.read import find_latest, load_run
+from tracker.runs.record import list_run_numbers
 from tracker.workspace.competition import Workspace
 from tracker.workspace.leaderboard_kinds import KINDS
 from tracker.workspace.metrics import NO_PUBLIC_SCORE, render_score_command
@@ -38,7 +39,25 @@ def resolve_run(workspace: Workspace, name: str) -> str:
         return _run_of(workspace, best)
     if (number := parse_submission(name)) is not None:
         return _run_of(workspace, get_submission(workspace, number))
+    if re.fullmatch(r"[0-9]{1,9}", name):
+        raise UnknownRunError(
+            f"{name} is not the name of a run", hint=_explain_number(workspace, int(name))
+        )
     return load_run(workspace.runs_dir, name).name
+
+
+def _explain_number(workspace: Workspace, number: int) -> str:
+    """What may be meant by a bare number: a submission, a run, or both."""
+    meant = []
+    try:
+        get_submission(workspace, number)
+    except UnknownRunError:
+        pass
+    else:
+        meant.append(f"s{number} is submission {number}")
+    if number in list_run_numbers(workspace.runs_dir):
+        meant.append(f"exp{number} is a run")
+    return ", ".join(meant) or "tracker runs lists the runs, tracker leaderboard the submissions"
 
 
 def _run_of(workspace: Workspace, row: Submission) -> str:

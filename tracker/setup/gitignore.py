@@ -48,28 +48,30 @@ def ignore_outputs(root: Path) -> list[str]:
 def _find_work_tree(folder: Path) -> Path | None:
     """The top of the git work tree that `folder` is in; a worktree's or a submodule's .git is a
     file."""
-    for place in (folder, *folder.parents):
-        git = place / ".git"
+    for directory in (folder, *folder.parents):
+        git = directory / ".git"
         if git.is_file() or (git / "HEAD").is_file():
-            return place
+            return directory
     return None
 
 
 def _is_ignored(root: Path, name: str, top: Path) -> bool:
     """Whether git ignores the file `name` in `root`, itself or with a folder around it."""
     parts = (root / name).relative_to(top).parts
-    places = [top.joinpath(*parts[:depth]) for depth in range(1, len(parts) + 1)]
-    return any(_decide(place, top, folder=place != places[-1]) for place in places)
+    directories = [top.joinpath(*parts[:depth]) for depth in range(1, len(parts) + 1)]
+    return any(
+        _decide(directory, top, folder=directory != directories[-1]) for directory in directories
+    )
 
 
 def _decide(path: Path, top: Path, *, folder: bool) -> bool:
     """What the patterns say about this very path: the last one that matches, those nearest to it
     last."""
     ignored = False
-    above = [place for place in reversed(path.parents) if place.is_relative_to(top)]
+    above = [directory for directory in reversed(path.parents) if directory.is_relative_to(top)]
     for base, source in (
         (top, top / ".git" / "info" / "exclude"),
-        *((place, place / GITIGNORE) for place in above),
+        *((directory, directory / GITIGNORE) for directory in above),
     ):
         relative = path.relative_to(base).as_posix()
         for pattern, keeps, only_folders in _read_patterns(source):
@@ -103,17 +105,17 @@ def _read_patterns(source: Path) -> Iterator[tuple[re.Pattern[str], bool, bool]]
 def _to_expression(text: str) -> str:
     """A pattern of git's as a regular expression; one with a broken [set] matches nothing."""
     words = {"**/": "(?:.*/)?", "/**": "/.*", "*": "[^/]*", "?": "[^/]"}
-    found = []
+    result = []
     for token in re.findall(r"\*\*/|/\*\*(?=$)|\*+|\?|\[[!^]?\]?[^]]*\]|\\.|.", text, re.DOTALL):
         if token.startswith("[") and len(token) > 1:
             inner = re.sub(r"([\\\[&~|])", r"\\\1", token[1:-1])
             inner = "^" + inner[1:] if inner[0] in "!^" else inner
-            found.append(f"(?!/)[{inner}]")
+            result.append(f"(?!/)[{inner}]")
         elif token.startswith("\\") and len(token) == 2:
-            found.append(re.escape(token[1]))
+            result.append(re.escape(token[1]))
         else:
-            found.append(words.get("*" if set(token) == {"*"} else token) or re.escape(token))
-    expression = "".join(found)
+            result.append(words.get("*" if set(token) == {"*"} else token) or re.escape(token))
+    expression = "".join(result)
     try:
         re.compile(expression)
     except re.error:

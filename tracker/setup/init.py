@@ -67,7 +67,7 @@ def init_workspace(
     if (root / TRACKER_TOML).exists():
         raise already_made(root)
     require("sqlalchemy", *(["psycopg"] if ledger_url.startswith("postgresql") else []))
-    found = _look_at_data(data, competition)
+    from_data = _look_at_data(data, competition)
     _check_eval_dir(data.get("eval_dir", ""))
     metric_tables = [_parse_metric(text) for text in metrics]
     metric_tables = metric_tables or [asdict(metric) for metric in DEFAULT_METRICS]
@@ -78,15 +78,15 @@ def init_workspace(
         "primary_metric": metric_tables[0]["name"],
         "similar_share": fit_similar_share(images),
     }
-    competition = {**suggested, **found, **competition, "metrics": metric_tables}
+    competition = {**suggested, **from_data, **competition, "metrics": metric_tables}
     similar = _describe_share(competition["similar_share"], images)
     sections = {
         "competition": competition,
         "data": _build_data(data, root),
         "train": _choose_monitor(metric_tables, competition["primary_metric"]),
         "model": {"pretrained": pretrained()},
-        "mlflow": {"tracking_uri": _keep_url(mlflow_uri, root)},
-        "ledger": {"url": _keep_url(ledger_url, root)},
+        "mlflow": {"tracking_uri": _make_url_relative(mlflow_uri, root)},
+        "ledger": {"url": _make_url_relative(ledger_url, root)},
         "leaderboard": _choose_leaderboard(leaderboard, leaderboard_options or {}, root),
         "diff": {},
     }
@@ -169,7 +169,7 @@ def _build_data(data: Mapping[str, Any], root: Path) -> dict[str, Any]:
     table = {**data, "format": data.get("format") or detect_format(data)}
     for key in ("train_dir", "eval_dir", "labels"):
         if data.get(key):
-            table[key] = _keep_path(Path(data[key]), root)
+            table[key] = _make_path_relative(Path(data[key]), root)
     return {key: value for key, value in table.items() if value not in (None, "")}
 
 
@@ -179,7 +179,7 @@ def _choose_leaderboard(kind: str, given: Mapping[str, str | Path], root: Path) 
     for option in list_options():
         value = given.get(option.key) or option.default
         table[option.key] = (
-            _keep_path(Path(value), root) if value and option.is_path else str(value)
+            _make_path_relative(Path(value), root) if value and option.is_path else str(value)
         )
     return table
 
@@ -190,7 +190,7 @@ def _dump(table: Mapping[str, Any]) -> str:
     return tomli_w.dumps(table)
 
 
-def _keep_path(path: Path, root: Path) -> str:
+def _make_path_relative(path: Path, root: Path) -> str:
     """A path as kept in tracker.toml: relative to it where the files lie below or beside the
     workspace."""
     absolute, base = path.expanduser().resolve(), root.resolve()
@@ -200,7 +200,7 @@ def _keep_path(path: Path, root: Path) -> str:
     return str(absolute)
 
 
-def _keep_url(url: str, root: Path) -> str:
+def _make_url_relative(url: str, root: Path) -> str:
     """A SQLite URL as kept in tracker.toml: relative when its file is in the workspace, which may
     be moved."""
     path = Path(url.removeprefix("sqlite:///"))

@@ -14,6 +14,7 @@ from typing import Any
 
 from tracker.core.clock import utc_now
 from tracker.core.errors import TrackerError
+from tracker.core.text import render_number
 from tracker.ledger.read import list_newest_numbers
 from tracker.mirror.targets.mlflow_server import STATE_NAME
 from tracker.runs.marks import change_marks
@@ -21,6 +22,7 @@ from tracker.runs.read import list_runs, load_config, load_run
 from tracker.runs.record import RunRecord
 from tracker.training.files import translate_os_errors
 from tracker.workspace.competition import Workspace
+from tracker.workspace.metrics import choose_metrics, higher_is_better, list_measured
 from tracker.workspace.relocation import is_own_store
 
 LAST, CACHE, BEST, COPY = "last.pth", "pixel cache", "best.pth", "MLflow's copy of best.pth"
@@ -38,10 +40,16 @@ class FreeableFile:
 
 @dataclass(frozen=True, kw_only=True)
 class CleanPlan:
-    """The files that can be deleted; `protected` are runs whose best.pth stays, with the reason."""
+    """The files that can be deleted; `protected` are runs whose best.pth stays, with the reason.
+
+    `best` is the finished run with the best validation of those that have a best.pth, `best_score`
+    says by which figure; both are empty where no checkpoint can be deleted.
+    """
 
     files: Sequence[FreeableFile]
     protected: Mapping[str, str]
+    best: str = ""
+    best_score: str = ""
 
     @property
     def size(self) -> int:
@@ -71,7 +79,26 @@ def plan_clean(workspace: Workspace, *, checkpoints: bool = False) -> CleanPlan:
         for name, reason in protected.items()
         if (workspace.runs_dir / name / BEST).is_file()
     }
-    return CleanPlan(files=files, protected=protected)
+    best, best_score = _find_best(workspace, finished) if checkpoints else ("", "")
+    return CleanPlan(files=files, protected=protected, best=best, best_score=best_score)
+
+
+def _find_best(workspace: Workspace, finished: Sequence[RunRecord]) -> tuple[str, str]:
+    """(the run with best.pth and the best validation, its figure), empty where none is known."""
+    comp = workspace.competition
+    with_file = [run for run in finished if (workspace.runs_dir / run.name / BEST).is_file()]
+    measured = choose_metrics(comp, list_measured(run.summary for run in with_file))
+    if not measured:
+        return "", ""
+    metric = comp.primary_metric if comp.primary_metric in measured else measured[0]
+    name = f"val/{metric}"
+    sign = 1 if higher_is_better(comp.metrics, name) else -1
+    scores = {run.name: run.summary.get(name) for run in with_file}
+    known = {run: score for run, score in scores.items() if score is not None}
+    if not known:
+        return "", ""
+    best = max(known, key=lambda run: sign * known[run])
+    return best, f"{name} {render_number(known[best])}"
 
 
 def list_protected(workspace: Workspace, records: Sequence[RunRecord]) -> dict[str, str]:

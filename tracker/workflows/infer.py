@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracker.runs.read import load_config, load_run
+from tracker.core.errors import AlreadyTrainedError, TrackerError
+from tracker.runs.environment import collect_code
+from tracker.runs.read import list_runs, load_config, load_run
 from tracker.runs.record import RunRecord
 from tracker.runs.recorder import Recorder
 from tracker.training.config import Config, config_to_dict
@@ -36,11 +38,13 @@ def infer(
     *,
     note: str = "",
     quiet: bool = False,
+    force: bool = False,
 ) -> RunRecord:
     """Predict validation and evaluation images with the weights of `source`, a new run.
 
     `source` is a trained or an inferred run. Raises ConfigError when other keys than those of
-    inference change, or none, WeightsError when best.pth cannot be read.
+    inference change, or none, WeightsError when best.pth cannot be read, AlreadyTrainedError
+    when a run has predicted with the same config, data, code and weights, unless `force`.
     """
     require(*TRAINING)
     trained = find_trained(workspace, source)
@@ -71,6 +75,8 @@ def infer(
         "data": data.fingerprint,
         "weights": fingerprint,
     }
+    if not force:
+        _refuse_repeat(workspace, tables, fingerprints)
     recorder = Recorder.create(
         workspace.runs_dir,
         kind="infer",
@@ -90,6 +96,28 @@ def infer(
         recorder.progress(epoch=epoch, best_epoch=trained.best_epoch, summary=metrics)
         recorder.fingerprint(predictions=fingerprint_predictions(workspace, path))
     return recorder.record
+
+
+def _refuse_repeat(
+    workspace: Workspace, config: Mapping[str, Any], fingerprints: Mapping[str, str]
+) -> None:
+    """Raise AlreadyTrainedError for a finished inference that this one would repeat."""
+    wanted = {
+        "data": fingerprints["data"],
+        "weights": fingerprints["weights"],
+        "code": collect_code(workspace.root),
+    }
+    for record in list_runs(workspace.runs_dir):
+        if record.kind != "infer" or record.status != "finished":
+            continue
+        if any(record.fingerprints.get(name) != value for name, value in wanted.items()):
+            continue
+        try:
+            earlier = load_config(workspace.runs_dir, record.name)
+        except TrackerError:
+            continue  # a run that cannot be read cannot be compared
+        if not _list_changes(earlier, config):
+            raise AlreadyTrainedError(record.name, third="weights", again="predict again")
 
 
 def _list_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

@@ -204,8 +204,8 @@ def test_check_tells_the_public_score_to_expect(
         if line.startswith("expected public f1 ")
     )
     words = (
-        "in 95 of 100 cases (line through 5 submissions, few, 1 of another scheme left out; f1 lies"
-        " from 0 to 1)"
+        "in 95 of 100 cases (line through 5 submissions, few, 1 of another scheme left out; f1 is"
+        " between 0 and 1)"
     )
     assert line.endswith(words)
 
@@ -227,7 +227,7 @@ def test_no_score_beyond_what_the_metric_can_be_is_expected(
         for line in capsys.readouterr().out.splitlines()
         if line.startswith("expected public f1 ")
     )
-    assert line.endswith("(line through 3 submissions, few; f1 lies from 0 to 1)")
+    assert line.endswith("(line through 3 submissions, few; f1 is between 0 and 1)")
 
 
 def test_a_line_that_tells_no_two_points_apart_predicts_nothing(

@@ -13,7 +13,9 @@ from tests.support.workspaces import make_run, make_workspace
 from tests.tracker.ledger.test_submission_table import TABLE
 from tracker.comparison.search import rank_submissions, search_runs, sort_submissions
 from tracker.comparison.tree import build_family, read_marks
+from tracker.core.errors import UnknownRunError
 from tracker.ledger.read import list_submissions, list_validation_scores
+from tracker.ledger.resolve import resolve_run
 from tracker.ledger.submission_table import import_table, read_submission_table
 from tracker.runs.marks import archive_runs
 from tracker.submissions.submit import submit
@@ -146,3 +148,35 @@ def test_what_sota_was_made_from_is_the_family_of_the_tree(tmp_path: Path) -> No
     line = {node.name for node in nodes if node.sota_line and not node.is_sota}
     assert set(read_marks(workspace).ancestors) == line
     assert line
+
+
+def test_a_bare_number_is_answered_with_the_submission_and_the_run_of_that_number(
+    three: Workspace,
+) -> None:
+    submit(three, "exp1", "first")
+    done = run_tracker("show", "1", cwd=three.root, ok=False)
+    assert done.returncode == 2
+    assert "1 is not the name of a run" in done.stderr
+    assert "s1 is submission 1, exp1 is a run" in done.stderr
+    with pytest.raises(UnknownRunError) as caught:
+        resolve_run(three, "3")
+    assert caught.value.hint == "exp3 is a run"
+    with pytest.raises(UnknownRunError) as caught:
+        resolve_run(three, "77")
+    assert caught.value.hint == "tracker runs lists the runs, tracker leaderboard the submissions"
+
+
+def test_an_order_by_losses_of_different_kinds_says_that_it_is_none(workspace: Workspace) -> None:
+    for name in ("cross_entropy", "cross_entropy", "focal"):
+        make_run(workspace, config={"loss.name": name})
+        folder = workspace.runs_dir / f"exp{len(list(workspace.runs_dir.glob('exp*')))}"
+        record = json.loads((folder / "run.json").read_text())
+        record["summary"]["val/loss"] = 0.5
+        record["fingerprints"]["data"] = "sha256:d"
+        (folder / "run.json").write_text(json.dumps(record))
+    done = run_tracker("runs", "--sort", "val/loss", cwd=workspace.root)
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("val/loss of exp3 and exp2 is not comparable: different loss")
+    assert "not comparable" not in run_tracker("runs", cwd=workspace.root).stdout
+    words = ("runs", "--sort", "val/loss", "--where", "loss.name = cross_entropy")
+    assert "not comparable" not in run_tracker(*words, cwd=workspace.root).stdout

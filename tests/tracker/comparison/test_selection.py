@@ -220,7 +220,7 @@ def test_private_answers_of_a_solution_are_read_after_reveal_and_not_before(
     assert not found.simulation.used
     text = render_selection(found, workspace.competition)
     assert (
-        "\ntold, not used for the choice: in 2000 simulated private parts (10 images of the"
+        "\nfor information, not used for the choice: in 2000 simulated private parts (10 images of the"
         " revealed solution" in text
     )
     assert "among submissions 1, 2 and 3:" in text
@@ -240,7 +240,7 @@ def test_after_reveal_another_pair_may_do_better_and_it_is_said_why_it_is_not_ch
     text = render_selection(
         replace(found, simulation=told), load_workspace(tmp_path / "ws").competition
     )
-    assert "told, not used for the choice" in text
+    assert "for information, not used for the choice" in text
     assert (
         "the best public ones do better here; the choice keeps to expected scores and differing"
         " answers" in text
@@ -266,7 +266,7 @@ def test_the_noise_of_the_model_is_told_and_no_score_is_above_1(tmp_path: Path) 
     assert "expect less" not in text
     assert "a score's own noise: 0.1352, by 5 public images, half of the variance assumed" in text
     assert "number of images: half of 10 images (assumed; set public_share)" in text
-    assert "private scores tell it to leaderboard cv-lb (8 or more), not here" in text
+    assert "leaderboard cv-lb measures it from 8 or more private scores" in text
 
 
 def test_a_choice_that_is_the_best_every_time_is_not_said_to_be_less(tmp_path: Path) -> None:

@@ -541,3 +541,14 @@ def test_long_lines_break_between_words(
     command = "next: tracker run train --set data.exclude=broken.csv"
     print_text(command)
     assert capsys.readouterr().out == f"{command}\n"
+
+
+def test_an_empty_column_is_hidden_before_a_text_is_cut() -> None:
+    columns = [Column("number"), Column("private f1", leaves=6), Column("memo", text=True)]
+    memo = "a memo of thirty-one characters"
+    rows = [("1", "-", memo), ("2", "-", "short")]
+    lines = draw_table(columns, rows, width=45)
+    assert any(memo in line for line in lines)
+    assert "private f1" not in lines[0]
+    scored = draw_table(columns, [("1", "0.7", memo)], width=45)
+    assert "private f1" in scored[0]

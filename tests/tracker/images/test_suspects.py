@@ -227,7 +227,15 @@ def test_one_fold_judges_its_own_images_and_says_how_to_judge_all(
     done = forks.run("data", "suspects", "exp1", "--out", "half", cwd=judged.root)
     assert f"judges {IMAGES // 2} of {IMAGES} training images" in done.stdout
     assert "tracker run train --from exp1 --folds 5" in done.stdout
-    assert "--set data.label_fixes=half/labels.csv" in done.stdout
+    assert "--from exp1 --set data.label_fixes=half/labels.csv" in done.stdout
+
+
+def test_of_an_ensemble_of_folds_the_next_command_trains_every_fold(
+    judged: Workspace, forks: Forks
+) -> None:
+    done = forks.run("data", "suspects", "exp3", "--out", "every", cwd=judged.root)
+    words = "tracker run train --from exp1 --folds 2 --set data.label_fixes=every/labels.csv"
+    assert words in done.stdout
 
 
 def test_every_kind_of_fix_of_profiles_is_taken_after_review(tmp_path: Path) -> None:

@@ -270,3 +270,17 @@ def test_an_ensemble_made_by_the_command_keeps_its_members(workspace: Workspace)
     ensemble(workspace, ["exp1", "exp2"], method="soft")
     kept: Any = plan_clean(workspace, checkpoints=True).protected
     assert kept == {"exp1": "needed by exp3", "exp2": "needed by exp3"}
+
+
+def test_the_best_run_by_validation_is_marked_among_the_checkpoints_to_free(
+    workspace: Workspace,
+) -> None:
+    for f1 in (0.5, 0.8, 0.6):
+        make_run(workspace, f1=f1)
+    make_run(workspace, f1=0.9, status="failed")
+    plan = plan_clean(workspace, checkpoints=True)
+    assert (plan.best, plan.best_score) == ("exp2", "val/f1 0.8000")
+    done = run_tracker("clean", "--checkpoints", cwd=workspace.root, ok=False)
+    text = " ".join(done.stdout.split())
+    assert "best.pth of exp3, exp2 (best of all: val/f1 0.8000), exp1" in text
+    assert plan_clean(workspace).best == ""
