@@ -250,6 +250,15 @@ def print_audit(audit: Audit, competition: Competition) -> None:
     print_text(
         f"several keys changed, their effects cannot be separated: {', '.join(several) or 'none'}"
     )
+    other_groups = {
+        "ensembles": [item["number"] for item in audit.ensembles],
+        "of another program, keys unknown": [item["number"] for item in audit.keys_unknown],
+        "no key changed from the SOTA then": audit.no_key,
+        "no SOTA then to compare with": audit.without_sota,
+    }
+    for title, numbers in other_groups.items():
+        if numbers:
+            print_text(f"{title}: {', '.join(map(str, numbers))}")
     print_text(
         "by author: "
         + (", ".join(f"{name} {count}" for name, count in audit.by_author.items()) or "-")

@@ -130,6 +130,8 @@ def _render_audit(report: TeamReport) -> Iterator[str]:
     for title, items in (
         ("One key away from SOTA", audit.one_key),
         ("Several keys at once", audit.several_keys),
+        ("Ensembles", audit.ensembles),
+        ("Of another program, keys unknown", audit.keys_unknown),
     ):
         yield f"### {title}\n"
         rows = []
@@ -154,6 +156,10 @@ def _render_audit(report: TeamReport) -> Iterator[str]:
     yield f"- By day ({report.competition.time_zone}): " + ", ".join(
         f"{day} {count}" for day, count in audit.by_day.items()
     )
+    if audit.no_key:
+        yield f"- No key changed from the SOTA then: {', '.join(map(str, audit.no_key))}"
+    if audit.without_sota:
+        yield f"- No SOTA then to compare with: {', '.join(map(str, audit.without_sota))}"
     if audit.unscored:
         yield f"- No score yet: {', '.join(map(str, audit.unscored))}"
     if audit.missing:
