@@ -11,7 +11,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from tracker.console.notes import render_newest
-from tracker.core.list_marks import BEST, MEANINGS, Marks, explain_marks, style_marks
+from tracker.core.list_marks import (
+    BEST,
+    MEANINGS,
+    SEARCHED,
+    Marks,
+    explain_marks,
+    mark_flattered,
+    style_marks,
+)
 from tracker.core.markdown import escape, render_table
 from tracker.core.table import Column, Styled, fits
 from tracker.core.terminal import find_width, print_table, print_text
@@ -46,7 +54,7 @@ def print_comparison(
     """Runs side by side where they fit and are few or would lose columns, else below each other;
     then remarks."""
     header, lines = build_cells(found, competition, marks)
-    legend = explain_marks([*_list_marks(found, marks or Marks()), *[BEST] * bool(found.best)])
+    legend = explain_marks([*_list_marks(found, marks or Marks()), *_list_figure_marks(found)])
     width = None if wide else find_width()
     columns = [Column(""), *[Column(line[0].text, text=True) for line in lines]]
     rows: list[tuple[Styled, ...]] = list(
@@ -128,6 +136,12 @@ def _list_marks(found: Comparison, marks: Marks) -> list[str]:
     return [mark for row in found.rows for mark in mark_row(row, marks)]
 
 
+def _list_figure_marks(found: Comparison) -> list[str]:
+    """The marks behind figures."""
+    marks = [BEST] if found.best else []
+    return [*marks, SEARCHED] if any(row.flattered for row in found.rows) else marks
+
+
 def mark_row(row: Row, marks: Marks) -> list[str]:
     """The marks of all runs of a row."""
     own = [mark for number in row.submissions for mark in marks.list_marks(number, None)]
@@ -140,7 +154,7 @@ def render_markdown(found: Comparison, competition: Competition) -> str:
     header, lines = build_cells(found, competition)
     cells = [[escape(cell.text.strip()) for cell in line] for line in lines]
     table = render_table([escape(name) for name in header], cells)
-    legend = [explain_marks([BEST])] if found.best else []
+    legend = [explain_marks(used)] if (used := _list_figure_marks(found)) else []
     return table + "\n" + "".join(f"- {escape(line)}\n" for line in [*legend, *describe(found)])
 
 
@@ -236,6 +250,10 @@ def _render_metric(
 ) -> Styled:
     """A figure; where one of its column is the best, the others have blanks in place of the mark."""
     text = render_spread(found.rows[place].metrics.get(name), name, competition, brief=brief)
+    if name.startswith("val/"):
+        text = mark_flattered(
+            [row.flattered and name in row.metrics for row in found.rows], place, text
+        )
     if name not in found.best:
         return Styled(text, whole=True)
     if place in _list_best(found, name):
