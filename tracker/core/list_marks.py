@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 NOW, THEN, ANCESTOR, DUPLICATE, BEST, SEARCHED = "**", "*", "^", "=", "+", "~"
+APART = "\u2260"
 FLATTERED = "flattered: weights were searched on these validation images"
 MEANINGS = {
     NOW: "SOTA now",
@@ -14,6 +15,7 @@ MEANINGS = {
     DUPLICATE: "duplicate (=8: of submission 8)",
     BEST: "the best of the table",
     SEARCHED: FLATTERED,
+    APART: "does not compare with SOTA's: validated on other images or labels, or how is unknown",
 }
 
 

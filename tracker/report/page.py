@@ -19,6 +19,7 @@ from tracker.core.config_diff import (
     render_ensemble_change,
     render_unknown_keys,
 )
+from tracker.core.list_marks import MEANINGS, explain_marks
 from tracker.core.text import clean_text, render_value
 from tracker.report.charts import (
     describe_scatter,
@@ -67,6 +68,9 @@ def render_page(report: TeamReport) -> str:
     page = environment.get_template("page.html").render(
         report=report,
         metric=metric,
+        mark_meanings=MEANINGS,
+        entry_marks=explain_marks(report.list_entry_marks()),
+        node_marks=explain_marks(report.node_marks.values()),
         metric_name=metric_title(metric),
         no_public_score=NO_PUBLIC_SCORE,
         groups=group_columns(report.columns),
