@@ -140,7 +140,8 @@ def test_the_page_has_the_18_rows_of_the_reference(report: TeamReport) -> None:
     expected = list(list_expected())
     assert len(expected) == 18
     for label in CELLS:
-        assert found.find("td", **{"data-label": label}) == [row[label] for row in expected]
+        cells = [text.rstrip("\u2260") for text in found.find("td", **{"data-label": label})]
+        assert cells == [row[label] for row in expected]
     assert found.find("span", **{"data-key": "model"}) == [row["model"] for row in expected]
     assert found.find("span", **{"data-key": "memo"}) == [row["memo"] for row in expected]
     numbers = found.find("th", **{"data-key": "number"})
@@ -179,7 +180,7 @@ def test_the_markdown_has_the_same_rows(report: TeamReport) -> None:
         cells = dict(zip(table[0], row, strict=True))
         assert cells["No."].split()[0] == expected["number"]
         assert cells["Memo"] == expected["memo"]
-        assert {label: cells[label] for label in CELLS} == {
+        assert {label: cells[label].rstrip(" \u2260") for label in CELLS} == {
             label: expected[label].replace("\u2013", "-") for label in CELLS
         }
     assert "Spearman 0.985 over 18" in render_markdown(report)
@@ -209,6 +210,43 @@ def test_validation_is_ranked_within_the_largest_scheme_as_truth_does(
     hollow = [kind for kind in dots if kind.endswith("other")]
     assert (len(dots), len(hollow)) == (15, 9)  # what is drawn is what the words count
     assert "The other 9 are drawn hollow." in figure
+
+
+def test_validation_scores_of_other_images_are_marked_in_table_and_family(
+    workspace: Workspace,
+) -> None:
+    for answers, ratio in (("0000011110", 0.2), ("0000011100", 0.3), ("0000011000", 0.2)):
+        submit(workspace, make_run(workspace, answers, config={"data.val_ratio": ratio}).name, "m")
+    make_run(workspace, "0000010000", config={"data.val_ratio": 0.3})
+    report = build_report(workspace)
+    assert report.sota is not None and report.sota.number == 1
+    assert [bool(entry.marks.get("val_f1")) for entry in report.entries] == [False, True, False]
+    assert report.node_marks == {"exp2": "\u2260", "exp4": "\u2260"}
+    meaning = "does not compare with SOTA's: validated on other images or labels"
+    text = render_markdown(report)
+    assert text.count(f"\u2260 {meaning}") == 2
+    lines = [line for line in text.splitlines() if "exp" in line and line.lstrip().startswith("-")]
+    assert ["\u2260" in line for line in lines] == [
+        "exp2" in line or "exp4" in line for line in lines
+    ]
+    page = Page(render_page(report))
+    cells = page.find("td", **{"data-label": "val F1"})
+    assert [text.endswith("\u2260") for text in cells] == [False, True, False]
+    named = [
+        attributes["aria-label"]
+        for tag, attributes, _ in page.elements
+        if tag == "span" and attributes.get("class") == "apart"
+    ]
+    assert named and all(str(name).startswith(meaning) for name in named)
+    (caption,) = [text for text in page.find("caption") if "submissions by number" in text]
+    assert f"\u2260 {meaning}" in caption
+
+
+def test_a_report_of_one_validation_scheme_has_no_marks(workspace: Workspace) -> None:
+    for answers in ("0000011110", "0000011100"):
+        submit(workspace, make_run(workspace, answers).name, "m")
+    report = build_report(workspace)
+    assert "\u2260" not in render_markdown(report) + render_page(report)
 
 
 def test_the_timeline_counts_what_it_draws(report: TeamReport) -> None:

@@ -10,7 +10,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from tracker.core.config_diff import ENSEMBLE, list_implied_keys
+from tracker.core.config_diff import ENSEMBLE, list_changed_keys
 from tracker.ledger.read import list_run_paths, list_sota_numbers, list_submissions
 from tracker.ledger.records import Note, Submission
 from tracker.runs.read import list_runs
@@ -18,12 +18,17 @@ from tracker.runs.record import RunRecord
 from tracker.workspace.competition import Competition, Workspace
 from tracker.workspace.relocation import list_locations
 
+GROUPS = ("one_key", "several_keys", "ensembles", "keys_unknown", "no_key", "without_sota")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
     """What the ledger says about all submissions; the lists hold submission numbers.
 
-    `wasted` are duplicates of an earlier submission.
+    `wasted` are duplicates of an earlier submission. Every submission is in one of the groups from
+    `one_key` to `without_sota`, by its change from SOTA at that time. `ensembles` are those where
+    one of the two is an ensemble, `keys_unknown` those with keys that only one of the two configs
+    has, so that one known key may not be the only one.
     """
 
     submissions: int
@@ -31,6 +36,10 @@ class Audit:
     sota_chain: Sequence[int]
     one_key: Sequence[Mapping[str, Any]]
     several_keys: Sequence[Mapping[str, Any]]
+    ensembles: Sequence[Mapping[str, Any]]
+    keys_unknown: Sequence[Mapping[str, Any]]
+    no_key: Sequence[int]
+    without_sota: Sequence[int]
     by_author: Mapping[str, int]
     by_day: Mapping[str, int]
     unscored: Sequence[int]
@@ -47,9 +56,7 @@ def audit(workspace: Workspace) -> Audit:
     """Look at every submission and at the files of this workspace's runs."""
     rows = list_submissions(workspace)
     days = Counter(find_day(workspace.competition, row.submitted_at) for row in rows)
-    # "One key" is only said where every key is known; several known keys are several anyway.
-    changes = [(row, _list_changed_keys(row.config_diff)) for row in rows if row.config_diff]
-    complete = [item for item in changes if not item[0].not_known]
+    groups = _group_by_change(rows)
     notes: list[tuple[int, Note]] = []
     for row in rows:
         notes += [(row.number, note) for note in row.notes]
@@ -59,14 +66,19 @@ def audit(workspace: Workspace) -> Audit:
         sota_chain=list_sota_numbers(workspace),
         one_key=[
             {"number": row.number, "sota": row.sota, "key": keys[0]}
-            for row, keys in complete
-            if len(keys) == 1
+            for row, keys in groups["one_key"]
         ],
         several_keys=[
             {"number": row.number, "sota": row.sota, "keys": keys}
-            for row, keys in changes
-            if len(keys) > 1
+            for row, keys in groups["several_keys"]
         ],
+        ensembles=[{"number": row.number, "sota": row.sota} for row, _ in groups["ensembles"]],
+        keys_unknown=[
+            {"number": row.number, "sota": row.sota, "keys": keys, "not_known": [*row.not_known]}
+            for row, keys in groups["keys_unknown"]
+        ],
+        no_key=[row.number for row, _ in groups["no_key"]],
+        without_sota=[row.number for row, _ in groups["without_sota"]],
         by_author=dict(Counter(row.author or "unknown" for row in rows).most_common()),
         by_day=dict(sorted(days.items())),
         unscored=[row.number for row in rows if not row.scores],
@@ -81,14 +93,28 @@ def find_day(competition: Competition, time: str | None) -> str:
     return competition.local_time(time, "%Y-%m-%d")[:10] if time else "unknown"
 
 
-def _list_changed_keys(diff: Mapping[str, Sequence[Any]]) -> list[str]:
-    """The changed keys, without those that follow from another one.
+def _group_by_change(
+    rows: Sequence[Submission],
+) -> dict[str, list[tuple[Submission, list[str]]]]:
+    """{group: [(submission, its changed keys)]}; each submission is in one group."""
+    groups: dict[str, list[tuple[Submission, list[str]]]] = {name: [] for name in GROUPS}
+    for row in rows:
+        keys = list_changed_keys(row.config_diff or {})
+        groups[_find_group(row, keys)].append((row, keys))
+    return groups
 
-    All keys that say what an ensemble is made of count as one change.
-    """
-    following = list_implied_keys(diff)
-    keys = ("ensemble" if key.startswith(ENSEMBLE) else key for key in diff if key not in following)
-    return list(dict.fromkeys(keys))
+
+def _find_group(row: Submission, keys: Sequence[str]) -> str:
+    if row.sota is None:
+        return "without_sota"
+    if any(key.startswith(ENSEMBLE) for key in keys):
+        return "ensembles"
+    # "One key" is only said where every key is known; several known keys are several anyway.
+    if len(keys) > 1:
+        return "several_keys"
+    if row.not_known or row.config_diff is None:
+        return "keys_unknown"
+    return "one_key" if keys else "no_key"
 
 
 def find_duplicates(rows: Sequence[Submission]) -> list[dict[str, Any]]:

@@ -72,7 +72,6 @@ _OPTIMIZER = re.compile(
 )
 HOW_TO_NAME_LOSS = 'name it in the config: {"loss": "cross_entropy"}'
 HOW_TO_SAVE_VALIDATION = "run.save_validation(...) records it"
-FLATTERED = "flattered: weights were searched on these validation images"
 Scheme = Mapping[str, Any]
 
 

@@ -19,7 +19,13 @@ from tracker.comparison.comparable import DATA, Basis, basis_of_run, explain_inc
 from tracker.comparison.diff import UNCOMPARED_METRICS
 from tracker.comparison.subject import load_subject
 from tracker.comparison.where import Condition, explain_no_matches, parse_where
-from tracker.core.config_diff import has_only_known_options, is_complete, knows, shorten_fingerprint
+from tracker.core.config_diff import (
+    ENSEMBLE,
+    has_only_known_options,
+    is_complete,
+    knows,
+    shorten_fingerprint,
+)
 from tracker.core.errors import TrackerError, UnknownRunError
 from tracker.ledger.read import (
     get_submission,
@@ -78,7 +84,10 @@ class Spread:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A run, or runs that differ only in seed or fold; `config` has the keys that differ."""
+    """A run, or runs that differ only in seed or fold; `config` has the keys that differ.
+
+    `flattered`: one is an ensemble whose weights were searched on its validation images.
+    """
 
     runs: Sequence[str]
     config: Mapping[str, Any]
@@ -86,6 +95,7 @@ class Row:
     submissions: Sequence[int]
     note: str
     notes: Sequence[Note]
+    flattered: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -545,6 +555,7 @@ def _build_row(group: Sequence[ComparedRun], keys: Sequence[str], names: Sequenc
         submissions=sorted(submissions),
         note=_join_notes(group),
         notes=sorted(notes, key=lambda note: note.time),
+        flattered=any(run.config.get(f"{ENSEMBLE}searched") for run in group),
     )
 
 

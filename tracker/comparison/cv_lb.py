@@ -15,7 +15,6 @@ from typing import Any
 
 from tracker.comparison.comparable import (
     DATA,
-    FLATTERED,
     SCHEME_KEYS,
     VALIDATION,
     Basis,
@@ -37,6 +36,7 @@ from tracker.comparison.statistics.regression import (
     fit_line,
     rank_correlation,
 )
+from tracker.core.list_marks import FLATTERED
 from tracker.ledger.read import find_metric_value, list_submissions
 from tracker.ledger.records import Submission
 from tracker.runs.record import RunRecord

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tracker.comparison.comparable import is_searched
 from tracker.comparison.leaderboard_noise import SampleSizes
 from tracker.core.errors import TrackerError
 from tracker.leaderboards import build_leaderboard
@@ -125,11 +126,16 @@ def _load_solution(
 def _load_shared_validation(
     workspace: Workspace, rows: Sequence[Submission], sample: SampleSizes
 ) -> LabeledPredictions | None:
-    """Validation or out-of-fold images of the first run, with all runs on the same images."""
+    """Validation or out-of-fold images of the first run, with all runs on the same images.
+
+    Without ensembles whose weights were searched on them: they would win by that.
+    """
     from tracker.training.predict.probabilities import align
 
     usable: list[tuple[int, Predictions]] = []
     for row in rows:
+        if is_searched(row.config):
+            continue
         validation = _load_validation(workspace, row)
         if validation is not None and (not usable or _is_same_set(usable[0][1], validation)):
             usable.append((row.number, validation))

@@ -30,6 +30,7 @@ from tracker.comparison.private_scores import (
     load_labeled_predictions,
 )
 from tracker.core.errors import TrackerError
+from tracker.core.list_marks import FLATTERED
 from tracker.ledger.read import find_metric_value, list_submissions, list_with_note
 from tracker.ledger.records import Submission
 from tracker.ledger.resolve import render_first_score_command
@@ -382,12 +383,13 @@ def _simulate(
     else:
         return None
 
+    unscored = {item.number for item in contenders} - {*numbers}
+    flattered = {item.number for item in contenders if item.unused == FLATTERED} & unscored
     left_out = {
         "rejected by a note": rejected,
         f"not among the {len(contenders)} best by expected score": behind,
-        "without predictions on the same validation images": (
-            {item.number for item in contenders} - {*numbers}
-        ),
+        FLATTERED: flattered,
+        "without predictions on the same validation images": unscored - flattered,
     }
 
     def evaluate(wanted: Sequence[int]) -> SimulatedSet:

@@ -404,7 +404,7 @@ def shorten_change(change: Mapping[str, Sequence[Any]], not_known: Sequence[str]
     """The first keys of a change, and how many more there are."""
     changes = [*list_changes(change), *list_implied_changes(change)]
     shown = changes[:MAX_KEYS]
-    more = len(list_changes(change)) - MAX_KEYS
+    more = len(changes) - MAX_KEYS
     if more > 0:
         shown.append(render_count(more, "more key"))
     parts = [", ".join(shown)] if shown else []

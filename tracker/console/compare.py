@@ -11,7 +11,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from tracker.console.notes import render_newest
-from tracker.core.list_marks import BEST, MEANINGS, Marks, explain_marks, style_marks
+from tracker.core.list_marks import (
+    BEST,
+    MEANINGS,
+    SEARCHED,
+    Marks,
+    explain_marks,
+    mark_flattered,
+    style_marks,
+)
 from tracker.core.markdown import escape, render_table
 from tracker.core.table import Column, Styled, fits
 from tracker.core.terminal import find_width, print_table, print_text
@@ -46,9 +54,7 @@ def print_comparison(
     """Runs side by side where they fit and are few or would lose columns, else below each other;
     then remarks."""
     header, lines = build_cells(result, competition, marks)
-    legend = explain_marks(
-        [*_list_marks(result, marks or Marks()), *([BEST] if result.best else [])]
-    )
+    legend = explain_marks([*_list_marks(result, marks or Marks()), *_list_figure_marks(result)])
     width = None if wide else find_width()
     columns = [Column(""), *[Column(line[0].text, text=True) for line in lines]]
     rows: list[tuple[Styled, ...]] = list(
@@ -130,6 +136,12 @@ def _list_marks(result: Comparison, marks: Marks) -> list[str]:
     return [mark for row in result.rows for mark in mark_row(row, marks)]
 
 
+def _list_figure_marks(found: Comparison) -> list[str]:
+    """The marks behind figures."""
+    marks = [BEST] if found.best else []
+    return [*marks, SEARCHED] if any(row.flattered for row in found.rows) else marks
+
+
 def mark_row(row: Row, marks: Marks) -> list[str]:
     """The marks of all runs of a row."""
     own = [mark for number in row.submissions for mark in marks.list_marks(number, None)]
@@ -142,7 +154,7 @@ def render_markdown(result: Comparison, competition: Competition) -> str:
     header, lines = build_cells(result, competition)
     cells = [[escape(cell.text.strip()) for cell in line] for line in lines]
     table = render_table([escape(name) for name in header], cells)
-    legend = [explain_marks([BEST])] if result.best else []
+    legend = [explain_marks(used)] if (used := _list_figure_marks(result)) else []
     return table + "\n" + "".join(f"- {escape(line)}\n" for line in [*legend, *describe(result)])
 
 
@@ -236,8 +248,12 @@ def _count_seeds(row: Row) -> str:
 def _render_metric(
     result: Comparison, place: int, name: str, competition: Competition, *, brief: bool
 ) -> Styled:
-    """A figure; in a column with a mark for the best, the others have blanks instead."""
+    """A figure; where one of its column is the best, the others have blanks in place of the mark."""
     text = render_spread(result.rows[place].metrics.get(name), name, competition, brief=brief)
+    if name.startswith("val/"):
+        text = mark_flattered(
+            [row.flattered and name in row.metrics for row in result.rows], place, text
+        )
     if name not in result.best:
         return Styled(text, whole=True)
     if place in _list_best(result, name):

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from tracker.comparison.comparable import FLATTERED
 from tracker.comparison.cv_lb import explain_no_prediction
 from tracker.comparison.leaderboard_noise import MIN_PRIVATE_SCORES
 from tracker.comparison.statistics.regression import CONFIDENCE, FEW_POINTS
+from tracker.core.list_marks import FLATTERED
 from tracker.core.text import render_number, render_value
 
 if TYPE_CHECKING:
@@ -351,19 +351,20 @@ def _describe_simulation(simulated: Simulation, result: Selection) -> Iterator[s
     among = join_numbers(sorted(simulated.among))
     yield f"{told}in {simulated.draws} simulated private parts ({simulated.source}), among {among}:"
     named = {"the choice": simulated.chosen}
+    single = len(simulated.by_public.numbers) == 1
+    usual, do = ("the best public one", "does") if single else ("the best public ones", "do")
     if set(simulated.by_public.numbers) != set(simulated.chosen.numbers):
-        named[f"the best public ones ({', '.join(map(str, simulated.by_public.numbers))})"] = (
-            simulated.by_public
-        )
+        listed = ", ".join(map(str, simulated.by_public.numbers))
+        named[f"{usual} ({listed})"] = simulated.by_public
     for words, item in named.items():
-        yield f"  {words} {_describe_simulated_set(item, result.metric)}"
+        plural = words != "the choice" and not single
+        yield f"  {words} {_describe_simulated_set(item, result.metric, plural=plural)}"
     gaps = [
         abs(simulated.possible - item.mean_best) for item in (simulated.by_public, simulated.chosen)
     ]
     if simulated.by_public.holds_best > simulated.chosen.holds_best or gaps[0] < gaps[1]:
         yield (
-            "  the best public ones do better here; the choice keeps to expected scores and"
-            " differing answers"
+            f"  {usual} {do} better here; the choice keeps to expected scores and differing answers"
         )
     if render_number(simulated.possible) == render_number(simulated.chosen.mean_best):
         yield "  no other choice has more"
@@ -388,16 +389,17 @@ def _describe_simulation(simulated: Simulation, result: Selection) -> Iterator[s
         yield f"  not simulated, {reason}: {join_numbers(numbers)}"
 
 
-def _describe_simulated_set(item: SimulatedSet, metric: str) -> str:
+def _describe_simulated_set(item: SimulatedSet, metric: str, *, plural: bool) -> str:
     """How often the best of all is in a set, and what the set scores: the best of it counts, each
     time another."""
     score, count = render_number(item.mean_best), len(item.numbers)
     if count == 1:
         return f"is the best of all in {item.holds_best:.0%}, and has {metric} {score} on average"
     which = "the better one" if count == 2 else f"the best one of {count}"
+    have = "have" if plural else "has"
     return (
-        f"has the best of all in {item.holds_best:.0%}; {which} counts each time: {metric} {score}"
-        " on average"
+        f"{have} the best of all in {item.holds_best:.0%}; {which} counts each time: {metric}"
+        f" {score} on average"
     )
 
 
@@ -406,6 +408,12 @@ def _explain_why_not(result: Selection) -> Iterator[str]:
         yield "only one submission exists to choose from"
     elif len(result.contenders) == len(result.chosen):
         yield f"only {len(result.chosen)} submissions exist to choose from, all are chosen"
+    elif searched := [
+        item.number
+        for item in result.contenders
+        if item.number in result.chosen and item.unused == FLATTERED
+    ]:
+        yield f"not simulated on validation images: {join_numbers(searched)} ({FLATTERED})"
     elif result.own_sd is None and result.sample.public is None:
         yield "not simulated: the number of public images is unknown (--public-images N)"
     else:

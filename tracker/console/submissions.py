@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tracker.comparison.comparable import is_searched
 from tracker.console.notes import render_newest
 from tracker.core.config_diff import list_changes, list_implied_changes, render_change
-from tracker.core.list_marks import Marks, explain_marks, style_marks
+from tracker.core.list_marks import SEARCHED, Marks, explain_marks, mark_flattered, style_marks
 from tracker.core.table import Cell, Column, Styled
 from tracker.core.terminal import WIDE, print_table, print_text
 from tracker.core.text import render_number
@@ -107,12 +108,17 @@ def print_leaderboard(
         ancestors=[str(number) for number in ancestors],
         duplicates=duplicates or {},
     )
+    flattered = {
+        name: [is_searched(row.config) and name in validation.get(row.number, {}) for row in rows]
+        for name in measured
+    }
     used: list[str] = []
     table: list[list[Cell]] = []
-    for row in rows:
+    for place, row in enumerate(rows):
         own = marks.list_marks(row.number, str(row.number))
         used += own
         figures = validation.get(row.number, {})
+        used += [SEARCHED] if any(flattered[name][place] for name in measured) else []
         table.append(
             [
                 Styled(" ".join([str(row.number), *own]), style_marks(own)),
@@ -123,7 +129,10 @@ def print_leaderboard(
                     for split in ("public", "private")
                     for metric in competition.metrics
                 ],
-                *[render_number(figures.get(name)) for name in measured],
+                *[
+                    mark_flattered(flattered[name], place, render_number(figures.get(name)))
+                    for name in measured
+                ],
                 row.memo,
                 (
                     style_change(row.config_diff, row.not_known, before=f"to {row.sota}: ")
@@ -250,6 +259,15 @@ def print_audit(audit: Audit, competition: Competition) -> None:
     print_text(
         f"several keys changed, their effects cannot be separated: {', '.join(several) or 'none'}"
     )
+    other_groups = {
+        "ensembles": [item["number"] for item in audit.ensembles],
+        "of another program, keys unknown": [item["number"] for item in audit.keys_unknown],
+        "no key changed from the SOTA then": audit.no_key,
+        "no SOTA then to compare with": audit.without_sota,
+    }
+    for title, numbers in other_groups.items():
+        if numbers:
+            print_text(f"{title}: {', '.join(map(str, numbers))}")
     print_text(
         "by author: "
         + (", ".join(f"{name} {count}" for name, count in audit.by_author.items()) or "-")

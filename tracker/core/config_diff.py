@@ -120,6 +120,12 @@ def list_implied_keys(diff: Mapping[str, Sequence[Any]]) -> list[str]:
     return [key for key in diff if key in implied]
 
 
+def list_changed_keys(diff: Mapping[str, Sequence[Any]]) -> list[str]:
+    """The keys of a diff that changed by themselves: all without `list_implied_keys`."""
+    implied = list_implied_keys(diff)
+    return [key for key in diff if key not in implied]
+
+
 def _are_mixed(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     """Whether one is an ensemble and the other a trained run."""
     return ("ensemble" in old) != ("ensemble" in new)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-NOW, THEN, ANCESTOR, DUPLICATE, BEST = "**", "*", "^", "=", "+"
+NOW, THEN, ANCESTOR, DUPLICATE, BEST, SEARCHED = "**", "*", "^", "=", "+", "~"
+APART = "\u2260"
+FLATTERED = "flattered: weights were searched on these validation images"
 MEANINGS = {
     NOW: "SOTA now",
     THEN: "SOTA when it was scored",
     ANCESTOR: "SOTA was made from it",
     DUPLICATE: "duplicate (=8: of submission 8)",
     BEST: "the best of the table",
+    SEARCHED: FLATTERED,
+    APART: "does not compare with SOTA's: validated on other images or labels, or how is unknown",
 }
 
 
@@ -38,6 +42,13 @@ class Marks:
         if number is not None and number in self.duplicates:
             marks.append(f"{DUPLICATE}{self.duplicates[number]}")
         return marks
+
+
+def mark_flattered(flattered: Sequence[bool], place: int, text: str) -> str:
+    """A figure of a column with its mark; where others of the column have one, as many blanks."""
+    if not any(flattered):
+        return text
+    return f"{text} {SEARCHED if flattered[place] else ' ' * len(SEARCHED)}"
 
 
 def explain_marks(used: Iterable[str]) -> str:

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, product
 from typing import Any
 
 from tracker.comparison.audit import Audit, audit
+from tracker.comparison.comparable import (
+    Basis,
+    basis_of_run,
+    basis_of_submission,
+    explain_incomparable,
+    is_searched,
+)
 from tracker.comparison.cv_lb import group_by_scheme
 from tracker.comparison.statistics.regression import spearman
-from tracker.comparison.tree import Family, build_family, name_model
+from tracker.comparison.tree import Family, Node, build_family, name_model
 from tracker.core.clock import to_utc_text
 from tracker.core.config_diff import describe_ensemble
+from tracker.core.errors import TrackerError
+from tracker.core.list_marks import APART, SEARCHED
 from tracker.ledger.chain import read_head
 from tracker.ledger.connection import read_rows
 from tracker.ledger.read import (
@@ -23,6 +32,7 @@ from tracker.ledger.read import (
     read_clock,
 )
 from tracker.ledger.records import Submission
+from tracker.runs.read import load_config, load_run
 from tracker.training.metrics import METRICS
 from tracker.workspace.competition import Competition, Metric, Workspace
 from tracker.workspace.metrics import COLUMNS, choose_metrics, metric_title
@@ -39,7 +49,8 @@ class SubmissionEntry:
 
     `values` has scores by `<split>_<metric>` and figures such as `train_loss`; unknown ones are
     left out. `gain` is the public score minus that of SOTA at that time. `equal_to` is the earlier
-    submission that this one duplicates.
+    submission that this one duplicates. `marks` has the mark of each validation figure that does
+    not compare with SOTA's.
     """
 
     number: int
@@ -57,6 +68,7 @@ class SubmissionEntry:
     is_sota: bool
     was_sota: bool
     equal_to: int | None
+    marks: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +87,10 @@ class Column:
         """The figure; empty when it is unknown."""
         value = entry.values.get(self.key)
         return "" if value is None else f"{value:.4f}"
+
+    def mark(self, entry: SubmissionEntry) -> str:
+        """The mark behind the figure; empty where it compares with SOTA's."""
+        return entry.marks.get(self.key, "") if self.key in entry.values else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +125,7 @@ class TeamReport:
     """The whole report.
 
     `generated_at` is UTC text, `head` is the ledger's, `best_private` is by the deciding metric.
+    `node_marks` has the mark of the validation score of a node of the family, by its name.
     """
 
     competition: Competition
@@ -122,6 +139,15 @@ class TeamReport:
     relations: Sequence[Scatter]
     family: Family
     audit: Audit
+    node_marks: Mapping[str, str]
+
+    def list_entry_marks(self) -> list[str]:
+        """The marks that the validation figures of the submissions use."""
+        return [column.mark(entry) for entry in self.entries for column in self.columns]
+
+    def mark_node(self, node: Node, score: str) -> str:
+        """The mark behind a score of `list_scores`."""
+        return self.node_marks.get(node.name, "") if score.startswith("val") else ""
 
 
 def build_report(workspace: Workspace) -> TeamReport:
@@ -131,6 +157,7 @@ def build_report(workspace: Workspace) -> TeamReport:
     checked = audit(workspace)
     rows = list_submissions(workspace)
     entries = _build_entries(workspace, rows, checked)
+    family = build_family(workspace)
     times, _ = split_times(
         competition, now, list_counted_times(workspace, window_start(competition, now))
     )
@@ -146,8 +173,9 @@ def build_report(workspace: Workspace) -> TeamReport:
         relations=_list_relations(
             entries, competition, [numbers for _, numbers in group_by_scheme(workspace, rows)]
         ),
-        family=build_family(workspace),
+        family=family,
         audit=checked,
+        node_marks=_mark_nodes(workspace, family, rows),
     )
 
 
@@ -162,6 +190,7 @@ def _build_entries(
     equal_to = {item["number"]: item["equal_to"] for item in checked.wasted}
     chain = set(checked.sota_chain)
     validation = list_validation_scores(workspace, rows)
+    reference = basis_of_submission(workspace, best) if best and validation[best.number] else None
     entries = []
     for row in rows:
         names = [f"{part}_{name}" for part, name in product(("train", "val"), COLUMNS)]
@@ -186,9 +215,59 @@ def _build_entries(
                 is_sota=best is not None and row.number == best.number,
                 was_sota=row.number in chain,
                 equal_to=equal_to.get(row.number),
+                marks=_mark_figures(workspace, row, reference, list(figures)),
             )
         )
     return entries
+
+
+def _mark_figures(
+    workspace: Workspace, row: Submission, reference: Basis | None, names: Sequence[str]
+) -> dict[str, str]:
+    """{figure: its mark} of the validation figures that do not compare with those of SOTA."""
+    own = basis_of_submission(workspace, row)
+    marks = {}
+    for name in names:
+        if name.startswith("val_"):
+            marks[name] = _find_mark(row.config, own, reference, name)
+    return {name: mark for name, mark in marks.items() if mark}
+
+
+def _find_mark(config: Mapping[str, Any], own: Basis, reference: Basis | None, name: str) -> str:
+    reason = ""
+    if reference is not None and own.name != reference.name:
+        reason = explain_incomparable(reference, own, name)
+    if reason:
+        return APART
+    return SEARCHED if is_searched(config) else ""
+
+
+def _mark_nodes(workspace: Workspace, family: Family, rows: Sequence[Submission]) -> dict[str, str]:
+    """{node: the mark of its validation score}, as in the table; runs are marked as well."""
+    by_number = {row.number: row for row in rows}
+    reference = None
+    for node in family.nodes:
+        row = by_number.get(node.submission or 0)
+        if node.is_sota and row and any(name.startswith("val_") for name in node.scores):
+            reference = basis_of_submission(workspace, row)
+    marks = {}
+    for node in family.nodes:
+        name = next((name for name in node.scores if name.startswith("val_")), None)
+        if name is None:
+            continue
+        row = by_number.get(node.submission or 0)
+        try:
+            if row is not None:
+                config, own = row.config, basis_of_submission(workspace, row)
+            else:
+                record = load_run(workspace.runs_dir, node.name)
+                config = load_config(workspace.runs_dir, node.name)
+                own = basis_of_run(workspace, record, config)
+        except TrackerError:
+            continue  # the family shows the run all the same
+        if mark := _find_mark(config, own, reference, name):
+            marks[node.name] = mark
+    return marks
 
 
 def _describe_model(config: Mapping[str, Any]) -> str | None:

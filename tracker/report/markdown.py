@@ -26,7 +26,7 @@ def render_markdown(report: TeamReport) -> str:
         "## Do the scores agree?\n",
         "\n".join(f"- {title_scatter(item)}: {describe_scatter(item)}" for item in report.relations)
         or "Not known yet.",
-        f"\n## Family\n\n{escape(explain_marks([NOW, ANCESTOR]))}\n",
+        f"\n## Family\n\n{escape(explain_marks([NOW, ANCESTOR, *report.node_marks.values()]))}\n",
         "\n".join(_render_node(node, report) for node in report.family.nodes)
         or "No runs and no submissions yet.",
         "\n".join(f"\n{escape(problem)}" for problem in report.family.problems),
@@ -66,7 +66,7 @@ def _render_submissions(report: TeamReport) -> str:
     ]
     rows = [_render_entry(entry, report) for entry in report.entries]
     table = render_table(names, rows, numbers=range(3, 3 + len(report.columns)))
-    return f"{table}\n{escape(explain_marks([NOW, THEN]))}\n"
+    return f"{table}\n{escape(explain_marks([NOW, THEN, *report.list_entry_marks()]))}\n"
 
 
 def _render_entry(entry: SubmissionEntry, report: TeamReport) -> list[str]:
@@ -80,7 +80,7 @@ def _render_entry(entry: SubmissionEntry, report: TeamReport) -> list[str]:
         f"{entry.number}{_mark(mark)}",
         escape(entry.model),
         escape(entry.memo),
-        *(column.render(entry) or "-" for column in report.columns),
+        *((column.render(entry) or "-") + _mark(column.mark(entry)) for column in report.columns),
         change,
         escape("; ".join(_list_notes(entry))),
     ]
@@ -106,7 +106,7 @@ def _render_node(node: Node, report: TeamReport) -> str:
     parts = [
         title,
         escape(describe_origin(node)),
-        ", ".join(f"{name} {text}" for name, text in scores),
+        ", ".join(f"{name} {text}{_mark(report.mark_node(node, name))}" for name, text in scores),
         escape(node.text),
     ]
     known = [part for part in parts if part not in ("", "-")]
@@ -130,6 +130,8 @@ def _render_audit(report: TeamReport) -> Iterator[str]:
     for title, items in (
         ("One key away from SOTA", audit.one_key),
         ("Several keys at once", audit.several_keys),
+        ("Ensembles", audit.ensembles),
+        ("Of another program, keys unknown", audit.keys_unknown),
     ):
         yield f"### {title}\n"
         rows = []
@@ -154,6 +156,10 @@ def _render_audit(report: TeamReport) -> Iterator[str]:
     yield f"- By day ({report.competition.time_zone}): " + ", ".join(
         f"{day} {count}" for day, count in audit.by_day.items()
     )
+    if audit.no_key:
+        yield f"- No key changed from the SOTA then: {', '.join(map(str, audit.no_key))}"
+    if audit.without_sota:
+        yield f"- No SOTA then to compare with: {', '.join(map(str, audit.without_sota))}"
     if audit.unscored:
         yield f"- No score yet: {', '.join(map(str, audit.unscored))}"
     if audit.missing:

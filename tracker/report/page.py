@@ -13,7 +13,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from tracker.comparison.tree import MAX_INDENT, Family, Node, find_metric, indent, list_scores
-from tracker.core.config_diff import render_ensemble_change, render_unknown_keys
+from tracker.core.config_diff import (
+    list_changed_keys,
+    list_implied_keys,
+    render_ensemble_change,
+    render_unknown_keys,
+)
+from tracker.core.list_marks import MEANINGS, explain_marks
 from tracker.core.text import clean_text, render_value
 from tracker.report.charts import (
     describe_scatter,
@@ -53,6 +59,8 @@ def render_page(report: TeamReport) -> str:
     environment.filters |= {
         "ensemble_change": render_ensemble_change,
         "unknown": render_unknown_keys,
+        "own_keys": list_changed_keys,
+        "implied_keys": list_implied_keys,
     }
     script = (FOLDER / "sort.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -60,6 +68,9 @@ def render_page(report: TeamReport) -> str:
     page = environment.get_template("page.html").render(
         report=report,
         metric=metric,
+        mark_meanings=MEANINGS,
+        entry_marks=explain_marks(report.list_entry_marks()),
+        node_marks=explain_marks(report.node_marks.values()),
         metric_name=metric_title(metric),
         no_public_score=NO_PUBLIC_SCORE,
         groups=group_columns(report.columns),

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from tracker.core.config_diff import list_changes, render_unknown_keys
+from tracker.core.list_marks import FLATTERED
 from tracker.core.text import render_number
 from tracker.ledger.records import Submission
 from tracker.workspace.metrics import NO_PUBLIC_SCORE
@@ -103,7 +104,7 @@ def _compare_by_validation(
         if reason := not_comparable.get(name):
             return f"not comparable with SOTA by validation: {reason}"
         # such a score is too good, because the weights were chosen by it
-        caveat = " on which its weights were searched" if searched else ""
+        caveat = f", {FLATTERED}" if searched else ""
         if old == new:
             return f"equal to SOTA by validation ({metric.name} {metric.render(new)}){caveat}"
         pair = f"{metric.name} {_render_pair(metric, old, new)}"

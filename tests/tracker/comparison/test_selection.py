@@ -15,11 +15,16 @@ from sklearn.metrics import accuracy_score, f1_score
 from tests.conftest import NO_MLFLOW, run_tracker
 from tests.support.workspaces import make_run, make_workspace
 from tests.tracker.comparison.test_cv_lb import import_winners
+from tracker.comparison.compare import compare_runs
 from tracker.comparison.private_scores import LabeledPredictions, draw_correlated_scores
 from tracker.comparison.selection import select_final
+from tracker.console.compare import print_comparison
+from tracker.console.compare import render_markdown as compare_markdown
 from tracker.console.cv_lb import render_selection
+from tracker.console.submissions import print_leaderboard
 from tracker.core.errors import TrackerError
 from tracker.ledger.append import open_ledger
+from tracker.ledger.read import list_submissions, list_validation_scores
 from tracker.ledger.submission_table import import_table, read_submission_table
 from tracker.submissions.scores import reveal
 from tracker.submissions.scores import score as record_score
@@ -351,6 +356,82 @@ def test_validation_predictions_of_the_runs_are_resampled(workspace: Workspace) 
     assert found.chosen.mean_best <= found.possible
 
 
+def make_searched(workspace: Workspace, answers: str, members: Sequence[str]) -> str:
+    """An ensemble whose weights were searched on validation images, and its validation.npz."""
+    config = {
+        "ensemble.method": "weighted",
+        "ensemble.members": list(members),
+        "ensemble.searched": True,
+    }
+    name = make_run(workspace, answers, config=config, f1=0.99).name
+    truth = np.arange(40) % 2
+    certain = np.eye(2, dtype=np.float32)[truth]
+    ids = tuple(f"v{n}" for n in range(40))
+    kept = Predictions(ids, certain, ("cat", "dog"), truth)
+    save_probabilities(workspace.runs_dir / name / "validation.npz", kept)
+    return name
+
+
+def submit_with_validation(workspace: Workspace, answers: str, wrong: int) -> str:
+    name = make_run(workspace, answers).name
+    truth = np.arange(40) % 2
+    guesses = np.where(np.arange(40) < wrong, 1 - truth, truth)
+    ids = tuple(f"v{n}" for n in range(40))
+    kept = Predictions(ids, np.eye(2, dtype=np.float32)[guesses], ("cat", "dog"), truth)
+    save_probabilities(workspace.runs_dir / name / "validation.npz", kept)
+    submit(workspace, name, "m", even_if_similar=True)
+    return name
+
+
+def test_an_ensemble_searched_on_the_images_is_not_simulated_on_them(workspace: Workspace) -> None:
+    names = [
+        submit_with_validation(workspace, "0000011110", 4),
+        submit_with_validation(workspace, "0000011101", 6),
+    ]
+    submit(workspace, make_searched(workspace, "1111100000", names), "s", even_if_similar=True)
+    found = select_final(workspace, 1)
+    assert found.simulation is not None
+    assert found.simulation.source.startswith("40 validation images")
+    assert 3 not in found.simulation.among
+    text = render_selection(found, workspace.competition)
+    words = "flattered: weights were searched on these validation images"
+    assert f"not simulated, {words}: submission 3\n" in text
+    assert "without predictions on the same" not in text
+
+
+def test_the_words_beside_the_choice_agree_in_number(tmp_path: Path) -> None:
+    workspace = import_scored(tmp_path / "ws", SCORES, WRONG, ["", "", ""])
+    two = select_final(workspace, 2)
+    text = render_selection(two, workspace.competition)
+    assert "  the best public ones (1, 2) have the best of all in " in text
+    assert two.simulation is not None
+    chosen = replace(two.simulation.chosen, numbers=[3])
+    by_public = replace(two.simulation.by_public, numbers=[1], holds_best=1.0)
+    told = replace(two.simulation, chosen=chosen, by_public=by_public)
+    text = render_selection(replace(two, simulation=told), workspace.competition)
+    assert "  the best public one (1) is the best of all in 100%" in text
+    assert "  the best public one does better here" in text
+
+
+def test_a_choice_no_better_than_one_by_lot_is_said_to_be_that(tmp_path: Path) -> None:
+    wrong = [*WRONG, range(300, 360)]
+    workspace = import_scored(tmp_path / "ws", [*SCORES, 0.79], wrong, [""] * 4)
+    found = select_final(workspace, 2)
+    assert found.simulation is not None
+    doubt = "the scores cannot tell them apart"
+    for share, is_said in ((0.29, True), (0.5, True), (0.51, False)):
+        chosen = replace(found.simulation.chosen, holds_best=share)
+        told = replace(found.simulation, among=[1, 2, 3, 4], chosen=chosen)
+        text = render_selection(replace(found, simulation=told), workspace.competition)
+        assert (doubt in text) is is_said
+        if is_said:
+            assert (
+                f"final 2: {doubt} (the choice has the best of all in {share:.0%}, one by lot"
+                in text
+            )
+            assert "one by lot in 50%); chosen because " in text
+
+
 @pytest.mark.parametrize("kind", METRIC)
 def test_scores_of_a_part_equal_scikit_learn(kind: str, workspace: Workspace) -> None:
     rng = np.random.default_rng(4)
@@ -406,3 +487,29 @@ def test_the_command_prints_sentences_and_json(tmp_path: Path) -> None:
         run_tracker("leaderboard", "cv-lb", "--json", cwd=workspace.root, **NO_MLFLOW).stdout
     )
     assert truth["relations"][0]["n"] == 18
+
+
+def test_a_searched_ensemble_is_marked_where_rows_are_ranked(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [
+        submit_with_validation(workspace, "0000011110", 4),
+        submit_with_validation(workspace, "0000011101", 6),
+    ]
+    name = make_searched(workspace, "1111100000", names)
+    submit(workspace, name, "s", even_if_similar=True)
+    legend = "~ flattered: weights were searched on these validation images"
+    rows = list_submissions(workspace)
+    validation = list_validation_scores(workspace, rows)
+    print_leaderboard(rows, workspace.competition, validation, sota=1, was_sota=(), wide=True)
+    printed = capsys.readouterr().out
+    assert legend in printed and "0.9900 ~" in printed and printed.count("~") == 3
+    found = compare_runs(workspace, [*names, name])
+    assert [row.flattered for row in found.rows] == [False, True]
+    print_comparison(found, workspace.competition, wide=True)
+    assert legend in (printed := capsys.readouterr().out) and "0.9900 ~" in printed
+    text = compare_markdown(found, workspace.competition)
+    assert legend.replace("~", "\\~") in text or legend in text
+    plain = compare_runs(workspace, names)
+    print_comparison(plain, workspace.competition, wide=True)
+    assert "~" not in capsys.readouterr().out

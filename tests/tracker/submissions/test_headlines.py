@@ -349,7 +349,8 @@ def test_searched_weights_are_said_to_flatter_a_validation_score(manual: Workspa
         manual.competition, validation={"val_f1": [0.8, 0.9]}, searched=True, **known
     )  # type: ignore[arg-type]
     place = "0.1000 above SOTA by validation (f1 0.8000 -> 0.9000)"
-    assert told == f"{place} on which its weights were searched; no config key changed"
+    words = "flattered: weights were searched on these validation images"
+    assert told == f"{place}, {words}; no config key changed"
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,8 @@ def test_an_ensemble_is_a_run_with_members_validation_and_predictions(members: W
     assert find_latest(members.runs_dir) == "exp4"
     submit(members, "exp3", "all dogs")
     row, _ = submit(members, "exp4", "hard vote")
-    assert audit(members).one_key == [{"number": 2, "sota": 1, "key": "ensemble"}]
+    spent = audit(members)
+    assert (spent.one_key, spent.ensembles) == ([], [{"number": 2, "sota": 1}])
     assert row.scores["public_f1"] == 1.0
     found = diff_runs(members, "exp1", "exp4")
     assert set(found.config) == {
