@@ -22,15 +22,15 @@ from tracker.ledger.chain import canonical_json, row_hash, verify_ledger
 from tracker.runs.record import RunRecord
 from tracker.setup.init import init_workspace
 from tracker.training.config import Config, config_to_dict
-from tracker.workspace.competition import Workspace
 from tracker.workspace.predictions import Answers
+from tracker.workspace.tracker_toml import Workspace
 
 NOW = "2026-11-24T00:00:00.000000Z"
 FINGERPRINT = """
 import resource, sys, time
 from pathlib import Path
 from tracker.workspace.predictions import load_answers
-from tracker.workspace.competition import Competition
+from tracker.workspace.tracker_toml import Competition
 started = time.perf_counter()
 load_answers(Path(sys.argv[1]), Competition(name="c", classes=("a", "b"))).fingerprint
 print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

@@ -20,7 +20,7 @@ from compare_runs import make_run
 from timing import print_ratios, time_commands
 
 from tracker.setup.init import init_workspace
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 SEEDS = 5
 

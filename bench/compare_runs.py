@@ -26,7 +26,7 @@ from tracker.mirror.copy import sync_run
 from tracker.runs.recorder import Recorder
 from tracker.setup.init import init_workspace
 from tracker.training.config import Config, config_to_dict, merge
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 EPOCHS = 30
 

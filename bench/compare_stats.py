@@ -19,7 +19,7 @@ from timing import print_table, time_commands
 from tracker.core.settings import quiet_libraries
 from tracker.setup.init import init_workspace
 from tracker.training.predict.probabilities import Predictions, save_probabilities
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 CLASSES = 18
 GOAL = 1.5

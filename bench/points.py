@@ -19,7 +19,7 @@ from tracker.mirror.targets.mlflow_view import ensure_experiment
 from tracker.runs.points import read_points
 from tracker.runs.recorder import Recorder
 from tracker.setup.init import init_workspace
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 
 def make_run(folder: Path, steps: int) -> Workspace:

@@ -19,7 +19,7 @@ from tracker.ledger.historical import HistoricalSubmission
 from tracker.runs.recorder import Recorder
 from tracker.setup.init import init_workspace
 from tracker.training.config import Config, config_to_dict, merge
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 WITHOUT_MLFLOW = """
 import os, sys

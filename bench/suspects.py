@@ -18,7 +18,7 @@ from tracker.setup.demo_faces import make_competition
 from tracker.setup.init import init_workspace
 from tracker.workflows.folds import train_folds
 from tracker.workflows.resolve import resolve_config
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 PLANTED_SHARE = 0.05
 PHOTOS = {"bare": "normal", "mask": "mask1"}

@@ -21,7 +21,7 @@ from tracker.cli import app
 from tracker.core.settings import SETTINGS
 from tracker.training.config import SECTIONS
 from tracker.training.reading import Key, find_item_keys
-from tracker.workspace.competition import list_sections
+from tracker.workspace.tracker_toml import list_sections
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"

@@ -26,7 +26,7 @@ from tracker.workflows.infer import infer
 from tracker.workflows.reproduce import reproduce
 from tracker.workflows.resolve import resolve_config
 from tracker.workflows.train import train
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 # nobody waits for the mirrors: they look for MLflow a few times and end
 pytestmark = [

@@ -21,7 +21,7 @@ import tracker
 from tests.conftest import NO_MLFLOW, ROOT, Done, run_tracker
 from tests.support.workspaces import make_run, make_workspace
 from tracker.cli import app
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 HEAVY = {
     *(

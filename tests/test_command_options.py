@@ -20,7 +20,7 @@ from tracker.runs.record import list_run_numbers
 from tracker.submissions.scores import parse_scores
 from tracker.training.errors import ConfigError
 from tracker.workflows.ensemble import ensemble
-from tracker.workspace.competition import Metric, Workspace, load_workspace
+from tracker.workspace.tracker_toml import Metric, Workspace, load_workspace
 
 CONTRADICTIONS = (
     "compare --md --csv",

@@ -37,9 +37,9 @@ from tracker.training.predict.probabilities import load_probabilities
 from tracker.training.tables import parse_toml_value, read_table
 from tracker.workflows.adopt.adopt import _load_config
 from tracker.workflows.reproduce import _load_environment
-from tracker.workspace.competition import Workspace, load_workspace
 from tracker.workspace.moved_paths import read_location
 from tracker.workspace.predictions import load_answers
+from tracker.workspace.tracker_toml import Workspace, load_workspace
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "0.5"))
 FIRST = int(os.environ.get("FUZZ_FROM", "0"))

@@ -26,7 +26,7 @@ from tracker.submissions.scores import score
 from tracker.submissions.submit import submit
 from tracker.workflows.ensemble import ensemble
 from tracker.workflows.own_loop.begin import begin
-from tracker.workspace.competition import Workspace, load_workspace
+from tracker.workspace.tracker_toml import Workspace, load_workspace
 
 DOCUMENTS = Path(__file__).parent / "assets" / "documents"
 COMMANDS = (

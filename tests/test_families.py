@@ -11,7 +11,7 @@ from tracker.setup.demo_faces import make_competition
 from tracker.setup.init import init_workspace
 from tracker.workflows.resolve import resolve_config
 from tracker.workflows.train import train
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 # nobody waits for the mirrors: they look for MLflow a few times and end
 pytestmark = [

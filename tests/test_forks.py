@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.conftest import run_tracker
 from tests.support.forks import Forks
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 
 def test_a_forked_command_answers_as_a_started_one_does(

@@ -17,7 +17,7 @@ from tracker.mirror.mirror import LOG_NAME
 from tracker.submissions.submit import submit
 from tracker.training.errors import MissingLibraryError
 from tracker.training.libraries import REQUIREMENTS, require, translate_import_errors
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 OPTIONAL = {
     *(

@@ -12,7 +12,7 @@ import pytest
 from tests.support.limits import Case, list_files, run_forked
 from tests.support.workspaces import make_run, make_workspace_with_images
 from tracker.submissions.submit import submit
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 NO_MLFLOW = ["mlflow"]
 WRITERS = {  # a command without the name of its file, and how the name ends

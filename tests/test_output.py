@@ -15,7 +15,7 @@ from tests.conftest import COMMAND_LIMIT_S, tracker_command
 from tests.support.workspaces import make_run
 from tracker.cli import app
 from tracker.submissions.submit import submit
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 VIEWS = ("runs", "runs --json", "tree", "--help", "run train --help")
 

@@ -17,7 +17,7 @@ from tracker.training.errors import ConfigError
 from tracker.workflows.own_loop.active_run import ActiveRun
 from tracker.workflows.own_loop.common_names import common_key, common_name, whole_epoch
 from tracker.workflows.own_loop.trainer_run import TrainerRun
-from tracker.workspace.competition import find_workspace
+from tracker.workspace.tracker_toml import find_workspace
 
 STATE_KEY = "tracker_run"  # in trainer_state.json of every checkpoint
 WEIGHTS = (

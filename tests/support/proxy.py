@@ -22,7 +22,7 @@ from tracker.mirror.targets.mlflow_server import connect
 from tracker.runs.recorder import Recorder
 from tracker.submissions.submit import sync_all
 from tracker.training.config import Config, config_to_dict
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 MODES = (
     "refuses",

@@ -15,8 +15,8 @@ from tracker.runs.recorder import Recorder
 from tracker.setup.init import init_workspace
 from tracker.training.config import Config, config_to_dict, merge
 from tracker.training.config_fingerprint import config_fingerprint
-from tracker.workspace.competition import Workspace
 from tracker.workspace.predictions import load_answers
+from tracker.workspace.tracker_toml import Workspace
 
 IMAGES = 10
 

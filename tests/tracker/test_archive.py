@@ -28,7 +28,7 @@ from tracker.runs.recorder import Recorder
 from tracker.submissions.submit import submit
 from tracker.training.errors import ConfigError, StorageError
 from tracker.workflows.resolve import find_resumable
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 
 def call(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: Any, *words: str) -> str:

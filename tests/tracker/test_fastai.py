@@ -17,7 +17,7 @@ from tracker.runs.read import load_config, load_run
 from tracker.runs.record import list_run_numbers
 from tracker.submissions.submit import submit
 from tracker.training.errors import ConfigError
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # fastai's own
 

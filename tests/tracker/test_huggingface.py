@@ -33,7 +33,7 @@ from tracker.training.errors import ConfigError
 from tracker.training.model.weights import read_state_dict
 from tracker.training.run.checkpoint import weights_fingerprint
 from tracker.workflows.ensemble import ensemble
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 MODEL = {
     "embedding_size": 4,

@@ -18,7 +18,7 @@ from tracker.runs.read import load_config, load_run
 from tracker.submissions.submit import submit
 from tracker.training.errors import ConfigError
 from tracker.training.model.weights import read_state_dict
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 # Keras's torch backend and NumPy 2
 pytestmark = pytest.mark.filterwarnings(

@@ -20,7 +20,6 @@ from tracker.ledger.read import get_submission
 from tracker.submissions.scores import score
 from tracker.submissions.submit import submit
 from tracker.training.errors import ConfigError
-from tracker.workspace.competition import Competition, Workspace, load_workspace
 from tracker.workspace.leaderboard_kinds import (
     KINDS,
     LeaderboardKind,
@@ -28,6 +27,7 @@ from tracker.workspace.leaderboard_kinds import (
     choose_kind,
     register,
 )
+from tracker.workspace.tracker_toml import Competition, Workspace, load_workspace
 
 SOURCES = Path(__file__).parents[2] / "tracker"
 

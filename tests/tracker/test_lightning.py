@@ -32,7 +32,7 @@ from tracker.training.errors import ConfigError
 from tracker.training.files import write_json
 from tracker.training.run.checkpoint import weights_fingerprint
 from tracker.workflows.ensemble import ensemble
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore"

@@ -28,8 +28,8 @@ from tracker.training.metrics import GIVEN, METRICS, ComputedMetric, Counts, lis
 from tracker.training.pictures.figures import draw_curves
 from tracker.training.progress import list_shown
 from tracker.workflows.own_loop.common_names import common_name
-from tracker.workspace.competition import Workspace, load_workspace, parse_score
 from tracker.workspace.metrics import choose_metrics, higher_is_better, metric_title
+from tracker.workspace.tracker_toml import Workspace, load_workspace, parse_score
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

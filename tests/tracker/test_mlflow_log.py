@@ -40,7 +40,7 @@ from tracker.submissions.notes import add_note
 from tracker.submissions.scores import score
 from tracker.submissions.submit import submit, sync_all
 from tracker.training.config import Config, config_to_dict
-from tracker.workspace.competition import Workspace, load_workspace
+from tracker.workspace.tracker_toml import Workspace, load_workspace
 
 LIMIT_S = 180
 

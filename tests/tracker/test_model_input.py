@@ -24,8 +24,8 @@ from tracker.training.tables import read_toml
 from tracker.workflows.resolve import resolve_config
 from tracker.workflows.reuse import find_reusable_run
 from tracker.workflows.train import train
-from tracker.workspace.competition import Workspace
 from tracker.workspace.data import prepare_data
+from tracker.workspace.tracker_toml import Workspace
 
 # nobody waits for the mirror: it looks for MLflow a few times and ends
 pytestmark = pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")

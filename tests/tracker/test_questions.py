@@ -17,7 +17,7 @@ from tests.conftest import NO_MLFLOW, Done, run_in_terminal, run_tracker, tracke
 from tests.support.workspaces import make_run, make_workspace
 from tracker.ledger.read import list_submissions
 from tracker.submissions.submit import submit
-from tracker.workspace.competition import Workspace, load_workspace
+from tracker.workspace.tracker_toml import Workspace, load_workspace
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ from tracker.report.write import copy_report, write_report
 from tracker.submissions.notes import add_note
 from tracker.submissions.scores import parse_scores, reveal, score
 from tracker.submissions.submit import submit
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 VOID = {"meta", "link", "br", "line", "path"}
 HOSTILE = "<script>document.title='owned'</script> | `b` & \"c\" 'd'\n# e"

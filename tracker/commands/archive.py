@@ -9,7 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from tracker.workflows.clean import CleanPlan
-    from tracker.workspace.competition import Workspace
+    from tracker.workspace.tracker_toml import Workspace
 
 Runs = Annotated[
     list[str], typer.Argument(metavar="R...", help="Runs: exp3, exp5..exp9, latest, sota or s12.")
@@ -21,7 +21,7 @@ def archive_command(runs: Runs) -> None:
     from tracker.core.terminal import print_text
     from tracker.ledger.read import find_sota
     from tracker.runs.marks import archive_runs
-    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
     names = _resolve(workspace, runs)
@@ -41,7 +41,7 @@ def unarchive_command(runs: Runs) -> None:
     """Show archived runs in the lists again."""
     from tracker.core.terminal import print_text
     from tracker.runs.marks import unarchive_runs
-    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
     names = _resolve(workspace, runs)
@@ -61,7 +61,7 @@ def tag_command(
     from tracker.core.terminal import print_text
     from tracker.ledger.resolve import resolve_run
     from tracker.runs.marks import tag_run
-    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
     record = tag_run(workspace, resolve_run(workspace, run), names, remove=remove)
@@ -84,7 +84,7 @@ def clean_command(
     from tracker.core.terminal import print_text
     from tracker.training.numbers import render_count
     from tracker.workflows.clean import free_files, plan_clean
-    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
     plan = plan_clean(workspace, checkpoints=checkpoints)

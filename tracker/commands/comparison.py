@@ -41,7 +41,7 @@ def compare_command(
     from tracker.console.compare import print_comparison, render_csv, render_markdown
     from tracker.core.terminal import print_json, print_note
     from tracker.core.text import clean_text
-    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace
 
     refuse_together({"--json": as_json, "--md": markdown, "--csv": as_csv, "--wide": wide})
     if runs:
@@ -84,7 +84,7 @@ def cv_lb_command(public_images: PublicImages = 0, as_json: Json = False) -> Non
     from tracker.comparison.cv_lb import compare_cv_with_leaderboard
     from tracker.console.cv_lb import render_cv_lb
     from tracker.core.terminal import print_json, print_text
-    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace
 
     result = compare_cv_with_leaderboard(find_workspace(), public_images=public_images)
     if as_json:
@@ -110,7 +110,7 @@ def select_command(
     from tracker.comparison.selection import select_final
     from tracker.console.cv_lb import render_selection
     from tracker.core.terminal import print_json, print_text
-    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
     result = select_final(workspace, count, public_images=public_images)

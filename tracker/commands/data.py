@@ -37,7 +37,7 @@ def stats_command(
     from tracker.images.dataset import survey
     from tracker.images.dataset_report import print_survey
     from tracker.workflows.resolve import resolve_for
-    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace
 
     refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
@@ -71,7 +71,7 @@ def check_command(
     from tracker.images.dataset import check_data
     from tracker.images.dataset_report import print_check
     from tracker.workflows.resolve import resolve_for
-    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
     result = check_data(
@@ -105,7 +105,7 @@ def split_command(
     from tracker.images.dataset_report import list_warnings, print_split
     from tracker.training.numbers import render_count
     from tracker.workflows.resolve import resolve_for
-    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace
 
     refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()

@@ -26,7 +26,7 @@ from tracker.training.files import translate_os_errors
 from tracker.training.libraries import TRAINING, require
 from tracker.workflows.resolve import resolve_config
 from tracker.workflows.train import train
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 PEOPLE, EVAL_PEOPLE, SEED = 48, 24, 7
 FIRST = {

@@ -28,9 +28,10 @@ def logs_command(
     """Show what a run has printed, or its epochs when it runs in a terminal."""
     from tracker.console.runs import render_end
     from tracker.core.terminal import print_note, print_text
-    from tracker.jobs.running import resolve_running, stream_logs
+    from tracker.jobs.logs import stream_logs
+    from tracker.jobs.stop import resolve_running
     from tracker.runs.read import load_run
-    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
     name = resolve_running(workspace, run, or_newest=True)
@@ -52,8 +53,8 @@ def stop_command(
     from tracker.console.runs import render_end
     from tracker.core.settings import get_author
     from tracker.core.terminal import print_text
-    from tracker.jobs.running import resolve_running, stop_run
-    from tracker.workspace.competition import find_workspace
+    from tracker.jobs.stop import resolve_running, stop_run
+    from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
     name = resolve_running(workspace, run, or_newest=False)
@@ -77,7 +78,7 @@ def start_again(wait: Callable[[Child], T | None]) -> tuple[Child, T]:
 
     from tracker.jobs.background import Child
     from tracker.training.libraries import TRAINING, require
-    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace
 
     require(*TRAINING)  # whatever goes to the background trains
     child = Child.start(find_workspace(), [word for word in sys.argv[1:] if word != "--detach"])

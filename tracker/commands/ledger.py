@@ -17,7 +17,7 @@ def init_command() -> None:
     from tracker.core.terminal import print_text
     from tracker.ledger.append import create_ledger
     from tracker.ledger.connection import mask_password
-    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
     made = create_ledger(workspace.ledger_url)
@@ -34,7 +34,7 @@ def verify_command(
     from tracker.core.errors import LedgerError
     from tracker.core.terminal import print_json, print_text
     from tracker.ledger.chain import verify_ledger
-    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace
 
     result = verify_ledger(find_workspace().ledger_url, head=head)
     if as_json:
@@ -62,7 +62,7 @@ def history_command(
     from tracker.core.terminal import print_json
     from tracker.ledger.history import list_history
     from tracker.ledger.read import get_submission
-    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace
 
     refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
@@ -83,7 +83,7 @@ def upgrade_command(
     """Bring an older ledger to this program's schema; a backup is made first."""
     from tracker.core.terminal import print_text
     from tracker.ledger.migrations import default_backup, upgrade_ledger
-    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
     target = backup or default_backup(workspace.root)
@@ -99,7 +99,7 @@ def backup_command(file: File) -> None:
     """Copy the whole ledger to a SQLite file, while others may write."""
     from tracker.core.terminal import print_text
     from tracker.ledger.transfer import copy_ledger
-    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace
 
     print_text(f"{file}: {copy_ledger(find_workspace().ledger_url, file)} rows")
 
@@ -108,7 +108,7 @@ def restore_command(file: File) -> None:
     """Copy a backup to ledger.url, where no ledger may be."""
     from tracker.core.terminal import print_text
     from tracker.ledger.transfer import restore_ledger
-    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace
 
     print_text(f"{restore_ledger(file, find_workspace().ledger_url)} rows restored")
 
@@ -123,7 +123,7 @@ def import_command(
     from tracker.core.terminal import print_text
     from tracker.ledger.submission_table import import_table, read_submission_table, render_summary
     from tracker.training.numbers import render_count
-    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
     table = read_submission_table(file, workspace.competition)
@@ -138,6 +138,6 @@ def export_command(file: File) -> None:
     """Write all submissions to a .csv, .json or .md file; an import gives the same rows."""
     from tracker.core.terminal import print_text
     from tracker.ledger.submission_table import export_table
-    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace
 
     print_text(f"{file}: {export_table(find_workspace(), file)} submissions")

@@ -39,7 +39,7 @@ def explain_command(
     from tracker.images.report_pictures import print_explanation
     from tracker.ledger.resolve import resolve_run
     from tracker.mirror.sync import copy_run
-    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace
 
     refuse_together({"--json": as_json, "--wide": wide})
     if image:
@@ -107,7 +107,7 @@ def suspects_command(
     from tracker.images.report_pictures import print_suspects
     from tracker.images.suspects import find_suspects
     from tracker.ledger.resolve import resolve_run
-    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace
 
     refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()

@@ -30,7 +30,7 @@ def queue_command(
     from tracker.jobs.queue import run_queue
     from tracker.jobs.views import print_queue
     from tracker.runs.output import outlive_terminal
-    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace
 
     refuse_together({"--json": as_json, "--wide": wide})
     if detach:
@@ -69,7 +69,7 @@ def sweep_command(
     from tracker.jobs.sweep import run_sweep
     from tracker.jobs.views import print_sweep
     from tracker.runs.output import outlive_terminal
-    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace
 
     refuse_together({"--json": as_json, "--wide": wide})
     if detach:
@@ -100,7 +100,7 @@ def _print_detached(file: Path, kind: str, *, alone: bool = True) -> None:
     from tracker.jobs.background import Child
     from tracker.jobs.queue import find_folder, find_output
     from tracker.runs.output import OUTPUT_NAME
-    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace
 
     folder = find_folder(find_workspace(), file, kind)
     child, _ = start_again(Child.wait_for_folder)

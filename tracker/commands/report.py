@@ -25,7 +25,7 @@ def report_command(
 
     from tracker.report.write import copy_report, write_report
     from tracker.training.errors import ConfigError
-    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace
 
     if html is not None and md is not None and html.resolve() == md.resolve():
         raise ConfigError(
@@ -55,7 +55,7 @@ def tree_command(archived: Archived = False, wide: Wide = False, as_json: Json =
     from tracker.comparison.tree import build_family, read_marks
     from tracker.console.tree import print_family
     from tracker.core.terminal import print_json
-    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace
 
     refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()

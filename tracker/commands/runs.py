@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from tracker.runs.record import RunRecord
-    from tracker.workspace.competition import Workspace
+    from tracker.workspace.tracker_toml import Workspace
 
 Archived = Annotated[bool, typer.Option("--archived", help="Include archived runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
@@ -74,7 +74,7 @@ def train_command(
     from tracker.workflows.resolve import FLAGS, find_resumable, resolve_config
     from tracker.workflows.train import resume as resume_run
     from tracker.workflows.train import train
-    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace
 
     if is_secondary_rank():
         _follow()
@@ -206,7 +206,7 @@ def infer_command(
     from tracker.ledger.resolve import resolve_run
     from tracker.runs.output import outlive_terminal
     from tracker.workflows.infer import infer
-    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
     source = resolve_run(workspace, parent)
@@ -227,7 +227,7 @@ def reproduce_command(
     from tracker.ledger.resolve import resolve_run
     from tracker.runs.output import outlive_terminal
     from tracker.workflows.reproduce import reproduce
-    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
     with outlive_terminal(workspace):
@@ -258,7 +258,7 @@ def ensemble_command(
     from tracker.runs.output import outlive_terminal
     from tracker.runs.read import load_config
     from tracker.workflows.ensemble import ensemble
-    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace
 
     numbers = [float(part) for part in _split_numbers(weights)]
     workspace = find_workspace()
@@ -317,7 +317,7 @@ def _render_defaults() -> dict[str, str]:
     from tracker.core.text import render_value
     from tracker.training.config import Config, config_to_dict, list_options
     from tracker.training.tables import flatten
-    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace
 
     try:
         values, given = list_defaults(find_workspace())
@@ -361,7 +361,7 @@ def runs_command(
     from tracker.runs.read import load_config
     from tracker.runs.record import count_archived
     from tracker.training.numbers import render_count
-    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace
 
     refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
@@ -418,7 +418,7 @@ def show_command(
     from tracker.ledger.resolve import resolve_run
     from tracker.runs.points import read_curves
     from tracker.runs.read import load_config, load_run
-    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace
 
     refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
@@ -491,7 +491,7 @@ def diff_command(
     from tracker.console.diff import open_picture, print_diff
     from tracker.core.terminal import print_json
     from tracker.training.libraries import PICTURES, require
-    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace
 
     require(*(PICTURES if picture else ()))
     refuse_together({"--json": as_json, "--md": markdown, "--wide": wide})
@@ -535,7 +535,7 @@ def adopt_command(
     from tracker.core.terminal import print_text
     from tracker.training.errors import ConfigError
     from tracker.workflows.adopt.adopt import adopt_folder, adopt_mlflow
-    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
     if folder and not mlflow:

@@ -13,7 +13,7 @@ from tracker.commands.runs import Json, Wide
 if TYPE_CHECKING:
     from tracker.ledger.records import Submission
     from tracker.submissions.examine import CheckReport
-    from tracker.workspace.competition import Workspace
+    from tracker.workspace.tracker_toml import Workspace
 
 Run = Annotated[str, typer.Argument(metavar="[R]", help="exp12, latest, sota or s12.")]
 
@@ -23,7 +23,7 @@ def check_command(run: Run = "latest", as_json: Json = False) -> None:
     from tracker.console.submissions import print_check
     from tracker.core.terminal import print_json
     from tracker.submissions.examine import check
-    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
     report = check(workspace, run)
@@ -64,8 +64,8 @@ def submit_command(
     from tracker.submissions.examine import build_check_report, examine
     from tracker.submissions.headlines import render_submit_headline
     from tracker.submissions.submit import check_memo, submit_examined
-    from tracker.workspace.competition import find_workspace
     from tracker.workspace.quota import render_quota
+    from tracker.workspace.tracker_toml import find_workspace
 
     workspace, memo = find_workspace(), check_memo(memo)
     comp, examination = workspace.competition, examine(workspace, run)
@@ -198,7 +198,7 @@ def score_command(
     from tracker.ledger.read import find_sota, get_submission, list_validation_scores
     from tracker.submissions.headlines import render_score_headline
     from tracker.submissions.scores import parse_scores, score
-    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
     before, sota_before = get_submission(workspace, number).scores, find_sota(workspace)
@@ -238,7 +238,7 @@ def leaderboard_command(
         _refuse_own_options(context)
         return
     from tracker.commands.options import refuse_together
-    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace
 
     refuse_together({"--json": as_json, "--wide": wide})
     _print_rows(find_workspace(), sort=sort, limit=limit, wide=wide, as_json=as_json)
@@ -313,7 +313,7 @@ def reveal_command(yes: Yes = False, wide: Wide = False, as_json: Json = False) 
     from tracker.core.terminal import print_text
     from tracker.ledger.read import list_submissions
     from tracker.submissions.scores import list_sealed, reveal
-    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace
 
     refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
@@ -372,8 +372,8 @@ def sota_command(wide: Wide = False, as_json: Json = False) -> None:
     from tracker.core.terminal import print_json
     from tracker.ledger.read import find_sota, list_validation_scores
     from tracker.ledger.resolve import render_first_score_command
-    from tracker.workspace.competition import find_workspace
     from tracker.workspace.metrics import NO_PUBLIC_SCORE
+    from tracker.workspace.tracker_toml import find_workspace
 
     refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
@@ -393,7 +393,7 @@ def audit_command(as_json: Json = False) -> None:
     from tracker.comparison.audit import audit
     from tracker.console.submissions import print_audit
     from tracker.core.terminal import print_json
-    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
     result = audit(workspace)
@@ -419,7 +419,7 @@ def note_command(
 ) -> None:
     """Add a remark to a submission or a run; what was noted before stays."""
     from tracker.submissions.notes import add_note
-    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
     target = add_note(workspace, what, text, rejected=rejected)

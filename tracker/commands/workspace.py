@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tracker.training.formats import FORMATS, list_with_people
-
 if TYPE_CHECKING:
-    from tracker.workspace.competition import Workspace
+    from tracker.workspace.tracker_toml import Workspace
 
 HERE = Path()
-*_OTHERS, _LAST = FORMATS
-FORMAT_HELP = f"{', '.join(_OTHERS)} or {_LAST}; detected when not given."
+# Their names are in `tracker run options`: asking the registry would slow every command's start.
+FORMAT_HELP = "Format of the data, one that `tracker run options` lists; detected when not given."
 
 CLASSES_NAMED = 6
 
@@ -94,6 +92,7 @@ def init_command(
     from tracker.core.terminal import print_text
     from tracker.setup.init import detect_format, init_workspace
     from tracker.setup.pretrained import look_for_weights
+    from tracker.training.formats import list_with_people
 
     board = {"solution": solution or "", "competition": kaggle}
     _refuse_contradictions(
@@ -105,9 +104,8 @@ def init_command(
         "eval_dir": eval_dir,
         "labels": labels,
     }
-    form = data_format or (
-        detect_format(data) if train_dir else ""
-    )  # without images it is told later
+    # Without images the format is reported later.
+    form = data_format or (detect_format(data) if train_dir else "")
     if form and form not in list_with_people():
         refuse_beside(
             f"format {form}", {"--age-bands": bool(age_bands)}, why="its images have no ages"
@@ -203,6 +201,7 @@ def _refuse_contradictions(
     """Raise ConfigError for options of which one would have no effect; `board` has keys of
     [leaderboard]."""
     from tracker.commands.options import refuse_beside, refuse_together
+    from tracker.training.formats import FORMATS
     from tracker.workspace.leaderboard_kinds import KINDS
 
     flags = {
@@ -270,7 +269,7 @@ def ui_command(
 ) -> None:
     """Serve the MLflow web page of this workspace on this machine."""
     from tracker.mirror.ui import open_ui
-    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace
 
     open_ui(find_workspace(), port=port, browser=browser)
 
@@ -286,7 +285,7 @@ def sync_command(
     from tracker.runs.record import list_run_numbers
     from tracker.submissions.submit import sync_all
     from tracker.training.numbers import render_count
-    from tracker.workspace.competition import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
     names = [resolve_run(workspace, name) for name in run or ()]

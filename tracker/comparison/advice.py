@@ -21,8 +21,8 @@ from tracker.runs.points import Curves
 from tracker.runs.record import RunRecord
 from tracker.training.metrics import list_monitors
 from tracker.training.numbers import render_count
-from tracker.workspace.competition import Metric
 from tracker.workspace.metrics import higher_is_better
+from tracker.workspace.tracker_toml import Metric
 
 # Of 0.05 for a false alarm, each of the three tests (rise, fall, rising loss) has a third.
 ALPHA = 0.05 / 3

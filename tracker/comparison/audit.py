@@ -15,8 +15,8 @@ from tracker.ledger.read import list_run_paths, list_sota_numbers, list_submissi
 from tracker.ledger.records import Note, Submission
 from tracker.runs.read import list_runs
 from tracker.runs.record import RunRecord
-from tracker.workspace.competition import Competition, Workspace
-from tracker.workspace.relocation import list_locations
+from tracker.workspace.mlflow_paths import list_locations
+from tracker.workspace.tracker_toml import Competition, Workspace
 
 GROUPS = ("one_key", "several_keys", "ensembles", "keys_unknown", "no_key", "without_sota")
 

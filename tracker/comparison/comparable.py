@@ -25,8 +25,8 @@ from tracker.runs.record import RunRecord
 from tracker.training.config import CROP_KEYS, Config, config_to_dict
 from tracker.training.config_fingerprint import name_files
 from tracker.training.tables import flatten
-from tracker.workspace.competition import Workspace
 from tracker.workspace.metrics import strip_split
+from tracker.workspace.tracker_toml import Workspace
 
 VALIDATION = "validation.npz"
 DATA = "data"  # the data fingerprint, among the keys of a scheme

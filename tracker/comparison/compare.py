@@ -43,8 +43,8 @@ from tracker.training.errors import ConfigError, StorageError, find_nearest
 from tracker.training.metrics import list_monitors
 from tracker.training.numbers import render_count
 from tracker.training.tables import flatten
-from tracker.workspace.competition import Metric, Workspace
 from tracker.workspace.metrics import higher_is_better
+from tracker.workspace.tracker_toml import Metric, Workspace
 
 # More rows than anyone reads; `limit` asks for others.
 DEFAULT_LIMIT = 200

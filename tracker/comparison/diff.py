@@ -24,9 +24,9 @@ from tracker.core.errors import TrackerError
 from tracker.ledger.records import Note
 from tracker.training.metrics import METRICS, list_figures
 from tracker.training.tables import flatten
-from tracker.workspace.competition import Workspace
 from tracker.workspace.metrics import higher_is_better
 from tracker.workspace.predictions import diff_answers
+from tracker.workspace.tracker_toml import Workspace
 
 Point = tuple[int, float | None]
 UNCOMPARED_METRICS = ("train/images_per_s", "train/lr", "train/data_wait")

@@ -14,7 +14,7 @@ from tracker.training.config_fingerprint import later_defaults
 from tracker.training.formats import list_with_people
 from tracker.training.metrics import METRICS
 from tracker.training.tables import flatten
-from tracker.workspace.competition import load_workspace
+from tracker.workspace.tracker_toml import load_workspace
 
 if TYPE_CHECKING:
     from tracker.comparison.statistics.paired import FoldTest, PairedComparison

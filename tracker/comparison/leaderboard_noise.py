@@ -23,8 +23,8 @@ from tracker.ledger.records import Submission
 from tracker.training.errors import ConfigError
 from tracker.training.metrics import is_resampled
 from tracker.training.tables import read_table
-from tracker.workspace.competition import Metric, Workspace
 from tracker.workspace.predictions import Answers, unpack_answers
+from tracker.workspace.tracker_toml import Metric, Workspace
 
 NUM_DRAWS = 20_000  # the simulated mean is then exact to about a hundredth of own_sd
 SEED = 0

@@ -14,8 +14,8 @@ from tracker.core.text import render_number
 from tracker.ledger.read import list_newest_of_runs
 from tracker.runs.read import load_config, load_run
 from tracker.runs.record import RunRecord
-from tracker.workspace.competition import Competition, Workspace
 from tracker.workspace.metrics import choose_metrics
+from tracker.workspace.tracker_toml import Competition, Workspace
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,8 +17,8 @@ from tracker.ledger.read import has_run, list_with_note
 from tracker.ledger.records import Submission
 from tracker.training.metrics import Counts, find_kind, is_resampled
 from tracker.training.tables import read_table
-from tracker.workspace.competition import Metric, Workspace
 from tracker.workspace.predictions import Answers, normalize_answer
+from tracker.workspace.tracker_toml import Metric, Workspace
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -27,8 +27,8 @@ from tracker.runs.read import list_runs, load_config
 from tracker.runs.record import RunRecord
 from tracker.training.numbers import render_count
 from tracker.training.tables import flatten
-from tracker.workspace.competition import Competition, Workspace
 from tracker.workspace.metrics import higher_is_better, strip_split
+from tracker.workspace.tracker_toml import Competition, Workspace
 
 SCORE_PREFIXES = ("public_", "private_", "val_")
 

@@ -35,8 +35,8 @@ from tracker.ledger.read import find_metric_value, list_submissions, list_with_n
 from tracker.ledger.records import Submission
 from tracker.ledger.resolve import render_first_score_command
 from tracker.training.errors import ConfigError
-from tracker.workspace.competition import Metric, Workspace
 from tracker.workspace.metrics import NO_PUBLIC_SCORE
+from tracker.workspace.tracker_toml import Metric, Workspace
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

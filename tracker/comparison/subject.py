@@ -22,9 +22,9 @@ from tracker.ledger.records import Note, Submission
 from tracker.ledger.resolve import parse_submission, resolve_run
 from tracker.runs.points import Curves, read_curves
 from tracker.runs.read import load_config, load_run
-from tracker.workspace.competition import Workspace
 from tracker.workspace.metrics import COLUMNS
 from tracker.workspace.predictions import Answers, load_answers, unpack_answers
+from tracker.workspace.tracker_toml import Workspace
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,11 +32,11 @@ from tracker.runs.read import list_runs, load_config, load_run
 from tracker.runs.record import RunRecord
 from tracker.training.metrics import METRICS
 from tracker.training.numbers import render_count
-from tracker.workspace.competition import Metric, Workspace
 from tracker.workspace.metrics import higher_is_better
+from tracker.workspace.tracker_toml import Metric, Workspace
 
 if TYPE_CHECKING:
-    from tracker.workspace.competition import Competition
+    from tracker.workspace.tracker_toml import Competition
 
 
 # Column of tables kept by hand: the number of the submission that a row started from.

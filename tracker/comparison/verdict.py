@@ -14,7 +14,7 @@ from tracker.workspace.metrics import higher_is_better, metric_title
 if TYPE_CHECKING:
     from tracker.comparison.evidence import Evidence
     from tracker.comparison.statistics.paired import FoldTest, PairedComparison
-    from tracker.workspace.competition import Competition
+    from tracker.workspace.tracker_toml import Competition
 
 # 117 of 4,000 equal pairs, DECISIONS.md, "Runs are called different when the interval excludes 0".
 WHY_ALPHA = "the limit that keeps false alarms under 1 in 20"

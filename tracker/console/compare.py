@@ -28,7 +28,7 @@ from tracker.training.numbers import render_count
 
 if TYPE_CHECKING:
     from tracker.comparison.compare import Comparison, Incomparable, Row, Spread
-    from tracker.workspace.competition import Competition
+    from tracker.workspace.tracker_toml import Competition
 
 # so many runs are columns, as in diff, where there is room; more are lines unless these lose
 # columns

@@ -15,7 +15,7 @@ from tracker.core.text import render_number, render_value
 if TYPE_CHECKING:
     from tracker.comparison.cv_lb import CvLb, ScoreRelation
     from tracker.comparison.selection import Contender, Selection, SimulatedSet, Simulation
-    from tracker.workspace.competition import Competition
+    from tracker.workspace.tracker_toml import Competition
 
 WORDS = {"val": "validation", "public": "public", "private": "private"}
 SURELY = f"with {CONFIDENCE:.0%} certainty"  # what Line.tells_apart asks for

@@ -10,7 +10,7 @@ from tracker.core.terminal import print_table
 
 if TYPE_CHECKING:
     from tracker.ledger.records import Note
-    from tracker.workspace.competition import Competition
+    from tracker.workspace.tracker_toml import Competition
 
 
 def render_newest(notes: Sequence[Note]) -> str:

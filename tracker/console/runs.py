@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tracker.comparison.members import Member
     from tracker.ledger.records import Note, Submission
     from tracker.runs.record import RunRecord
-    from tracker.workspace.competition import Competition
+    from tracker.workspace.tracker_toml import Competition
 
 
 def render_scores(summary: Mapping[str, float | None], competition: Competition) -> str:

@@ -13,7 +13,7 @@ from tracker.runs.read import load_config
 from tracker.runs.record import RunRecord
 from tracker.training.config import Config, config_to_dict, format_defaults, merge
 from tracker.training.tables import flatten
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 
 def choose_config(

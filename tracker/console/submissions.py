@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tracker.ledger.history import Event
     from tracker.ledger.records import Submission
     from tracker.submissions.examine import CheckReport
-    from tracker.workspace.competition import Competition
+    from tracker.workspace.tracker_toml import Competition
 
 
 Validation = Mapping[

@@ -20,7 +20,7 @@ from tracker.core.terminal import print_table, print_text, style_status
 
 if TYPE_CHECKING:
     from tracker.comparison.tree import Family, Node
-    from tracker.workspace.competition import Competition
+    from tracker.workspace.tracker_toml import Competition
 
 FIRST_CHANGE = 40  # columns of a change that other columns leave for
 SHORT_NOTE = 12

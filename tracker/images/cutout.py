@@ -11,7 +11,7 @@ from tracker.core.errors import UnknownRunError
 from tracker.training.config import Config
 from tracker.training.libraries import IMAGES, require
 from tracker.workflows.resolve import resolve_config
-from tracker.workspace.competition import Workspace, find_workspace
+from tracker.workspace.tracker_toml import Workspace, find_workspace
 
 if TYPE_CHECKING:
     from tracker.training.input.channels import Channels

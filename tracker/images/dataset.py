@@ -17,8 +17,8 @@ from tracker.training.errors import ConfigError, DataError
 from tracker.training.files import check_regular, translate_os_errors, write_text
 from tracker.training.formats.samples import DataReport
 from tracker.training.libraries import IMAGES, PICTURES, require
-from tracker.workspace.competition import Workspace
 from tracker.workspace.data import build_task, locate_data, prepare_data
+from tracker.workspace.tracker_toml import Workspace
 
 if TYPE_CHECKING:
     from tracker.training.inspect.survey import SplitTable, Survey

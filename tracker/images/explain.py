@@ -13,7 +13,7 @@ from tracker.training.config import config_from_dict
 from tracker.training.errors import ConfigError, find_nearest
 from tracker.training.libraries import TRAINING, require
 from tracker.workflows.infer import find_trained, load_recorded_weights, prepare_trained_data
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 if TYPE_CHECKING:
     from tracker.training.formats.samples import LoadedData

@@ -14,8 +14,8 @@ from tracker.training.files import translate_os_errors
 from tracker.training.inspect.suspects import measure_agreement
 from tracker.training.libraries import PICTURES, require
 from tracker.training.tables import read_table, write_table
-from tracker.workspace.competition import Workspace
 from tracker.workspace.data import prepare_data
+from tracker.workspace.tracker_toml import Workspace
 
 if TYPE_CHECKING:
     from tracker.training.formats.samples import LoadedData, Sample, Task

@@ -21,7 +21,7 @@ from tracker.runs.output import pending_log_path
 from tracker.runs.read import list_runs
 from tracker.runs.record import RunRecord
 from tracker.training.files import translate_os_errors
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 POLL_S = 0.1  # somebody waits for the name of the run
 # For sh: start the command after a line on stdin, and never when stdin is closed.

@@ -11,7 +11,8 @@ from typing import Any
 
 from tracker.core.errors import AlreadyTrainedError, TrackerError, UnknownRunError
 from tracker.jobs.background import POLL_S, Child
-from tracker.jobs.running import stop_run, stream_logs
+from tracker.jobs.logs import stream_logs
+from tracker.jobs.stop import stop_run
 from tracker.ledger.resolve import resolve_run
 from tracker.runs.output import OUTPUT_NAME
 from tracker.runs.read import load_run
@@ -21,8 +22,8 @@ from tracker.training.input.channels import resolve_input
 from tracker.training.tables import flatten
 from tracker.workflows.resolve import FLAGS, resolve_config
 from tracker.workflows.reuse import find_reusable_run
-from tracker.workspace.competition import Workspace
 from tracker.workspace.data import prepare_data
+from tracker.workspace.tracker_toml import Workspace
 
 KEYS: Mapping[str, type] = {"config": str, "from": str, "set": dict, "note": str, "force": bool}
 

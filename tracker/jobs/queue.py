@@ -39,7 +39,7 @@ from tracker.training.errors import ConfigError, StorageError
 from tracker.training.files import check_regular, remove_leftovers, write_json
 from tracker.training.libraries import TRAINING, require
 from tracker.training.tables import parse_json, read_toml
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,7 @@ from tracker.jobs.job import (
     run_training,
 )
 from tracker.jobs.queue import claim_folder
-from tracker.jobs.running import stop_run
+from tracker.jobs.stop import stop_run
 from tracker.jobs.sweep_file import Sweep, read_sweep
 from tracker.jobs.sweep_storage import open_storage, translate_storage_errors
 from tracker.runs.points import read_new_points
@@ -43,8 +43,8 @@ from tracker.training.config_fingerprint import name_files, outcome_values
 from tracker.training.errors import ConfigError
 from tracker.training.libraries import TRAINING, require
 from tracker.training.numbers import render_float
-from tracker.workspace.competition import Workspace
 from tracker.workspace.data import prepare_data
+from tracker.workspace.tracker_toml import Workspace
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner

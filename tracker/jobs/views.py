@@ -14,7 +14,7 @@ from tracker.workspace.metrics import choose_metrics, list_measured, rank_metric
 if TYPE_CHECKING:
     from tracker.jobs.queue import QueueResult
     from tracker.jobs.sweep import SweepResult
-    from tracker.workspace.competition import Competition
+    from tracker.workspace.tracker_toml import Competition
 
 
 def print_queue(

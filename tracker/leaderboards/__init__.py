@@ -15,8 +15,8 @@ from tracker.core.errors import TrackerError
 from tracker.workspace.leaderboard_kinds import KINDS, LeaderboardKind
 
 if TYPE_CHECKING:
-    from tracker.workspace.competition import Competition, Workspace
     from tracker.workspace.predictions import Answers
+    from tracker.workspace.tracker_toml import Competition, Workspace
 
 Scores = Mapping[tuple[str, str], float]  # (split, metric): value
 

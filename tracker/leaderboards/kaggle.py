@@ -17,8 +17,8 @@ from tracker.core.settings import get_seconds
 from tracker.leaderboards import Leaderboard, LeaderboardError, Scores, SendResult
 from tracker.training.errors import ConfigError, first_line
 from tracker.training.libraries import require, translate_import_errors
-from tracker.workspace.competition import Workspace
 from tracker.workspace.predictions import Answers
+from tracker.workspace.tracker_toml import Workspace
 
 POLL_S = 5.0  # seconds between two looks for a score
 PAGE = 100  # the newest submissions, among which a file is looked for

@@ -12,8 +12,8 @@ from tracker.training.errors import ConfigError, DataError
 from tracker.training.metrics import find_kind, is_resampled, list_resampled
 from tracker.training.numbers import render_count
 from tracker.training.tables import LINE, read_table
-from tracker.workspace.competition import Metric, Workspace
 from tracker.workspace.predictions import Answers, normalize_answer
+from tracker.workspace.tracker_toml import Metric, Workspace
 
 USAGES = ("public", "private")
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tracker.leaderboards import Leaderboard
-from tracker.workspace.competition import Competition
 from tracker.workspace.metrics import render_score_command
+from tracker.workspace.tracker_toml import Competition
 
 
 class ManualLeaderboard(Leaderboard):

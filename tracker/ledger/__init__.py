@@ -1,6 +1,7 @@
 """The append-only record of runs, submissions and scores.
 
-Schema, reading, appending, the hash chain, migrations, and tables of submissions as files.
+Its columns stand in ledger.db.sql, beside cli.py. Here are reading, appending, the hash chain,
+migrations, and tables of submissions as files.
 
 Imports `runs`, `workspace` and below.
 """

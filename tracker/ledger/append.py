@@ -24,6 +24,7 @@ from tracker.core.errors import LedgerError, RefusedError, TrackerError
 from tracker.core.locks import FileLock
 from tracker.core.settings import get_author
 from tracker.ledger.chain import canonical_json, row_hash
+from tracker.ledger.columns import SchemaColumn, list_columns, load_schema, load_tables
 from tracker.ledger.connection import (
     BUSY_TIMEOUT_S,
     SCHEMA_VERSION,
@@ -39,12 +40,11 @@ from tracker.ledger.connection import (
 from tracker.ledger.historical import METRIC_COLUMNS, HistoricalSubmission
 from tracker.ledger.read import sota_query
 from tracker.ledger.refusals import find_duplicate_refusal, read_quota_window
-from tracker.ledger.schema import SchemaColumn, list_columns, load_schema, load_tables
 from tracker.runs.record import RunRecord
 from tracker.training.errors import first_line
-from tracker.workspace.competition import Competition, Workspace
 from tracker.workspace.predictions import Answers
 from tracker.workspace.quota import Quota, build_quota
+from tracker.workspace.tracker_toml import Competition, Workspace
 
 METADATA = sa.MetaData()
 WRITER_LOCK = 0x7261636B  # an arbitrary number; all writers of a PostgreSQL ledger use the same

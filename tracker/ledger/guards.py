@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from tracker.ledger.columns import load_schema
 from tracker.ledger.connection import Query, open_reader
-from tracker.ledger.schema import load_schema
 
 _TRIGGER = re.compile(
     r"CREATE TRIGGER (?P<name>\w+) BEFORE (?P<events>[A-Z ]+) ON (?:\w+\.)?(?P<table>\w+) "

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tracker.core.clock import to_utc_text
-from tracker.ledger.schema import MAX_INTEGER, list_columns
+from tracker.ledger.columns import MAX_INTEGER, list_columns
 from tracker.training.errors import ConfigError
 from tracker.training.tables import parse_json
 from tracker.workspace.predictions import Answers, unpack_answers

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tracker.ledger.columns import MAX_INTEGER
 from tracker.ledger.connection import Row, open_reader
-from tracker.ledger.schema import MAX_INTEGER
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,15 +10,15 @@ from typing import Any
 
 from tracker.core.config_diff import drop_path_changes, list_unknown
 from tracker.core.errors import TrackerError, UnknownRunError
+from tracker.ledger.columns import MAX_INTEGER
 from tracker.ledger.connection import Query, Row, open_reader, read_rows
 from tracker.ledger.records import Note, Origin, Submission
-from tracker.ledger.schema import MAX_INTEGER
 from tracker.runs.read import load_run
 from tracker.runs.record import RunRecord
 from tracker.training.metrics import METRICS
-from tracker.workspace.competition import Metric, Workspace
 from tracker.workspace.metrics import COLUMNS
 from tracker.workspace.predictions import unpack_answers
+from tracker.workspace.tracker_toml import Metric, Workspace
 
 MAX_IN_VALUES = 500  # values in one query; every database allows more
 

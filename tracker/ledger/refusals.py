@@ -17,8 +17,8 @@ from tracker.ledger.read import (
     UNFINGERPRINTED_QUERY,
     find_unfingerprinted,
 )
-from tracker.workspace.competition import Competition
 from tracker.workspace.quota import check_clock, check_quota, split_times, window_start
+from tracker.workspace.tracker_toml import Competition
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,9 @@ from tracker.ledger.read import find_sota, get_submission, has_run, list_newest_
 from tracker.ledger.records import Submission
 from tracker.runs.read import find_latest, load_run
 from tracker.runs.record import list_run_numbers
-from tracker.workspace.competition import Workspace
 from tracker.workspace.leaderboard_kinds import KINDS
 from tracker.workspace.metrics import NO_PUBLIC_SCORE, render_score_command
+from tracker.workspace.tracker_toml import Workspace
 
 
 def parse_submission(word: str) -> int | None:

@@ -34,9 +34,9 @@ from tracker.training.files import check_regular, write_text
 from tracker.training.metrics import METRICS
 from tracker.training.numbers import render_count
 from tracker.training.tables import flatten, parse_json, parse_toml_value
-from tracker.workspace.competition import Competition, Metric, Workspace, build_metric, parse_score
 from tracker.workspace.metrics import COLUMNS
 from tracker.workspace.predictions import load_answers
+from tracker.workspace.tracker_toml import Competition, Metric, Workspace, build_metric, parse_score
 
 MARK, FORMAT = "tracker_export", "1"
 SPLITS = ("public", "private", "overall")

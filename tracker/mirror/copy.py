@@ -29,7 +29,7 @@ from tracker.runs.read import load_config, load_run
 from tracker.runs.record import RunRecord
 from tracker.training.files import TEMPORARY
 from tracker.training.tables import flatten
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 SAVE_S = 1.0  # how often the state is saved while many points are sent
 RETRY_AFTER_S = (0.5, 1.0)  # short: somebody waits for the command

@@ -16,7 +16,7 @@ from typing import Any
 from tracker.core.settings import get_seconds, quiet_libraries
 from tracker.mirror.targets import list_targets, name_remote, read_state
 from tracker.training.files import write_json
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 LOG_NAME = "mirror.log"
 PROGRESS_NAME = "mirror.json"

@@ -12,7 +12,7 @@ from tracker.mirror.copy import RunCopy
 from tracker.mirror.mirror import write_progress
 from tracker.mirror.targets import TargetError
 from tracker.runs.read import load_run
-from tracker.workspace.competition import Workspace, load_workspace
+from tracker.workspace.tracker_toml import Workspace, load_workspace
 
 POLL_S = 1.0  # curves elsewhere are this much behind
 ATTEMPTS = 5  # after the end of the run: half a minute with the pauses between them

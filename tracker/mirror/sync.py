@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tracker.core.errors import TrackerError, render_error
 from tracker.mirror.mirror import describe_lag
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 
 def copy_run(workspace: Workspace, name: str) -> str:

@@ -18,7 +18,7 @@ from tracker.core.settings import quiet_libraries
 from tracker.core.signals import terminate_as_interrupt
 from tracker.training.errors import ConfigError
 from tracker.training.libraries import require
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 HOST = "127.0.0.1"
 START_LIMIT_S = 120.0  # generous: a loaded machine takes long to import mlflow
@@ -36,7 +36,7 @@ def open_ui(workspace: Workspace, *, port: int, browser: bool) -> None:
         _browse(workspace.mlflow_uri, browser)
         return
     require("mlflow")
-    from tracker.workspace.relocation import open_readable_store
+    from tracker.workspace.mlflow_paths import open_readable_store
 
     port = _free_port(port)
     try:
@@ -53,7 +53,7 @@ def _find_or_make_page(workspace: Workspace, served: Workspace) -> str:
     """
     from tracker.mirror.targets.mlflow_server import connect
     from tracker.mirror.targets.mlflow_view import VIEW_KEY, ensure_experiment
-    from tracker.workspace.relocation import find_experiment
+    from tracker.workspace.mlflow_paths import find_experiment
 
     if served is workspace:
         # connect() migrates the database under its lock, before the server opens it.

@@ -10,8 +10,8 @@ from markupsafe import Markup
 from tracker.report.data import Scatter, SubmissionEntry, label_metric
 from tracker.report.svg import Drawing, Scale, fit_scale
 from tracker.training.numbers import render_count
-from tracker.workspace.competition import Metric
 from tracker.workspace.metrics import NO_PUBLIC_SCORE
+from tracker.workspace.tracker_toml import Metric
 
 MAX_LABELED = 40  # beyond, only SOTA's steps have a label of their own
 MAX_JOINED = 60  # beyond, public and private of a submission are not joined by a line

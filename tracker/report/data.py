@@ -34,9 +34,9 @@ from tracker.ledger.read import (
 from tracker.ledger.records import Submission
 from tracker.runs.read import load_config, load_run
 from tracker.training.metrics import METRICS
-from tracker.workspace.competition import Competition, Metric, Workspace
 from tracker.workspace.metrics import COLUMNS, choose_metrics, metric_title
 from tracker.workspace.quota import Quota, build_quota, render_quota, split_times, window_start
+from tracker.workspace.tracker_toml import Competition, Metric, Workspace
 
 AUTOMATIC_NOTES = ("imported", "revealed", "sent")  # notes that tracker writes for itself
 MIN_TO_PLOT = 3

@@ -29,8 +29,8 @@ from tracker.report.charts import (
     title_scatter,
 )
 from tracker.report.data import Column, Scatter, TeamReport, label_metric, list_facts, render_gain
-from tracker.workspace.competition import Metric
 from tracker.workspace.metrics import NO_PUBLIC_SCORE, metric_title
+from tracker.workspace.tracker_toml import Metric
 
 FOLDER = Path(__file__).resolve().parent
 MINUS = "\u2212"

@@ -12,7 +12,7 @@ from tracker.report.data import build_report
 from tracker.report.markdown import render_markdown
 from tracker.report.page import render_page
 from tracker.training.files import write_text
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 # Names of the copies in MLflow, whatever the files are called.
 HTML, MARKDOWN = "report.html", "report.md"

@@ -27,8 +27,8 @@ from tracker.runs.summary import Summary
 from tracker.training.errors import StorageError
 from tracker.training.files import translate_os_errors, write_json
 from tracker.training.tables import parse_json
-from tracker.workspace.competition import TRACKER_TOML, Competition, load_workspace
 from tracker.workspace.metrics import LAST
+from tracker.workspace.tracker_toml import TRACKER_TOML, Competition, load_workspace
 
 TAIL_BYTES = 1 << 16  # bytes at the end of metrics.jsonl; the last point is surely among them
 LATEST_TIME_S = 1 << 37  # seconds since 1970, the year 6325: a later time means a damaged line

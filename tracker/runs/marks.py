@@ -18,7 +18,7 @@ from tracker.runs.read import load_run
 from tracker.runs.record import MARK_FIELDS, MARKS, RunRecord
 from tracker.training.errors import ConfigError
 from tracker.training.files import write_json
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 MAX_TAG_CHARS = 50  # characters; a longer one does not fit a column of a list
 

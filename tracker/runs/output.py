@@ -22,7 +22,7 @@ from typing import Any, TextIO, cast
 
 from tracker.core.clock import utc_now
 from tracker.training.files import translate_os_errors
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 OUTPUT_NAME = "output.log"
 _CONTROLS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\r\x1b]")  # escape codes of progress bars

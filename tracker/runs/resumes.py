@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tracker.core.clock import to_utc_text
 from tracker.runs.record import RunRecord
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 RESUMED = "env-resumed-"  # Recorder.reopen writes a file with this prefix at each resume
 

@@ -8,8 +8,8 @@ import threading
 from collections.abc import Mapping
 
 from tracker.training.metrics import list_monitors
-from tracker.workspace.competition import Competition
 from tracker.workspace.metrics import LAST, higher_is_better
+from tracker.workspace.tracker_toml import Competition
 
 # Metrics without a direction, neither higher nor lower is better: their last value is used.
 _NO_SCORE = re.compile(

@@ -18,7 +18,10 @@ from tracker.training.libraries import require
 from tracker.training.metrics import GIVEN, METRICS, find_kind, first_metric
 from tracker.training.reading import Key, find_item_keys, list_keys
 from tracker.training.tables import read_table
-from tracker.workspace.competition import (
+from tracker.workspace.leaderboard_kinds import choose_kind, list_options
+from tracker.workspace.metrics import is_loss
+from tracker.workspace.mlflow_paths import save_first_location
+from tracker.workspace.tracker_toml import (
     DEFAULT_METRICS,
     TRACKER_TOML,
     Competition,
@@ -27,9 +30,6 @@ from tracker.workspace.competition import (
     list_sections,
     write_tracker_toml,
 )
-from tracker.workspace.leaderboard_kinds import choose_kind, list_options
-from tracker.workspace.metrics import is_loss
-from tracker.workspace.relocation import save_first_location
 
 CLOSE = 3  # changed answers that are hardly a change
 COMMENT_WIDTH = 98  # with "# " a line of the file has 100 columns

@@ -17,7 +17,6 @@ from tracker.ledger.resolve import resolve_run
 from tracker.runs.read import load_config, load_run
 from tracker.runs.record import RunRecord
 from tracker.training.metrics import METRICS
-from tracker.workspace.competition import Competition, Workspace
 from tracker.workspace.data import list_competition_ids
 from tracker.workspace.metrics import choose_metrics
 from tracker.workspace.predictions import (
@@ -28,6 +27,7 @@ from tracker.workspace.predictions import (
     unpack_answers,
 )
 from tracker.workspace.quota import Quota, build_quota
+from tracker.workspace.tracker_toml import Competition, Workspace
 
 if TYPE_CHECKING:
     from tracker.comparison.members import Member

@@ -14,7 +14,7 @@ from tracker.ledger.records import Submission
 from tracker.workspace.metrics import NO_PUBLIC_SCORE
 
 if TYPE_CHECKING:
-    from tracker.workspace.competition import Competition, Metric
+    from tracker.workspace.tracker_toml import Competition, Metric
 
 Pairs = Mapping[str, Sequence[float | None]]
 

@@ -9,7 +9,7 @@ from tracker.ledger.read import find_sota, get_submission, has_run
 from tracker.ledger.resolve import parse_submission, resolve_run
 from tracker.runs.read import load_run
 from tracker.training.errors import ConfigError
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 
 @dataclass(frozen=True, kw_only=True)

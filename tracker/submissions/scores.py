@@ -14,10 +14,10 @@ from tracker.ledger.read import (
 )
 from tracker.ledger.records import Submission
 from tracker.training.errors import ConfigError
-from tracker.workspace.competition import Competition, Workspace, parse_score
 from tracker.workspace.leaderboard_kinds import DEFAULT, KINDS
 from tracker.workspace.metrics import render_score_command
 from tracker.workspace.predictions import unpack_answers
+from tracker.workspace.tracker_toml import Competition, Workspace, parse_score
 
 
 def score(workspace: Workspace, number: int, scores: Mapping[tuple[str, str], float]) -> Submission:

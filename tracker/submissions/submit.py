@@ -24,9 +24,9 @@ from tracker.submissions.examine import Candidate, Examination, examine
 from tracker.submissions.scores import score_missing
 from tracker.training.files import remove_leftovers, translate_os_errors, write_bytes
 from tracker.training.libraries import require
-from tracker.workspace.competition import Workspace
 from tracker.workspace.predictions import load_answers
 from tracker.workspace.quota import Quota
+from tracker.workspace.tracker_toml import Workspace
 
 
 def submit(

@@ -21,9 +21,9 @@ from tracker.runs.marks import change_marks
 from tracker.runs.read import list_runs, load_config, load_run
 from tracker.runs.record import RunRecord
 from tracker.training.files import translate_os_errors
-from tracker.workspace.competition import Workspace
 from tracker.workspace.metrics import choose_metrics, higher_is_better, list_measured
-from tracker.workspace.relocation import is_own_store
+from tracker.workspace.mlflow_paths import is_own_store
+from tracker.workspace.tracker_toml import Workspace
 
 LAST, CACHE, BEST, COPY = "last.pth", "pixel cache", "best.pth", "MLflow's copy of best.pth"
 

@@ -18,7 +18,7 @@ from tracker.runs.resumes import list_resumes, render_resume
 from tracker.runs.stop_note import take_stop_note
 from tracker.runs.system_metrics import SystemMetrics
 from tracker.training.libraries import translate_import_errors
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 
 @contextmanager

@@ -11,8 +11,8 @@ from tracker.runs.read import load_run
 from tracker.runs.record import RunRecord
 from tracker.training.errors import ConfigError
 from tracker.workflows.own_loop.begin import begin
-from tracker.workspace.competition import Workspace
 from tracker.workspace.data import build_task
+from tracker.workspace.tracker_toml import Workspace
 
 if TYPE_CHECKING:
     from tracker.training.predict.probabilities import Predictions

@@ -12,7 +12,7 @@ from tracker.runs.record import RunRecord
 from tracker.training.config import Config
 from tracker.workflows.ensemble import ensemble
 from tracker.workflows.train import train
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 
 def train_folds(

@@ -19,8 +19,8 @@ from tracker.training.input.loader import ImageSource
 from tracker.training.libraries import TRAINING, require
 from tracker.workflows.ending import fingerprint_predictions, record_end
 from tracker.workflows.resolve import resolve_config
-from tracker.workspace.competition import Workspace
 from tracker.workspace.data import prepare_data
+from tracker.workspace.tracker_toml import Workspace
 
 if TYPE_CHECKING:
     from tracker.training.formats.samples import LoadedData, Task

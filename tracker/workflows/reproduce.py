@@ -20,8 +20,8 @@ from tracker.training.config import config_from_dict
 from tracker.training.errors import ConfigError
 from tracker.training.libraries import TRAINING, require
 from tracker.training.tables import parse_json
-from tracker.workspace.competition import Workspace
 from tracker.workspace.data import prepare_data
+from tracker.workspace.tracker_toml import Workspace
 
 GIT_LIMIT_S = 120  # enough for a checkout of a large repository
 # Another version of these may change the result.

@@ -20,7 +20,7 @@ from tracker.training.errors import ConfigError
 from tracker.training.input.channels import inherit_model_input
 from tracker.training.input.pipeline_file import pin_pipeline_file
 from tracker.training.tables import read_toml
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 FLAGS = {  # options of `tracker run train` for popular keys
     "model": "model.name",

@@ -19,7 +19,7 @@ from tracker.training.config_fingerprint import (
     trajectory_fingerprint,
 )
 from tracker.training.files import atomic_path, translate_os_errors
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 CHECKPOINTS = ("best.pth", "validation.npz", "last.pth")
 POINTS = "metrics.jsonl"

@@ -19,8 +19,8 @@ from tracker.training.input.channels import resolve_input
 from tracker.training.libraries import TRAINING, require
 from tracker.workflows.ending import fingerprint_predictions, record_end, record_failure
 from tracker.workflows.reuse import copy_progress, find_reusable_run
-from tracker.workspace.competition import Workspace
 from tracker.workspace.data import prepare_data
+from tracker.workspace.tracker_toml import Workspace
 
 if TYPE_CHECKING:
     from tracker.training.formats.samples import LoadedData, Task

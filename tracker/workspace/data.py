@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from tracker.training.config import Config, DataConfig
 from tracker.training.data.data import list_eval_ids
 from tracker.training.errors import ConfigError
-from tracker.workspace.competition import Workspace
 from tracker.workspace.moved_paths import find_moved_paths
+from tracker.workspace.tracker_toml import Workspace
 
 if TYPE_CHECKING:
     from tracker.training.formats.samples import LoadedData, Task

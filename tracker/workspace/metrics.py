@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from tracker.training.metrics import METRICS, find_kind
 
 if TYPE_CHECKING:
-    from tracker.workspace.competition import Competition, Metric
+    from tracker.workspace.tracker_toml import Competition, Metric
 
 
 # the prefix of a metric's last logged value in a summary, if another value was better

@@ -19,7 +19,7 @@ from pathlib import Path
 from tracker.core.errors import RefusedError
 from tracker.training.numbers import render_count
 from tracker.training.tables import read_columns
-from tracker.workspace.competition import Competition
+from tracker.workspace.tracker_toml import Competition
 
 MAX_LISTED = 5  # ids or answers that an error lists
 MAX_ANSWER_CHARS = 50  # characters of an unknown answer that an error shows

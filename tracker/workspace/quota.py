@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from tracker.core.clock import from_utc_text, to_utc_text
 from tracker.core.errors import RefusedError
-from tracker.workspace.competition import Competition
+from tracker.workspace.tracker_toml import Competition
 
 CLOCK_SLACK = dt.timedelta(minutes=5)  # the clocks of two machines may differ by this
 

@@ -1,4 +1,4 @@
-"""The formats of training data, one per file; a new one needs a file and a line in FORMATS.
+"""The formats of training data, one per file; a new one needs a file and a line in FORMATS below.
 
 They do not know the config of a run; whoever needs something of a format asks this registry.
 """

@@ -13,7 +13,7 @@ from tracker.report.data import build_report
 from tracker.report.markdown import render_markdown
 from tracker.report.page import render_page
 from tracker.submissions.submit import submit
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 
 def test_a_submission_of_another_program_is_said_to_have_unknown_keys(

@@ -29,7 +29,7 @@ from tracker.runs.recorder import Recorder
 from tracker.submissions.examine import check
 from tracker.submissions.submit import submit
 from tracker.training.predict.probabilities import Predictions, save_probabilities
-from tracker.workspace.competition import Workspace, load_workspace
+from tracker.workspace.tracker_toml import Workspace, load_workspace
 
 Config = Mapping[str, Any]
 

@@ -30,7 +30,7 @@ from tracker.runs.marks import archive_runs
 from tracker.submissions.notes import add_note
 from tracker.submissions.submit import submit
 from tracker.training.errors import ConfigError, StorageError
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 SCORES = ["public_f1", "public_accuracy", "private_f1", "private_accuracy"]
 F1S = (0.5, 0.75, 0.625)

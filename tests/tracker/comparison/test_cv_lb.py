@@ -32,7 +32,7 @@ from tracker.submissions.submit import submit
 from tracker.training.config import Config, config_to_dict
 from tracker.training.errors import ConfigError
 from tracker.workflows.own_loop.begin import begin
-from tracker.workspace.competition import Workspace, load_workspace
+from tracker.workspace.tracker_toml import Workspace, load_workspace
 
 ANSWERS = ("0000011111", "0000011110", "1000011110", "1100011110", "0100011111", "1110011100")
 VALIDATION = (0.9, 0.95, 0.74, 0.76, 0.94, 0.35)  # near the public scores: they predict

@@ -42,7 +42,7 @@ from tracker.training.config_fingerprint import config_fingerprint
 from tracker.training.errors import ConfigError
 from tracker.training.predict.probabilities import Predictions, save_probabilities
 from tracker.workflows.ensemble import ensemble
-from tracker.workspace.competition import Workspace, load_workspace
+from tracker.workspace.tracker_toml import Workspace, load_workspace
 
 KEPT_NOTHING = "exp1 saved no validation predictions (validation.npz)"
 IMAGES = 400

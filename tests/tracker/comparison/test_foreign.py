@@ -25,7 +25,7 @@ from tracker.report.page import render_page
 from tracker.runs.recorder import Recorder
 from tracker.submissions.examine import check
 from tracker.submissions.submit import submit
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 
 def make_loop(

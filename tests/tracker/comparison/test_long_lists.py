@@ -20,7 +20,7 @@ from tracker.ledger.append import open_ledger
 from tracker.ledger.historical import HistoricalSubmission
 from tracker.ledger.read import list_sota_numbers, list_submissions, list_unscored
 from tracker.ledger.records import Submission
-from tracker.workspace.competition import Metric, Workspace
+from tracker.workspace.tracker_toml import Metric, Workspace
 
 ROWS, SHOWN = 300, 10
 

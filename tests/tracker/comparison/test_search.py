@@ -20,7 +20,7 @@ from tracker.ledger.submission_table import import_table, read_submission_table
 from tracker.runs.marks import archive_runs
 from tracker.submissions.submit import submit
 from tracker.training.errors import ConfigError
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 
 def set_parent(workspace: Workspace, run: str, parent: str) -> None:

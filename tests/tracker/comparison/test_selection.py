@@ -31,7 +31,7 @@ from tracker.submissions.scores import score as record_score
 from tracker.submissions.submit import submit
 from tracker.training.errors import ConfigError
 from tracker.training.predict.probabilities import Predictions, save_probabilities
-from tracker.workspace.competition import Workspace, load_workspace
+from tracker.workspace.tracker_toml import Workspace, load_workspace
 
 IMAGES = 400
 BEST, CLOSE = 35, 36  # of import_lucky, by the line: without and with a 37th that lies near it

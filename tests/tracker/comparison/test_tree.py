@@ -19,7 +19,7 @@ from tracker.ledger.submission_table import import_table, read_submission_table
 from tracker.runs.record import RunRecord
 from tracker.submissions.submit import submit
 from tracker.training.config import Config, config_to_dict
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 
 def set_parent(workspace: Workspace, name: str, parent: str) -> None:

@@ -16,7 +16,7 @@ from tracker.core.text import clean_text
 from tracker.ledger.read import get_submission
 from tracker.submissions.submit import submit
 from tracker.training.numbers import render_count
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 EVIL = "\x1b]0;owned\x07 \x9b31m red \u202egpj.exe\u202c \rover"
 ARABIC = "\u0645\u0631\u062d\u0628\u0627 memo"

@@ -18,7 +18,7 @@ from tests.support.workspaces import make_run
 from tracker.core.markdown import escape
 from tracker.submissions.notes import add_note
 from tracker.submissions.submit import submit
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 MARKS = r"*bold* __too__ [l](http://evil.example) ![i](x.png) `c` <b>h</b> ~~gone~~ a|b &lt; \* end"
 VIEWS = {

@@ -17,7 +17,7 @@ from tracker.core.metric_names import from_chart_name, to_chart_name, to_mlflow_
 from tracker.runs.points import read_points
 from tracker.runs.read import load_run
 from tracker.training.errors import ConfigError
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 PIECES = (
     "_x005F_",

@@ -28,7 +28,7 @@ from tracker.ledger.records import Note, Submission
 from tracker.runs.record import RunRecord
 from tracker.submissions.notes import add_note
 from tracker.submissions.submit import submit
-from tracker.workspace.competition import DEFAULT_METRICS, Competition, Workspace
+from tracker.workspace.tracker_toml import DEFAULT_METRICS, Competition, Workspace
 
 WIDTHS = (80, 100, 120, 200)
 FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466"

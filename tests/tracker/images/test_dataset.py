@@ -20,7 +20,7 @@ from tracker.images.dataset_report import print_survey
 from tracker.setup.init import init_workspace
 from tracker.training.errors import ConfigError
 from tracker.training.inspect.survey import PartSurvey, Survey
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 Type = Callable[..., Any]
 

@@ -40,8 +40,8 @@ from tracker.training.predict.probabilities import (
 )
 from tracker.workflows.folds import train_folds
 from tracker.workflows.resolve import resolve_config
-from tracker.workspace.competition import Workspace
 from tracker.workspace.data import build_task, prepare_data
+from tracker.workspace.tracker_toml import Workspace
 
 # nobody waits for the mirrors: they look for MLflow a few times and end
 pytestmark = pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")

@@ -13,7 +13,7 @@ from tracker.core.clock import utc_now
 from tracker.jobs.queue import _Queue, find_folder, read_queue, run_queue
 from tracker.training.errors import ConfigError, StorageError
 from tracker.workflows.own_loop.begin import begin
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 BAD = "[[run]]\nepochs = 0\nset = { lr = 1 }\nnote = 3\n"
 

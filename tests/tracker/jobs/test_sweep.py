@@ -20,7 +20,7 @@ from tracker.jobs.sweep_storage import open_storage
 from tracker.training.config import AugmentConfig, Config, OptimConfig, config_to_dict
 from tracker.training.config_fingerprint import outcome_values
 from tracker.training.errors import ConfigError, DataError
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 WRONG = """
 trials = 0
@@ -48,7 +48,7 @@ import tracker.jobs.sweep as sweep
 from tracker.jobs.job import JobEnd
 from tracker.jobs.sweep_file import read_sweep
 from tracker.jobs.sweep_storage import open_storage
-from tracker.workspace.competition import load_workspace
+from tracker.workspace.tracker_toml import load_workspace
 from tracker.training.config import AugmentConfig, Config, OptimConfig, config_to_dict
 from tracker.training.config_fingerprint import outcome_values
 from tracker.training.errors import DataError

@@ -31,6 +31,7 @@ from tracker.ledger.append import (
     open_ledger,
 )
 from tracker.ledger.chain import canonical_json, row_hash, verify_ledger
+from tracker.ledger.columns import load_schema
 from tracker.ledger.connection import mask_password, read_rows
 from tracker.ledger.historical import HistoricalSubmission
 from tracker.ledger.history import list_history
@@ -42,13 +43,12 @@ from tracker.ledger.read import (
     list_submissions,
     read_clock,
 )
-from tracker.ledger.schema import load_schema
 from tracker.runs.read import load_config
 from tracker.runs.record import RunRecord
 from tracker.submissions.examine import check
 from tracker.training.errors import StorageError
-from tracker.workspace.competition import Metric, Workspace
 from tracker.workspace.predictions import Answers
+from tracker.workspace.tracker_toml import Metric, Workspace
 
 LIMIT_S = 120
 

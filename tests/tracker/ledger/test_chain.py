@@ -15,9 +15,9 @@ from tests.support.workspaces import make_workspace
 from tests.tracker.ledger.test_append import add
 from tracker.ledger.append import open_ledger
 from tracker.ledger.chain import read_head, verify_ledger
-from tracker.ledger.schema import load_schema
+from tracker.ledger.columns import load_schema
 from tracker.training.errors import ConfigError
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 Change = Callable[..., None]
 

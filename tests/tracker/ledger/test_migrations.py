@@ -18,13 +18,13 @@ from tracker.core.errors import LedgerError
 from tracker.ledger import migrations
 from tracker.ledger.append import METADATA, create_ledger, open_ledger
 from tracker.ledger.chain import verify_ledger
+from tracker.ledger.columns import load_schema
 from tracker.ledger.connection import SCHEMA_VERSION, read_rows
 from tracker.ledger.guards import check_guards
 from tracker.ledger.migrations import STEPS, upgrade_ledger
 from tracker.ledger.read import list_submissions
-from tracker.ledger.schema import load_schema
 from tracker.ledger.transfer import copy_ledger, restore_ledger
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 ASSETS = ROOT / "tests" / "assets"
 OLD = sorted(ASSETS.glob("ledger_v*.db"))
@@ -44,7 +44,7 @@ def old(request: pytest.FixtureRequest, tmp_path: Path) -> Workspace:
     (workspace.root / "ledger.db").unlink()
     path = workspace.root / "tracker.toml"
     path.write_text(path.read_text().replace("sqlite:///ledger.db", url))
-    from tracker.workspace.competition import load_workspace
+    from tracker.workspace.tracker_toml import load_workspace
 
     return load_workspace(workspace.root)
 

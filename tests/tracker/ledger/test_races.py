@@ -26,7 +26,7 @@ from tracker.ledger.append import open_ledger
 from tracker.ledger.chain import verify_ledger
 from tracker.ledger.connection import read_rows
 from tracker.ledger.read import list_submissions
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 pytestmark = pytest.mark.slow
 

@@ -40,8 +40,8 @@ from tracker.ledger.submission_table import (
 from tracker.submissions.examine import check
 from tracker.submissions.submit import submit
 from tracker.training.errors import ConfigError, DataError
-from tracker.workspace.competition import Workspace
 from tracker.workspace.predictions import Answers
+from tracker.workspace.tracker_toml import Workspace
 
 TABLE = ROOT / "tests" / "assets" / "submissions-2022.csv"
 

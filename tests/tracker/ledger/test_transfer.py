@@ -16,7 +16,7 @@ from tracker.ledger.append import create_ledger
 from tracker.ledger.read import list_submissions
 from tracker.ledger.transfer import copy_ledger, restore_ledger
 from tracker.training.errors import StorageError
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 
 @pytest.fixture

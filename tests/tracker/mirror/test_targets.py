@@ -23,7 +23,7 @@ from tracker.runs.recorder import Recorder
 from tracker.submissions.notes import add_note
 from tracker.submissions.submit import submit, sync_all
 from tracker.training.config import Config, config_to_dict
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 LIMIT_S = 180
 # As a user would write it: JSON lines outside the workspace. It stops in the second batch while

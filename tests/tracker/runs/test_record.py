@@ -29,7 +29,7 @@ from tracker.runs.read import find_latest, list_runs, load_config, load_run
 from tracker.runs.record import allocate_run, is_abandoned, list_run_numbers
 from tracker.runs.recorder import Recorder
 from tracker.training.errors import ConfigError, StorageError
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 LIMIT_S = 60
 HOLD = """

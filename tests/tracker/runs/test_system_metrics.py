@@ -10,12 +10,12 @@ import pynvml
 import pytest
 
 from tests.support.workspaces import make_run
-from tracker.jobs.running import stream_logs
+from tracker.jobs.logs import stream_logs
 from tracker.runs.points import read_curves, read_points
 from tracker.runs.recorder import Recorder
 from tracker.runs.system_metrics import MB, Sampler, SystemMetrics
 from tracker.workflows.reuse import copy_progress
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 BUSY = """
 import os, sys

@@ -15,7 +15,7 @@ from tracker.setup.pretrained import look_for_weights
 from tracker.training.errors import ConfigError
 from tracker.training.tables import read_toml
 from tracker.workflows.resolve import resolve_config
-from tracker.workspace.competition import load_workspace
+from tracker.workspace.tracker_toml import load_workspace
 
 
 @pytest.fixture

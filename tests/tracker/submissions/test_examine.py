@@ -15,7 +15,7 @@ from tracker.core.errors import DuplicateError, RefusedError
 from tracker.ledger.read import list_submissions
 from tracker.submissions.examine import build_check_report, check, examine
 from tracker.submissions.submit import submit, submit_examined
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 
 def list_copies(workspace: Workspace) -> list[Path]:

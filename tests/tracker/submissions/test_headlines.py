@@ -16,7 +16,7 @@ from tests.conftest import NO_MLFLOW
 from tests.support.workspaces import IMAGES, make_run, make_workspace
 from tracker import cli
 from tracker.core.errors import TrackerError, UnknownRunError
-from tracker.jobs.running import resolve_running
+from tracker.jobs.stop import resolve_running
 from tracker.ledger.history import list_history
 from tracker.runs.recorder import Recorder
 from tracker.submissions.examine import check
@@ -25,7 +25,7 @@ from tracker.submissions.scores import score
 from tracker.submissions.submit import submit
 from tracker.workflows.ensemble import ensemble
 from tracker.workflows.own_loop.begin import begin
-from tracker.workspace.competition import Metric, Workspace, load_workspace
+from tracker.workspace.tracker_toml import Metric, Workspace, load_workspace
 
 NONE = "no SOTA yet: no submission has a public score"
 

@@ -28,7 +28,7 @@ from tracker.runs.read import list_runs
 from tracker.submissions.notes import add_note, find_note_target
 from tracker.submissions.submit import submit
 from tracker.training.errors import ConfigError
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 
 def make_two(workspace: Workspace) -> None:

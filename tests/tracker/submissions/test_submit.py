@@ -35,7 +35,7 @@ from tracker.submissions.scores import parse_scores, reveal, score, score_missin
 from tracker.submissions.submit import submit
 from tracker.training.errors import ConfigError, DataError
 from tracker.workflows.resolve import find_resumable
-from tracker.workspace.competition import Metric, Workspace
+from tracker.workspace.tracker_toml import Metric, Workspace
 
 TRUTH = "0000011111"  # image n is public when n is even
 

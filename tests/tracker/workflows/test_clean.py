@@ -31,7 +31,7 @@ from tracker.training.predict.probabilities import Predictions, save_probabiliti
 from tracker.workflows.clean import BEST, CACHE, COPY, LAST, free_files, list_protected, plan_clean
 from tracker.workflows.ensemble import ensemble
 from tracker.workflows.infer import load_recorded_weights
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 
 def make_trained(workspace: Workspace, answers: str, status: str = "finished") -> Path:

@@ -16,7 +16,7 @@ from tracker.runs.read import find_latest, list_runs, load_config
 from tracker.submissions.submit import submit
 from tracker.training.errors import ConfigError, DataError
 from tracker.workflows.ensemble import ensemble
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 IDS = np.array([f"i{number}.png" for number in range(IMAGES)])
 CLASSES = np.array(["cat", "dog"])

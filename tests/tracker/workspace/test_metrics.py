@@ -29,13 +29,13 @@ from tracker.submissions.scores import score
 from tracker.submissions.submit import _render_message, submit
 from tracker.training.errors import ConfigError
 from tracker.workflows.own_loop.begin import begin
-from tracker.workspace.competition import DEFAULT_METRICS, Competition, Metric, Workspace
 from tracker.workspace.metrics import (
     NO_PUBLIC_SCORE,
     higher_is_better,
     is_loss,
     render_score_command,
 )
+from tracker.workspace.tracker_toml import DEFAULT_METRICS, Competition, Metric, Workspace
 
 ANSWERS = ("0000011110", "0000011111", "0000111110")
 

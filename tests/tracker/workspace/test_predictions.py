@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from tracker.core.errors import RefusedError
 from tracker.training.errors import DataError
-from tracker.workspace.competition import Competition
 from tracker.workspace.predictions import (
     Answers,
     check_answers,
@@ -21,6 +20,7 @@ from tracker.workspace.predictions import (
     normalize_answer,
     unpack_answers,
 )
+from tracker.workspace.tracker_toml import Competition
 
 COMPETITION = Competition(name="c", classes=("a", "b", "c"))
 PLAIN = "ImageID,ans\nx.jpg,0\ny.jpg,1\nz.jpg,2\n"

@@ -11,8 +11,8 @@ import pytest
 from tracker.comparison.audit import find_day
 from tracker.core.clock import to_utc_text
 from tracker.core.errors import RefusedError
-from tracker.workspace.competition import Competition
 from tracker.workspace.quota import build_quota, check_clock, check_quota, split_times, window_start
+from tracker.workspace.tracker_toml import Competition
 
 SEOUL = Competition(name="c", classes=("a", "b"), daily_limit=2, time_zone="Asia/Seoul")
 ROLLING = Competition(name="c", classes=("a", "b"), daily_limit=2, quota_window="rolling")

@@ -1,4 +1,4 @@
-"""Trackers that runs are copied to: a module for each, with a line in TARGETS.
+"""Trackers that runs are copied to: a module for each, with a line in TARGETS below.
 
 No other room imports mlflow. `tracker/mirror/copy.py` copies a run folder to each of them and keeps
 a state file for each. After a crash it repeats the last step, so a target must accept the same step
@@ -21,7 +21,7 @@ from tracker.ledger.read import list_notes, list_submissions_of
 from tracker.ledger.records import Note, Submission
 from tracker.runs.record import RunRecord
 from tracker.training.files import write_json
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 TARGETS = {  # module:class, loaded when a run is copied
     "tensorboard": "tracker.mirror.targets.tensorboard:TensorboardTarget",

@@ -24,8 +24,8 @@ from tracker.mirror.targets.mlflow_view import ensure_experiment
 from tracker.runs.record import RunRecord
 from tracker.training.errors import first_line
 from tracker.training.metrics import list_monitors
-from tracker.workspace.competition import Workspace
-from tracker.workspace.relocation import is_own_store
+from tracker.workspace.mlflow_paths import is_own_store
+from tracker.workspace.tracker_toml import Workspace
 
 BATCH = 1000  # metrics a request, MLflow's limit
 BULK = 20_000  # metrics a transaction, when we write to the database ourselves

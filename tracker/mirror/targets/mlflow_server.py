@@ -20,8 +20,8 @@ from tracker.mirror.targets import TargetError, TargetUnreachableError, read_sta
 from tracker.training.errors import first_line
 from tracker.training.files import write_json
 from tracker.training.libraries import require
-from tracker.workspace.competition import Workspace
-from tracker.workspace.relocation import update_moved_paths
+from tracker.workspace.mlflow_paths import update_moved_paths
+from tracker.workspace.tracker_toml import Workspace
 
 STATE_NAME = "mlflow.json"  # in the run folder
 # In the workspace, so that ten runs do not find out one by one that the server is unreachable.

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tracker.mirror.targets import Point
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 BUSY_S = 20.0  # wait for another process's lock on the SQLite file, as long as MLflow does
 METRIC_COLUMNS = {"key", "value", "timestamp", "step", "is_nan", "run_uuid"}  # of MLflow's table

@@ -16,7 +16,7 @@ from tracker.mirror.targets.mlflow_server import (
     translate,
 )
 from tracker.training.metrics import METRICS, first_metric
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 # MLflow saves shared views of the runs table in such tags. `tracker ui` opens this one.
 VIEW_KEY = "tracker"

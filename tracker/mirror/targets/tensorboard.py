@@ -11,7 +11,7 @@ from typing import Any
 from tracker.core.metric_names import to_mlflow_name
 from tracker.mirror.targets import Point, RunInfo, Target, read_state
 from tracker.training.libraries import is_installed
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 # Earlier versions had this state there, as "board" and "figures".
 OLDER_STATE_NAME = "mlflow.json"

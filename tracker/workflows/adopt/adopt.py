@@ -48,8 +48,8 @@ from tracker.workflows.own_loop.active_run import ActiveRun
 from tracker.workflows.own_loop.begin import begin
 from tracker.workflows.own_loop.common_names import common_key, common_name
 from tracker.workflows.own_loop.config_tables import NO_SECTION, to_tables
-from tracker.workspace.competition import Competition, Workspace
 from tracker.workspace.metrics import higher_is_better
+from tracker.workspace.tracker_toml import Competition, Workspace
 
 # In this order; the first one found is read.
 CONFIGS = (

@@ -10,9 +10,9 @@ from tracker.core.errors import TrackerError
 from tracker.training.config import DataConfig
 from tracker.training.data.data import list_eval_ids
 from tracker.training.tables import read_columns
-from tracker.workspace.competition import Workspace
 from tracker.workspace.data import build_task
 from tracker.workspace.predictions import load_answers
+from tracker.workspace.tracker_toml import Workspace
 
 # Words in the names of files that a competition provides, or that are made from those.
 PROVIDED = re.compile(

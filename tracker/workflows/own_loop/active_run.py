@@ -50,10 +50,10 @@ from tracker.workflows.own_loop.script_end import (
     remember_stop,
 )
 from tracker.workflows.own_loop.termination import SIGTERM_NAME, Termination
-from tracker.workspace.competition import Workspace
 from tracker.workspace.data import build_task, list_competition_ids
 from tracker.workspace.metrics import higher_is_better
 from tracker.workspace.predictions import Answers, check_answers, load_answers, normalize_answer
+from tracker.workspace.tracker_toml import Workspace
 
 if TYPE_CHECKING:
     from tracker.training.predict.probabilities import Predictions

@@ -22,7 +22,7 @@ from tracker.workflows.own_loop.active_run import LAST, ActiveRun, shorten
 from tracker.workflows.own_loop.common_names import is_length
 from tracker.workflows.own_loop.config_tables import to_tables
 from tracker.workflows.own_loop.null_run import NullRun
-from tracker.workspace.competition import Workspace, find_workspace
+from tracker.workspace.tracker_toml import Workspace, find_workspace
 
 SHOWN_KEYS = 5  # in a message
 

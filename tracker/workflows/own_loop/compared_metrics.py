@@ -11,7 +11,7 @@ from tracker.runs.points import replace_non_finite
 from tracker.runs.record import RunRecord
 from tracker.runs.summary import Summary
 from tracker.training.metrics import METRICS
-from tracker.workspace.competition import Competition
+from tracker.workspace.tracker_toml import Competition
 
 # A validation score that was logged and the same score from the saved probabilities may differ by
 # this much: rounding and mixed precision. A larger difference means other weights.

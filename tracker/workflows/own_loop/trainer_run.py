@@ -17,8 +17,8 @@ from tracker.runs.summary import list_monitored
 from tracker.training.errors import ConfigError
 from tracker.workflows.own_loop.active_run import ActiveRun
 from tracker.workflows.own_loop.begin import begin_in_group
-from tracker.workspace.competition import find_workspace
 from tracker.workspace.metrics import higher_is_better
+from tracker.workspace.tracker_toml import find_workspace
 
 NOT_ENDED = "the training did not reach its end"
 

@@ -32,7 +32,7 @@ from tracker.workflows.adopt.adopt import adopt_folder
 from tracker.workflows.infer import infer
 from tracker.workflows.reproduce import reproduce
 from tracker.workflows.resolve import resolve_config
-from tracker.workspace.competition import Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 
 @pytest.fixture(autouse=True)

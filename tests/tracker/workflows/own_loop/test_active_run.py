@@ -20,7 +20,7 @@ from tests.support.workspaces import make_run
 from tracker.comparison.diff import diff_runs
 from tracker.core.errors import DuplicateError, RefusedError, UnknownRunError
 from tracker.core.settings import find_rank
-from tracker.jobs.running import stop_run
+from tracker.jobs.stop import stop_run
 from tracker.lightning import TrackerLogger
 from tracker.mirror.targets.mlflow_server import connect
 from tracker.mirror.targets.mlflow_view import ensure_experiment
@@ -34,7 +34,7 @@ from tracker.workflows.adopt.adopt import adopt_folder, adopt_mlflow
 from tracker.workflows.own_loop.active_run import ActiveRun
 from tracker.workflows.own_loop.config_tables import to_tables
 from tracker.workflows.own_loop.null_run import NullRun
-from tracker.workspace.competition import Workspace, load_workspace
+from tracker.workspace.tracker_toml import Workspace, load_workspace
 
 STATE = {"w": torch.arange(6.0).reshape(2, 3), "b": torch.zeros(3)}
 ANSWERS = {f"i{number}.png": int(number > 4) for number in range(10)}

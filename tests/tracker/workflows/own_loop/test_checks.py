@@ -29,7 +29,7 @@ from tracker.training.errors import ConfigError, DataError, WeightsError
 from tracker.training.predict.probabilities import load_probabilities, save_probabilities, select
 from tracker.workflows.ensemble import ensemble
 from tracker.workflows.own_loop.active_run import ActiveRun
-from tracker.workspace.competition import Workspace, load_workspace
+from tracker.workspace.tracker_toml import Workspace, load_workspace
 
 IDS = [f"i{number}.png" for number in range(IMAGES)]
 TRUTH = [number // 5 for number in range(IMAGES)]

@@ -28,10 +28,10 @@ from tracker.runs.read import load_config
 from tracker.setup.init import init_workspace
 from tracker.submissions.submit import submit, sync_all
 from tracker.workflows.resolve import resolve_config
-from tracker.workspace.competition import Workspace, load_workspace
 from tracker.workspace.data import prepare_data
+from tracker.workspace.mlflow_paths import MAX_COPIES, open_readable_store, update_moved_paths
 from tracker.workspace.moved_paths import find_moved_path, read_location
-from tracker.workspace.relocation import MAX_COPIES, open_readable_store, update_moved_paths
+from tracker.workspace.tracker_toml import Workspace, load_workspace
 
 TINY = (
     "--model",
@@ -372,8 +372,8 @@ def test_a_database_that_others_share_is_left_alone_while_its_workspace_lives(
 def test_processes_that_find_the_move_at_once_change_it_once(moved: tuple[Path, Workspace]) -> None:
     _, workspace = moved
     code = (
-        "import sys; from pathlib import Path; from tracker.workspace.competition import"
-        " load_workspace;from tracker.workspace.relocation import update_moved_paths;"
+        "import sys; from pathlib import Path; from tracker.workspace.tracker_toml import"
+        " load_workspace;from tracker.workspace.mlflow_paths import update_moved_paths;"
         " sys.stdin.read();print(update_moved_paths(load_workspace(Path(sys.argv[1]))))"
     )
     command = [sys.executable, "-c", code, str(workspace.root)]
@@ -397,7 +397,7 @@ def test_a_kill_in_the_middle_changes_nothing_and_the_next_command_does_it(
     old, workspace = moved
     code = (
         "import os, signal, sys; from pathlib import Path; from tracker.workspace import"
-        " relocation;from tracker.workspace.competition import"
+        " relocation;from tracker.workspace.tracker_toml import"
         " load_workspace;relocation._copy_files_here = lambda *_: os.kill(os.getpid(),"
         " signal.SIGKILL);relocation.update_moved_paths(load_workspace(Path(sys.argv[1])))"
     )

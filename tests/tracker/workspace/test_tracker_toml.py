@@ -16,7 +16,7 @@ from tracker.setup import init
 from tracker.setup.init import init_workspace
 from tracker.training.errors import ConfigError, DataError
 from tracker.workflows.resolve import resolve_config
-from tracker.workspace.competition import (
+from tracker.workspace.tracker_toml import (
     Metric,
     Workspace,
     find_workspace,

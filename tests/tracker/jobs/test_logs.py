@@ -11,11 +11,11 @@ import pytest
 
 from tests.conftest import run_tracker
 from tracker.core.errors import TrackerError
-from tracker.jobs import running
+from tracker.jobs import logs as running
 from tracker.runs.recorder import Recorder
 from tracker.training.config import Config, config_to_dict
 from tracker.training.errors import ConfigError
-from tracker.workspace.competition import Workspace, load_workspace
+from tracker.workspace.tracker_toml import Workspace, load_workspace
 
 
 def follow(workspace: Workspace, recorder: Recorder) -> tuple[str, list[str]]:

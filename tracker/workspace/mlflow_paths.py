@@ -24,8 +24,8 @@ from tracker.core.clock import utc_now
 from tracker.training.errors import StorageError
 from tracker.training.files import atomic_path, write_json
 from tracker.training.numbers import render_count
-from tracker.workspace.competition import TRACKER_TOML, Workspace
 from tracker.workspace.moved_paths import LOCATION_NAME, Location, read_location
+from tracker.workspace.tracker_toml import TRACKER_TOML, Workspace
 
 ARTIFACTS = "mlartifacts"
 

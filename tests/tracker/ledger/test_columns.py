@@ -7,11 +7,11 @@ import typing
 from pathlib import Path
 
 from tracker.ledger.append import METADATA
+from tracker.ledger.columns import SCHEMA_FILE, load_tables
 from tracker.ledger.connection import SCHEMA_VERSION
 from tracker.ledger.historical import FINGERPRINT_COLUMNS, METRIC_COLUMNS, TEXT_COLUMNS
 from tracker.ledger.migrations import STEPS
 from tracker.ledger.records import Note, Submission
-from tracker.ledger.schema import SCHEMA_FILE, load_tables
 
 TYPES = {"INTEGER": int, "TEXT": str, "DOUBLE PRECISION": float}
 PARSED = ("config", "config_diff")  # JSON in the ledger
