@@ -159,15 +159,15 @@ def suggest_key(
     `aliases` are what other programs call a key: {word: dotted key}.
     """
     here = list(keys)
-    others: dict[str, str] = {}
+    others: dict[str, list[str]] = {}
     for dotted in elsewhere:
-        others.setdefault(dotted.rpartition(".")[2], dotted)
+        others.setdefault(dotted.rpartition(".")[2], []).append(dotted)
     # the very word in another table first: the key was written into the wrong one
-    near = others.get(word, "") or aliases.get(word.lower().replace("-", "_"), "")
+    near = " or ".join(others.get(word, ())) or aliases.get(word.lower().replace("-", "_"), "")
     if not near and (match := find_nearest(word, here)):
         near = f"{name}.{match}" if name else match
     if not near:
-        near = others.get(find_nearest(word, others, cutoff=0.7), "")
+        near = " or ".join(others.get(find_nearest(word, others, cutoff=0.7), ())[:1])
     if near:
         return f" (nearest: {near})"
     return f" (known: {', '.join(here)})" if 0 < len(here) <= _LONGEST_LIST else ""
