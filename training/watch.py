@@ -183,16 +183,31 @@ def is_loader_end(error: BaseException) -> bool:
 
 
 def is_loader_terminated(error: BaseException) -> bool:
-    """Whether torch says that SIGTERM ended a loader process.
+    """Whether SIGTERM ended a loader process, by torch's words or by the exit codes it left.
 
     Then somebody stops the run; a lack of memory sends SIGKILL.
     """
+    if _list_exit_codes(error) & {-signal.SIGTERM}:
+        return True
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, RuntimeError) and LOADER in str(cause) and TERMINATED in str(cause):
             return True
         cause = cause.__cause__ or cause.__context__
     return False
+
+
+def _list_exit_codes(error: BaseException) -> set[int | None]:
+    """Of the loader processes that torch found gone without having heard their signal.
+
+    On a busy machine it looks before it is told, and says only "exited unexpectedly".
+    """
+    pids = set(re.findall(r"\d+", str(error)))
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame.f_code.co_name == "_try_get_data":
+            workers = getattr(frame.f_locals.get("self"), "_workers", ())
+            return {worker.exitcode for worker in workers if str(worker.pid) in pids}
+    return set()
 
 
 def end_with(parent: int) -> None:

@@ -6,15 +6,18 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.conftest import COMMAND_LIMIT_S
 from tracker.training import processes
 from tracker.training.config import TrainConfig
 from tracker.training.errors import TrainingError
 from tracker.training.run.checkpoint import save_checkpoint
+from tracker.training.watch import is_loader_terminated
 
 # a mutex that is locked twice: a wait in C that no signal ends
 STUCK = """
@@ -46,7 +49,7 @@ from tracker.training.config import TrainConfig
 if os.environ["RANK"] == "1":
     processes.join_group()
     processes.torch.distributed.broadcast_object_list([None], src=0)
-    processes.leave_reason("process 1: DataError: x.png: the image is broken")
+    processes.report_failure("process 1: DataError: x.png: the image is broken")
     raise SystemExit(2)
 signal = processes.signal
 signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -102,6 +105,36 @@ def test_a_signal_ends_a_main_thread_that_nothing_frees() -> None:
     os.kill(child.pid, signal.SIGTERM)
     stdout, _ = child.communicate(timeout=COMMAND_LIMIT_S)
     assert (child.returncode, stdout) == (130, "KeyboardInterrupt('SIGTERM')\n")
+
+
+class Waits(torch.utils.data.Dataset[int]):
+    """Its second item never comes."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> int:
+        time.sleep(600 * index)
+        return index
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_loader_process_that_was_stopped_is_told_from_a_killed_one_without_torchs_word(
+    number: signal.Signals,
+) -> None:
+    batches = iter(torch.utils.data.DataLoader(Waits(), num_workers=1, batch_size=1))
+    assert next(batches) == 0
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's own looks at the signal
+    try:
+        # From a process of its own: torch's loaders end with 0 when their parent stops them.
+        loader = batches._workers[0].pid  # type: ignore[attr-defined]
+        subprocess.run(["kill", f"-{number.value}", str(loader)], check=True)
+        with pytest.raises(RuntimeError, match="exited unexpectedly") as caught:
+            next(batches)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert is_loader_terminated(caught.value) == (number == signal.SIGTERM)
 
 
 @pytest.mark.slow
