@@ -81,7 +81,8 @@ def test_the_report_fits_the_screen_and_has_the_reference_rows(
                 "row => Object.fromEntries([...row.querySelectorAll('[data-label], [data-key]')]"
                 ".map(cell => [cell.dataset.label || cell.dataset.key, cell.innerText.trim()]))"
             )
-            assert {name: cells[name] for name in ("model", "memo", *CELLS)} == {
+            # A sign behind a validation score: measured on other images than SOTA's.
+            assert {name: cells[name].rstrip("\n≠") for name in ("model", "memo", *CELLS)} == {
                 name: expected[name] for name in ("model", "memo", *CELLS)
             }
             assert cells["number"].rstrip("*^") == expected["number"]

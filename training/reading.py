@@ -1,8 +1,8 @@
-"""One reader of what people write as TOML: run configs and tracker.toml.
+"""One reader of what people write as TOML: the config of a run, and the settings of a workspace.
 
 A key is declared once, as a dataclass field made by `key`: its default, its limits, and a sentence.
 `read_keys` checks a table against such keys and collects every problem. The same declarations give
-the template of `tracker init`, its help, and docs/reference/config.md.
+the template of a new file, its help, and the reference page.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ __all__ = ["folders"]
 ROOT = Path(__file__).parents[2]
 # The registry, and what is older: columns of the ledger, options, and what the lack of
 # train.monitor means.
-HISTORY = {"metrics.py", "competition.py", "advice.py", "append.py", "queue.py"}
+HISTORY = {"metrics.py", "tracker_toml.py", "advice.py", "append.py", "queue.py"}
 # Words that happen to be the same: a loss, a page's layout, a short name, how well models tell an
 # attribute.
 OTHER_MEANINGS = {"config.py", "losses.py", "metric_names.py", "submission_table.py", "suspects.py"}

@@ -35,8 +35,8 @@ CLOSE = 3  # changed answers that are hardly a change
 COMMENT_WIDTH = 98  # with "# " a line of the file has 100 columns
 HEAD = """\
 # A tracker workspace. Runs are in runs/; every key below can be changed later.
-# The sections of a run's config, as [data], have the defaults of new runs: `tracker run options`
-# lists their keys. Paths are relative to this file.
+# Sections of a run's config (data, model, train, ...) have the defaults of new runs; the command
+# `tracker run options` lists their keys. Paths are relative to this file.
 """
 
 

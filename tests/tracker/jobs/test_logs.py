@@ -12,6 +12,7 @@ import pytest
 from tests.conftest import run_tracker
 from tracker.core.errors import TrackerError
 from tracker.jobs import logs as running
+from tracker.jobs import stop
 from tracker.runs.recorder import Recorder
 from tracker.training.config import Config, config_to_dict
 from tracker.training.errors import ConfigError
@@ -137,15 +138,15 @@ def test_what_a_resumed_run_prints_in_the_background_is_kept_after_a_line_that_s
 
 def test_logs_and_stop_without_a_run_mean_the_only_running_one(workspace: Workspace) -> None:
     with pytest.raises(TrackerError, match="no run yet"):
-        running.resolve_running(workspace, "", or_newest=True)
+        stop.resolve_running(workspace, "", or_newest=True)
     first, second = start(workspace), start(workspace)
     with pytest.raises(ConfigError, match="2 runs are running: exp2, exp1"):
-        running.resolve_running(workspace, "", or_newest=True)
+        stop.resolve_running(workspace, "", or_newest=True)
     second.finish("finished")
     first.metrics({"val/f1": 0.5}, step=3, epoch=3)
     done = run_tracker("logs", cwd=workspace.root)
     assert done.stdout.startswith("epoch 3  val/f1 0.5000")
-    assert running.resolve_running(workspace, "", or_newest=False) == "exp1"
+    assert stop.resolve_running(workspace, "", or_newest=False) == "exp1"
     first.finish("finished")
     done = run_tracker("stop", cwd=workspace.root, ok=False)
     assert (done.returncode, "no run is running" in done.stderr) == (1, True)

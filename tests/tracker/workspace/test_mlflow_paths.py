@@ -397,9 +397,9 @@ def test_a_kill_in_the_middle_changes_nothing_and_the_next_command_does_it(
     old, workspace = moved
     code = (
         "import os, signal, sys; from pathlib import Path; from tracker.workspace import"
-        " relocation;from tracker.workspace.tracker_toml import"
-        " load_workspace;relocation._copy_files_here = lambda *_: os.kill(os.getpid(),"
-        " signal.SIGKILL);relocation.update_moved_paths(load_workspace(Path(sys.argv[1])))"
+        " mlflow_paths;from tracker.workspace.tracker_toml import"
+        " load_workspace;mlflow_paths._copy_files_here = lambda *_: os.kill(os.getpid(),"
+        " signal.SIGKILL);mlflow_paths.update_moved_paths(load_workspace(Path(sys.argv[1])))"
     )
     child = subprocess.run(
         [sys.executable, "-c", code, str(workspace.root)], check=False, timeout=COMMAND_LIMIT_S
