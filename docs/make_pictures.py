@@ -56,10 +56,10 @@ EPOCHS, BEST_EPOCH = 20, 18
 BASELINE: dict[str, dict[str, Any]] = {
     "model": {"name": "resnet50"},
     "data": {"image_size": 224, "split_seed": 1},
-    "augment": {"name": "flip"},
-    "loss": {"name": "cross_entropy"},
+    "augment": {"name": "flip", "mixup": 0.0},
+    "loss": {"name": "cross_entropy", "smoothing": 0.0},
     "optim": {"name": "adamw", "lr": 0.001},
-    "train": {"epochs": EPOCHS, "seed": 42},
+    "train": {"epochs": EPOCHS, "seed": 42, "ema": 0.0},
 }
 
 
