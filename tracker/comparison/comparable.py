@@ -265,12 +265,6 @@ def read_checksums(path: Path) -> tuple[int, ...]:
     )
 
 
-def is_searched(config: Mapping[str, Any]) -> bool:
-    """Whether it is an ensemble whose weights were searched on the validation images: that flatters
-    its validation scores."""
-    return bool(config.get("ensemble", {}).get("searched"))
-
-
 # --- Whether figures can be compared
 
 

@@ -21,7 +21,6 @@ from tracker.comparison.comparable import (
     Scheme,
     basis_of_run,
     basis_of_submission,
-    is_searched,
 )
 from tracker.comparison.leaderboard_noise import (
     SampleSizes,
@@ -36,6 +35,7 @@ from tracker.comparison.statistics.regression import (
     fit_line,
     rank_correlation,
 )
+from tracker.core.config_diff import is_searched
 from tracker.core.list_marks import FLATTERED
 from tracker.ledger.read import find_metric_value, list_submissions
 from tracker.ledger.records import Submission

@@ -13,13 +13,13 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from tracker.comparison.advice import Advice, by_epoch
-from tracker.comparison.comparable import explain_incomparable, is_searched
+from tracker.comparison.comparable import explain_incomparable
 from tracker.comparison.evidence import ChangedImage, Evidence, Move, compare_validation
 from tracker.comparison.members import Member, list_members
 from tracker.comparison.statistics.paired import RESAMPLES, FoldTest, PairedComparison
 from tracker.comparison.subject import Subject, load_subject
 from tracker.comparison.verdict import write_verdict
-from tracker.core.config_diff import describe_ensemble, diff_configs, list_unknown
+from tracker.core.config_diff import describe_ensemble, diff_configs, is_searched, list_unknown
 from tracker.core.errors import TrackerError
 from tracker.ledger.records import Note
 from tracker.training.metrics import METRICS, list_figures

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tracker.comparison.comparable import is_searched
 from tracker.comparison.leaderboard_noise import SampleSizes
+from tracker.core.config_diff import is_searched
 from tracker.core.errors import TrackerError
 from tracker.leaderboards import build_leaderboard
 from tracker.ledger.read import has_run, list_with_note

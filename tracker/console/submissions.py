@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tracker.comparison.comparable import is_searched
 from tracker.console.notes import render_newest
-from tracker.core.config_diff import list_changes, list_implied_changes, render_change
+from tracker.core.config_diff import is_searched, list_changes, list_implied_changes, render_change
 from tracker.core.list_marks import SEARCHED, Marks, explain_marks, mark_flattered, style_marks
 from tracker.core.table import Cell, Column, Styled
 from tracker.core.terminal import WIDE, print_table, print_text

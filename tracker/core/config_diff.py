@@ -290,3 +290,11 @@ def _list_values(values: Any) -> str:
 
 def _render_item(value: Any) -> str:
     return f"{value:g}" if isinstance(value, int | float) else str(value)
+
+
+def is_searched(config: Mapping[str, Any]) -> bool:
+    """Whether an ensemble's weights were searched on the validation images.
+
+    That flatters its validation scores.
+    """
+    return bool(config.get("ensemble", {}).get("searched"))

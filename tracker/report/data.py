@@ -13,13 +13,12 @@ from tracker.comparison.comparable import (
     basis_of_run,
     basis_of_submission,
     explain_incomparable,
-    is_searched,
 )
 from tracker.comparison.cv_lb import group_by_scheme
 from tracker.comparison.statistics.regression import spearman
 from tracker.comparison.tree import Family, Node, build_family, name_model
 from tracker.core.clock import to_utc_text
-from tracker.core.config_diff import describe_ensemble
+from tracker.core.config_diff import describe_ensemble, is_searched
 from tracker.core.errors import TrackerError
 from tracker.core.list_marks import APART, SEARCHED
 from tracker.ledger.chain import read_head

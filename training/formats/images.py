@@ -8,7 +8,6 @@ import os
 import struct
 import warnings
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
@@ -63,6 +62,8 @@ def check_images(paths: Iterable[Path], *, cache: Path | None = None) -> dict[Pa
     """
     known = _load_cache(cache)
     unique = list(dict.fromkeys(paths))
+    from concurrent.futures import ThreadPoolExecutor
+
     with warnings.catch_warnings(), ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         warnings.simplefilter("ignore")  # Pillow warns about files that can still be used
         results = pool.map(lambda path: _check(path, known.get(str(path))), unique)
