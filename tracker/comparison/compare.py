@@ -656,7 +656,7 @@ def _find_comparable(
     for one_set in sets[1:]:
         members = chain.from_iterable(groups[index] for index in one_set)
         runs = [run.name for run in members]
-        reason = _explain_incomparable_rows(first, groups[one_set[0]], name)
+        reason = _explain_incomparable_rows(groups[one_set[0]], first, name)
         others.append(Incomparable(metric=name, runs=runs, other=first[0].name, reason=reason))
     return (sets[0] if len(sets[0]) > len(sets[1]) else []), others
 

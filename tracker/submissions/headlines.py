@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from tracker.core.config_diff import list_changes, render_unknown_keys
+from tracker.core.config_diff import is_searched, list_changes, render_unknown_keys
 from tracker.core.list_marks import FLATTERED
 from tracker.core.text import render_number
 from tracker.ledger.records import Submission
@@ -42,7 +42,8 @@ def render_check_headline(
         return f"refused: {refusal}"
     if sota is None:
         return NO_PUBLIC_SCORE
-    result = _compare_by_validation(competition, validation, not_comparable, searched=searched)
+    caveat = _find_caveat(searched=searched, sota_searched=is_searched(sota.config))
+    result = _compare_by_validation(competition, validation, not_comparable, caveat=caveat)
     changes = _count_changes(config_diff or {})
     if not_known:
         changes += f", {render_unknown_keys(not_known)}"
@@ -86,12 +87,21 @@ def render_score_headline(
     return f"{lost}{_render_gap(metric, own, best)} {where} {_render_pair(metric, best, own)}"
 
 
+def _find_caveat(*, searched: bool, sota_searched: bool) -> str:
+    """What makes a score too good: the weights of an ensemble were chosen by it."""
+    if searched and sota_searched:
+        return f", both {FLATTERED}"
+    if sota_searched:
+        return f", but SOTA's score is {FLATTERED}"
+    return f", {FLATTERED}" if searched else ""
+
+
 def _compare_by_validation(
     competition: Competition,
     validation: Pairs,
     not_comparable: Mapping[str, str],
     *,
-    searched: bool,
+    caveat: str,
 ) -> str:
     """Above or below SOTA by the deciding metric, or by the first that both have."""
     names = sorted(validation, key=lambda name: name != f"val_{competition.primary_metric}")
@@ -103,8 +113,6 @@ def _compare_by_validation(
             continue
         if reason := not_comparable.get(name):
             return f"not comparable with SOTA by validation: {reason}"
-        # such a score is too good, because the weights were chosen by it
-        caveat = f", {FLATTERED}" if searched else ""
         if old == new:
             return f"equal to SOTA by validation ({metric.name} {metric.render(new)}){caveat}"
         pair = f"{metric.name} {_render_pair(metric, old, new)}"

@@ -87,7 +87,7 @@ def test_the_best_is_looked_for_among_rows_that_validate_alike(workspace: Worksp
     make_run(workspace, config={"data.val_ratio": 0.1}, f1=0.9)
     found = compare_runs(workspace, ["exp1..exp3"])
     assert found.best["val/f1"] == 1
-    reason = "exp3 with exp1: different split (ratio 0.2 against 0.1)"
+    reason = "exp3 with exp1: different split (ratio 0.1 against 0.2)"
     assert found.not_comparable["val/f1"] == [reason]
     assert f"train/loss: not comparable: {reason}" in "\n".join(describe(found))
     assert compare_runs(workspace, ["exp1", "exp3"]).best == {}, "neither is the usual one"
@@ -98,7 +98,7 @@ def test_the_best_is_looked_for_among_rows_that_validate_alike(workspace: Worksp
     make_run(workspace, config={"data.folds": 3, "data.fold": 0, "optim.lr": 0.1}, f1=0.9)
     found = compare_runs(workspace, [*folds, "exp6"])
     assert found.not_comparable["val/f1"] == [
-        "exp6 with exp4: different validation images (folds 0, 1 against 0)"
+        "exp6 with exp4: different validation images (folds 0 against 0, 1)"
     ]
 
 
@@ -376,7 +376,7 @@ def test_a_reason_not_to_compare_is_said_once_with_all_its_runs(
     text = " ".join(" ".join(show(found, workspace, 120, capsys)).split())
     assert text.count("different split") == 1
     assert (
-        "not comparable: exp3, exp5..exp7 with exp1: different split (ratio 0.2 against 0.1); in"
+        "not comparable: exp3, exp5..exp7 with exp1: different split (ratio 0.1 against 0.2); in"
         " val/f1" in text
     )
     others = [
