@@ -351,7 +351,7 @@ def runs_command(
 ) -> None:
     """List the runs, newest first."""
     from tracker.commands.options import refuse_together
-    from tracker.comparison.members import name_ensembles
+    from tracker.comparison.members import list_searched, name_ensembles
     from tracker.comparison.search import explain_mixed_losses, explain_no_runs, search_runs
     from tracker.comparison.tree import read_marks
     from tracker.console.runs import print_runs, runs_to_json
@@ -377,7 +377,15 @@ def runs_command(
         marks = read_marks(workspace, numbers=shown)
         named = name_ensembles(workspace, records)
         if records or not where:
-            print_runs(named, submitted, notes, workspace.competition, marks=marks, wide=wide)
+            print_runs(
+                named,
+                submitted,
+                notes,
+                workspace.competition,
+                marks=marks,
+                searched=list_searched(workspace, records),
+                wide=wide,
+            )
         if warning := explain_mixed_losses(workspace, records, sort):
             print_text(warning)
         if not archived and (count := count_archived(workspace.runs_dir)):

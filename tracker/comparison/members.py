@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from typing import Any
 
-from tracker.core.config_diff import describe_ensemble
+from tracker.core.config_diff import describe_ensemble, is_searched
 from tracker.core.errors import TrackerError
 from tracker.core.terminal import print_table
 from tracker.core.text import render_number
@@ -90,6 +91,18 @@ def name_ensembles(workspace: Workspace, records: Sequence[RunRecord]) -> list[R
         _name_ensemble(workspace, record) if record.kind == "ensemble" else record
         for record in records
     ]
+
+
+def list_searched(workspace: Workspace, records: Sequence[RunRecord]) -> set[str]:
+    """The names of ensembles whose weights were searched on the validation images."""
+    names = set()
+    for record in records:
+        if record.kind == "ensemble":
+            # A config that cannot be read is told where the run itself is shown.
+            with suppress(TrackerError):
+                if is_searched(load_config(workspace.runs_dir, record.name)):
+                    names.add(record.name)
+    return names
 
 
 def _name_ensemble(workspace: Workspace, record: RunRecord) -> RunRecord:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tracker.console.notes import print_notes, render_newest
 from tracker.console.submissions import Validation, print_leaderboard
-from tracker.core.list_marks import Marks, explain_marks, style_marks
+from tracker.core.list_marks import SEARCHED, Marks, explain_marks, mark_flattered, style_marks
 from tracker.core.table import Cell, Column, Styled
 from tracker.core.terminal import print_table, print_text, style_status
 from tracker.core.text import render_number, render_value
@@ -72,9 +72,13 @@ def print_runs(
     competition: Competition,
     *,
     marks: Marks | None = None,
+    searched: Collection[str] = (),
     wide: bool = False,
 ) -> None:
-    """A line a run; what was noted last has a column when anything was."""
+    """A line a run; what was noted last has a column when anything was.
+
+    `searched` are the ensembles whose validation scores flatter them: they get a mark.
+    """
     marks = marks or Marks()
     noted = any(record.uid in notes for record in records)
     tagged = any(record.tags for record in records)
@@ -100,9 +104,10 @@ def print_runs(
         *([Column("tags", leaves=5, text=True)] if tagged else ()),
         *([Column("noted last", leaves=5, text=True)] if noted else ()),
     ]
-    used: list[str] = []
+    flattered = [record.name in searched for record in records]
+    used: list[str] = [SEARCHED] if any(flattered) else []
     rows: list[list[Cell]] = []
-    for record in records:
+    for index, record in enumerate(records):
         number = submitted.get(record.uid)
         own = marks.list_marks(number, record.name)
         used += own
@@ -112,7 +117,10 @@ def print_runs(
             style_status(record.status, archived=record.archived_at is not None),
             record.parent or "-",
             render_number(record.best_epoch),
-            *[render_number(record.summary.get(f"val/{name}")) for name in figures],
+            *[
+                mark_flattered(flattered, index, render_number(record.summary.get(f"val/{name}")))
+                for name in figures
+            ],
             "-" if number is None else str(number),
             competition.local_time(record.created_at),
             record.note or record.error.partition("\n")[0],

@@ -16,16 +16,19 @@ from tests.conftest import NO_MLFLOW, run_tracker
 from tests.support.workspaces import make_run, make_workspace
 from tests.tracker.comparison.test_cv_lb import import_winners
 from tracker.comparison.compare import compare_runs
+from tracker.comparison.members import list_searched
 from tracker.comparison.private_scores import LabeledPredictions, draw_correlated_scores
 from tracker.comparison.selection import select_final
 from tracker.console.compare import print_comparison
 from tracker.console.compare import render_markdown as compare_markdown
 from tracker.console.cv_lb import render_selection
+from tracker.console.runs import print_runs
 from tracker.console.submissions import print_leaderboard
 from tracker.core.errors import TrackerError
 from tracker.ledger.append import open_ledger
 from tracker.ledger.read import list_submissions, list_validation_scores
 from tracker.ledger.submission_table import import_table, read_submission_table
+from tracker.runs.read import list_runs
 from tracker.submissions.scores import reveal
 from tracker.submissions.scores import score as record_score
 from tracker.submissions.submit import submit
@@ -510,6 +513,16 @@ def test_a_searched_ensemble_is_marked_where_rows_are_ranked(
     assert legend in (printed := capsys.readouterr().out) and "0.9900 ~" in printed
     text = compare_markdown(found, workspace.competition)
     assert legend.replace("~", "\\~") in text or legend in text
+    records = [
+        replace(record, kind="ensemble" if record.name == name else "train")
+        for record in list_runs(workspace.runs_dir)
+    ]
+    searched = list_searched(workspace, records)
+    assert searched == {name}
+    print_runs(records, {}, {}, workspace.competition, searched=searched, wide=True)
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert lines[-1] == legend
+    assert [("~" in line) for line in lines[2:-1]] == [name in line for line in lines[2:-1]]
     plain = compare_runs(workspace, names)
     print_comparison(plain, workspace.competition, wide=True)
     assert "~" not in capsys.readouterr().out
