@@ -351,7 +351,7 @@ def runs_command(
 ) -> None:
     """List the runs, newest first."""
     from tracker.commands.options import refuse_together
-    from tracker.comparison.members import list_searched, name_ensembles
+    from tracker.comparison.members import list_searched, load_ensembles, name_ensembles
     from tracker.comparison.search import explain_mixed_losses, explain_no_runs, search_runs
     from tracker.comparison.tree import read_marks
     from tracker.console.runs import print_runs, runs_to_json
@@ -375,7 +375,8 @@ def runs_command(
     if not as_json:
         shown = [submitted[record.uid] for record in records if record.uid in submitted]
         marks = read_marks(workspace, numbers=shown)
-        named = name_ensembles(workspace, records)
+        ensembles = load_ensembles(workspace, records)
+        named = name_ensembles(records, ensembles)
         if records or not where:
             print_runs(
                 named,
@@ -383,7 +384,7 @@ def runs_command(
                 notes,
                 workspace.competition,
                 marks=marks,
-                searched=list_searched(workspace, records),
+                searched=list_searched(ensembles),
                 wide=wide,
             )
         if warning := explain_mixed_losses(workspace, records, sort):
@@ -417,7 +418,7 @@ def show_command(
     """Show one run: metrics, advice, submissions, notes, and the config keys that differ."""
     from tracker.commands.options import refuse_together
     from tracker.comparison.advice import advise_run
-    from tracker.comparison.members import list_members, name_ensembles
+    from tracker.comparison.members import list_members, load_ensembles, name_ensembles
     from tracker.console.runs import print_run
     from tracker.console.shown_config import choose_config
     from tracker.console.submissions import submission_to_json
@@ -450,7 +451,7 @@ def show_command(
         }
         print_json({**record.to_dict(), **known})
         return
-    (named,) = name_ensembles(workspace, [record])
+    (named,) = name_ensembles([record], load_ensembles(workspace, [record]))
     about: dict[str, Any] = {
         "notes": notes,
         "advice": advice,

@@ -85,31 +85,35 @@ def _find_record(workspace: Workspace, name: str) -> RunRecord | None:
         return None
 
 
-def name_ensembles(workspace: Workspace, records: Sequence[RunRecord]) -> list[RunRecord]:
-    """The records for display: the note of an ensemble begins with what it is made of."""
-    return [
-        _name_ensemble(workspace, record) if record.kind == "ensemble" else record
-        for record in records
-    ]
-
-
-def list_searched(workspace: Workspace, records: Sequence[RunRecord]) -> set[str]:
-    """The names of ensembles whose weights were searched on the validation images."""
-    names = set()
+def load_ensembles(
+    workspace: Workspace, records: Sequence[RunRecord]
+) -> dict[str, Mapping[str, Any]]:
+    """{name: config} of the ensembles among the records; one that cannot be read is left out."""
+    configs: dict[str, Mapping[str, Any]] = {}
     for record in records:
         if record.kind == "ensemble":
             # A config that cannot be read is told where the run itself is shown.
             with suppress(TrackerError):
-                if is_searched(load_config(workspace.runs_dir, record.name)):
-                    names.add(record.name)
-    return names
+                configs[record.name] = load_config(workspace.runs_dir, record.name)
+    return configs
 
 
-def _name_ensemble(workspace: Workspace, record: RunRecord) -> RunRecord:
-    try:
-        description = describe_ensemble(load_config(workspace.runs_dir, record.name)["ensemble"])
-    except (TrackerError, KeyError):
+def name_ensembles(
+    records: Sequence[RunRecord], ensembles: Mapping[str, Mapping[str, Any]]
+) -> list[RunRecord]:
+    """The records for display: the note of an ensemble begins with what it is made of."""
+    return [_name_ensemble(record, ensembles.get(record.name, {})) for record in records]
+
+
+def list_searched(ensembles: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """The names of ensembles whose weights were searched on the validation images."""
+    return {name for name, config in ensembles.items() if is_searched(config)}
+
+
+def _name_ensemble(record: RunRecord, config: Mapping[str, Any]) -> RunRecord:
+    if "ensemble" not in config:
         return record
+    description = describe_ensemble(config["ensemble"])
     return replace(record, note=f"{description}: {record.note}" if record.note else description)
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracker.core.config_diff import diff_configs, list_unknown
+from tracker.core.config_diff import diff_configs, is_searched, list_unknown
 from tracker.core.errors import DuplicateError, RefusedError
 from tracker.ledger.connection import open_reader
 from tracker.ledger.read import find_metric_value, find_sota, has_server, list_packed_answers
@@ -201,7 +201,7 @@ def build_check_report(workspace: Workspace, examination: Examination) -> CheckR
         validation=validation,
         config_diff=examination.config_diff,
         not_comparable=not_comparable,
-        searched=bool(config.get("ensemble", {}).get("searched")),
+        searched=is_searched(config),
         not_known=examination.not_known,
     )
     return CheckReport(

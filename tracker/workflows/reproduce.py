@@ -125,10 +125,6 @@ def _is_environment(values: Any) -> bool:
     )
 
 
-# Where the trainer lies in a checkout: before and since the modules stand in rooms.
-TRAINERS = ("train.py", "workflows/train.py")
-
-
 @contextmanager
 def _check_out(
     workspace: Workspace, environment: Mapping[str, Any]

@@ -16,7 +16,7 @@ from tests.conftest import NO_MLFLOW, run_tracker
 from tests.support.workspaces import make_run, make_workspace
 from tests.tracker.comparison.test_cv_lb import import_winners
 from tracker.comparison.compare import compare_runs
-from tracker.comparison.members import list_searched
+from tracker.comparison.members import list_searched, load_ensembles
 from tracker.comparison.private_scores import LabeledPredictions, draw_correlated_scores
 from tracker.comparison.selection import select_final
 from tracker.console.compare import print_comparison
@@ -517,7 +517,7 @@ def test_a_searched_ensemble_is_marked_where_rows_are_ranked(
         replace(record, kind="ensemble" if record.name == name else "train")
         for record in list_runs(workspace.runs_dir)
     ]
-    searched = list_searched(workspace, records)
+    searched = list_searched(load_ensembles(workspace, records))
     assert searched == {name}
     print_runs(records, {}, {}, workspace.competition, searched=searched, wide=True)
     lines = capsys.readouterr().out.strip().splitlines()

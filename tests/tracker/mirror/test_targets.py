@@ -17,7 +17,7 @@ import pytest
 from tests.support.workspaces import make_run
 from tracker.mirror.copy import RunCopy
 from tracker.mirror.process import copy_until_end
-from tracker.mirror.targets import TARGETS, TargetError, list_state_names
+from tracker.mirror.targets import TARGETS, TargetError, list_targets
 from tracker.runs.read import load_run
 from tracker.runs.recorder import Recorder
 from tracker.submissions.notes import add_note
@@ -191,7 +191,7 @@ def test_the_state_files_of_the_targets_differ_and_are_no_other_file_of_a_run(
     workspace: Workspace,
 ) -> None:
     make_run(workspace, "0000011110")
-    names = list_state_names()
+    names = [target.state_name for target in list_targets()]
     assert len(set(names)) == len(names) == len(TARGETS)
     assert not [name for name in names if (workspace.runs_dir / "exp1" / name).exists()]
 

@@ -233,11 +233,6 @@ def list_targets() -> list[type[Target]]:
     return [_load(path) for path in TARGETS.values()]
 
 
-def list_state_names() -> list[str]:
-    """The state files of copies in a run folder."""
-    return [target.state_name for target in list_targets()]
-
-
 def name_remote() -> str:
     """The remote trackers as a subject: `MLflow is`, or `MLflow and X are`."""
     titles = [target.title for target in list_targets() if target.remote]
