@@ -484,16 +484,22 @@ def crop_defaults(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def config_from_dict(values: Mapping[str, Any], *, source: str = "config") -> Config:
     """Build a Config from nested tables; raises ConfigError with every problem found."""
     problems: list[str] = []
-    sections: dict[str, Any] = {}
-    for section, table in values.items():
-        if section not in SECTIONS:
-            problems.append(f"{section}: {_explain_section(section)}")
-            continue
-        sections[section] = SECTIONS[section](**_read_section(section, table, problems))
+    tables = read_sections(values, problems)
     refuse(problems, source, hint="tracker run options lists every key with its meaning")
-    config = Config(**sections)
+    config = Config(**{section: SECTIONS[section](**table) for section, table in tables.items()})
     _check_together(config, source)
     return config
+
+
+def read_sections(values: Mapping[str, Any], problems: list[str]) -> dict[str, dict[str, Any]]:
+    """The right values of nested tables; each wrong one is a line in `problems`."""
+    tables: dict[str, dict[str, Any]] = {}
+    for section, table in values.items():
+        if section in SECTIONS:
+            tables[section] = _read_section(section, table, problems)
+        else:
+            problems.append(f"{section}: {_explain_section(section)}")
+    return tables
 
 
 def _read_section(section: str, table: Any, problems: list[str]) -> dict[str, Any]:
@@ -556,6 +562,8 @@ def find_keys(word: str) -> list[str]:
 
 def _explain_section(word: str) -> str:
     """What is wrong with an unknown section: a key without its section, or a wrong name."""
+    if word in list_options():
+        return "in quotes it is one word, write it without them"
     if keys := find_keys(word):
         return f"this key needs its section: {' or '.join(keys)}"
     return f"unknown section{suggest_key(word, SECTIONS)}"
@@ -586,11 +594,12 @@ def find_problem(name: str, value: Any) -> str:
     section, _, key = name.partition(".")
     problems: list[str] = []
     if section in SECTIONS:
-        _read_section(section, {key: value}, problems)
+        _read_section(section, {key: value} if key else value, problems)
+    elif not key:
+        problems.append(f"{name}: {_explain_section(name)}")
     else:
-        problems.append(
-            f"{name}: unknown key{suggest_key(key, (), elsewhere=list_options(), aliases=COMMON_NAMES)}"
-        )
+        near = suggest_key(key, (), elsewhere=list_options(), aliases=COMMON_NAMES)
+        problems.append(f"{name}: unknown key{near}")
     return "".join(problems)
 
 
