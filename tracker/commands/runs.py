@@ -519,7 +519,7 @@ def diff_command(
     else:
         print_diff(result, full=full, everything=everything, markdown=markdown, wide=wide)
     if picture:
-        print(open_picture(result, workspace.lock_dir), file=sys.stderr if as_json else sys.stdout)
+        print(open_picture(result, workspace.state_dir), file=sys.stderr if as_json else sys.stdout)
 
 
 def adopt_command(

@@ -123,7 +123,7 @@ def find_folder(workspace: Workspace, file: Path, kind: str) -> Path:
     """The folder with the state of a queue or sweep file; `kind` is queues or sweeps."""
     # Two files with the same name in different folders are different queues.
     path_hash = hashlib.sha256(workspace.relative(file).encode()).hexdigest()[:8]
-    return workspace.lock_dir / kind / f"{file.stem}-{path_hash}"
+    return workspace.state_dir / kind / f"{file.stem}-{path_hash}"
 
 
 def find_output(folder: Path, pid: int, *, alone: bool) -> Path:

@@ -138,7 +138,7 @@ def _fit(
                 on_epoch=lambda report: _record_epoch(recorder, report),
                 on_trained=lambda weights: _warn_of_equal_weights(workspace, recorder, weights),
                 on_stuck=lambda error: record_failure(workspace, recorder, error),
-                cache_dir=workspace.lock_dir,
+                cache_dir=workspace.state_dir,
                 resume=resume,
                 quiet=quiet,
             )

@@ -303,8 +303,8 @@ class Workspace:
         )
 
     @property
-    def lock_dir(self) -> Path:
-        """Folder of lock files."""
+    def state_dir(self) -> Path:
+        """Folder of locks, caches, output of commands, and states of queues and sweeps."""
         return self.root / ".tracker"
 
     @property

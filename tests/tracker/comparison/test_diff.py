@@ -653,13 +653,13 @@ def test_the_picture_is_drawn_and_opened(
     make_run(workspace)
     opened: list[str] = []
     monkeypatch.setattr(webbrowser, "open", opened.append)
-    path = open_picture(diff_runs(workspace, "exp1", "exp2"), workspace.lock_dir)
+    path = open_picture(diff_runs(workspace, "exp1", "exp2"), workspace.state_dir)
     assert opened == [path.as_uri()]
     with Image.open(path) as picture:
         assert picture.format == "PNG"
         assert picture.width > 1000
     assert (
-        draw_diff(diff_runs(workspace, "exp2", "exp1"), workspace.lock_dir).name
+        draw_diff(diff_runs(workspace, "exp2", "exp1"), workspace.state_dir).name
         == "diff-exp2-exp1.png"
     )
 

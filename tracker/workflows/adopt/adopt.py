@@ -189,7 +189,7 @@ def _adopt(
     config = _rename_keys(to_tables(_restore_numbers(foreign.config)), foreign, names)
     points = _make_points(foreign, config, names)
     # Of two calls at the same time only one adopts.
-    with FileLock(workspace.lock_dir / "adopt.lock"):
+    with FileLock(workspace.state_dir / "adopt.lock"):
         _refuse_again(workspace, foreign.source, content, force=force)
         note = note or f"adopted from {foreign.source}"
         # An ordinary run of a training loop, without copies until it is complete.
