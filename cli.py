@@ -27,6 +27,7 @@ from tracker.commands import data as data_commands
 from tracker.commands import ledger as ledger_commands
 from tracker.commands import report as report_commands
 from tracker.commands.help import print_help
+from tracker.commands.init_options import InitCommand
 from tracker.core.errors import InterruptedByUserError, TrackerError
 from tracker.core.hints import find_hint
 from tracker.training.libraries import translate_import_errors
@@ -106,7 +107,7 @@ def common(
 
 
 START, RUNS, SUBMIT = "Start", "Runs", "Submissions"
-app.command("init", rich_help_panel=START)(workspace.init_command)
+app.command("init", cls=InitCommand, rich_help_panel=START)(workspace.init_command)
 app.command("demo", rich_help_panel=START)(workspace.demo_command)
 app.command("ui", rich_help_panel=START)(workspace.ui_command)
 app.command("sync", rich_help_panel=START)(workspace.sync_command)

@@ -45,8 +45,7 @@ COMMAND_LIMIT_S = 300
 PAGE_LIMIT_MS = 120_000
 SCHEMES = ("light", "dark")
 
-# --- The workspace
-# ----------------------------------------------------------------------------------------------------
+# --- The workspace ---
 
 SEED = 7
 IMAGES = 1200  # of validation, and as many to predict
@@ -230,8 +229,7 @@ def tracker_command(*words: str) -> list[str]:
     ]
 
 
-# --- Terminal
-# ---------------------------------------------------------------------------------------------------------
+# --- Terminal ---
 
 # By the name of its picture: columns, words of the command.
 TERMINAL: dict[str, tuple[int, tuple[str, ...]]] = {
@@ -417,8 +415,7 @@ def split_wide(found: re.Match[str]) -> str:
     return "".join(parts)
 
 
-# --- Pages
-# ------------------------------------------------------------------------------------------------------------
+# --- Pages ---
 
 # What MLflow opens beside the runs of a new browser: its assistant, and a remark on the view.
 MLFLOW_CLOSE = (
