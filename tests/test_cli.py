@@ -68,8 +68,7 @@ def imported_modules(code: str) -> set[str]:
     return {name.partition(".")[0] for name in done.stdout.splitlines()[-1].split()}
 
 
-# --- What is loaded
-# ---------------------------------------------------------------------------------------------------
+# --- What is loaded ---
 
 
 @pytest.mark.parametrize(
@@ -151,8 +150,7 @@ def test_each_boundary_is_crossed_by_the_one_module_meant_for_it() -> None:
     assert [path for path, names in edges.items() if "torch" in names] == []
 
 
-# --- The version
-# ------------------------------------------------------------------------------------------------------
+# --- The version ---
 
 
 def test_the_version_names_what_a_bug_report_needs(tmp_path: Path) -> None:
@@ -187,8 +185,7 @@ def test_a_checkout_that_was_not_installed_has_a_version_too(tmp_path: Path) -> 
     assert python.startswith("Python 3.")
 
 
-# --- Exit codes and errors
-# --------------------------------------------------------------------------------------------
+# --- Exit codes and errors ---
 
 
 def check_error(done: Done, code: int, words: str) -> None:
@@ -274,8 +271,7 @@ def test_a_folder_that_cannot_be_written_is_an_error_with_advice(tmp_path: Path)
     assert "cannot create" in done.stderr
 
 
-# --- JSON
-# ---------------------------------------------------------------------------------------------------------
+# --- JSON ---
 
 
 def test_every_reading_command_prints_one_json_document(workspace: Workspace) -> None:
@@ -321,8 +317,7 @@ def test_tables_show_texts_as_they_were_typed(workspace: Workspace) -> None:
     assert "m [red]c" in run_tracker("leaderboard", cwd=workspace.root).stdout
 
 
-# --- Manual leaderboard
-# -----------------------------------------------------------------------------------------------
+# --- Manual leaderboard ---
 
 
 def test_scores_are_taken_as_fraction_or_percentage_and_printed_as_fraction(tmp_path: Path) -> None:
@@ -360,8 +355,7 @@ def test_scores_are_taken_as_fraction_or_percentage_and_printed_as_fraction(tmp_
     assert "public f1 was 0.7656; the old value stays" in done.stdout
 
 
-# --- Documentation
-# ----------------------------------------------------------------------------------------------------
+# --- Documentation ---
 
 
 @pytest.mark.parametrize("words", COMMANDS)

@@ -397,8 +397,7 @@ def test_values_of_set(tmp_path: Path) -> None:
     )
 
 
-# --- Nested without end
-# -----------------------------------------------------------------------------------------------
+# --- Nested without end ---
 
 DEEP_JSON = "[" * 100_000 + "]" * 100_000
 DEEP_TOML = f"a = {DEEP_JSON}\n"

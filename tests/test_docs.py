@@ -184,8 +184,7 @@ def test_every_module_that_a_text_names_is_there() -> None:
     assert gone == []
 
 
-# --- Documents for users
-# ----------------------------------------------------------------------------------------------
+# --- Documents for users ---
 
 PAGES = [
     path
@@ -279,8 +278,7 @@ def test_links_of_a_page_lead_somewhere(path: Path) -> None:
     assert dead == []
 
 
-# --- Pictures
-# ---------------------------------------------------------------------------------------------------------
+# --- Pictures ---
 
 SHOWN = re.compile(
     r'<picture>\n  <source media="\(prefers-color-scheme: dark\)" srcset="([^"]+)">\n'
@@ -378,8 +376,7 @@ def test_korean_in_a_terminal_picture_is_two_columns_wide() -> None:
     )
 
 
-# --- Gates and package
-# ------------------------------------------------------------------------------------------------
+# --- Gates and package ---
 
 
 def test_pre_commit_has_the_gates_of_make_lint_and_loads_nothing() -> None:

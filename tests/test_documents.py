@@ -98,8 +98,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
 
 
 def _log_own_loop(workspace: Workspace, number: int) -> None:
-    """A loop of one's own: probabilities that follow from its number, half of the answers of the
-    two differ."""
+    """A loop of one's own; its probabilities follow from its number, half of the answers differ."""
     with begin(
         {"optim": {"lr": number / 100}}, note=f"loop {number}", root=workspace.root, follow=False
     ) as run:

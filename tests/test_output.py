@@ -68,8 +68,7 @@ def test_a_closed_output_is_no_error(two: Workspace) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-# --- Narrow terminals
-# -------------------------------------------------------------------------------------------------
+# --- Narrow terminals ---
 
 VIEW_HEADS = {
     "runs": "run",

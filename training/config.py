@@ -1,7 +1,8 @@
 """The configuration of a run: typed, frozen, every field with a sentence.
 
-`config_from_dict` reports every problem at once. Values are written as in TOML, in a file as well as
-in an assignment `section.key=value`. What makes two configs the same is in config_fingerprint.py.
+`config_from_dict` reports every problem at once. Values are written as in TOML, in a file as well
+as in an assignment `section.key=value`. What makes two configs the same is in
+config_fingerprint.py.
 """
 
 from __future__ import annotations

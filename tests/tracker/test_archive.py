@@ -228,8 +228,7 @@ def test_what_is_not_there_is_not_archived(workspace: Workspace) -> None:
     assert not (workspace.runs_dir / "exp9").exists()
 
 
-# --- MLflow
-# -----------------------------------------------------------------------------------------------------------
+# --- MLflow ---
 
 
 @pytest.fixture

@@ -57,7 +57,7 @@ CELLS = {
 
 
 class Page(HTMLParser):
-    """What a page consists of; fails at an element that is closed in the wrong place or not at all."""
+    """The parts of a page; fails at an element that is closed in the wrong place or not at all."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -118,8 +118,7 @@ def report(winners: Workspace) -> TeamReport:
     return build_report(winners)
 
 
-# --- What it says
-# -----------------------------------------------------------------------------------------------------
+# --- What it says ---
 
 
 def test_the_winners_report_tells_sota_and_what_agrees_with_what(report: TeamReport) -> None:
@@ -313,8 +312,7 @@ def test_an_empty_workspace_has_a_report(workspace: Workspace) -> None:
     assert "No submissions yet." in render_markdown(report)
 
 
-# --- That it is well made
-# ---------------------------------------------------------------------------------------------
+# --- That it is well made ---
 
 
 def make_hostile(workspace: Workspace) -> None:
@@ -408,8 +406,7 @@ def test_texts_have_contrast_of_aa_in_light_and_dark() -> None:
             assert contrast(palette[name], palette["paper"]) >= 4.5, name
 
 
-# --- Its parts
-# --------------------------------------------------------------------------------------------------------
+# --- Its parts ---
 
 
 @pytest.mark.parametrize(
@@ -454,8 +451,7 @@ def test_labels_cover_neither_points_nor_each_other() -> None:
     assert 1 <= len(shown) < 8
 
 
-# --- Files and MLflow
-# -------------------------------------------------------------------------------------------------
+# --- Files and MLflow ---
 
 
 def test_the_command_writes_what_is_asked_for(winners: Workspace, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The reader of keys that dataclass fields declare: every problem at once, each with what is meant."""
+"""The reader of declared keys: every problem at once, each with what is meant."""
 
 from __future__ import annotations
 

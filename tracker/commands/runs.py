@@ -309,8 +309,7 @@ def options_command(wide: Wide = False) -> None:
 
 
 def _render_defaults() -> dict[str, str]:
-    """The default of each key: what a new run of this workspace takes, outside of one for each
-    format of the data."""
+    """What a new run of this workspace takes for each key, but for defaults of data formats."""
     from tracker.console.shown_config import list_defaults
     from tracker.core.errors import TrackerError, UnknownRunError
     from tracker.core.terminal import print_note

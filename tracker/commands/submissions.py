@@ -132,10 +132,9 @@ def _confirm_last(
     even_if_similar: bool,
     as_json: bool,
 ) -> None:
-    """Ask before the last submission of the window is taken; typer.Exit after a no. What is refused
-    takes none.
+    """Ask before the last submission of the window is taken; raises typer.Exit after a no.
 
-    Raises ConfigError where nobody can be asked.
+    What is refused takes none. Raises ConfigError where nobody can be asked.
     """
     refused = report.duplicate is not None or (report.refusal and not even_if_similar)
     if refused or report.quota.left != 1:
@@ -245,8 +244,7 @@ def leaderboard_command(
 
 
 def _refuse_own_options(context: typer.Context) -> None:
-    """Raise ConfigError when options of the bare command stand before a subcommand, which has its
-    own."""
+    """Raise ConfigError when options of the bare command stand before a subcommand."""
     from tracker.commands.options import refuse_beside
 
     names = {"--sort": "sort", "--limit": "limit", "--wide": "wide", "--json": "as_json"}
@@ -344,8 +342,7 @@ def _count(numbers: Collection[int]) -> str:
 
 
 def _explain_sealed(workspace: Workspace, rows: Iterable[Submission]) -> None:
-    """Say why some of the rows have no private score while earlier ones have; nothing where all are
-    sealed."""
+    """Say why some rows lack a private score while earlier ones have it; nothing for all."""
     from tracker.workspace.leaderboard_kinds import KINDS
 
     if not KINDS[

@@ -154,8 +154,7 @@ def _refuse_ages(data: Mapping[str, Any]) -> None:
 
 
 def _ignore_outputs(workspace: Workspace) -> None:
-    """Tell git to leave out what the workspace makes, and say so; the workspace is made, whatever
-    comes of it."""
+    """Tell git to leave out what the workspace makes, and say so; a failure is only reported."""
     import sys
 
     from tracker.core.errors import TrackerError, render_error

@@ -204,8 +204,7 @@ def _is_minor(name: str) -> bool:
 
 
 def _describe_time(record: RunRecord, comp: Competition) -> dict[str, str]:
-    """When it was made, how long it took, of how many epochs; how long it took elsewhere nobody
-    knows."""
+    """When it was made, of how many epochs, and how long it took where that is known."""
     zone, seconds = comp.time_zone, "%Y-%m-%d %H:%M:%S"
     when = comp.local_time(record.created_at, seconds)
     freed = {

@@ -45,5 +45,5 @@ HINTS: Mapping[str, str] = {
 
 
 def find_hint(error: TrainingError) -> str:
-    """What to do next: the error's own hint, else the one for its reason; empty when none is known."""
+    """What to do next: the error's own hint, else the one for its reason; empty for none."""
     return error.hint or HINTS.get(error.reason, "").format(**error.facts)

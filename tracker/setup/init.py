@@ -191,8 +191,7 @@ def _dump(table: Mapping[str, Any]) -> str:
 
 
 def _make_path_relative(path: Path, root: Path) -> str:
-    """A path as kept in tracker.toml: relative to it where the files lie below or beside the
-    workspace."""
+    """A path as kept in tracker.toml: relative where the files lie below or beside it."""
     absolute, base = path.expanduser().resolve(), root.resolve()
     beside = base.parent != Path(base.anchor) and absolute.is_relative_to(base.parent)
     if absolute.is_relative_to(base) or (beside and absolute != base.parent):
@@ -201,8 +200,7 @@ def _make_path_relative(path: Path, root: Path) -> str:
 
 
 def _make_url_relative(url: str, root: Path) -> str:
-    """A SQLite URL as kept in tracker.toml: relative when its file is in the workspace, which may
-    be moved."""
+    """A SQLite URL as kept in tracker.toml: relative in the workspace, which may be moved."""
     path = Path(url.removeprefix("sqlite:///"))
     inside = url.startswith("sqlite:////") and path.is_relative_to(root.resolve())
     return f"sqlite:///{path.relative_to(root.resolve()).as_posix()}" if inside else url
@@ -288,8 +286,7 @@ def _describe_share(share: Any, images: int) -> str:
 
 
 def _count_images(eval_dir: str, id_column: str) -> int:
-    """How many images are to be predicted; 0 where info.csv does not tell, which `tracker data
-    check` reports."""
+    """How many images are to be predicted; 0 where info.csv is wrong (see `tracker data check`)."""
     try:
         return (
             len(read_table(Path(eval_dir).expanduser() / "info.csv", (id_column,)))

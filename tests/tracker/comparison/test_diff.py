@@ -277,9 +277,8 @@ def test_a_difference_that_other_images_would_undo_is_called_none(workspace: Wor
     assert "would show" in found.verdict[1]
     keep(workspace, "exp2", guess(40))
     same = diff_runs(workspace, "exp1", "exp2", resamples=1000)
-    assert (
-        same.verdict[1]
-        == "no difference at all: the predictions are equal on all 400 samples of the validation set"
+    assert same.verdict[1] == (
+        "no difference at all: the predictions are equal on all 400 samples of the validation set"
     )
 
 

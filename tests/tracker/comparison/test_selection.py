@@ -228,8 +228,8 @@ def test_private_answers_of_a_solution_are_read_after_reveal_and_not_before(
     assert not found.simulation.used
     text = render_selection(found, workspace.competition)
     assert (
-        "\nfor information, not used for the choice: in 2000 simulated private parts (10 images of the"
-        " revealed solution" in text
+        "\nfor information, not used for the choice: in 2000 simulated private parts (10 images of"
+        " the revealed solution" in text
     )
     assert "among submissions 1, 2 and 3:" in text
 

@@ -290,8 +290,7 @@ def test_compare_keeps_the_deciding_figures_then_config_keys(
         assert {"val/accuracy", "val/loss"} <= set(hidden)
 
 
-# --- The parts
-# --------------------------------------------------------------------------------------------------------
+# --- The parts ---
 
 
 @settings(max_examples=200, deadline=None)
@@ -402,8 +401,7 @@ def test_config_values_have_four_digits_but_where_they_would_look_the_same() -> 
     assert render_values([0.00125206, 0.5, None]) == ["0.001252", "0.5", "-"]
 
 
-# --- The command in a terminal
-# ----------------------------------------------------------------------------------------
+# --- The command in a terminal ---
 
 MEMO = (
     "작은 모델로 시작한다, 그리고 더 큰 모델로 확인한다 " + FAMILY + " 日本語のメモ 끝까지 남는다"

@@ -189,8 +189,7 @@ def test_less_is_better_is_told_in_other_words(tmp_path: Path) -> None:
     assert told == "0.2500 worse than SOTA, submission 1: public rmse 0.5000 -> 0.7500"
 
 
-# --- Ensembles
-# --------------------------------------------------------------------------------------------------------
+# --- Ensembles ---
 
 
 def make_members(workspace: Workspace) -> None:
@@ -252,8 +251,7 @@ def test_a_ledgers_diff_names_the_ensemble_as_one_change(
     assert MADE in render_page(build_report(workspace))
 
 
-# --- show, logs, stop
-# -------------------------------------------------------------------------------------------------
+# --- show, logs, stop ---
 
 
 def test_show_has_the_metrics_of_classes_with_full_only(manual: Workspace) -> None:

@@ -240,7 +240,7 @@ def test_clean_shows_and_frees_nothing_without_a_yes(workspace: Workspace) -> No
 
 
 def answer(workspace: Workspace, text: str) -> tuple[str, int]:
-    """What `tracker clean` prints, and its exit code, for somebody who types `text` on a terminal."""
+    """What `tracker clean` prints, and its exit code, when `text` is typed on a terminal."""
     ours, theirs = pty.openpty()
     try:
         os.write(ours, text.encode())

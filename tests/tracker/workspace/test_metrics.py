@@ -61,8 +61,7 @@ def make_own_run(workspace: Workspace, answers: str, **figures: float) -> str:
     return run.name
 
 
-# --- Which way is better
-# ----------------------------------------------------------------------------------------------
+# --- Which way is better ---
 
 DECLARED = (
     Metric(name="rmse", higher_is_better=False),
@@ -148,8 +147,7 @@ def test_advice_follows_the_declared_direction() -> None:
     assert (lower.best_epoch, higher.best_epoch) == (2, 1)
 
 
-# --- Hints
-# ------------------------------------------------------------------------------------------------------------
+# --- Hints ---
 
 
 def test_the_hint_after_submit_is_a_command_that_works(other: Workspace) -> None:
@@ -199,8 +197,7 @@ def test_a_score_command_without_scores_names_the_metrics(other: Workspace) -> N
         resolve_run(other, "sota")
 
 
-# --- Columns
-# ----------------------------------------------------------------------------------------------------------
+# --- Columns ---
 
 
 def heads(text: str) -> list[str]:

@@ -120,7 +120,7 @@ def list_copies(workspace: Workspace) -> list[Path]:
 
 @contextmanager
 def served(root: Path, *before: str) -> Iterator[str]:
-    """The address of `tracker ui` on the workspace around `root`, started by the command `before`."""
+    """The address of `tracker ui` on the workspace around `root`, started by `before`."""
     with tracker_ui(*before, cwd=root, stderr=subprocess.DEVNULL) as page:
         yield page.partition("/#")[0]
 
