@@ -31,7 +31,8 @@ from tracker.ledger.submission_table import export_table, read_submission_table
 from tracker.runs.points import read_curves, read_new_points
 from tracker.runs.read import list_runs, load_config
 from tracker.submissions.submit import submit
-from tracker.training.config import AugmentConfig, DataConfig, config_from_dict
+from tracker.training.config import AugmentConfig, DataConfig
+from tracker.training.config_reading import config_from_dict
 from tracker.training.formats.label_fixes import LabelFixes
 from tracker.training.predict.probabilities import load_probabilities
 from tracker.training.tables import parse_toml_value, read_table

@@ -8,15 +8,12 @@ from typing import Any
 import pytest
 
 from tracker.training.config import (
-    COMMON_NAMES,
     Config,
-    config_from_dict,
     config_to_dict,
     format_defaults,
     list_options,
     locate,
     merge,
-    parse_assignment,
 )
 from tracker.training.config_fingerprint import (
     config_fingerprint,
@@ -25,6 +22,7 @@ from tracker.training.config_fingerprint import (
     outcome_values,
     trajectory_fingerprint,
 )
+from tracker.training.config_reading import COMMON_NAMES, config_from_dict, parse_assignment
 from tracker.training.errors import ConfigError
 
 

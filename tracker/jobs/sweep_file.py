@@ -11,14 +11,8 @@ from typing import TYPE_CHECKING, Any
 from tracker.core.settings import get_setting
 from tracker.jobs.job import Training, read_training
 from tracker.jobs.queue import hash_table
-from tracker.training.config import (
-    SECTIONS,
-    Config,
-    config_to_dict,
-    find_problem,
-    list_options,
-    render_assignment,
-)
+from tracker.training.config import SECTIONS, Config, config_to_dict, list_options
+from tracker.training.config_reading import find_problem, render_assignment
 from tracker.training.reading import (
     REQUIRED,
     Key,

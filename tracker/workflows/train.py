@@ -12,8 +12,9 @@ from tracker.runs.read import load_run, load_trained_config
 from tracker.runs.record import RunRecord
 from tracker.runs.recorder import Recorder
 from tracker.runs.resumes import explain_own_resume
-from tracker.training.config import Config, config_from_dict, config_to_dict
+from tracker.training.config import Config, config_to_dict
 from tracker.training.config_fingerprint import config_fingerprint
+from tracker.training.config_reading import config_from_dict
 from tracker.training.errors import ConfigError
 from tracker.training.input.channels import resolve_input
 from tracker.training.libraries import TRAINING, require
