@@ -41,7 +41,14 @@ ROOT = Path(__file__).parents[2]
 HISTORY = {"metrics.py", "tracker_toml.py", "advice.py", "append.py", "queue.py"}
 # Words that happen to be the same: a loss, a page's layout, a short name, how well models tell an
 # attribute.
-OTHER_MEANINGS = {"config.py", "losses.py", "metric_names.py", "submission_table.py", "suspects.py"}
+OTHER_MEANINGS = {
+    "config.py",
+    "config_reading.py",
+    "losses.py",
+    "metric_names.py",
+    "submission_table.py",
+    "suspects.py",
+}
 
 
 def balanced_accuracy(counts: Counts) -> NDArray[np.float64]:
