@@ -68,7 +68,7 @@ def config_from_dict(values: Mapping[str, Any], *, source: str = "config") -> Co
     """Build a Config from nested tables; raises ConfigError with every problem found."""
     problems: list[str] = []
     tables = read_sections(values, problems)
-    refuse(problems, source, hint="tracker run options lists every key with its meaning")
+    refuse(problems, source, reason="wrong config")
     config = Config(**{section: SECTIONS[section](**table) for section, table in tables.items()})
     _check_together(config, source)
     return config
@@ -123,7 +123,7 @@ def _check_together(config: Config, source: str) -> None:
         "loss.class_weights: f1 weighs the classes alike already": (
             config.loss.name == "f1" and config.loss.class_weights != "none"
         ),
-        "train.ema: needs the whole weights in each process, --set train.strategy=ddp": (
+        "train.ema: needs the whole weights in each process: train.strategy ddp": (
             train.ema > 0 and train.strategy == "fsdp"
         ),
         "sched.warmup_epochs: must be less than train.epochs": 0 < train.epochs <= warmup,
@@ -160,9 +160,9 @@ def parse_assignment(text: str) -> tuple[str, str, Any]:
     name, equals, raw = text.partition("=")
     section, dot, key = name.strip().partition(".")
     if not (equals and dot and key):
-        wrong = f"--set {text}: expected section.key=value, as in --set optim.lr=2e-5"
+        wrong = f"{text}: expected section.key=value, as in optim.lr=2e-5"
         keys = [] if dot else find_keys(section)
-        complete = " or ".join(f"--set {known}={raw.strip() or '...'}" for known in keys)
+        complete = " or ".join(f"{known}={raw.strip() or '...'}" for known in keys)
         raise ConfigError(wrong, hint=f"the key needs its section: {complete}" if keys else "")
     return section, key, parse_toml_value(raw.strip())
 

@@ -139,13 +139,14 @@ def read_object(cls: type[T], table: Any, problems: list[str], *, name: str = ""
     return cls(**{fields[word]: value for word, value in values.items()})
 
 
-def refuse(problems: Sequence[str], source: Any, *, hint: str = "") -> None:
+def refuse(problems: Sequence[str], source: Any, *, hint: str = "", reason: str = "") -> None:
     """Raise ConfigError with every problem of a source; nothing happens when there is none."""
     if problems:
         raise ConfigError(
             f"{render_count(len(problems), 'wrong value')} in {source}:",
             problems=problems,
             hint=hint,
+            reason=reason,
         )
 
 

@@ -73,10 +73,10 @@ def test_a_common_name_of_a_key_leads_to_the_key(table: dict[str, object], probl
 @pytest.mark.parametrize(
     ("text", "assignment"),
     [
-        ("lr=0.1", "--set optim.lr=0.1"),
-        ("epochs=3", "--set train.epochs=3"),
-        ("batch_size=8", "--set train.batch_size=8"),
-        ("learning-rate=0.1", "--set optim.lr=0.1"),
+        ("lr=0.1", "optim.lr=0.1"),
+        ("epochs=3", "train.epochs=3"),
+        ("batch_size=8", "train.batch_size=8"),
+        ("learning-rate=0.1", "optim.lr=0.1"),
     ],
 )
 def test_an_assignment_without_a_section_gets_the_one_it_needs(text: str, assignment: str) -> None:

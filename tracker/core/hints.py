@@ -40,6 +40,7 @@ HINTS: Mapping[str, str] = {
         "memory may be short: lower data.workers or train.batch_size, then --resume"
     ),
     "no such device": "--set train.accelerator=auto",
+    "wrong config": "tracker run options lists every key with its meaning",
     "other config": "resume it unchanged, or start a new run: tracker run train --from {run}",
 }
 
