@@ -18,6 +18,7 @@ from tracker.training.libraries import require
 from tracker.training.metrics import FUNCTION, GIVEN, find_kind, first_metric, read_short_name
 from tracker.training.reading import Key, find_item_keys, list_keys
 from tracker.training.tables import read_table
+from tracker.training.targets import TARGETS
 from tracker.workspace.leaderboard_kinds import choose_kind, list_options
 from tracker.workspace.metrics import is_loss
 from tracker.workspace.mlflow_paths import save_first_location
@@ -80,11 +81,13 @@ def init_workspace(
         "similar_share": fit_similar_share(images),
     }
     competition = {**suggested, **from_data, **competition, "metrics": metric_tables}
+    target = competition.get("target", Competition.target)
     similar = _describe_share(competition["similar_share"], images)
     sections = {
         "competition": competition,
         "data": _build_data(data, root),
-        "train": _choose_monitor(metric_tables, competition["primary_metric"]),
+        "loss": _choose_loss(target),
+        "train": _choose_monitor(metric_tables, competition["primary_metric"], target),
         "model": {"pretrained": pretrained()},
         "mlflow": {"tracking_uri": _make_url_relative(mlflow_uri, root)},
         "ledger": {"url": _make_url_relative(ledger_url, root)},
@@ -247,16 +250,25 @@ def _parse_metric(text: str) -> dict[str, Any]:
     }
 
 
-def _choose_monitor(tables: Sequence[Mapping[str, Any]], primary: str) -> dict[str, str]:
+def _choose_monitor(
+    tables: Sequence[Mapping[str, Any]], primary: str, target: str
+) -> dict[str, str]:
     """Section [train]: the metric nearest to the deciding one chooses best.pth.
 
     Empty where that is the default.
     """
     deciding = next((table for table in tables if table["name"] == primary), {"name": ""})
     computed = find_kind(deciding.get("kind", GIVEN))
-    other = "loss" if is_loss(deciding["name"]) else first_metric()
-    near = computed.name if computed else other
+    is_class = target not in TARGETS or TARGETS[target].is_class  # wrong ones are reported later
+    other = first_metric() if is_class and not is_loss(deciding["name"]) else "loss"
+    near = deciding["name"] if computed else other
     return {} if near == first_metric() else {"monitor": f"val/{near}"}
+
+
+def _choose_loss(target: str) -> dict[str, str]:
+    """Section [loss]: the usual loss of the target; empty where that is the default."""
+    known = TARGETS.get(target)
+    return {"name": known.losses[0]} if known and not known.is_class else {}
 
 
 def detect_format(data: Mapping[str, Any]) -> str:

@@ -124,7 +124,7 @@ def test_compare_and_diff_take_a_lower_rmse_for_better(other: Workspace) -> None
         "val/auc": "a",
         "val/brier": "b",
     }
-    assert any("val rmse 0.5000 -> 0.4000, exp2 is ahead" in line for line in diff.verdict)
+    assert any("val RMSE 0.5000 -> 0.4000, exp2 is ahead" in line for line in diff.verdict)
     assert list(diff.curves) == ["val/rmse", "val/auc"]
 
 
@@ -133,7 +133,8 @@ def test_a_score_of_a_metric_that_is_declared_no_more_is_still_compared(other: W
         number = submit(other, make_own_run(other, answers, rmse=rmse), "m")[0].number
         score(other, number, {("public", "rmse"): rmse})
     toml = other.root / "tracker.toml"
-    toml.write_text(toml.read_text().replace('"rmse"', '"auc2"'))
+    text = toml.read_text().replace('name = "rmse"', 'name = "auc2"')
+    toml.write_text(text.replace('primary_metric = "rmse"', 'primary_metric = "auc2"'))
     printed = run_tracker("diff", "exp1", "exp2", "--json", cwd=other.root, **NO_MLFLOW).stdout
     assert json.loads(printed)["metrics"]["public_rmse"]["better"] == "b"
 
