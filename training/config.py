@@ -9,14 +9,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import re
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tracker.training.formats import FORMATS, by_format
-from tracker.training.metrics import list_monitors
 from tracker.training.reading import key
 
 T = TypeVar("T")
@@ -26,6 +26,13 @@ CROP_KEYS = ("crop_pct", "crop_mode", "interpolation")  # of FITTED, in section 
 FITTED = ("base", "standard")  # values of augment.name that fit an image to the model as timm does
 PIPELINE_SUFFIXES = (".yaml", ".yml", ".json")
 TABLE_KEYS = ("data.label_fixes", "data.exclude")  # their content is in the data fingerprint
+
+
+def parse_monitor(raw: Any) -> str:
+    """The name of a validation figure; raises ValueError."""
+    if not isinstance(raw, str) or not re.fullmatch(r"val/\S+", raw):
+        raise ValueError
+    return raw
 
 
 def option(
@@ -41,6 +48,8 @@ def option(
     rounding: bool = False,
     by_format: Mapping[str, Any] | None = None,
     later: bool = False,
+    parse: Callable[[Any], Any] | None = None,
+    expected: str = "",
 ) -> T:
     """One field of the config, with its help sentence and its limits.
 
@@ -58,6 +67,8 @@ def option(
         doc,
         choices=tuple(choices),
         files=tuple(files),
+        parse=parse,
+        expected=expected,
         low=low,
         high=high,
         outcome=outcome and not place and not rounding,
@@ -256,8 +267,12 @@ class LossConfig:
 
     name: str = option(
         "cross_entropy",
-        "Training loss.",
-        choices=("cross_entropy", "focal", "label_smoothing", "f1"),
+        "Training loss. One class an image: the first four; several labels: bce, asymmetric, focal;"
+        " a number: smooth_l1, mse.",
+        choices=(
+            *("cross_entropy", "focal", "label_smoothing", "f1"),
+            *("bce", "asymmetric", "smooth_l1", "mse"),
+        ),
     )
     gamma: float = option(2.0, "Focusing parameter of focal.", low=0)
     smoothing: float = option(
@@ -265,7 +280,8 @@ class LossConfig:
     )
     class_weights: str = option(
         "none",
-        "balanced: images of rare classes count more. Not for f1.",
+        "balanced: images of rare classes count more. For cross_entropy, label_smoothing, focal of"
+        " one class, and bce.",
         choices=("none", "balanced"),
     )
 
@@ -340,7 +356,13 @@ class TrainConfig:
     compile: bool = option(
         False, "Compile the model with torch.compile: a slow start, sometimes faster steps."
     )
-    monitor: str = option("val/f1", "Metric that chooses best.pth.", choices=list_monitors())
+    monitor: str = option(
+        "val/f1",
+        "Metric that chooses best.pth: val/loss, val/f1, val/accuracy, or val/ and a metric of the"
+        " competition.",
+        parse=parse_monitor,
+        expected="val/ and the name of a metric",
+    )
     seed: int = option(42, "Seed of order, augmentation and initial weights.", low=0)
     deterministic: bool = option(True, "Use only algorithms with bit-exact results.")
     log_every: int = option(
@@ -367,6 +389,23 @@ class EvalConfig:
         "Strength of a color jitter drawn from (train.seed, position); 0: none.",
         low=0,
         high=0.5,
+    )
+
+    decide: str = option(
+        "plain",
+        "How probabilities become answers. plain: the most probable class, or the classes above"
+        " eval.threshold. expected: of ordered classes the expected one. tuned: thresholds or cut"
+        " points that are best for the deciding metric on the validation images.",
+        choices=("plain", "expected", "tuned"),
+        later=True,
+    )
+    threshold: float = option(
+        0.5,
+        "Probability from which an image has a class, where it may have several, and from which it"
+        " is the second of two.",
+        low=0,
+        high=1,
+        later=True,
     )
 
 

@@ -39,16 +39,18 @@ def test_every_problem_is_reported_at_once_with_the_nearest_key() -> None:
     wrong = {
         "optm": {"lr": 1},
         "optim": {"learning_rate": 1, "lr": "big"},
-        "train": {"epochs": 0, "monitor": "val/f2"},
+        "train": {"epochs": 0, "monitor": "f2"},
+        "loss": {"name": "fokal"},
     }
     with pytest.raises(ConfigError) as caught:
         config_from_dict(wrong)
     text = "\n".join(caught.value.problems)
-    assert len(caught.value.problems) == 5
+    assert len(caught.value.problems) == 6
     assert "optm: unknown section (nearest: optim)" in text
     assert "optim.lr: expected a number, not 'big'" in text
     assert "train.epochs: expected at least 1, not 0" in text
-    assert "(nearest: val/f1)" in text
+    assert "train.monitor: expected val/ and the name of a metric, not 'f2'" in text
+    assert "(nearest: focal)" in text
     assert caught.value.exit_code == 2
 
 

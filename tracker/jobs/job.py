@@ -22,6 +22,7 @@ from tracker.training.config_reading import COMMON_NAMES, read_sections, render_
 from tracker.training.input.channels import resolve_input
 from tracker.training.reading import Key, list_keys, read_keys
 from tracker.training.tables import flatten
+from tracker.training.targets import check_config
 from tracker.workflows.resolve import FLAGS, resolve_config
 from tracker.workflows.reuse import find_reusable_run
 from tracker.workspace.data import prepare_data
@@ -143,7 +144,8 @@ def read_training(table: Mapping[str, Any], folder: Path, problems: list[str]) -
 
 def find_equal_run(workspace: Workspace, config: Config) -> RunRecord | None:
     """The finished run with this config, data and code; raises DataError for bad images."""
-    _, data = prepare_data(workspace, config)
+    task, data = prepare_data(workspace, config)
+    check_config(config, task)
     tables = config_to_dict(resolve_input(config, data, root=workspace.root))
     try:
         find_reusable_run(workspace, tables, data.fingerprint)

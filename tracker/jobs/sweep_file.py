@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tracker.core.settings import get_setting
 from tracker.jobs.job import Training, read_training
 from tracker.jobs.queue import hash_table
-from tracker.training.config import SECTIONS, Config, config_to_dict, list_options
+from tracker.training.config import SECTIONS, Config, config_to_dict, list_options, parse_monitor
 from tracker.training.config_reading import find_problem, render_assignment
 from tracker.training.reading import (
     REQUIRED,
@@ -66,9 +66,9 @@ class Dimension:
         return render_assignment(self.name, self.values[suggested] if self.values else suggested)
 
 
-def list_monitors() -> tuple[str, ...]:
-    """What a sweep may watch; empty is train.monitor."""
-    return ("", *list_options()["train.monitor"].metadata["choices"])
+def parse_trial_monitor(raw: Any) -> str:
+    """The metric that a sweep watches, empty for train.monitor; raises ValueError."""
+    return "" if raw == "" else parse_monitor(raw)
 
 
 def parse_space(raw: Any) -> dict[str, Any]:
@@ -88,7 +88,12 @@ class Sweep:
     space: tuple[Dimension, ...]
     first: tuple[Mapping[str, Any], ...]
     trials: int = key(20, "Trials in all.", low=1)
-    monitor: str = key("", "Metric of a trial; empty: train.monitor.", choices=list_monitors)
+    monitor: str = key(
+        "",
+        "Metric of a trial; empty: train.monitor.",
+        parse=parse_trial_monitor,
+        expected="val/ and the name of a metric",
+    )
     seed: int = key(0, "Seed of what is tried.", low=0)
     sampler: str = key("tpe", "How values are proposed.", choices=("tpe", "random"))
     startup_trials: int = key(5, "Trials sampled at random and not pruned.", low=0)

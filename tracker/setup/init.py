@@ -15,9 +15,10 @@ from tracker.training import formats
 from tracker.training.config import SECTIONS
 from tracker.training.errors import ConfigError, DataError
 from tracker.training.libraries import require
-from tracker.training.metrics import GIVEN, METRICS, find_kind, first_metric
+from tracker.training.metrics import FUNCTION, GIVEN, find_kind, first_metric, read_short_name
 from tracker.training.reading import Key, find_item_keys, list_keys
 from tracker.training.tables import read_table
+from tracker.training.targets import TARGETS
 from tracker.workspace.leaderboard_kinds import choose_kind, list_options
 from tracker.workspace.metrics import is_loss
 from tracker.workspace.mlflow_paths import save_first_location
@@ -25,6 +26,7 @@ from tracker.workspace.tracker_toml import (
     DEFAULT_METRICS,
     TRACKER_TOML,
     Competition,
+    Metric,
     Workspace,
     already_made,
     list_sections,
@@ -70,7 +72,7 @@ def init_workspace(
     from_data = _look_at_data(data, competition)
     _check_eval_dir(data.get("eval_dir", ""))
     metric_tables = [_parse_metric(text) for text in metrics]
-    metric_tables = metric_tables or [asdict(metric) for metric in DEFAULT_METRICS]
+    metric_tables = metric_tables or [_list_usual_keys(metric) for metric in DEFAULT_METRICS]
     images = _count_images(data.get("eval_dir", ""), competition.get("id_column", "ImageID"))
     # what is typed wins over what the folders show, and both over what is declared
     suggested = {
@@ -79,11 +81,13 @@ def init_workspace(
         "similar_share": fit_similar_share(images),
     }
     competition = {**suggested, **from_data, **competition, "metrics": metric_tables}
+    target = competition.get("target", Competition.target)
     similar = _describe_share(competition["similar_share"], images)
     sections = {
         "competition": competition,
         "data": _build_data(data, root),
-        "train": _choose_monitor(metric_tables, competition["primary_metric"]),
+        "loss": _choose_loss(target),
+        "train": _choose_monitor(metric_tables, competition["primary_metric"], target),
         "model": {"pretrained": pretrained()},
         "mlflow": {"tracking_uri": _make_url_relative(mlflow_uri, root)} if mlflow_uri else {},
         "ledger": {"url": _make_url_relative(ledger_url, root)} if ledger_url else {},
@@ -206,8 +210,19 @@ def _make_url_relative(url: str, root: Path) -> str:
     return f"sqlite:///{path.relative_to(root.resolve()).as_posix()}" if inside else url
 
 
+def _list_usual_keys(metric: Metric) -> dict[str, Any]:
+    """The keys of a metric that has no parameters."""
+    table = asdict(metric)
+    return {name: table[name] for name in ("name", "kind", "higher_is_better", "percent")}
+
+
 def _parse_metric(text: str) -> dict[str, Any]:
+    """The table of a metric: `rmse`, `map@5`, `judge.py:score` or any name, then words."""
     name, *words = text.split(":")
+    function = ""
+    if name.endswith(".py") and words:
+        function = f"{name}:{words.pop(0)}"
+        name = function.rpartition(":")[2].lower()
     unknown = set(words) - {"lower", "higher", "percent"}
     if unknown:
         raise ConfigError(
@@ -217,27 +232,41 @@ def _parse_metric(text: str) -> dict[str, Any]:
         raise ConfigError(
             f"--metric {text}: lower and higher contradict each other", hint="as in rmse:lower"
         )
-    computed = METRICS.get(name)
+    if function:
+        kind, parameters = FUNCTION, {"function": function}
+    else:
+        kind, parameters = read_short_name(name) or (GIVEN, {})
+    computed = find_kind(kind)
     usual = computed.higher_is_better if computed else not is_loss(name)
     higher = "higher" in words or (usual and "lower" not in words)
     return {
         "name": name,
-        "kind": computed.kind if computed else GIVEN,
+        "kind": kind,
         "higher_is_better": higher,
         "percent": "percent" in words,
+        **parameters,
     }
 
 
-def _choose_monitor(tables: Sequence[Mapping[str, Any]], primary: str) -> dict[str, str]:
+def _choose_monitor(
+    tables: Sequence[Mapping[str, Any]], primary: str, target: str
+) -> dict[str, str]:
     """Section [train]: the metric nearest to the deciding one chooses best.pth.
 
     Empty where that is the default.
     """
     deciding = next((table for table in tables if table["name"] == primary), {"name": ""})
     computed = find_kind(deciding.get("kind", GIVEN))
-    other = "loss" if is_loss(deciding["name"]) else first_metric()
-    near = computed.name if computed else other
+    is_class = target not in TARGETS or TARGETS[target].is_class  # wrong ones are reported later
+    other = first_metric() if is_class and not is_loss(deciding["name"]) else "loss"
+    near = deciding["name"] if computed else other
     return {} if near == first_metric() else {"monitor": f"val/{near}"}
+
+
+def _choose_loss(target: str) -> dict[str, str]:
+    """Section [loss]: the usual loss of the target; empty where that is the default."""
+    known = TARGETS.get(target)
+    return {"name": known.losses[0]} if known and not known.is_class else {}
 
 
 def detect_format(data: Mapping[str, Any]) -> str:

@@ -18,9 +18,10 @@ from tracker.training.config_reading import config_from_dict
 from tracker.training.errors import ConfigError
 from tracker.training.input.channels import resolve_input
 from tracker.training.libraries import TRAINING, require
+from tracker.training.targets import check_config
 from tracker.workflows.ending import fingerprint_predictions, record_end, record_failure
 from tracker.workflows.reuse import copy_progress, find_reusable_run
-from tracker.workspace.data import prepare_data
+from tracker.workspace.data import build_task, prepare_data
 from tracker.workspace.tracker_toml import Workspace
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def train(
 
     # Check everything that can be wrong before a run folder is made.
     check_model(config.model, root=workspace.root)
+    check_config(config, build_task(workspace))
     task, data = prepare_data(workspace, config)
     config = resolve_input(config, data, root=workspace.root)
     tables = config_to_dict(config)

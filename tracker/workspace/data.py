@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from tracker.training.config import Config, DataConfig
 from tracker.training.data.data import list_eval_ids
 from tracker.training.errors import ConfigError
+from tracker.training.metrics import find_kind
 from tracker.workspace.moved_paths import find_moved_paths
-from tracker.workspace.tracker_toml import Workspace
+from tracker.workspace.tracker_toml import Competition, Metric, Workspace
 
 if TYPE_CHECKING:
-    from tracker.training.formats.samples import LoadedData, Task
+    from tracker.training.formats.samples import LoadedData, Task, TaskMetric
 
 
 def list_competition_ids(workspace: Workspace, config: Mapping[str, Any]) -> list[str] | None:
@@ -27,20 +28,55 @@ def list_competition_ids(workspace: Workspace, config: Mapping[str, Any]) -> lis
 
 def build_task(workspace: Workspace) -> Task:
     """The competition as a `Task` of training; raises ConfigError when it has no classes."""
-    from tracker.training.formats.samples import Task
-
     competition = workspace.competition
-    if not competition.classes:
+    if not competition.classes and competition.target != "number":
         raise ConfigError(
             "competition.classes is empty in tracker.toml",
             hint='write the class names: classes = ["cat", "dog"]',
         )
+    return _make_task(competition)
+
+
+def _make_task(competition: Competition) -> Task:
+    from tracker.training.formats.samples import Task
+
     return Task(
+        target=competition.target,
         classes=competition.classes,
         id_column=competition.id_column,
         label_column=competition.label_column,
         answer_words=competition.answer_words,
+        answer=competition.answer,
+        answer_columns=competition.value_columns if competition.answer == "columns" else (),
+        top_k=competition.top_k,
+        metrics=_list_task_metrics(competition),
     )
+
+
+def _list_task_metrics(competition: Competition) -> tuple[TaskMetric, ...]:
+    """The metrics that training computes, the deciding one first."""
+    from tracker.training.formats.samples import TaskMetric
+
+    metrics = sorted(competition.metrics, key=lambda metric: metric is not competition.primary)
+    return tuple(
+        TaskMetric(
+            name=metric.name,
+            kind=metric.kind,
+            higher_is_better=metric.higher_is_better,
+            parameters=metric.parameters,
+        )
+        for metric in metrics
+        if _fits(metric, competition)
+    )
+
+
+def _fits(metric: Metric, competition: Competition) -> bool:
+    """Whether a metric is computed here, from what a model of this target gives."""
+    computed = find_kind(metric.kind)
+    if computed is None or computed.from_outcome is None:
+        return False
+    provided = {"decided"} if competition.target == "number" else {"decided", "scores"}
+    return bool(provided & set(computed.needs))
 
 
 def prepare_data(workspace: Workspace, config: Config) -> tuple[Task, LoadedData]:

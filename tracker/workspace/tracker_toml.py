@@ -19,7 +19,16 @@ from tracker.core.text import render_minute
 from tracker.training.config import SECTIONS, list_options
 from tracker.training.errors import ConfigError
 from tracker.training.files import translate_os_errors
-from tracker.training.metrics import GIVEN, METRICS, ComputedMetric, find_kind
+from tracker.training.metrics import (
+    AVERAGES,
+    FUNCTION,
+    GIVEN,
+    METRICS,
+    ComputedMetric,
+    find_kind,
+    is_resampled,
+    list_kinds,
+)
 from tracker.training.numbers import render_float
 from tracker.training.reading import (
     REQUIRED,
@@ -30,23 +39,26 @@ from tracker.training.reading import (
     refuse,
     suggest_key,
 )
+from tracker.training.scorers import Parameters
 from tracker.training.tables import read_toml
 from tracker.workspace.leaderboard_kinds import DEFAULT, KINDS
 from tracker.workspace.leaderboard_kinds import list_options as list_board_options
 
 TRACKER_TOML = "tracker.toml"
+TARGETS = ("class", "binary", "labels", "ordered", "number")
+ANSWERS = ("class", "probability", "columns", "labels", "ranked", "number")
 
 
 def parse_metric_name(raw: Any) -> str:
     """A metric's name, which is also a part of JSON keys; raises ValueError."""
-    if not isinstance(raw, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", raw):
+    if not isinstance(raw, str) or not re.fullmatch(r"[a-z][a-z0-9_]*(@[0-9]+)?", raw):
         raise ValueError
     return raw
 
 
 def list_metric_kinds() -> tuple[str, ...]:
     """What competition.metrics.kind may be."""
-    return (*(metric.kind for metric in METRICS.values()), GIVEN)
+    return (*list_kinds(), FUNCTION, GIVEN)
 
 
 def parse_zone(raw: Any) -> str:
@@ -78,7 +90,7 @@ class Metric:
         REQUIRED,
         "Name of the metric.",
         parse=parse_metric_name,
-        expected="lower-case letters, digits and _",
+        expected="lower-case letters, digits and _, as in f1_macro or map@5",
     )
     kind: str = key(
         GIVEN,
@@ -87,6 +99,28 @@ class Metric:
     )
     higher_is_better: bool = key(True, "false for a loss or an error.")
     percent: bool = key(False, "true: 81.65 may be typed for 0.8165.")
+    average: str = key(
+        "macro",
+        "How the classes are averaged, for kinds f_beta, roc_auc and average_precision.",
+        choices=AVERAGES,
+    )
+    beta: float = key(1.0, "Weight of recall, for kind f_beta.", above=0)
+    k: int = key(5, "The most answers that count, for kind map_at_k.", low=1)
+    weights: str = key(
+        "",
+        'Weights of the errors, for kind kappa: "", "linear" or "quadratic".',
+        choices=("", "linear", "quadratic"),
+    )
+    function: str = key(
+        "",
+        "The judge's own metric, for kind function: FILE.py:NAME, relative to this file. NAME gets"
+        " the true and the predicted table as pandas frames and returns a number.",
+    )
+
+    @property
+    def parameters(self) -> Parameters:
+        """What the metric's kind is computed with."""
+        return Parameters(average=self.average, beta=self.beta, k=self.k, weights=self.weights)
 
     def render(self, value: float | None) -> str:
         """The value as people read it beside others, never in percent; `-` when unknown."""
@@ -131,6 +165,29 @@ class Competition:
         'What is in the label column: "index" (0, 1, ... in the order of classes) or "name".',
         choices=("index", "name"),
     )
+    target: str = key(
+        "class",
+        'What is known of each image: "class" (one of several), "binary" (the second class or not),'
+        ' "labels" (any number of classes), "ordered" (a class, and the classes are grades) or'
+        ' "number".',
+        choices=TARGETS,
+    )
+    answer: str = key(
+        "class",
+        'What a row of predictions.csv says: "class", "probability" (of the second class),'
+        ' "columns" (a number for each class), "labels" (classes with spaces between), "ranked" (at'
+        ' most top_k classes, best first) or "number".',
+        choices=ANSWERS,
+    )
+    answer_columns: tuple[str, ...] = key(
+        (),
+        'Columns of an answer "columns", in the order of classes; empty: the class names.',
+        expected="a list of names",
+    )
+    sum_to_one: bool = key(
+        False, 'true: the numbers of a row must sum to 1, for an answer "columns".'
+    )
+    top_k: int = key(5, 'The most classes in an answer "ranked".', low=1)
     primary_metric: str = key(
         "f1", "Metric that decides which submission is SOTA; one of the metrics, or the first."
     )
@@ -198,11 +255,28 @@ class Competition:
         raise ConfigError(f"no metric {name!r} in this competition", hint=f"known: {known}")
 
     @property
+    def is_resampled(self) -> bool:
+        """Whether answers are classes, and the deciding metric is computed from them."""
+        return self.answer == "class" and is_resampled(self.primary.kind)
+
+    @property
+    def value_columns(self) -> tuple[str, ...]:
+        """The columns of predictions.csv that hold the answer."""
+        if self.answer == "columns":
+            return self.answer_columns or self.classes
+        return (self.label_column,)
+
+    @property
     def answer_words(self) -> tuple[str, ...]:
         """What stands in the label column for each class, in class order."""
         if self.answers == "name":
             return self.classes
         return tuple(str(index) for index in range(len(self.classes)))
+
+    @property
+    def class_names(self) -> Mapping[str, str]:
+        """The name of the class that each answer word stands for."""
+        return dict(zip(self.answer_words, self.classes, strict=True))
 
 
 # Sections with one key each.
@@ -413,10 +487,30 @@ def _build_competition(values: Mapping[str, Any], problems: list[str]) -> Compet
     classes = competition.classes
     if classes and (len(set(classes)) != len(classes) or len(classes) < 2):
         problems.append("competition.classes: expected at least two different names")
+    problems += _check_answer(competition)
     deadline = competition.deadline
     if deadline and not deadline.tzinfo:
         deadline = deadline.replace(tzinfo=zoneinfo.ZoneInfo(competition.time_zone))
     return replace(competition, primary_metric=primary, deadline=deadline)
+
+
+def _check_answer(competition: Competition) -> list[str]:
+    """The problems of the keys that say what an answer is, together with the classes."""
+    problems = []
+    classes, columns = competition.classes, competition.answer_columns
+    if competition.answer == "columns" and not (columns or classes):
+        problems.append("competition.answer_columns: expected the columns of the answers")
+    if columns and len(set(columns)) != len(columns):
+        problems.append("competition.answer_columns: two columns have the same name")
+    if columns and classes and len(columns) != len(classes):
+        problems.append(
+            f"competition.answer_columns: {len(columns)} columns for {len(classes)} classes"
+        )
+    if competition.answer == "probability" and len(classes) not in (0, 2):
+        problems.append(
+            f"competition.answer: probability is about two classes, and there are {len(classes)}"
+        )
+    return problems
 
 
 def _read_leaderboard(

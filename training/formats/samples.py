@@ -6,15 +6,37 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tracker.training.scorers import Parameters
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskMetric:
+    """A metric of the competition that is computed from true and predicted values."""
+
+    name: str
+    kind: str
+    higher_is_better: bool
+    parameters: Parameters = field(default_factory=Parameters)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """The task of a competition: its classes, and the columns and answers of its files."""
+    """The task of a competition: its classes, and the columns and answers of its files.
+
+    `target` is what an image has, as in competition.target.
+    `answer` is what a row of predictions.csv says, in `columns`; `metrics` are those of the
+    competition that are computed here, the deciding one first.
+    """
 
     classes: tuple[str, ...]
     id_column: str
     label_column: str
     answer_words: tuple[str, ...]
+    target: str = "class"
+    answer: str = "class"
+    answer_columns: tuple[str, ...] = ()
+    top_k: int = 5
+    metrics: tuple[TaskMetric, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -28,13 +50,18 @@ class Person:
 
 @dataclass(frozen=True)
 class Sample:
-    """A training image; a split by profile does not divide a `group`."""
+    """A training image; a split by profile does not divide a `group`.
+
+    `label` is the index of its class. Where an image has several classes or a number, `values` has
+    0 or 1 for each class or the number, and `label` is only what a split is stratified by.
+    """
 
     id: str
     path: Path
     label: int
     group: str
     person: Person | None = None
+    values: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

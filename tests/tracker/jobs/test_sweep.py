@@ -25,7 +25,7 @@ from tracker.workspace.tracker_toml import Workspace
 WRONG = """
 trials = 0
 trails = 4
-monitor = "val/f2"
+monitor = "f2"
 [base]
 lrr = 4
 set.optim.lrr = 4
@@ -82,7 +82,7 @@ def test_everything_wrong_in_a_sweep_file_is_reported_at_once(tmp_path: Path) ->
     starts = [
         "trails: unknown key (nearest: trials)",
         "trials: expected at least 1, not 0",
-        "monitor: expected one of val/f1, val/accuracy, val/loss, not 'val/f2'",
+        "monitor: expected val/ and the name of a metric, not 'f2'",
         "space.optim.lrr: unknown key (nearest: optim.lr)",
         "space.loss.name: expected one of",
         "space.train.batch_size: `low <= high` must hold",

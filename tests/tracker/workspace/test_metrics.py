@@ -18,6 +18,7 @@ from tracker.comparison.diff import diff_runs
 from tracker.console.runs import print_runs, render_end
 from tracker.console.submissions import print_leaderboard, submission_to_json
 from tracker.core.errors import TrackerError
+from tracker.leaderboards.judge_function import Judged
 from tracker.leaderboards.local import compute_metric
 from tracker.ledger.read import get_submission, list_validation_scores
 from tracker.ledger.resolve import resolve_run
@@ -122,7 +123,7 @@ def test_compare_and_diff_take_a_lower_rmse_for_better(other: Workspace) -> None
         "val/auc": "a",
         "val/brier": "b",
     }
-    assert any("val rmse 0.5000 -> 0.4000, exp2 is ahead" in line for line in diff.verdict)
+    assert any("val RMSE 0.5000 -> 0.4000, exp2 is ahead" in line for line in diff.verdict)
     assert list(diff.curves) == ["val/rmse", "val/auc"]
 
 
@@ -131,7 +132,8 @@ def test_a_score_of_a_metric_that_is_declared_no_more_is_still_compared(other: W
         number = submit(other, make_own_run(other, answers, rmse=rmse), "m")[0].number
         score(other, number, {("public", "rmse"): rmse})
     toml = other.root / "tracker.toml"
-    toml.write_text(toml.read_text().replace('"rmse"', '"auc2"'))
+    text = toml.read_text().replace('name = "rmse"', 'name = "auc2"')
+    toml.write_text(text.replace('primary_metric = "rmse"', 'primary_metric = "auc2"'))
     printed = run_tracker("diff", "exp1", "exp2", "--json", cwd=other.root, **NO_MLFLOW).stdout
     assert json.loads(printed)["metrics"]["public_rmse"]["better"] == "b"
 
@@ -265,8 +267,8 @@ def test_a_leaderboard_is_told_the_deciding_validation_score(other: Workspace) -
     assert _render_message(other, row) == "exp2: another"
 
 
-def test_a_kind_that_cannot_be_computed_is_never_taken_for_accuracy() -> None:
-    with pytest.raises(ConfigError, match="kappa: kind quadratic_kappa cannot be computed"):
-        compute_metric(
-            Metric(name="kappa", kind="quadratic_kappa"), ["0", "1"], ["0", "0"], ("0", "1")
-        )
+def test_a_kind_that_cannot_be_computed_is_never_taken_for_accuracy(tmp_path: Path) -> None:
+    competition = Competition(classes=("cat", "dog"))
+    metric = Metric(name="kappa", kind="quadratic_kappa")
+    with pytest.raises(ConfigError, match="cannot compute kappa"):
+        compute_metric(metric, Judged(["a"], ["0"], ["0"]), competition, tmp_path)
