@@ -114,6 +114,30 @@ def test_reading_commands_load_no_heavy_library(workspace: Workspace, words: lis
     assert not find_heavy(code_of_command(workspace, words))
 
 
+# What a plain list does without: each costs every start some milliseconds
+LEFT_OUT = {
+    *("decimal", "hashlib", "statistics", "_strptime"),
+    *("tracker.comparison.advice", "tracker.comparison.compare", "tracker.comparison.diff"),
+    *("tracker.training.formats.images", "tracker.training.formats.samples"),
+}
+
+
+@pytest.mark.parametrize("words", [["runs"], ["leaderboard"], ["sota"]])
+def test_a_plain_list_loads_nothing_of_searches_and_comparisons(
+    workspace: Workspace, words: list[str]
+) -> None:
+    make_run(workspace, "0000011110")
+    run_tracker("submit", "--memo", "first", cwd=workspace.root, **NO_MLFLOW)
+    assert not imported_modules(code_of_command(workspace, words)) & LEFT_OUT
+
+
+def test_check_loads_no_numpy_while_too_few_scores_are_known_for_a_line(
+    workspace: Workspace,
+) -> None:
+    make_run(workspace, "0000011110")
+    assert not find_heavy(code_of_command(workspace, ["check"]))
+
+
 def test_only_the_command_that_was_typed_is_imported(workspace: Workspace) -> None:
     loaded = imported_modules(code_of_command(workspace, ["runs"]))
     names = {name for name in loaded if name.startswith("tracker.commands.")}
