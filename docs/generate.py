@@ -17,7 +17,7 @@ from typing import Any, get_args
 
 import typer
 
-from tracker.cli import app
+from tracker.commands.table import app
 from tracker.core.settings import SETTINGS
 from tracker.training.config import SECTIONS
 from tracker.training.reading import Key, find_item_keys

@@ -15,7 +15,7 @@ from mlflow.entities import ViewType
 
 from tests.support.servers import mlflow_server
 from tests.support.workspaces import make_run
-from tracker.cli import app
+from tracker.commands.table import app
 from tracker.comparison.compare import compare_runs
 from tracker.comparison.tree import build_family
 from tracker.core.errors import UnknownRunError

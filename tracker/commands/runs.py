@@ -497,6 +497,7 @@ def diff_command(
     from tracker.comparison.diff import diff_runs
     from tracker.comparison.statistics.paired import RESAMPLES
     from tracker.console.diff import open_picture, print_diff
+    from tracker.core.settings import use_one_thread
     from tracker.core.terminal import print_json
     from tracker.training.libraries import PICTURES, require
     from tracker.workspace.tracker_toml import find_workspace
@@ -510,6 +511,7 @@ def diff_command(
         refuse_beside(
             "--no-stats", {"--resamples": resamples is not None}, why="there is nothing to resample"
         )
+    use_one_thread()
     workspace = find_workspace()
     wanted: dict[str, Any] = {"everything": everything, "statistics": stats, "images": images}
     result = diff_runs(workspace, a, b, resamples=resamples or RESAMPLES, **wanted)

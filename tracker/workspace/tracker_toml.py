@@ -8,7 +8,6 @@ import re
 import zoneinfo
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -570,6 +569,8 @@ def _find(path: Path, root: Path) -> Path:
 
 def parse_score(metric: Metric, text: str) -> float:
     """A score typed by a person; 81.65 means 0.8165 for a percent metric. Raises ConfigError."""
+    from decimal import Decimal
+
     try:
         if not text.isascii():  # Decimal knows the digits of every script
             raise ArithmeticError

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tracker.training.formats.format import PLAIN_DEFAULTS, Format, TrainingFolder
-from tracker.training.formats.samples import Sample
 from tracker.training.tables import LINE, read_table
+
+if TYPE_CHECKING:
+    from tracker.training.formats.samples import Sample
 
 TABLE = "labels.csv"  # in train_dir, where data.labels names no other
 IMAGES = "images"
@@ -26,6 +28,8 @@ def _suggest_classes(folder: Path, table: Path | None, column: str) -> dict[str,
 
 
 def _read(source: TrainingFolder) -> list[Sample]:
+    from tracker.training.formats.samples import Sample
+
     task, table = source.task, source.labels or source.folder / TABLE
     label_of = {name: label for label, name in enumerate(task.classes)}
     label_of |= {word: label for label, word in enumerate(task.answer_words)}

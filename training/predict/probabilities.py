@@ -7,15 +7,17 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tracker.training.errors import DataError
 from tracker.training.files import atomic_path
 from tracker.training.metrics import METRICS, ComputedMetric, Counts
 from tracker.training.scores import confusion_matrix, count_classes
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import typer.testing
 
 from tests.conftest import NO_MLFLOW
 from tests.support.workspaces import IMAGES, make_run, make_workspace
-from tracker import cli
+from tracker.commands.table import app
 from tracker.core.errors import TrackerError, UnknownRunError
 from tracker.jobs.stop import resolve_running
 from tracker.ledger.history import list_history
@@ -43,7 +43,7 @@ def manual(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
 
 def say(*words: str, code: int = 0) -> list[str]:
     """The lines that a command writes to stdout."""
-    done = typer.testing.CliRunner().invoke(cli.app, list(words))
+    done = typer.testing.CliRunner().invoke(app, list(words))
     assert done.exit_code == code or (code and done.exception), done.output
     return done.stdout.splitlines()
 
