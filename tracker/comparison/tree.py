@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracker.core.config_diff import (
     diff_configs,
+    is_searched,
     list_changes,
     list_implied_changes,
     list_unknown,
@@ -51,7 +52,8 @@ class Node:
 
     `change` is {key: [parent's, own]}, None without a parent or where a config is unknown.
     `not_known` are keys that a run of another program never logged. `scores` has the known `val_`,
-    `public_` and `private_` metrics. `sota_line` marks the best submission and its ancestors.
+    `public_` and `private_` metrics. `sota_line` marks the best submission and its ancestors,
+    `flattered` an ensemble whose weights were searched on its validation images.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Node:
     scores: Mapping[str, float]
     is_sota: bool = False
     sota_line: bool = False
+    flattered: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +88,7 @@ class Family:
         document = asdict(self)
         for node in document["nodes"]:
             # The document keeps its keys; `model` says enough for its readers.
-            del node["has_config"]
+            del node["has_config"], node["flattered"]
         return document
 
 
@@ -140,6 +143,13 @@ def read_marks(workspace: Workspace, *, numbers: Collection[int] | None = None) 
         ancestors=_list_ancestors(workspace, best) if best else (),
         duplicates=list_duplicates(workspace, numbers),
     )
+
+
+def read_submission_marks(workspace: Workspace, rows: Sequence[Submission]) -> Marks:
+    """What a list of submissions marks; `ancestors` has their numbers, as texts."""
+    marks = read_marks(workspace, numbers=[row.number for row in rows])
+    ancestors = [str(row.number) for row in rows if name_node(workspace, row) in marks.ancestors]
+    return replace(marks, ancestors=ancestors)
 
 
 def _list_ancestors(workspace: Workspace, best: Submission) -> list[str]:
@@ -211,6 +221,7 @@ def _build_run(
         text=" / ".join(dict.fromkeys(filter(None, texts))),
         submission=row.number if row else None,
         scores=_drop_unknown({**figures, **(row.scores if row else {})}),
+        flattered=is_searched(config),
     )
     return _UnplacedNode(
         node=node,
@@ -240,6 +251,7 @@ def _build_submission(row: Submission, parent: str | None, names: Iterable[str])
         text=row.memo,
         submission=row.number,
         scores=_drop_unknown({**figures, **row.scores}),
+        flattered=is_searched(row.config),
     )
     return _UnplacedNode(
         node=node,

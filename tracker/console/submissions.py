@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tracker.console.notes import render_newest
@@ -77,17 +77,13 @@ def print_leaderboard(
     competition: Competition,
     validation: Validation,
     *,
-    sota: int | None,
-    was_sota: Collection[int],
-    ancestors: Collection[int] = (),
-    duplicates: Mapping[int, int] | None = None,
+    marks: Marks,
     ranks: Mapping[int, int] | None = None,
     wide: bool | None = None,
 ) -> None:
     """The submissions with their marks; with `ranks`, and what was noted last, where there are any.
 
-    `ancestors` are numbers of submissions that SOTA was made from, `duplicates` the earlier ones
-    that some repeat.
+    `marks` are those of `read_submission_marks` in tracker/comparison/tree.py.
     """
     measured = choose_metrics(
         competition, {name for row in rows for name in validation.get(row.number, ())}
@@ -101,12 +97,6 @@ def print_leaderboard(
         Column("change to SOTA then", leaves=8, text=True),
         Column("noted last", leaves=7, text=True),
     ]
-    marks = Marks(
-        now=sota,
-        then=was_sota,
-        ancestors=[str(number) for number in ancestors],
-        duplicates=duplicates or {},
-    )
     flattered = {
         name: [is_searched(row.config) and name in validation.get(row.number, {}) for row in rows]
         for name in measured

@@ -17,6 +17,7 @@ from tracker.console.diff import render_markdown
 from tracker.console.submissions import print_leaderboard, style_change
 from tracker.console.tree import print_family
 from tracker.core.config_diff import list_changes, render_change
+from tracker.core.list_marks import Marks
 from tracker.core.table import CUT, Column, draw_table
 from tracker.ledger.read import get_submission
 from tracker.report.data import build_report
@@ -116,7 +117,7 @@ def test_lists_say_of_a_change_how_many_keys_another_program_never_logged(
     read = get_submission(workspace, 2)
     assert read.config_diff == {"train.seed": [42, 0]} and "loss.name" in read.not_known
     words = f"train.seed 42 -> 0; {len(read.not_known)} keys are known for only one of the two"
-    print_leaderboard([read], workspace.competition, {}, sota=1, was_sota=())
+    print_leaderboard([read], workspace.competition, {}, marks=Marks(now=1))
     assert f"to 1: {words}" in capsys.readouterr().out
     print_family(build_family(workspace), workspace.competition)
     assert words in capsys.readouterr().out
