@@ -14,6 +14,7 @@ from tracker.core.config_diff import (
     list_unknown,
     render_change,
     render_unknown_keys,
+    translate,
 )
 from tracker.core.errors import TrackerError
 from tracker.core.list_marks import Marks
@@ -264,7 +265,7 @@ def _build_submission(row: Submission, parent: str | None, names: Iterable[str])
 
 def name_model(config: Mapping[str, Any]) -> str | None:
     """The model of a config, None if unknown."""
-    name = config.get("model", {}).get("name")
+    name = translate(config).get("model", {}).get("name")
     return str(name) if name else None
 
 
@@ -414,12 +415,16 @@ def name_parent(node: Node) -> str:
 
 def shorten_change(change: Mapping[str, Sequence[Any]], not_known: Sequence[str] = ()) -> str:
     """The first keys of a change, and how many more there are."""
-    changes = [*list_changes(change), *list_implied_changes(change)]
+    changes, implied = list_changes(change), list_implied_changes(change)
     shown = changes[:MAX_KEYS]
     more = len(changes) - MAX_KEYS
     if more > 0:
         shown.append(render_count(more, "more key"))
     parts = [", ".join(shown)] if shown else []
+    if implied:
+        fits = len(changes) + len(implied) <= MAX_KEYS
+        following = ", ".join(implied) if fits else render_count(len(implied), "key")
+        parts = ["".join([*parts, f" (and with it {following})"]).strip()]
     if not_known:
         parts.append(render_unknown_keys(not_known))
     return "; ".join(parts) or render_change(change)

@@ -35,14 +35,16 @@ def style_change(
     whole = before + render_change(diff, not_known)
     if not diff and not not_known:
         return Styled(whole)
-    changes = [*list_changes(diff or {}), *list_implied_changes(diff or {})]
+    # what follows from another key is no key more, as check and audit count them
+    changes = list_changes(diff or {}) or list_implied_changes(diff or {})
     rest = [f"{len(not_known)} not known"] if not_known else []
     shorter = []
     # The members of an ensemble without their weights, a key without its values.
     if len(changes) == 1:
         heads = [changes[0].partition(mark)[0] for mark in (" (", " ")]
         shorter += [before + "; ".join([head, *rest]) for head in heads]
-    for shown in range(len(changes) - (not rest), -1, -1):
+    is_whole = not rest and not list_implied_changes(diff or {})
+    for shown in range(len(changes) - is_whole, -1, -1):
         kept = [changes[:shown]]
         if shown == 1:
             kept.append([changes[0].partition(" ")[0]])  # its name alone

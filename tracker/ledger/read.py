@@ -8,7 +8,12 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from tracker.core.config_diff import drop_path_changes, list_unknown
+from tracker.core.config_diff import (
+    diff_configs,
+    drop_path_changes,
+    list_unknown,
+    translate,
+)
 from tracker.core.errors import TrackerError, UnknownRunError
 from tracker.ledger.columns import MAX_INTEGER
 from tracker.ledger.connection import Query, Row, open_reader, read_rows
@@ -72,10 +77,11 @@ def list_submissions(
         notes = _read_notes(query, where, parameters or {})
     by_number, by_run = _group_notes(notes)
     submissions = []
+    parsed: dict[str, Any] = {}  # the configs of the few that were SOTA, each parsed once
     for row in rows:
         own_notes = [*by_number.get(row["number"], ()), *by_run.get(row["run_uid"], ())]
         own_notes.sort(key=lambda note: note.time)
-        submissions.append(_build(row, scores.get(row["number"], {}), own_notes))
+        submissions.append(_build(row, scores.get(row["number"], {}), own_notes, parsed))
     return submissions
 
 
@@ -209,16 +215,26 @@ def _group_notes(notes: Sequence[Note]) -> tuple[dict[int, list[Note]], dict[str
     return by_number, by_run
 
 
-def _build(row: Row, scores: Mapping[str, float], notes: Sequence[Note]) -> Submission:
-    """A submission from its row; keys that earlier versions counted as changes leave its diff."""
+def _build(
+    row: Row, scores: Mapping[str, float], notes: Sequence[Note], sota_configs: dict[str, Any]
+) -> Submission:
+    """A submission from its row; keys that earlier versions counted as changes leave its diff.
+
+    `sota_configs` has the configs of SOTA that were parsed before, by their text. A diff in which a
+    side has the key names of another program is made anew: earlier versions did not know them.
+    """
     columns = dict(row)
     data = (columns.pop("sota_data"), row["data_fingerprint"])
-    before, config = columns.pop("sota_config"), json.loads(row["config"])
+    before, config = columns.pop("sota_config") or "{}", json.loads(row["config"])
     diff, not_known = None, []
     if row["config_diff"] is not None:
-        old, recorded = json.loads(before or "{}"), row["run_uid"] is not None
+        if before not in sota_configs:
+            sota_configs[before] = json.loads(before)
+        old, recorded = sota_configs[before], row["run_uid"] is not None
         not_known = list_unknown(old, config, recorded=recorded)
         stored = json.loads(row["config_diff"])
+        if any(translate(side) != side for side in (old, config)):
+            stored = diff_configs(old, config, data=data, recorded=recorded)
         known = {key: pair for key, pair in stored.items() if key not in not_known}
         diff = drop_path_changes(known, data=data)
     parsed = {"config": config, "config_diff": diff}

@@ -7,7 +7,12 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from tracker.core.config_diff import is_searched, list_changes, render_unknown_keys
+from tracker.core.config_diff import (
+    describe_ensemble_step,
+    is_searched,
+    list_changes,
+    render_unknown_keys,
+)
 from tracker.core.list_marks import FLATTERED
 from tracker.core.text import render_number
 from tracker.ledger.records import Submission
@@ -52,10 +57,7 @@ def render_check_headline(
     result = _compare_by_validation(
         competition, validation, not_comparable, caveat=caveat, paired=None if caveat else paired
     )
-    changes = _count_changes(config_diff or {})
-    if not_known:
-        changes += f", {render_unknown_keys(not_known)}"
-    return f"{result}; {changes}"
+    return f"{result}; {_count_changes(config_diff or {}, not_known)}"
 
 
 def render_submit_headline(
@@ -185,11 +187,19 @@ def _render_pair(metric: Metric, old: float | None, new: float) -> str:
     return f"{metric.render(old)} -> {metric.render(new)}"
 
 
-def _count_changes(diff: Mapping[str, Sequence[Any]]) -> str:
-    """The number of changes, or the change itself if it is only one."""
+def _count_changes(diff: Mapping[str, Sequence[Any]], not_known: Sequence[str]) -> str:
+    """The number of changes, or the change itself if it is only one.
+
+    An ensemble beside a single model is no one change, and where keys are not known, one known
+    change may not be the only one.
+    """
+    if step := describe_ensemble_step(diff):
+        return step
+    known = "known " if not_known else ""
+    unknown = f", {render_unknown_keys(not_known)}" if not_known else ""
     changes = list_changes(diff)
     if not changes:
-        return "no config key changed"
+        return f"no {known}config key changed{unknown}"
     if len(changes) > 1:
-        return f"{len(changes)} keys changed at once"
-    return f"one change: {changes[0]}"
+        return f"{len(changes)} keys changed at once{unknown}"
+    return f"one {known}change: {changes[0]}{unknown}"
