@@ -254,6 +254,7 @@ def ensemble_command(
     from tracker.comparison.members import list_members, print_members
     from tracker.console.runs import render_scores
     from tracker.core.config_diff import describe_ensemble
+    from tracker.core.terminal import print_text
     from tracker.mirror.sync import copy_run
     from tracker.runs.output import outlive_terminal
     from tracker.runs.read import load_config
@@ -265,7 +266,7 @@ def ensemble_command(
     with outlive_terminal(workspace):
         record = ensemble(workspace, runs, method=method, weights=numbers, note=note)
         config, comp = load_config(workspace.runs_dir, record.name), workspace.competition
-        print(
+        print_text(
             f"{record.name}: {describe_ensemble(config['ensemble'])},"
             f" {render_scores(record.summary, comp)}"
         )

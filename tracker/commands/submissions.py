@@ -19,7 +19,10 @@ Run = Annotated[str, typer.Argument(metavar="[R]", help="exp12, latest, sota or 
 
 
 def check_command(run: Run = "latest", as_json: Json = False) -> None:
-    """Show whether a run beats SOTA and whether submit would accept it; exit code 1 if not."""
+    """Show whether a run beats SOTA, and whether submit would accept it.
+
+    Exit code 0 where submit would accept it, better than SOTA or not; 1 where it would refuse it.
+    """
     from tracker.console.submissions import print_check
     from tracker.core.terminal import print_json
     from tracker.submissions.examine import check

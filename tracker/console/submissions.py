@@ -270,7 +270,7 @@ def print_audit(audit: Audit, competition: Competition) -> None:
     if audit.unscored:
         print_text(f"no score yet: {', '.join(map(str, audit.unscored))} (tracker score N)")
     for number, note in audit.notes:
-        print_text(f"noted on {number}, {note.author}: {note}")
+        print_text(f"note on submission {number} by {note.author}: {note}")
     for item in audit.missing:
         print_text(f"gone: {item['file']} ({item['what']})")
     for item in audit.freed:

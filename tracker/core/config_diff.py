@@ -301,10 +301,17 @@ def describe_ensemble_step(diff: Mapping[str, Sequence[Any]]) -> str:
 
 
 def describe_ensemble(table: Mapping[str, Any]) -> str:
-    """The section `ensemble` of a config in one text: `weighted ensemble of exp5, exp7 (2, 6)`."""
+    """The section `ensemble` of a config in one text: `weighted ensemble of exp5, exp7 (2, 6)`.
+
+    Members of weight 0 are no part of it.
+    """
     method = table.get("method") or ""
-    members = _list_values(table.get("members") or [])
-    weights = f" ({_list_values(table['weights'])})" if table.get("weights") else ""
+    names, given = list(table.get("members") or []), list(table.get("weights") or [])
+    if any(given) and len(given) == len(names):
+        used = [place for place, weight in enumerate(given) if weight]
+        names, given = [names[place] for place in used], [given[place] for place in used]
+    members = _list_values(names)
+    weights = f" ({_list_values(given)})" if given else ""
     if table.get("searched"):
         weights += ", val flattered: weights searched on it"
     return f"{method} ensemble of {members}{weights}".strip()

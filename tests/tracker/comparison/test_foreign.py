@@ -18,7 +18,13 @@ from tracker.console.compare import describe
 from tracker.console.diff import render_markdown
 from tracker.console.submissions import print_leaderboard, style_change
 from tracker.console.tree import print_family
-from tracker.core.config_diff import diff_configs, list_changes, render_change, translate
+from tracker.core.config_diff import (
+    describe_ensemble,
+    diff_configs,
+    list_changes,
+    render_change,
+    translate,
+)
 from tracker.core.list_marks import Marks
 from tracker.core.table import CUT, Column, draw_table
 from tracker.ledger.read import get_submission, list_submissions
@@ -281,3 +287,11 @@ def test_the_config_of_sota_is_parsed_once_for_all_rows(
     assert [row.sota for row in list_submissions(workspace)] == [None, 1, 1, 1]
     first = texts[0]
     assert texts.count(first) == 2  # as its own config, and as SOTA's of three others
+
+
+def test_members_of_weight_0_are_no_part_of_an_ensemble() -> None:
+    table = {"method": "weighted", "members": ["exp5", "exp6", "exp7"], "weights": [2, 0, 6.0]}
+    assert describe_ensemble(table) == "weighted ensemble of exp5, exp7 (2, 6)"
+    assert describe_ensemble({**table, "weights": []}) == "weighted ensemble of exp5, exp6, exp7"
+    (change,) = list_changes(diff_configs({"optim": {"lr": 1.0}}, {"ensemble": table}))
+    assert "exp6" not in change

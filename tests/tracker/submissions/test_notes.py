@@ -129,7 +129,7 @@ def test_every_view_shows_them(workspace: Workspace, capsys: pytest.CaptureFixtu
     assert ": the loss was flat" in out
     assert "noted on exp2, " in out
     print_audit(audit(workspace), workspace.competition)
-    assert "noted on 1, " in capsys.readouterr().out
+    assert "note on submission 1 by " in capsys.readouterr().out
     shown = submission_to_json(row, workspace.competition, {}, sota=1, was=True)
     assert [note["text"] for note in shown["notes"]] == ["the loss was flat", "public was [lucky]"]
 
