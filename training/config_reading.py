@@ -18,50 +18,9 @@ from tracker.training.config import (
 )
 from tracker.training.errors import ConfigError
 from tracker.training.formats import list_with_people
+from tracker.training.key_names import COMMON_NAMES
 from tracker.training.reading import list_keys, read_keys, refuse, suggest_key
 from tracker.training.tables import parse_toml_value
-
-# What other libraries and papers call these keys, for the hint after an unknown key.
-COMMON_NAMES = {
-    "learning_rate": "optim.lr",
-    "base_lr": "optim.lr",
-    "wd": "optim.weight_decay",
-    "optimizer": "optim.name",
-    "scheduler": "sched.name",
-    "lr_scheduler": "sched.name",
-    "warmup": "sched.warmup_epochs",
-    "num_epochs": "train.epochs",
-    "n_epochs": "train.epochs",
-    "max_epochs": "train.epochs",
-    "bs": "train.batch_size",
-    "batch_size": "train.batch_size",
-    "grad_accum": "train.accumulate",
-    "accumulate_grad_batches": "train.accumulate",
-    "gradient_accumulation_steps": "train.accumulate",
-    "grad_clip": "train.clip_grad",
-    "gradient_clip_val": "train.clip_grad",
-    "max_grad_norm": "train.clip_grad",
-    "early_stopping": "train.patience",
-    "amp": "train.precision",
-    "device": "train.accelerator",
-    "random_seed": "train.seed",
-    "num_workers": "data.workers",
-    "img_size": "data.image_size",
-    "input_size": "data.image_size",
-    "resize": "data.image_size",
-    "val_split": "data.val_ratio",
-    "num_folds": "data.folds",
-    "n_splits": "data.folds",
-    "fold_idx": "data.fold",
-    "backbone": "model.name",
-    "arch": "model.name",
-    "model_name": "model.name",
-    "criterion": "loss.name",
-    "label_smoothing": "loss.smoothing",
-    "focal_gamma": "loss.gamma",
-    "class_weight": "loss.class_weights",
-    "tta": "eval.tta",
-}
 
 
 def config_from_dict(values: Mapping[str, Any], *, source: str = "config") -> Config:

@@ -22,7 +22,7 @@ from tracker.training.config_fingerprint import (
     outcome_values,
     trajectory_fingerprint,
 )
-from tracker.training.config_reading import COMMON_NAMES, config_from_dict, parse_assignment
+from tracker.training.config_reading import config_from_dict, parse_assignment
 from tracker.training.errors import ConfigError
 
 
@@ -88,6 +88,8 @@ def test_an_assignment_without_a_section_gets_the_one_it_needs(text: str, assign
 
 
 def test_common_names_are_of_keys_that_exist() -> None:
+    from tracker.training.key_names import COMMON_NAMES
+
     assert set(COMMON_NAMES.values()) <= set(list_options())
 
 

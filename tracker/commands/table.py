@@ -56,7 +56,8 @@ TABLE = {
     ),
     "tree": Entry(
         "report:tree_command",
-        "Show which run was made from which, with its change and its scores; SOTA's line is marked.",
+        "Show which run was made from which, with its change and its scores; SOTA's line is"
+        " marked.",
         panel=RUNS,
     ),
     "compare": Entry(
@@ -101,7 +102,8 @@ TABLE = {
     ),
     "clean": Entry(
         "archive:clean_command",
-        "Free disk space: last.pth of finished runs and old pixel caches; lists the files and asks.",
+        "Free disk space: last.pth of finished runs and old pixel caches; lists the files and"
+        " asks.",
         panel=RUNS,
     ),
     "check": Entry(

@@ -18,8 +18,9 @@ from tracker.runs.output import OUTPUT_NAME
 from tracker.runs.read import load_run
 from tracker.runs.record import RunRecord
 from tracker.training.config import SECTIONS, Config, config_to_dict, list_options
-from tracker.training.config_reading import COMMON_NAMES, read_sections, render_assignment
+from tracker.training.config_reading import read_sections, render_assignment
 from tracker.training.input.channels import resolve_input
+from tracker.training.key_names import COMMON_NAMES
 from tracker.training.reading import Key, list_keys, read_keys
 from tracker.training.tables import flatten
 from tracker.training.targets import check_config

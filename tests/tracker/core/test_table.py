@@ -216,9 +216,7 @@ def test_the_leaderboard_shows_every_identifier_and_number(
             rows,
             COMPETITION,
             validation,
-            sota=100,
-            was_sota=[101],
-            duplicates={102: 101},
+            marks=Marks(now=100, then=[101], duplicates={102: 101}),
             ranks=ranks,
             wide=wide,
         )

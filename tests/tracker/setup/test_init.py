@@ -8,8 +8,8 @@ import pytest
 import typer
 
 from tests.conftest import run_tracker
-from tracker.cli import app
 from tracker.commands.init_options import InitCommand, list_keys_by_flag, read_given
+from tracker.commands.table import app
 from tracker.setup.init import render_tracker_toml
 from tracker.training.errors import ConfigError
 from tracker.training.reading import Key

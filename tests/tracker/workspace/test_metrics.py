@@ -18,6 +18,7 @@ from tracker.comparison.diff import diff_runs
 from tracker.console.runs import print_runs, render_end
 from tracker.console.submissions import print_leaderboard, submission_to_json
 from tracker.core.errors import TrackerError
+from tracker.core.list_marks import Marks
 from tracker.leaderboards.judge_function import Judged
 from tracker.leaderboards.local import compute_metric
 from tracker.ledger.read import get_submission, list_validation_scores
@@ -219,7 +220,7 @@ def test_runs_and_leaderboard_have_the_columns_of_the_competition(
     ]
     row = get_submission(other, 1)
     validation = list_validation_scores(other, [row])
-    print_leaderboard([row], other.competition, validation, sota=None, was_sota=())
+    print_leaderboard([row], other.competition, validation, marks=Marks())
     printed = capsys.readouterr().out
     assert heads(printed)[2:7] == [
         "public rmse",

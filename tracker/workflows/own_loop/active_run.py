@@ -410,8 +410,8 @@ class ActiveRun:
 
         An answer is what tracker.toml says: a class, a number, a list of numbers or
         {column: number} for an answer of columns, a list of classes for labels and ranked. A frame
-        and a CSV have the columns of the competition. Raises RefusedError or DataError when they could never be
-        submitted.
+        and a CSV have the columns of the competition. Raises RefusedError or DataError when they
+        could never be submitted.
         """
         competition, target = self._workspace.competition, self.folder / "predictions.csv"
         table = read_given(answers, competition)
