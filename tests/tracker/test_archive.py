@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from mlflow.entities import ViewType
 
-from tests.support.servers import mlflow_server
+from tests.support.servers import mlflow_with_sqlite
 from tests.support.workspaces import make_run
 from tracker.cli import app
 from tracker.comparison.compare import compare_runs
@@ -310,17 +310,7 @@ def test_a_deletion_whose_answer_was_lost_is_undone_all_the_same(
 def test_a_server_hides_an_archived_run_and_shows_it_again(
     workspace: Workspace, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "server"
-    folder.mkdir()
-    store = [
-        "--backend-store-uri",
-        f"sqlite:///{folder}/m.db",
-        "--artifacts-destination",
-        str(folder / "artifacts"),
-    ]
-    with mlflow_server(
-        folder, *store, "--workers", "1", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"
-    ) as address:
+    with mlflow_with_sqlite(tmp_path / "server") as address:
         remote = replace(workspace, mlflow_uri=address)
         make_run(remote, "0000011110")
         for change, count in ((None, 1), (archive_runs, 0), (unarchive_runs, 1)):
