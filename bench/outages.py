@@ -35,7 +35,7 @@ def main() -> int:
     """Print the table; 1 when anything was lost or doubled."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--modes", nargs="*", default=MODES)
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
     parser.add_argument(
         "--delay", type=float, default=5.0, help="seconds of an answer that is slow"
     )

@@ -10,17 +10,15 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
-import typer
 
 import tracker
 from tests.conftest import NO_MLFLOW, ROOT, Done, run_tracker
+from tests.support.commands import COMMANDS
 from tests.support.workspaces import make_run, make_workspace
-from tracker.cli import app
 from tracker.workspace.tracker_toml import Workspace
 
 HEAVY = {
@@ -38,23 +36,6 @@ HEAVY = {
     ),
     *("sklearn", "sqlalchemy", "tensorboard", "timm", "torch", "torchvision"),
 }
-
-
-def list_commands() -> Iterator[tuple[str, click.Command]]:
-    """Every command by its words, without groups and earlier names."""
-
-    def walk(command: click.Command, words: str) -> Iterator[tuple[str, click.Command]]:
-        children = getattr(command, "commands", {})
-        for name, child in children.items():
-            if not child.hidden:  # an earlier name
-                yield from walk(child, f"{words} {name}".strip())
-        if not children:
-            yield words, command
-
-    yield from walk(typer.main.get_command(app), "")
-
-
-COMMANDS = dict(list_commands())
 
 
 def imported_modules(code: str) -> set[str]:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from mlflow.entities import ViewType
 
+from tests.support.mlflow_runs import find_runs
 from tests.support.servers import mlflow_with_sqlite
 from tests.support.workspaces import make_run
 from tracker.cli import app
@@ -241,27 +242,21 @@ def copied(workspace: Workspace, mlflow_db: Path) -> Workspace:
     return workspace
 
 
-def find_in_mlflow(workspace: Workspace, view: int = ViewType.ACTIVE_ONLY) -> list[Any]:
-    client = connect(workspace)
-    experiment = client.get_experiment_by_name(workspace.competition.name)
-    return list(client.search_runs([experiment.experiment_id], run_view_type=view))
-
-
 def test_mlflow_lists_an_archived_run_no_more_and_has_it_again(copied: Workspace) -> None:
     tag_run(copied, "exp1", ["kept"])
     archive_runs(copied, ["exp1"])
     sync_run(copied, "exp1")
     sync_run(copied, "exp1")
-    assert find_in_mlflow(copied) == []
-    (hidden,) = find_in_mlflow(copied, ViewType.ALL)
+    assert find_runs(copied) == []
+    (hidden,) = find_runs(copied, ViewType.ALL)
     assert hidden.data.tags["tracker.tags"] == "kept"
     unarchive_runs(copied, ["exp1"])
     sync_run(copied, "exp1")
-    (shown,) = find_in_mlflow(copied, ViewType.ALL)
+    (shown,) = find_runs(copied, ViewType.ALL)
     assert (shown.info.run_id, shown.info.lifecycle_stage) == (hidden.info.run_id, "active")
     tag_run(copied, "exp1", ["kept"], remove=True)
     sync_run(copied, "exp1")
-    assert "tracker.tags" not in find_in_mlflow(copied)[0].data.tags
+    assert "tracker.tags" not in find_runs(copied)[0].data.tags
 
 
 def test_an_archived_run_that_mlflow_has_removed_for_good_is_copied_anew(copied: Workspace) -> None:
@@ -269,13 +264,13 @@ def test_an_archived_run_that_mlflow_has_removed_for_good_is_copied_anew(copied:
 
     archive_runs(copied, ["exp1"])
     sync_run(copied, "exp1")
-    (hidden,) = find_in_mlflow(copied, ViewType.DELETED_ONLY)
+    (hidden,) = find_runs(copied, ViewType.DELETED_ONLY)
     store = SqlAlchemyStore(copied.mlflow_uri, (copied.root / "mlartifacts").as_uri())
     store._hard_delete_run(hidden.info.run_id)  # what mlflow gc calls
     shutil.rmtree(copied.root / "mlartifacts")
     unarchive_runs(copied, ["exp1"])
     sync_run(copied, "exp1")
-    (shown,) = find_in_mlflow(copied)
+    (shown,) = find_runs(copied)
     assert shown.data.metrics["val/f1"] == 0.5
     assert "best.pth" in {file.path for file in connect(copied).list_artifacts(shown.info.run_id)}
 
@@ -300,10 +295,10 @@ def test_a_deletion_whose_answer_was_lost_is_undone_all_the_same(
         sync_run(copied, "exp1", Connections({"MLflow": client}))
     monkeypatch.undo()
     sync_run(copied, "exp1")
-    assert find_in_mlflow(copied) == []
+    assert find_runs(copied) == []
     unarchive_runs(copied, ["exp1"])
     sync_run(copied, "exp1")
-    assert len(find_in_mlflow(copied)) == 1
+    assert len(find_runs(copied)) == 1
 
 
 @pytest.mark.slow
@@ -317,8 +312,8 @@ def test_a_server_hides_an_archived_run_and_shows_it_again(
             if change is not None:
                 change(remote, ["exp1"])
             sync_run(remote, "exp1")
-            assert len(find_in_mlflow(remote)) == count
-        assert len(find_in_mlflow(remote, ViewType.ALL)) == 1
+            assert len(find_runs(remote)) == count
+        assert len(find_runs(remote, ViewType.ALL)) == 1
 
 
 def test_an_archived_run_that_one_may_not_delete_in_mlflow_stays_in_its_lists(
@@ -337,18 +332,18 @@ def test_an_archived_run_that_one_may_not_delete_in_mlflow_stays_in_its_lists(
     assert "does not allow this user to delete runs" in capsys.readouterr().err
     unarchive_runs(copied, ["exp1"])
     sync_run(copied, "exp1")
-    assert len(find_in_mlflow(copied)) == 1
+    assert len(find_runs(copied)) == 1
 
 
 def test_a_run_deleted_in_mlflow_by_a_person_stays_deleted_after_the_archive(
     copied: Workspace,
 ) -> None:
-    connect(copied).delete_run(find_in_mlflow(copied)[0].info.run_id)
+    connect(copied).delete_run(find_runs(copied)[0].info.run_id)
     archive_runs(copied, ["exp1"])
     sync_run(copied, "exp1")
     unarchive_runs(copied, ["exp1"])
     sync_run(copied, "exp1")
-    assert find_in_mlflow(copied) == []
+    assert find_runs(copied) == []
 
 
 def test_an_archived_run_that_mlflow_never_had_is_not_brought_there(

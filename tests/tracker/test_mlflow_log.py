@@ -18,6 +18,7 @@ import pytest
 
 import tracker
 from tests.conftest import run_tracker, save_image
+from tests.support.mlflow_runs import find_runs
 from tests.support.proxy import MODES, compare, copy_through, proxy_before
 from tests.support.servers import free_port, mlflow_with_sqlite
 from tests.support.workspaces import make_run, make_workspace
@@ -51,12 +52,6 @@ def workspace(workspace: Workspace, mlflow_db: Path) -> Workspace:
     once."""
     shutil.copy(mlflow_db, workspace.root / "mlflow.db")
     return workspace
-
-
-def find_runs(workspace: Workspace) -> list[Any]:
-    client = connect(workspace)
-    experiment = client.get_experiment_by_name(workspace.competition.name)
-    return list(client.search_runs([experiment.experiment_id]))
 
 
 def history(workspace: Workspace, run_id: str, key: str) -> list[tuple[int, float]]:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import run_tracker
+from tests.support.winners_table import TABLE
 from tests.support.workspaces import make_run, make_workspace
-from tests.tracker.ledger.test_submission_table import TABLE
 from tracker.comparison.search import rank_submissions, search_runs, sort_submissions
 from tracker.comparison.tree import build_family, read_marks
 from tracker.core.errors import UnknownRunError

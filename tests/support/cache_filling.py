@@ -1,4 +1,4 @@
-"""Fills a cache of prepared images: `python -m tests.training.filling FOLDER [N]`; the N-th write
+"""Fills a cache of prepared images: `python -m tests.support.cache_filling FOLDER [N]`; the N-th write
 is cut by kill -9."""
 
 from __future__ import annotations
