@@ -4,7 +4,7 @@ model."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,28 @@ def make_workspace_with_images(root: Path) -> Workspace:
     return workspace
 
 
+def begin_run(
+    workspace: Workspace,
+    *,
+    kind: str = "train",
+    config: Mapping[str, Mapping[str, Any]] | None = None,
+    parent: str | None = None,
+    note: str = "",
+    fingerprints: Mapping[str, str | None] | None = None,
+    tags: Sequence[str] = (),
+) -> Recorder:
+    """A run that has begun: what records it until it ends."""
+    return Recorder.create(
+        workspace.runs_dir,
+        kind=kind,
+        config=config or {},
+        parent=parent,
+        note=note,
+        fingerprints=fingerprints or {},
+        tags=tags,
+    )
+
+
 def make_run(
     workspace: Workspace,
     answers: str = "",
@@ -83,9 +105,7 @@ def make_run(
         section, _, key = name.partition(".")
         tables = merge(tables, {section: {key: value}})
     prints = {"config": config_fingerprint(tables), "data": "sha256:d"}
-    recorder = Recorder.create(
-        workspace.runs_dir, kind="train", config=tables, parent=None, note=note, fingerprints=prints
-    )
+    recorder = begin_run(workspace, config=tables, note=note, fingerprints=prints)
     recorder.metrics({"train/loss": 0.5, "val/f1": f1}, step=1, epoch=1)
     recorder.progress(
         epoch=1, best_epoch=1, summary={"train/loss": 0.5, "val/f1": f1, "val/accuracy": f1}
@@ -109,14 +129,7 @@ def make_loop(
 ) -> str:
     """A run as a loop of one's own leaves it, or Hugging Face."""
     prints = {"data": None}
-    recorder = Recorder.create(
-        workspace.runs_dir,
-        kind="train",
-        config=config,
-        parent=parent,
-        note="own",
-        fingerprints=prints,
-    )
+    recorder = begin_run(workspace, config=config, parent=parent, note="own", fingerprints=prints)
     recorder.progress(
         epoch=1, best_epoch=1, summary={"val/f1": f1, "val/loss": 0.5, "train/f1": f1}
     )

@@ -15,7 +15,7 @@ from mlflow.entities import ViewType
 
 from tests.support.mlflow_runs import find_runs
 from tests.support.servers import mlflow_with_sqlite
-from tests.support.workspaces import make_run
+from tests.support.workspaces import begin_run, make_run
 from tracker.cli import app
 from tracker.comparison.compare import compare_runs
 from tracker.comparison.tree import build_family
@@ -49,14 +49,7 @@ def list_names(records: Sequence[Any]) -> list[str]:
 
 
 def make_child(workspace: Workspace, parent: str, status: str = "finished") -> None:
-    recorder = Recorder.create(
-        workspace.runs_dir,
-        kind="train",
-        config={},
-        parent=parent,
-        note="",
-        fingerprints={"data": "d"},
-    )
+    recorder = begin_run(workspace, parent=parent, fingerprints={"data": "d"})
     recorder.finish(status)
 
 
@@ -127,9 +120,7 @@ def test_what_was_made_from_an_archived_run_follows_its_nearest_ancestor(
 
 def test_a_running_run_is_not_archived_nor_what_was_named_with_it(workspace: Workspace) -> None:
     make_run(workspace)
-    recorder = Recorder.create(
-        workspace.runs_dir, kind="train", config={}, parent=None, note="", fingerprints={}
-    )
+    recorder = begin_run(workspace)
     with pytest.raises(ConfigError, match="exp2 is running: nothing was archived"):
         archive_runs(workspace, ["exp1", "exp2"])
     assert load_run(workspace.runs_dir, "exp1").archived_at is None
@@ -149,15 +140,7 @@ def test_an_archived_run_is_resumed_by_name_alone_and_is_in_the_lists_again(
 
 
 def test_tags_of_a_running_run_outlast_what_the_run_writes(workspace: Workspace) -> None:
-    recorder = Recorder.create(
-        workspace.runs_dir,
-        kind="train",
-        config={},
-        parent=None,
-        note="",
-        fingerprints={},
-        tags=["first"],
-    )
+    recorder = begin_run(workspace, tags=["first"])
     tag_run(workspace, "exp1", ["최종", "first", "lr=0.1"])
     recorder.finish("finished")
     assert load_run(workspace.runs_dir, "exp1").tags == ("first", "최종", "lr=0.1")

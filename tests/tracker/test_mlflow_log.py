@@ -21,7 +21,7 @@ from tests.conftest import run_tracker, save_image
 from tests.support.mlflow_runs import find_runs
 from tests.support.proxy import MODES, compare, copy_through, proxy_before
 from tests.support.servers import free_port, mlflow_with_sqlite
-from tests.support.workspaces import make_run, make_workspace
+from tests.support.workspaces import begin_run, make_run, make_workspace
 from tracker.ledger.read import list_run_paths, list_submissions
 from tracker.mirror.copy import Connections, RunCopy, sync_run
 from tracker.mirror.mirror import Mirror
@@ -61,14 +61,7 @@ def history(workspace: Workspace, run_id: str, key: str) -> list[tuple[int, floa
 
 
 def start_run(workspace: Workspace) -> Recorder:
-    return Recorder.create(
-        workspace.runs_dir,
-        kind="train",
-        config=config_to_dict(Config()),
-        parent=None,
-        note="n",
-        fingerprints={},
-    )
+    return begin_run(workspace, config=config_to_dict(Config()), note="n")
 
 
 def test_a_copied_run_has_params_curve_files_note_and_scores(workspace: Workspace) -> None:
