@@ -132,6 +132,17 @@ def test_each_boundary_is_crossed_by_the_one_module_meant_for_it() -> None:
     assert [path for path, names in edges.items() if "torch" in names] == []
 
 
+def test_no_test_module_imports_another() -> None:
+    paths = sorted((ROOT / "tests").glob("**/*.py"))
+    found = []
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and ".test_" in str(node.module):
+                found.append(f"{path.relative_to(ROOT)} imports {node.module}")
+    assert len(paths) > 50
+    assert found == []
+
+
 # --- The version
 # ------------------------------------------------------------------------------------------------------
 

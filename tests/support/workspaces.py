@@ -142,5 +142,18 @@ def make_loop(
 
 def set_parent(workspace: Workspace, name: str, parent: str) -> None:
     """What `--from` writes, without the training."""
+    _edit_record(workspace, name, parent=parent)
+
+
+def set_data(workspace: Workspace, name: str, fingerprint: str | None) -> None:
+    """Have a run trained on other data, or by a loop of its own, whose data are unknown: None."""
+    _edit_record(workspace, name, fingerprints={"data": fingerprint})
+
+
+def _edit_record(workspace: Workspace, name: str, **changes: Any) -> None:
+    """Change fields of run.json; a table gets the values in addition to its own."""
     path = workspace.runs_dir / name / "run.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "parent": parent}))
+    record = json.loads(path.read_text())
+    for key, value in changes.items():
+        record[key] = {**record[key], **value} if isinstance(value, dict) else value
+    path.write_text(json.dumps(record))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support.workspaces import begin_run, make_run
+from tests.support.workspaces import begin_run, make_run, set_data
 from tracker.comparison.comparable import (
     Basis,
     basis_of_run,
@@ -31,14 +31,6 @@ from tracker.training.predict.probabilities import Predictions, save_probabiliti
 from tracker.workspace.tracker_toml import Workspace, load_workspace
 
 Config = Mapping[str, Any]
-
-
-def set_data(workspace: Workspace, run: str, fingerprint: str | None) -> None:
-    """Have a run trained on other data, or None: by a loop of its own."""
-    path = workspace.runs_dir / run / "run.json"
-    record = json.loads(path.read_text())
-    record["fingerprints"]["data"] = fingerprint
-    path.write_text(json.dumps(record))
 
 
 def keep_validation(

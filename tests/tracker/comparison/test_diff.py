@@ -19,7 +19,7 @@ from PIL import Image
 
 from tests.conftest import NO_MLFLOW, run_tracker
 from tests.support.validation import IMAGES, TRUTH, guess, keep
-from tests.support.workspaces import make_run, make_workspace
+from tests.support.workspaces import make_run, make_workspace, set_data
 from tracker.comparison.audit import audit
 from tracker.comparison.diff import RunDiff, diff_runs
 from tracker.comparison.evidence import Move
@@ -52,14 +52,6 @@ def make_pair(workspace: Workspace, first: Sequence[int], second: Sequence[int])
         make_run(workspace, "0000011110", config={"optim.lr": 0.1 * number}, f1=0.5 + 0.1 * number)
         keep(workspace, f"exp{number}", guesses)
     return diff_runs(workspace, "exp1", "exp2", resamples=1000, images=2)
-
-
-def set_data(workspace: Workspace, run: str, fingerprint: str) -> None:
-    """Have a run trained on other data."""
-    path = workspace.runs_dir / run / "run.json"
-    record = json.loads(path.read_text())
-    record["fingerprints"]["data"] = fingerprint
-    path.write_text(json.dumps(record))
 
 
 def write_curves(workspace: Workspace, run: str, *, epochs: int = 15) -> None:
