@@ -41,7 +41,7 @@ LONGEST = (
     "test_lifecycle.py",
     "test_races.py",
     "test_options.py",
-    "test_again.py",
+    "test_reused_runs.py",
     "test_mlflow_log.py",
 )
 COMMAND_LIMIT_S = 900  # two trainings at once on two cores are ten times slower than one

@@ -31,8 +31,8 @@ from docs.make_pictures import (
     run_in_terminal,
 )
 from tests.conftest import ROOT
+from tests.support.commands import COMMANDS
 from tests.support.workspaces import make_run, make_workspace
-from tests.test_cli import COMMANDS
 from tracker.core.settings import SETTINGS
 from tracker.training.config import list_options
 from tracker.workspace.leaderboard_kinds import KINDS

@@ -18,9 +18,10 @@ import pytest
 
 import tracker
 from tests.conftest import run_tracker, save_image
+from tests.support.mlflow_runs import find_runs
 from tests.support.proxy import MODES, compare, copy_through, proxy_before
-from tests.support.servers import free_port, mlflow_server
-from tests.support.workspaces import make_run, make_workspace
+from tests.support.servers import free_port, mlflow_with_sqlite
+from tests.support.workspaces import begin_run, make_run, make_workspace
 from tracker.ledger.read import list_run_paths, list_submissions
 from tracker.mirror.copy import Connections, RunCopy, sync_run
 from tracker.mirror.mirror import Mirror
@@ -53,12 +54,6 @@ def workspace(workspace: Workspace, mlflow_db: Path) -> Workspace:
     return workspace
 
 
-def find_runs(workspace: Workspace) -> list[Any]:
-    client = connect(workspace)
-    experiment = client.get_experiment_by_name(workspace.competition.name)
-    return list(client.search_runs([experiment.experiment_id]))
-
-
 def history(workspace: Workspace, run_id: str, key: str) -> list[tuple[int, float]]:
     return [
         (metric.step, metric.value) for metric in connect(workspace).get_metric_history(run_id, key)
@@ -66,14 +61,7 @@ def history(workspace: Workspace, run_id: str, key: str) -> list[tuple[int, floa
 
 
 def start_run(workspace: Workspace) -> Recorder:
-    return Recorder.create(
-        workspace.runs_dir,
-        kind="train",
-        config=config_to_dict(Config()),
-        parent=None,
-        note="n",
-        fingerprints={},
-    )
+    return begin_run(workspace, config=config_to_dict(Config()), note="n")
 
 
 def test_a_copied_run_has_params_curve_files_note_and_scores(workspace: Workspace) -> None:
@@ -359,17 +347,7 @@ def test_a_server_out_of_reach_fails_at_once_and_sync_makes_up_for_it(tmp_path: 
         sync_run(workspace, "exp1")
     assert "secret" not in str(caught.value)
     submit(workspace, "exp1", "sent while MLflow was down")
-    folder = tmp_path / "server"
-    folder.mkdir()
-    store = [
-        "--backend-store-uri",
-        f"sqlite:///{folder}/m.db",
-        "--artifacts-destination",
-        str(folder / "artifacts"),
-    ]
-    with mlflow_server(
-        folder, *store, "--workers", "1", port=port, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"
-    ):
+    with mlflow_with_sqlite(tmp_path / "server", port=port):
         assert sync_all(workspace, ["exp1"]) == (["exp1"], [])
         (run,) = find_runs(workspace)
         assert run.data.metrics["public_f1"] == 1.0
@@ -514,16 +492,7 @@ def test_many_points_are_copied_as_few_are(
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """One MLflow server for the tests of lost answers."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    store = [
-        "--backend-store-uri",
-        f"sqlite:///{folder}/m.db",
-        "--artifacts-destination",
-        str(folder / "artifacts"),
-    ]
-    with mlflow_server(
-        folder, *store, "--workers", "1", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"
-    ) as address:
+    with mlflow_with_sqlite(tmp_path_factory.mktemp("mlflow")) as address:
         yield address
 
 

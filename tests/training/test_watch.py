@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from tests.conftest import COMMAND_LIMIT_S
+from tests.support.torchrun import run_two_processes
 from tracker.training import processes
 from tracker.training.config import TrainConfig
 from tracker.training.errors import TrainingError
@@ -142,22 +143,7 @@ def test_the_reason_of_a_process_under_torchrun_is_told_though_its_end_arrives_a
     tmp_path: Path,
 ) -> None:
     (tmp_path / "script.py").write_text(UNDER_TORCHRUN)
-    torchrun = [
-        sys.executable,
-        "-P",
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-    ]
-    subprocess.run(
-        [*torchrun, "script.py"],
-        cwd=tmp_path,
-        capture_output=True,
-        timeout=COMMAND_LIMIT_S,
-        check=False,
-    )
+    run_two_processes(tmp_path / "script.py", cwd=tmp_path)
     assert (tmp_path / "reason").read_text() == "process 1: DataError: x.png: the image is broken"
 
 

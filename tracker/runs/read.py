@@ -12,7 +12,7 @@ from typing import Any
 
 from tracker.core.clock import from_utc_text, to_utc_text
 from tracker.core.errors import UnknownRunError
-from tracker.core.locks import FileLock
+from tracker.core.locks import is_locked
 from tracker.runs.record import (
     MARK_FIELDS,
     MARKS,
@@ -76,15 +76,15 @@ def _load_unrecorded(folder: Path) -> RunRecord:
     """
     with translate_os_errors(folder, "read"):
         names = {path.name for path in folder.iterdir()}
-        since = to_utc_text(dt.datetime.fromtimestamp(folder.stat().st_mtime, dt.UTC))
+        changed = folder.stat().st_mtime
     if any(name not in FIRST_FILES and not TEMPORARY.fullmatch(name) for name in names):
         raise StorageError(
             f"{folder / 'run.json'} is missing", hint="restore the file from a backup"
         )
-    record = RunRecord(
-        name=folder.name, uid="", created_at=since, heartbeat=since, **read_marks(folder)
-    )
-    if is_abandoned(folder):
+    marks, abandoned = read_marks(folder), is_abandoned(folder)
+    since = to_utc_text(dt.datetime.fromtimestamp(changed, dt.UTC))
+    record = RunRecord(name=folder.name, uid="", created_at=since, heartbeat=since, **marks)
+    if abandoned:
         return replace(
             record, status="killed", finished_at=since, error="killed before its first record"
         )
@@ -96,14 +96,10 @@ def _is_alive(folder: Path, record: RunRecord) -> bool:
     if record.host == os.uname().nodename:
         if record.pid == os.getpid():
             return True
-        lock = FileLock(folder / ".lock")
-        try:
-            free = lock.acquire(wait=False)
-        except StorageError:
-            pass  # a read-only copy: the heartbeat decides
-        else:
-            lock.release()
-            return not free
+        held = is_locked(folder / ".lock")
+        if held is not None:
+            return held
+        # a read-only copy: the heartbeat decides
     age = dt.datetime.now(dt.UTC) - from_utc_text(record.heartbeat)
     return age.total_seconds() < STALE_HEARTBEAT_S
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import NO_MLFLOW, run_tracker
+from tests.support.winners_table import TABLE
 from tests.support.workspaces import make_run, make_workspace
-from tests.tracker.ledger.test_submission_table import TABLE
 from tracker.comparison.compare import Comparison, Incomparable, Spread, compare_runs, expand_ranges
 from tracker.console.compare import (
     build_cells,

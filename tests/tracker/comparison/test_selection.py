@@ -13,8 +13,8 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
 from tests.conftest import NO_MLFLOW, run_tracker
+from tests.support.winners_table import import_winners
 from tests.support.workspaces import make_run, make_workspace
-from tests.tracker.comparison.test_cv_lb import import_winners
 from tracker.commands.runs import show_command
 from tracker.comparison.compare import compare_runs
 from tracker.comparison.members import list_searched, load_ensembles

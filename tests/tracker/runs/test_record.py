@@ -20,7 +20,7 @@ import pytest
 import tracker
 import tracker.runs.killed
 from tests.conftest import NO_MLFLOW, run_tracker
-from tests.support.workspaces import make_run
+from tests.support.workspaces import begin_run, make_run
 from tracker.comparison.compare import compare_runs
 from tracker.core.clock import from_utc_text, to_utc_text, utc_now
 from tracker.core.errors import UnknownRunError
@@ -135,14 +135,7 @@ def test_a_step_logged_again_after_a_resume_counts_once(tmp_path: Path) -> None:
 
 
 def _new_run(workspace: Workspace) -> Recorder:
-    return Recorder.create(
-        workspace.runs_dir,
-        kind="train",
-        config={"train": {"epochs": 1}},
-        parent=None,
-        note="",
-        fingerprints={},
-    )
+    return begin_run(workspace, config={"train": {"epochs": 1}})
 
 
 CHILD = """
