@@ -21,6 +21,9 @@ from PIL import Image
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
+# Commands keep the byte code that they compile: a new interpreter for each would compile it again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 if (
     "PYTEST_XDIST_WORKER" in os.environ
 ):  # make test: a test on each core, and no more threads than that
