@@ -339,24 +339,6 @@ def test_copiers_that_start_at_once_on_an_empty_database_all_work(workspace: Wor
     assert sorted(run.info.run_name for run in find_runs(workspace)) == ["exp1", "exp2", "exp3"]
 
 
-def test_a_server_out_of_reach_fails_at_once_and_sync_makes_up_for_it(tmp_path: Path) -> None:
-    port = free_port()
-    workspace = make_workspace(tmp_path / "ws", mlflow_uri=f"http://user:secret@127.0.0.1:{port}")
-    make_run(workspace, "0000011110")
-    with pytest.raises(MlflowError, match=f"127.0.0.1:{port} does not answer") as caught:
-        sync_run(workspace, "exp1")
-    assert "secret" not in str(caught.value)
-    submit(workspace, "exp1", "sent while MLflow was down")
-    with mlflow_with_sqlite(tmp_path / "server", port=port):
-        assert sync_all(workspace, ["exp1"]) == (["exp1"], [])
-        (run,) = find_runs(workspace)
-        assert run.data.metrics["public_f1"] == 1.0
-        client = connect(workspace)
-        assert "best.pth" in {file.path for file in client.list_artifacts(run.info.run_id)}
-    state = (workspace.runs_dir / "exp1" / "mlflow.json").read_text()
-    assert "secret" not in state
-
-
 def test_facts_have_tags_of_their_own(workspace: Workspace) -> None:
     record = replace(make_run(workspace), facts={"status": "fine", "uid": "1", "idea": 7})
     tags, _ = describe_run(workspace, record, [])
@@ -509,6 +491,31 @@ def test_a_run_arrives_once_and_whole_whatever_answers_are_lost(
         outcome = copy_through(server, tmp_path / f"{mode}-{seed}", mode, seed=seed, delay_s=0.05)
         assert outcome.faults > 0
         assert outcome.perfect, outcome
+
+
+def test_a_server_out_of_reach_fails_at_once_and_sync_makes_up_for_it(
+    server: str, tmp_path: Path
+) -> None:
+    with proxy_before(server, rate=1.0) as proxy:
+        proxy.set_mode("refuses")  # nothing listens there
+        workspace = make_workspace(
+            tmp_path / "ws",
+            mlflow_uri=f"http://user:secret@127.0.0.1:{proxy.port}",
+            competition={"name": str(tmp_path)},
+        )
+        make_run(workspace, "0000011110")
+        with pytest.raises(MlflowError, match=f"127.0.0.1:{proxy.port} does not answer") as caught:
+            sync_run(workspace, "exp1")
+        assert "secret" not in str(caught.value)
+        submit(workspace, "exp1", "sent while MLflow was down")
+        proxy.set_mode("")
+        assert sync_all(workspace, ["exp1"]) == (["exp1"], [])
+        (run,) = find_runs(workspace)
+        assert run.data.metrics["public_f1"] == 1.0
+        client = connect(workspace)
+        assert "best.pth" in {file.path for file in client.list_artifacts(run.info.run_id)}
+    state = (workspace.runs_dir / "exp1" / "mlflow.json").read_text()
+    assert "secret" not in state
 
 
 @pytest.mark.parametrize("retries", ["0", "3"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import math
 import multiprocessing
@@ -107,6 +108,25 @@ def test_environment_has_packages_hardware_and_the_uncommitted_diff(tmp_path: Pa
     assert dirty["code"].startswith(clean["code"] + "+sha256:")
     assert "torch" in dirty["packages"]
     assert dirty["hardware"]["cores"] >= 1
+
+
+def test_packages_are_those_that_python_knows_whatever_their_readmes_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tracker.runs.environment import collect_environment
+
+    for name, text in (
+        ("odd-1.0.dist-info/METADATA", "Name: odd\nVersion: 1.0\n\nName: other\nVersion: 9\n"),
+        ("old.egg-info", "Metadata-Version: 1.0\nName: old\nVersion: 2\n"),
+        ("broken-1.dist-info/RECORD", ""),
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    packages = collect_environment(tmp_path)["packages"]
+    assert (packages["odd"], packages["old"], packages.get("other")) == ("1.0", "2", None)
+    known = importlib.metadata.distributions()
+    assert packages == {one.metadata["Name"]: one.version for one in known if one.metadata["Name"]}
 
 
 def test_every_point_is_on_disk_when_the_call_returns(workspace: Workspace) -> None:
