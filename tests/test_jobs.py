@@ -366,6 +366,51 @@ def test_sigterm_to_all_processes_of_a_run_interrupts_it_and_sigkill_to_a_loader
     assert (code, read_record(root, "exp1")["error"]) == (130, "SIGTERM"), stderr
 
 
+# The first process is stopped while a loader process hands it a batch: it hangs up.
+HANGS_UP = """
+import multiprocessing.connection as connection, os, signal, sys, time
+pid, answer, calls = os.getpid(), connection.answer_challenge, []
+def hang_up(channel, key):
+    if os.getpid() == pid:
+        calls.append(channel)
+        if len(calls) == 2:
+            channel.close()
+            time.sleep(2)  # the loader process has seen it by then, and still runs
+            os.kill(pid, signal.SIGTERM)
+            return
+    answer(channel, key)
+connection.answer_challenge = hang_up
+"""
+TRAINS = """
+from tracker.cli import main
+sys.argv = ["tracker", "run", "train", "base.toml", "--set", "data.workers=1", "--epochs", "9"]
+main()
+"""
+OWN_LOOP = """
+import torch, tracker
+from torch.utils.data import DataLoader
+with tracker.start_run({"train": {"epochs": 9}}, follow=False) as run:
+    for epoch in range(9):
+        for batch in DataLoader(torch.arange(64.0), batch_size=4, num_workers=1):
+            run.log({"train/loss": float(batch.sum())})
+"""
+
+
+@pytest.mark.parametrize("program", [TRAINS, OWN_LOOP], ids=["run train", "own loop"])
+def test_a_loader_process_whose_batch_nobody_takes_anymore_prints_nothing(
+    root: Path, program: str
+) -> None:
+    command = [sys.executable, "-P", "-c", HANGS_UP + program]
+    done = subprocess.run(
+        command, cwd=root, capture_output=True, text=True, timeout=COMMAND_LIMIT_S, check=False
+    )
+    record = read_record(root, "exp1")
+    assert (record["status"], record["error"]) == ("interrupted", "SIGTERM"), done.stderr
+    assert done.returncode in (130, -signal.SIGINT), done.stderr
+    assert not any(word in done.stderr for word in ("bug in tracker", "Traceback", "EOFError"))
+    assert "exp1 was interrupted" in done.stderr.splitlines()[-1]
+
+
 SWALLOWED = """
 import os, signal, time
 from tracker.core import signals as ends

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from tracker.training.watch import is_loader_terminated
+from tracker.training.watch import is_loader_terminated, is_lost_reader
 from tracker.workflows.own_loop.termination import has_open_run
 
 INTERRUPTED = 130  # the exit code of a stopped script, as a shell gives it after Ctrl-C
@@ -87,6 +87,8 @@ def hide_stop_traceback() -> None:
         return
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if is_lost_reader(error):  # in a loader process, which has this hook from its parent
+            return
         if not is_stop(error) or not (has_open_run() or error in _STOPS):
             sys.__excepthook__(kind, error, trace)
         elif not isinstance(error, KeyboardInterrupt):  # Python exits with 130 after that one
