@@ -130,7 +130,7 @@ def test_sigterm_to_another_process_alone_interrupts_the_run_too(
 
     monkeypatch.setattr(processes, "_start", start)
     with (
-        pytest.raises(KeyboardInterrupt, match="^SIGTERM$"),
+        pytest.raises(KeyboardInterrupt, match=r"^SIGTERM$"),
         processes.share_work(TrainConfig(devices=2), {}, first=True, on_stuck=lambda _: None),
     ):
         # the other process never takes part in this
