@@ -20,12 +20,14 @@ Run = Annotated[str, typer.Argument(metavar="[R]", help="exp12, latest, sota or 
 
 def check_command(run: Run = "latest", as_json: Json = False) -> None:
     """Show whether a run beats SOTA and whether submit would accept it; exit code 1 if not."""
+    from tracker.commands.options import notify_latest
     from tracker.console.submissions import print_check
     from tracker.core.terminal import print_json
     from tracker.submissions.examine import check
     from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
+    notify_latest(workspace, run)
     report = check(workspace, run)
     if as_json:
         print_json(report.to_dict())
@@ -51,6 +53,7 @@ def submit_command(
 
     It asks before it takes the last one that the daily limit leaves; a script says --yes.
     """
+    from tracker.commands.options import notify_latest
     from tracker.console.submissions import (
         print_check_details,
         render_submission_scores,
@@ -68,6 +71,7 @@ def submit_command(
     from tracker.workspace.tracker_toml import find_workspace
 
     workspace, memo = find_workspace(), check_memo(memo)
+    notify_latest(workspace, run)
     comp, examination = workspace.competition, examine(workspace, run)
     report = None if as_json else build_check_report(workspace, examination)
     if not yes:
