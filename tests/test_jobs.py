@@ -411,6 +411,43 @@ def test_a_loader_process_whose_batch_nobody_takes_anymore_prints_nothing(
     assert "exp1 was interrupted" in done.stderr.splitlines()[-1]
 
 
+# As where SIGTERM ends all processes: a lock breaks, and torch hears of its loader processes later.
+BREAKS = """
+import os, signal, time, tracker
+def hear(*_):
+    raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Terminated.")
+run = tracker.start_run({}, follow=False)
+signal.signal(signal.SIGCHLD, hear)
+def explain():
+    os.kill(os.getpid(), signal.SIGCHLD)
+    time.sleep(0.01)
+    return "as before"
+run.explain_resume = explain
+def stop():
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        raise RuntimeError("release unlocked lock")
+"""
+IN_A_BLOCK, AT_THE_END = "with run:\n    stop()\n", "stop()\n"
+
+
+@pytest.mark.parametrize("where", [IN_A_BLOCK, AT_THE_END], ids=["with block", "script"])
+def test_what_sigterm_breaks_in_a_script_is_neither_shown_nor_breaks_off_its_record(
+    root: Path, where: str
+) -> None:
+    command = [sys.executable, "-P", "-c", BREAKS + where]
+    done = subprocess.run(
+        command, cwd=root, capture_output=True, text=True, timeout=COMMAND_LIMIT_S, check=False
+    )
+    assert (done.returncode, read_record(root, "exp1")["status"]) == (130, "interrupted")
+    assert done.stderr.splitlines() == [
+        "exp1 started in runs/exp1",
+        "exp1 was interrupted (SIGTERM). Resume: as before",
+    ]
+
+
 SWALLOWED = """
 import os, signal, time
 from tracker.core import signals as ends

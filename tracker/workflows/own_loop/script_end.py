@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from tracker.training.watch import is_loader_terminated, is_lost_reader
-from tracker.workflows.own_loop.termination import has_open_run
+from tracker.workflows.own_loop.termination import has_open_run, has_received_sigterm
 
 INTERRUPTED = 130  # the exit code of a stopped script, as a shell gives it after Ctrl-C
 
@@ -77,6 +77,19 @@ def remember_stop(error: BaseException) -> None:
     _STOPS[:] = [error]
 
 
+def _has_stopped_run(error: BaseException) -> bool:
+    """Whether this error is a stop of an open run, or followed from what interrupted a run.
+
+    After SIGTERM every error is: the exception of the stop may come anywhere in a library.
+    """
+    if has_open_run() and (is_stop(error) or has_received_sigterm()):
+        return True
+    cause: BaseException | None = error
+    while cause is not None and cause not in _STOPS:
+        cause = cause.__cause__ or cause.__context__
+    return cause is not None
+
+
 def hide_stop_traceback() -> None:
     """End a script that is stopped while its run is open without a traceback.
 
@@ -89,7 +102,7 @@ def hide_stop_traceback() -> None:
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if is_lost_reader(error):  # in a loader process, which has this hook from its parent
             return
-        if not is_stop(error) or not (has_open_run() or error in _STOPS):
+        if not _has_stopped_run(error):
             sys.__excepthook__(kind, error, trace)
         elif not isinstance(error, KeyboardInterrupt):  # Python exits with 130 after that one
             raise SystemExit(INTERRUPTED)
