@@ -8,6 +8,7 @@ from __future__ import annotations
 import builtins
 import functools
 import sys
+import traceback
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
@@ -78,16 +79,26 @@ def remember_stop(error: BaseException) -> None:
 
 
 def _has_stopped_run(error: BaseException) -> bool:
-    """Whether this error is a stop of an open run, or followed from what interrupted a run.
+    """Whether this error is a stop of a run, or what a stop has broken in a library.
 
-    After SIGTERM every error is: the exception of the stop may come anywhere in a library.
+    The exception of a stop may come anywhere. What the script itself raises is an error of its own.
     """
-    if has_open_run() and (is_stop(error) or has_received_sigterm()):
+    if is_stop(error):
+        return has_open_run() or error in _STOPS
+    if _is_raised_by_script(error):
+        return False
+    if has_open_run() and has_received_sigterm():
         return True
     cause: BaseException | None = error
     while cause is not None and cause not in _STOPS:
         cause = cause.__cause__ or cause.__context__
     return cause is not None
+
+
+def _is_raised_by_script(error: BaseException) -> bool:
+    """Whether a line of the script raised it, not one of a library."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return bool(frames) and frames[-1].f_globals.get("__name__") == "__main__"
 
 
 def hide_stop_traceback() -> None:
