@@ -448,6 +448,24 @@ def test_what_sigterm_breaks_in_a_script_is_neither_shown_nor_breaks_off_its_rec
     ]
 
 
+def test_a_script_whose_run_cannot_start_says_so_in_two_lines(root: Path) -> None:
+    def run(code: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-P", "-c", f"import tracker\n{code}"]
+        return subprocess.run(
+            command, cwd=root, capture_output=True, text=True, timeout=COMMAND_LIMIT_S, check=False
+        )
+
+    assert run("tracker.start_run({}, follow=False, quiet=True)").returncode == 0
+    done = run('tracker.start_run({}, resume="exp1")')
+    hint = 'parent="exp1", without resume, starts a new run from it'
+    assert (done.returncode, done.stderr.splitlines()) == (
+        2,
+        ["error: exp1 is finished and cannot be resumed", f"  try: {hint}"],
+    )
+    done = run('try: tracker.start_run({}, resume="exp1")\nexcept Exception: pass\n1 / 0')
+    assert "ZeroDivisionError" in done.stderr and "exp1" not in done.stderr
+
+
 SWALLOWED = """
 import os, signal, time
 from tracker.core import signals as ends

@@ -13,6 +13,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
+from tracker.core.errors import TrackerError
+from tracker.core.hints import find_hint
+from tracker.runs.output import notify
 from tracker.training.watch import is_loader_terminated, is_lost_reader
 from tracker.workflows.own_loop.termination import has_open_run, has_received_sigterm
 
@@ -21,6 +24,7 @@ INTERRUPTED = 130  # the exit code of a stopped script, as a shell gives it afte
 # Each list holds the newest one only, or nothing.
 _EXITS: list[SystemExit] = []  # from sys.exit, exit or quit
 _STOPS: list[BaseException] = []  # the error that interrupted a run
+_REFUSALS: list[TrackerError] = []  # why a run could not start
 _LIBRARY_STOPS: list[BaseException] = []  # a stop that a library answers with sys.exit(1)
 
 
@@ -78,6 +82,25 @@ def remember_stop(error: BaseException) -> None:
     _STOPS[:] = [error]
 
 
+def show_refusal_briefly(error: TrackerError) -> None:
+    """If this error, of a run that cannot start, ends the script, show it in two lines."""
+    _REFUSALS[:] = [error]
+    if not hasattr(sys, "ps1") and sys.excepthook is sys.__excepthook__:
+        sys.excepthook = _show_refusal
+
+
+def _show_refusal(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    if not isinstance(error, TrackerError) or error not in _REFUSALS:
+        sys.__excepthook__(kind, error, trace)
+        return
+    notify(f"error: {error}")
+    if hint := find_hint(error):
+        notify(f"  try: {hint}")
+    raise SystemExit(error.exit_code)
+
+
 def _has_stopped_run(error: BaseException) -> bool:
     """Whether this error is a stop of a run, or what a stop has broken in a library.
 
@@ -107,7 +130,7 @@ def hide_stop_traceback() -> None:
     The run's last line says everything. A hook that somebody else has set stays, and any other
     error is shown as always.
     """
-    if hasattr(sys, "ps1") or sys.excepthook is not sys.__excepthook__:
+    if hasattr(sys, "ps1") or sys.excepthook not in (sys.__excepthook__, _show_refusal):
         return
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
