@@ -362,6 +362,106 @@ def test_sigterm_to_all_processes_of_a_run_interrupts_it_and_sigkill_to_a_loader
     assert (code, read_record(root, "exp1")["error"]) == (130, "SIGTERM"), stderr
 
 
+# The first process is stopped while a loader process hands it a batch: it hangs up.
+HANGS_UP = """
+import multiprocessing.connection as connection, os, signal, sys, time
+pid, answer, calls = os.getpid(), connection.answer_challenge, []
+def hang_up(channel, key):
+    if os.getpid() == pid:
+        calls.append(channel)
+        if len(calls) == 2:
+            channel.close()
+            time.sleep(2)  # the loader process has seen it by then, and still runs
+            os.kill(pid, signal.SIGTERM)
+            return
+    answer(channel, key)
+connection.answer_challenge = hang_up
+"""
+TRAINS = """
+from tracker.cli import main
+sys.argv = ["tracker", "run", "train", "base.toml", "--set", "data.workers=1", "--epochs", "9"]
+main()
+"""
+OWN_LOOP = """
+import torch, tracker
+from torch.utils.data import DataLoader
+with tracker.start_run({"train": {"epochs": 9}}, follow=False) as run:
+    for epoch in range(9):
+        for batch in DataLoader(torch.arange(64.0), batch_size=4, num_workers=1):
+            run.log({"train/loss": float(batch.sum())})
+"""
+
+
+@pytest.mark.parametrize("program", [TRAINS, OWN_LOOP], ids=["run train", "own loop"])
+def test_a_loader_process_whose_batch_nobody_takes_anymore_prints_nothing(
+    root: Path, program: str
+) -> None:
+    command = [sys.executable, "-P", "-c", HANGS_UP + program]
+    done = subprocess.run(
+        command, cwd=root, capture_output=True, text=True, timeout=COMMAND_LIMIT_S, check=False
+    )
+    record = read_record(root, "exp1")
+    assert (record["status"], record["error"]) == ("interrupted", "SIGTERM"), done.stderr
+    assert done.returncode in (130, -signal.SIGINT), done.stderr
+    assert not any(word in done.stderr for word in ("bug in tracker", "Traceback", "EOFError"))
+    assert "exp1 was interrupted" in done.stderr.splitlines()[-1]
+
+
+# As where SIGTERM ends all processes: a lock breaks, and torch hears of its loader processes later.
+BREAKS = """
+import os, signal, threading, time, tracker
+def hear(*_):
+    raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Terminated.")
+run = tracker.start_run({}, follow=False)
+signal.signal(signal.SIGCHLD, hear)
+def explain():
+    os.kill(os.getpid(), signal.SIGCHLD)
+    time.sleep(0.01)
+    return "as before"
+run.explain_resume = explain
+def stop():
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        threading.Condition(threading.Lock()).__exit__(None, None, None)  # release unlocked lock
+"""
+IN_A_BLOCK, AT_THE_END = "with run:\n    stop()\n", "stop()\n"
+
+
+@pytest.mark.parametrize("where", [IN_A_BLOCK, AT_THE_END], ids=["with block", "script"])
+def test_what_sigterm_breaks_in_a_script_is_neither_shown_nor_breaks_off_its_record(
+    root: Path, where: str
+) -> None:
+    command = [sys.executable, "-P", "-c", BREAKS + where]
+    done = subprocess.run(
+        command, cwd=root, capture_output=True, text=True, timeout=COMMAND_LIMIT_S, check=False
+    )
+    assert (done.returncode, read_record(root, "exp1")["status"]) == (130, "interrupted")
+    assert done.stderr.splitlines() == [
+        "exp1 started in runs/exp1",
+        "exp1 was interrupted (SIGTERM). Resume: as before",
+    ]
+
+
+def test_a_script_whose_run_cannot_start_says_so_in_two_lines(root: Path) -> None:
+    def run(code: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-P", "-c", f"import tracker\n{code}"]
+        return subprocess.run(
+            command, cwd=root, capture_output=True, text=True, timeout=COMMAND_LIMIT_S, check=False
+        )
+
+    assert run("tracker.start_run({}, follow=False, quiet=True)").returncode == 0
+    done = run('tracker.start_run({}, resume="exp1")')
+    hint = 'parent="exp1", without resume, starts a new run from it'
+    assert (done.returncode, done.stderr.splitlines()) == (
+        2,
+        ["error: exp1 is finished and cannot be resumed", f"  try: {hint}"],
+    )
+    done = run('try: tracker.start_run({}, resume="exp1")\nexcept Exception: pass\n1 / 0')
+    assert "ZeroDivisionError" in done.stderr and "exp1" not in done.stderr
+
+
 SWALLOWED = """
 import os, signal, time
 from tracker.core import signals as ends

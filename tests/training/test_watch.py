@@ -108,6 +108,36 @@ def test_a_signal_ends_a_main_thread_that_nothing_frees() -> None:
     assert (child.returncode, stdout) == (130, "KeyboardInterrupt('SIGTERM')\n")
 
 
+ENDED_AT_ONCE = "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"
+ENDED_IN_THE_WORK = f"""
+from tracker.training import processes
+processes.join_group()
+processes.torch.distributed.broadcast_object_list([None], src=0)
+{ENDED_AT_ONCE}
+"""
+
+
+@pytest.mark.parametrize("code", [ENDED_AT_ONCE, ENDED_IN_THE_WORK], ids=["at once", "in the work"])
+def test_sigterm_to_another_process_alone_interrupts_the_run_too(
+    monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    def start(rank: int, world: int, port: int) -> subprocess.Popen[bytes]:
+        group = {"RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_PORT": str(port)}
+        return subprocess.Popen(
+            [sys.executable, "-P", "-c", code],
+            env={**os.environ, **group},
+            stderr=subprocess.PIPE,
+        )
+
+    monkeypatch.setattr(processes, "_start", start)
+    with (
+        pytest.raises(KeyboardInterrupt, match=r"^SIGTERM$"),
+        processes.share_work(TrainConfig(devices=2), {}, first=True, on_stuck=lambda _: None),
+    ):
+        # the other process never takes part in this
+        processes.torch.distributed.all_reduce(torch.ones(1))
+
+
 class Waits(torch.utils.data.Dataset[int]):
     """Its second item never comes."""
 

@@ -201,6 +201,7 @@ def infer_command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the last line.")] = False,
 ) -> None:
     """Predict with a trained run's weights under another eval config."""
+    from tracker.commands.options import notify_latest
     from tracker.console.runs import render_scores
     from tracker.core.terminal import print_text
     from tracker.ledger.resolve import resolve_run
@@ -209,6 +210,7 @@ def infer_command(
     from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
+    notify_latest(workspace, parent)
     source = resolve_run(workspace, parent)
     with outlive_terminal(workspace):
         record = infer(workspace, source, assign or (), note=note, quiet=quiet, force=force)
@@ -223,6 +225,7 @@ def reproduce_command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the answer.")] = False,
 ) -> None:
     """Train a run again from its record, and show whether predictions and weights are equal."""
+    from tracker.commands.options import notify_latest
     from tracker.core.terminal import print_text
     from tracker.ledger.resolve import resolve_run
     from tracker.runs.output import outlive_terminal
@@ -230,6 +233,7 @@ def reproduce_command(
     from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
+    notify_latest(workspace, run)
     with outlive_terminal(workspace):
         result = reproduce(workspace, resolve_run(workspace, run), quiet=quiet)
         for line in result.lines:
@@ -416,7 +420,7 @@ def show_command(
     as_json: Json = False,
 ) -> None:
     """Show one run: metrics, advice, submissions, notes, and the config keys that differ."""
-    from tracker.commands.options import refuse_together
+    from tracker.commands.options import notify_latest, refuse_together
     from tracker.comparison.advice import advise_run
     from tracker.comparison.members import list_members, load_ensembles, name_ensembles
     from tracker.comparison.tree import read_marks, read_submission_marks
@@ -433,6 +437,7 @@ def show_command(
 
     refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
+    notify_latest(workspace, run)
     record = load_run(workspace.runs_dir, resolve_run(workspace, run))
     config = load_config(workspace.runs_dir, record.name)
     rows, notes = (
@@ -503,7 +508,7 @@ def diff_command(
     """Show what differs between two runs, which was better, and whether that is real."""
     import sys
 
-    from tracker.commands.options import refuse_beside, refuse_together
+    from tracker.commands.options import notify_latest, refuse_beside, refuse_together
     from tracker.comparison.diff import diff_runs
     from tracker.comparison.statistics.paired import RESAMPLES
     from tracker.console.diff import open_picture, print_diff
@@ -523,6 +528,7 @@ def diff_command(
         )
     use_one_thread()
     workspace = find_workspace()
+    notify_latest(workspace, a, b)
     wanted: dict[str, Any] = {"everything": everything, "statistics": stats, "images": images}
     result = diff_runs(workspace, a, b, resamples=resamples or RESAMPLES, **wanted)
     if as_json:

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -141,9 +142,41 @@ def find_latest(runs_dir: Path) -> str:
             record = load_run(runs_dir, name)
             if record.status == "finished" and record.archived_at is None:
                 return name
+    newest = _find_newest(runs_dir)
     raise UnknownRunError(
-        "no finished run with predictions yet", hint="tracker run train makes one"
+        "no finished run with predictions yet" + (f": {_describe_lack(newest)}" if newest else ""),
+        hint=(f"tracker show {newest.name}; " if newest else "") + "tracker run train makes one",
     )
+
+
+def describe_newer_than_latest(runs_dir: Path) -> str:
+    """Why the newest run is not `latest`; empty where it is, or where no run is `latest`."""
+    newest = _find_newest(runs_dir)
+    if newest is None:
+        return ""
+    try:
+        latest = find_latest(runs_dir)
+    except UnknownRunError:
+        return ""  # the same facts are in the message of that error
+    return "" if latest == newest.name else f"{_describe_lack(newest)}: latest is {latest}"
+
+
+def _find_newest(runs_dir: Path) -> RunRecord | None:
+    """The newest run that is not archived."""
+    for number in list_run_numbers(runs_dir):
+        with suppress(StorageError, UnknownRunError):
+            record = load_run(runs_dir, f"exp{number}")
+            if record.archived_at is None:
+                return record
+    return None
+
+
+def _describe_lack(record: RunRecord) -> str:
+    """Why a run is not `latest`: `exp7 was interrupted`."""
+    if record.status == "finished":
+        return f"{record.name} has no predictions"
+    verbs = {"interrupted": "was ", "killed": "was ", "failed": ""}
+    return f"{record.name} {verbs.get(record.status, 'is ')}{record.status}"
 
 
 def load_config(runs_dir: Path, name: str) -> dict[str, dict[str, Any]]:

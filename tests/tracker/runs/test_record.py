@@ -26,7 +26,13 @@ from tracker.comparison.compare import compare_runs
 from tracker.core.clock import from_utc_text, to_utc_text, utc_now
 from tracker.core.errors import UnknownRunError
 from tracker.runs.points import read_curves, read_points
-from tracker.runs.read import find_latest, list_runs, load_config, load_run
+from tracker.runs.read import (
+    describe_newer_than_latest,
+    find_latest,
+    list_runs,
+    load_config,
+    load_run,
+)
 from tracker.runs.record import allocate_run, is_abandoned, list_run_numbers
 from tracker.runs.recorder import Recorder
 from tracker.training.errors import ConfigError, StorageError
@@ -544,8 +550,25 @@ def test_latest_is_the_newest_finished_run_with_predictions(workspace: Workspace
         find_latest(workspace.runs_dir)
     make_run(workspace, "0" * 10)
     make_run(workspace)
+    assert (
+        describe_newer_than_latest(workspace.runs_dir) == "exp2 has no predictions: latest is exp1"
+    )
     make_run(workspace, "1" * 10, status="failed")
     assert find_latest(workspace.runs_dir) == "exp1"
+    assert describe_newer_than_latest(workspace.runs_dir) == "exp3 failed: latest is exp1"
+
+
+def test_a_newer_run_that_latest_leaves_out_is_named(workspace: Workspace) -> None:
+    make_run(workspace, status="interrupted")
+    done = run_tracker("check", cwd=workspace.root, ok=False)
+    assert "no finished run with predictions yet: exp1 was interrupted" in done.stderr
+    make_run(workspace, "0" * 10)
+    assert run_tracker("show", cwd=workspace.root).stderr == ""
+    make_run(workspace, status="interrupted")
+    for command in (("show",), ("show", "--json"), ("check",), ("diff", "exp2", "latest")):
+        done = run_tracker(*command, cwd=workspace.root, ok=False)
+        assert done.stderr.splitlines()[0] == "exp3 was interrupted: latest is exp2", command
+    assert run_tracker("show", "exp2", cwd=workspace.root).stderr == ""
 
 
 def test_naive_times_are_refused() -> None:
