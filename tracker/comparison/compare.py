@@ -51,6 +51,7 @@ DEFAULT_LIMIT = 200
 MAX_NAMED = 4  # runs in a sentence
 UNFINISHED = ("running", "interrupted", "killed", "failed")
 REPEATS = ("train.seed", "data.fold")
+OWN_COLUMNS = ("name", "submission", "note")  # each table has them anyway
 FIELDS = (
     "tags",
     "name",
@@ -61,8 +62,10 @@ FIELDS = (
     "author",
     "host",
     "created_at",
+    "epoch",
     "best_epoch",
     "duration_s",
+    "error",
 )
 _RANGE = re.compile(r"(exp|s)([0-9]+)\.\.(?:exp|s)?([0-9]+)")
 LEADERBOARD_PREFIXES = ("public_", "private_", "overall_")
@@ -86,7 +89,8 @@ class Spread:
 class Row:
     """A run, or runs that differ only in seed or fold; `config` has the keys that differ.
 
-    `flattered`: one is an ensemble whose weights were searched on its validation images.
+    `flattered`: one is an ensemble whose weights were searched on its validation images. `fields`
+    has the columns `Comparison.fields` of its first run.
     """
 
     runs: Sequence[str]
@@ -96,6 +100,7 @@ class Row:
     note: str
     notes: Sequence[Note]
     flattered: bool = False
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +127,9 @@ class Comparison:
 
     `not_known` are keys that a run of another program never logged: not known to differ. `best` is
     the row with the best mean among comparable rows; `incomparable` lists the others.
-    `empty_reason` says why there are no rows.
+    `empty_reason` says why there are no rows. `asked` are the names in --where and --sort: their
+    columns stay in a narrow terminal. `fields` are those of them that are neither config keys nor
+    metrics, and the status if a run did not finish.
     """
 
     rows: Sequence[Row]
@@ -135,7 +142,9 @@ class Comparison:
     runs: int
     considered: int
     skipped: Sequence[str]
-    empty_reason: str = ""  # why there are no rows
+    empty_reason: str = ""
+    asked: Sequence[str] = ()
+    fields: Sequence[str] = ()
 
     @property
     def not_comparable(self) -> dict[str, list[str]]:
@@ -148,10 +157,12 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json."""
         plain = asdict(self)
+        for row in plain["rows"]:
+            del row["fields"]
         names = [
             "not_comparable" if name == "incomparable" else name
             for name in plain
-            if name != "empty_reason"
+            if name not in ("empty_reason", "asked", "fields")
         ]
         return {name: plain.get(name, self.not_comparable) for name in names}
 
@@ -168,6 +179,7 @@ class ComparedRun:
     basis: Basis
     weights: str | None = None
     notes: Sequence[Note] = field(default=())
+    facts: Mapping[str, Any] = field(default_factory=dict)
     recorded: bool = True
 
     @property
@@ -177,7 +189,8 @@ class ComparedRun:
 
     def values(self) -> dict[str, Any]:
         """Everything that a condition can ask for, by its name."""
-        return {**self.fields, "submission": self.submission, **self.config, **self.metrics}
+        own = {**self.fields, "submission": self.submission}
+        return {**self.facts, **own, **self.config, **self.metrics}
 
     def family(self, repeats: Sequence[str]) -> str:
         """A text that is equal for runs that differ only in `repeats`."""
@@ -198,25 +211,32 @@ def compare_runs(
 ) -> Comparison:
     """Compare the runs named (exp3, exp5..exp9, s12, sota), or the newest `limit` finished ones.
 
-    A condition on the status also looks at runs that did not finish. Archived runs are compared if
-    they are named one by one, or with `archived`. With `each`, every seed and fold has its own row.
-    With `everything`, F1 by class and equal keys are columns, too.
+    A condition on the status also looks at runs that did not finish; so does any other that no
+    finished run meets. Archived runs are compared if they are named one by one, or with `archived`.
+    With `each`, every seed and fold has its own row. With `everything`, F1 by class and equal keys
+    are columns, too.
 
     Raises UnknownRunError, StorageError, or ConfigError for a condition that cannot be read.
     """
     condition = parse_where(where) if where else None
     skipped: list[str] = []
     ended = condition is not None and condition.asks_status
-    subjects = list(
-        _load(workspace, arguments, limit, skipped, archived=archived, unfinished=ended)
-    )
+
+    def load(*, unfinished: bool) -> list[ComparedRun]:
+        skipped.clear()
+        return list(
+            _load(workspace, arguments, limit, skipped, archived=archived, unfinished=unfinished)
+        )
+
+    subjects = load(unfinished=ended)
+    chosen = _choose(subjects, condition)
+    if condition is not None and not chosen and not ended and not arguments:
+        chosen = _choose(every := load(unfinished=True), condition)
+        subjects = every if chosen else subjects
     if not subjects:
         raise UnknownRunError("no finished run to compare", hint=_suggest_runs(workspace))
-    chosen = subjects
     if condition is not None:
-        values = [run.values() for run in subjects]
-        condition.check_names(chain.from_iterable(values))
-        chosen = [run for run, known in zip(subjects, values, strict=True) if condition.test(known)]
+        condition.check_names(chain.from_iterable(run.values() for run in subjects))
     reason = ""
     if condition is not None and not chosen:
         searched = render_count(len(subjects), "run" if ended or arguments else "finished run")
@@ -232,7 +252,9 @@ def compare_runs(
         [*LEADERBOARD_PREFIXES, *own, *list_monitors(), "val/", "train/"],
         everything=everything,
     )
-    rows = [_build_row(group, keys, names) for group in groups]
+    asked = _list_asked(condition, sort)
+    fields = _list_fields(chosen, asked)
+    rows = [_build_row(group, keys, names, fields) for group in groups]
     best, incomparable = _find_best(workspace, groups, rows, names)
     return Comparison(
         rows=rows,
@@ -246,7 +268,31 @@ def compare_runs(
         considered=len(subjects),
         skipped=skipped,
         empty_reason=reason,
+        asked=asked,
+        fields=fields,
     )
+
+
+def _choose(subjects: Sequence[ComparedRun], condition: Condition | None) -> list[ComparedRun]:
+    """The runs that meet the condition; all without one."""
+    if condition is None:
+        return list(subjects)
+    return [run for run in subjects if condition.test(run.values())]
+
+
+def _list_asked(condition: Condition | None, sort: str) -> list[str]:
+    """The names in --sort and --where, each once."""
+    names = [name for name, _ in condition.names] if condition else []
+    return list(dict.fromkeys([*filter(None, [sort]), *names]))
+
+
+def _list_fields(chosen: Sequence[ComparedRun], asked: Sequence[str]) -> list[str]:
+    """What is shown of runs beside keys and metrics: what is asked for, and how they ended."""
+    others = set(chain.from_iterable([*run.config, *run.metrics] for run in chosen))
+    fields = [name for name in asked if name not in others and name not in OWN_COLUMNS]
+    if any(run.fields["status"] not in (None, "finished") for run in chosen):
+        fields.append("status")
+    return list(dict.fromkeys(fields))
 
 
 def _explain_empty(
@@ -416,6 +462,7 @@ def _build_run(
     fields = {name: getattr(record, name) for name in FIELDS} | {
         "tags": ", ".join(record.tags) or None
     }
+    fields["error"] = record.error or None
     if "adopted_from" in record.facts:  # the time that adopting took
         fields["duration_s"] = None
     return ComparedRun(
@@ -427,7 +474,12 @@ def _build_run(
         basis=basis_of_run(workspace, record, config),
         weights=record.fingerprints.get("weights"),
         notes=notes,
+        facts={name: value for name, value in record.facts.items() if _is_plain(value)},
     )
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str | int | float)
 
 
 def load_values(workspace: Workspace, records: Sequence[RunRecord]) -> list[dict[str, Any]]:
@@ -544,8 +596,11 @@ def _list_metrics(
     return sorted(names, key=rank)
 
 
-def _build_row(group: Sequence[ComparedRun], keys: Sequence[str], names: Sequence[str]) -> Row:
+def _build_row(
+    group: Sequence[ComparedRun], keys: Sequence[str], names: Sequence[str], fields: Sequence[str]
+) -> Row:
     first = group[0]
+    known = first.values()
     submissions = [run.submission for run in group if run.submission is not None]
     notes = chain.from_iterable(run.notes for run in group)
     return Row(
@@ -556,16 +611,18 @@ def _build_row(group: Sequence[ComparedRun], keys: Sequence[str], names: Sequenc
         note=_join_notes(group),
         notes=sorted(notes, key=lambda note: note.time),
         flattered=any(run.config.get(f"{ENSEMBLE}searched") for run in group),
+        fields={name: known.get(name) for name in fields},
     )
 
 
 def _join_notes(group: Sequence[ComparedRun]) -> str:
-    """The note that all runs of a row share; otherwise the first one, with its count."""
+    """The note that all runs of a row share; else the first one, and of how many runs it is."""
     notes = [str(run.fields["note"] or "") for run in group]
     first = next((note for note in notes if note), "")
     if not first or notes.count(first) == len(notes):
         return first
-    return f"{first} ({notes.count(first)} of {len(notes)} runs)"
+    count = "first" if notes.count(first) == 1 else str(notes.count(first))
+    return f"{first} ({count} of {len(notes)})"
 
 
 def _spread(group: Sequence[ComparedRun], name: str) -> Spread | None:
