@@ -303,9 +303,8 @@ def test_where_all_are_chosen_nothing_is_simulated(tmp_path: Path) -> None:
     )
     workspace = import_scored(tmp_path / "three", SCORES, WRONG, ["", "", ""])
     text = render_selection(select_final(workspace, 3), workspace.competition)
-    assert (
-        "choose submissions 1, 2 and 3: they are" in text
-        and text.endswith("\nonly 3 submissions exist to choose from, all are chosen\n")
+    assert "choose submissions 1, 2 and 3: they are" in text and text.endswith(
+        "\nonly 3 submissions exist to choose from, all are chosen\n"
     )
     assert "100%" not in text
 
