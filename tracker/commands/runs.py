@@ -251,7 +251,8 @@ def ensemble_command(
     """Combine the probabilities of several runs into a new run."""
     import sys
 
-    from tracker.comparison.members import list_members, print_members
+    from tracker.comparison.members import list_members
+    from tracker.console.members import print_members
     from tracker.console.runs import render_scores
     from tracker.core.config_diff import describe_ensemble
     from tracker.mirror.sync import copy_run

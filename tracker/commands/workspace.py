@@ -162,7 +162,8 @@ def init_command(
         if train_dir
         else "set classes and [data] in tracker.toml, or tracker ledger import FILE"
     )
-    print(f"next: cd {folder} && {step}" if train_dir else f"next: {step}")
+    there = folder.resolve() == Path.cwd().resolve()
+    print(f"next: cd {folder} && {step}" if train_dir and not there else f"next: {step}")
 
 
 def _explain_given(workspace: Workspace) -> None:

@@ -10,13 +10,11 @@ from typing import Any
 
 from tracker.core.config_diff import describe_ensemble, is_searched
 from tracker.core.errors import TrackerError
-from tracker.core.terminal import print_table
-from tracker.core.text import render_number
 from tracker.ledger.read import list_newest_of_runs
 from tracker.runs.read import load_config, load_run
 from tracker.runs.record import RunRecord
 from tracker.workspace.metrics import choose_metrics, higher_is_better
-from tracker.workspace.tracker_toml import Competition, Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,20 +142,3 @@ def _name_ensemble(record: RunRecord, config: Mapping[str, Any]) -> RunRecord:
         return record
     description = describe_ensemble(config["ensemble"])
     return replace(record, note=f"{description}: {record.note}" if record.note else description)
-
-
-def print_members(members: Sequence[Member], competition: Competition) -> None:
-    """Print a table of the members; nothing for a run that is no ensemble."""
-    if not members:
-        return
-    measured = set(chain.from_iterable(member.validation for member in members))
-    figures = choose_metrics(competition, measured)
-    primary = competition.primary
-    rows = []
-    for member in members:
-        weight = "-" if member.weight is None else f"{member.weight:g}"
-        validation = [render_number(member.validation.get(name)) for name in figures]
-        public, submission = primary.render(member.public), render_number(member.submission)
-        rows.append((member.run, weight, *validation, public, submission))
-    scores = [f"val {name}" for name in figures]
-    print_table(("member", "weight", *scores, f"public {primary.name}", "submission"), rows)

@@ -155,7 +155,7 @@ def print_run(
     members: Sequence[Member],
 ) -> None:
     """Everything about one run: what came of it, then what it was made from."""
-    from tracker.comparison.members import print_members
+    from tracker.console.members import print_members
 
     about = {
         "status": (
