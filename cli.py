@@ -21,6 +21,7 @@ from tracker.commands import (
     queue,
     runs,
     submissions,
+    training,
     workspace,
 )
 from tracker.commands import data as data_commands
@@ -112,13 +113,13 @@ app.command("ui", rich_help_panel=START)(workspace.ui_command)
 app.command("sync", rich_help_panel=START)(workspace.sync_command)
 
 app.add_typer(run, name="run", rich_help_panel=RUNS)
-run.command("train")(runs.train_command)
-run.command("infer")(runs.infer_command)
-run.command("ensemble")(runs.ensemble_command)
-run.command("reproduce")(runs.reproduce_command)
+run.command("train")(training.train_command)
+run.command("infer")(training.infer_command)
+run.command("ensemble")(training.ensemble_command)
+run.command("reproduce")(training.reproduce_command)
 run.command("queue")(queue.queue_command)
 run.command("sweep")(queue.sweep_command)
-run.command("options")(runs.options_command)
+run.command("options")(training.options_command)
 app.command("runs", rich_help_panel=RUNS)(runs.runs_command)
 app.command("show", rich_help_panel=RUNS)(runs.show_command)
 app.command("diff", rich_help_panel=RUNS)(runs.diff_command)
@@ -126,7 +127,7 @@ app.command("tree", rich_help_panel=RUNS)(report_commands.tree_command)
 app.command("compare", rich_help_panel=RUNS)(comparison.compare_command)
 app.command("logs", rich_help_panel=RUNS)(jobs.logs_command)
 app.command("stop", rich_help_panel=RUNS)(jobs.stop_command)
-app.command("adopt", rich_help_panel=RUNS)(runs.adopt_command)
+app.command("adopt", rich_help_panel=RUNS)(training.adopt_command)
 app.command("explain", rich_help_panel=RUNS)(pictures.explain_command)
 app.command("tag", rich_help_panel=RUNS)(archive.tag_command)
 app.command("archive", rich_help_panel=RUNS)(archive.archive_command)
