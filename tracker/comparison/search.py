@@ -8,12 +8,9 @@ from itertools import chain
 from typing import Any
 
 from tracker.comparison.comparable import Basis, basis_of_run, explain_loss
-from tracker.comparison.compare import (
-    check_sort_name,
-    find_matching_elsewhere,
-    load_values,
-    sort_key,
-)
+from tracker.comparison.compare import find_matching_elsewhere
+from tracker.comparison.compared_run import load_values
+from tracker.comparison.ordering import check_sort_name, sort_key
 from tracker.comparison.where import explain_no_matches, parse_where
 from tracker.core.errors import TrackerError
 from tracker.ledger.read import (

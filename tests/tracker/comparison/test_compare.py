@@ -15,7 +15,8 @@ import pytest
 from tests.conftest import NO_MLFLOW, run_tracker
 from tests.support.workspaces import make_run, make_workspace
 from tests.tracker.ledger.test_submission_table import TABLE
-from tracker.comparison.compare import Comparison, Incomparable, Spread, compare_runs, expand_ranges
+from tracker.comparison.compare import Comparison, Incomparable, Spread, compare_runs
+from tracker.comparison.compared_run import expand_ranges
 from tracker.comparison.search import search_runs
 from tracker.console.compare import (
     build_cells,
