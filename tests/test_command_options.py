@@ -122,9 +122,9 @@ def test_of_a_loss_less_is_better_unless_told_otherwise(tmp_path: Path) -> None:
     names = ["rmse", "auc", "log_loss:higher", "mcd:lower"]
     workspace = make_workspace(tmp_path / "ws", solution=None, leaderboard="manual", metrics=names)
     assert workspace.competition.metrics == (
-        Metric(name="rmse", higher_is_better=False),
-        Metric(name="auc"),
-        Metric(name="log_loss"),
+        Metric(name="rmse", kind="rmse", higher_is_better=False),
+        Metric(name="auc", kind="roc_auc"),
+        Metric(name="log_loss", kind="log_loss"),
         Metric(name="mcd", higher_is_better=False),
     )
 

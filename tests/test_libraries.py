@@ -182,7 +182,7 @@ def test_all_that_is_missing_is_named_at_once(full: Workspace) -> None:
     (result,) = run_forked([Case(full.root, ["run", "train"], ["torch", "timm"])])
     assert result.err.splitlines() == [
         "error: torch, timm are not installed",
-        '  try: pip install "torch>=2.6" "timm>=1.0.15,<2"',
+        '  try: pip install "torch>=2.6" "timm>=1.0.31,<2"',
     ]
 
 

@@ -261,6 +261,7 @@ COMPETITION: dict[str, ComputedMetric] = {
     )
 }
 
+ALIASES = {"qwk": "kappa_quadratic", "auc": "roc_auc", "logloss": "log_loss"}
 # What --metric NAME means, beside the names of METRICS and COMPETITION: a kind and its parameters.
 SHORT_NAMES: dict[str, tuple[str, dict[str, Any]]] = {
     "f1_macro": ("macro_f1", {}),
@@ -276,6 +277,7 @@ SHORT_NAMES: dict[str, tuple[str, dict[str, Any]]] = {
 
 def read_short_name(name: str) -> tuple[str, dict[str, Any]] | None:
     """The kind and the parameters that a metric's name stands for; None for an unknown name."""
+    name = ALIASES.get(name, name)
     if name in SHORT_NAMES:
         kind, parameters = SHORT_NAMES[name]
         return kind, dict(parameters)
@@ -288,6 +290,12 @@ def read_short_name(name: str) -> tuple[str, dict[str, Any]] | None:
     if word == "map" and number.isdecimal() and int(number) > 0:
         return "map_at_k", {"k": int(number)}
     return None
+
+
+def list_short_names() -> tuple[str, ...]:
+    """What --metric knows, without the aliases."""
+    own = [name for name in COMPETITION if name not in ("f_beta", "map_at_k")]
+    return (*METRICS, *SHORT_NAMES, *own, "map@5")
 
 
 def list_kinds() -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tracker.training.errors import DataError
+from tracker.training.errors import DataError, first_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,7 +59,7 @@ def compute(scorer: Scorer, outcome: Outcome, parameters: Parameters) -> float:
             warnings.simplefilter("ignore")  # an undefined metric is reported below
             value = float(scorer(outcome, parameters))
     except ValueError as error:
-        raise DataError(str(error).splitlines()[0]) from error
+        raise DataError(first_line(error)) from error
     if not np.isfinite(value):
         raise DataError(
             f"not defined for these {len(outcome.truth)} images: is every class among them?"

@@ -94,11 +94,11 @@ def init_command(
 def _explain_given(workspace: Workspace) -> None:
     """Say which metrics are not computed: their scores are typed in, a run has no val/ of them."""
     from tracker.core.terminal import print_text
-    from tracker.training.metrics import GIVEN, list_resampled
+    from tracker.training.metrics import GIVEN, list_short_names
 
     names = [metric.name for metric in workspace.competition.metrics if metric.kind == GIVEN]
     if names:
-        computed = " and ".join(known.name for known in list_resampled())
+        computed = ", ".join(list_short_names())
         print_text(
             f"{', '.join(names)}: not computed here, type in what the leaderboard shows"
             f" (tracker score); computed are {computed}"

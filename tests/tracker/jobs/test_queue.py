@@ -94,8 +94,8 @@ def test_every_mistake_of_a_refused_queue_is_told_with_its_place(tmp_path: Path)
 def test_each_mistake_of_an_entry_is_told_with_what_was_meant(tmp_path: Path) -> None:
     lines = {
         "epochs = 0": "epochs: expected at least 1, not 0",
-        'loss = "f2"': "loss: expected one of cross_entropy, focal, label_smoothing, f1, not 'f2'"
-        " (nearest: f1)",
+        'loss = "f2"': "loss: expected one of cross_entropy, focal, label_smoothing, f1, bce,"
+        " asymmetric, smooth_l1, mse, not 'f2' (nearest: f1)",
         "learning_rate = 0.1": "learning_rate: unknown key (nearest: lr)",
         "weight_decay = 0.1": "weight_decay: unknown key (nearest: set.optim.weight_decay)",
         "grad_clip = 0.1": "grad_clip: unknown key (nearest: set.train.clip_grad)",

@@ -377,8 +377,8 @@ def test_reveal_is_refused_where_nothing_is_sealed(tmp_path: Path) -> None:
 
 
 def test_the_local_leaderboard_refuses_a_metric_it_cannot_compute(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot compute auc"):
-        make_workspace(tmp_path / "ws", metrics=["f1", "auc"])
+    with pytest.raises(ConfigError, match="cannot compute coverage"):
+        make_workspace(tmp_path / "ws", metrics=["f1", "coverage"])
 
 
 def test_runs_are_named_by_number_submission_latest_and_sota(workspace: Workspace) -> None:
@@ -398,7 +398,7 @@ def test_runs_are_named_by_number_submission_latest_and_sota(workspace: Workspac
 
 def test_lower_is_better_makes_the_smaller_score_sota(tmp_path: Path) -> None:
     workspace = make_workspace(tmp_path / "ws", solution=None, metrics=["rmse:lower"])
-    assert workspace.competition.primary == Metric(name="rmse", higher_is_better=False)
+    assert workspace.competition.primary == Metric(name="rmse", kind="rmse", higher_is_better=False)
     for answers, value in (("0000011110", "3.5"), ("0000011111", "2.25")):
         make_run(workspace, answers)
         number = len(list_runs(workspace.runs_dir))

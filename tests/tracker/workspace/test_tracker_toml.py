@@ -85,7 +85,7 @@ def test_init_keeps_every_flag(tmp_path: Path) -> None:
     assert comp.name == 'a "quoted" name'
     assert comp.metrics == (
         Metric(name="rmse", kind="rmse", higher_is_better=False),
-        Metric(name="auc"),
+        Metric(name="auc", kind="roc_auc"),
         Metric(name="accuracy", kind="accuracy", percent=True),
     )
     assert comp.primary_metric == "rmse"
@@ -283,7 +283,7 @@ def test_a_new_run_takes_the_split_of_its_format_and_a_run_from_another_keeps_th
         (["accuracy:percent"], None, "val/accuracy"),
         (["f1", "accuracy"], "accuracy", "val/accuracy"),
         (["log_loss"], None, "val/log_loss"),
-        (["auc"], None, "val/f1"),
+        (["auc"], None, "val/auc"),
         ([], None, "val/f1"),
     ],
 )
