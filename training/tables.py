@@ -47,11 +47,11 @@ def read_columns(
 
     It takes a third of the time of reading row by row, and little memory.
     """
-    with _open_table(path) as (header, reader):
-        _check_header(path, header, columns, defaults)
+    with _open_table(path) as (names, reader):
+        _check_header(path, names, columns, defaults)
         rows_left: Iterator[list[str]] = reader
+        header = [LINE, *names] if LINE in columns else names
         if LINE in columns:
-            header = [LINE, *header]
             rows_left = ([str(reader.line_num), *row] for row in reader if row)
         positions = {name: header.index(name) for name in columns if name in header}
         last = max(positions.values())
