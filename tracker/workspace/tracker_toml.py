@@ -35,6 +35,8 @@ from tracker.workspace.leaderboard_kinds import DEFAULT, KINDS
 from tracker.workspace.leaderboard_kinds import list_options as list_board_options
 
 TRACKER_TOML = "tracker.toml"
+TARGETS = ("class", "binary", "labels", "ordered", "number")
+ANSWERS = ("class", "probability", "columns", "labels", "ranked", "number")
 
 
 def parse_metric_name(raw: Any) -> str:
@@ -131,6 +133,29 @@ class Competition:
         'What is in the label column: "index" (0, 1, ... in the order of classes) or "name".',
         choices=("index", "name"),
     )
+    target: str = key(
+        "class",
+        'What is known of each image: "class" (one of several), "binary" (the second class or not),'
+        ' "labels" (any number of classes), "ordered" (a class, and the classes are grades) or'
+        ' "number".',
+        choices=TARGETS,
+    )
+    answer: str = key(
+        "class",
+        'What a row of predictions.csv says: "class", "probability" (of the second class),'
+        ' "columns" (a number for each class), "labels" (classes with spaces between), "ranked" (at'
+        ' most top_k classes, best first) or "number".',
+        choices=ANSWERS,
+    )
+    answer_columns: tuple[str, ...] = key(
+        (),
+        'Columns of an answer "columns", in the order of classes; empty: the class names.',
+        expected="a list of names",
+    )
+    sum_to_one: bool = key(
+        False, 'true: the numbers of a row must sum to 1, for an answer "columns".'
+    )
+    top_k: int = key(5, 'The most classes in an answer "ranked".', low=1)
     primary_metric: str = key(
         "f1", "Metric that decides which submission is SOTA; one of the metrics, or the first."
     )
@@ -196,6 +221,13 @@ class Competition:
                 return metric
         known = ", ".join(metric.name for metric in self.metrics)
         raise ConfigError(f"no metric {name!r} in this competition", hint=f"known: {known}")
+
+    @property
+    def value_columns(self) -> tuple[str, ...]:
+        """The columns of predictions.csv that hold the answer."""
+        if self.answer == "columns":
+            return self.answer_columns or self.classes
+        return (self.label_column,)
 
     @property
     def answer_words(self) -> tuple[str, ...]:
@@ -413,10 +445,30 @@ def _build_competition(values: Mapping[str, Any], problems: list[str]) -> Compet
     classes = competition.classes
     if classes and (len(set(classes)) != len(classes) or len(classes) < 2):
         problems.append("competition.classes: expected at least two different names")
+    problems += _check_answer(competition)
     deadline = competition.deadline
     if deadline and not deadline.tzinfo:
         deadline = deadline.replace(tzinfo=zoneinfo.ZoneInfo(competition.time_zone))
     return replace(competition, primary_metric=primary, deadline=deadline)
+
+
+def _check_answer(competition: Competition) -> list[str]:
+    """The problems of the keys that say what an answer is, together with the classes."""
+    problems = []
+    classes, columns = competition.classes, competition.answer_columns
+    if competition.answer == "columns" and not (columns or classes):
+        problems.append("competition.answer_columns: expected the columns of the answers")
+    if columns and len(set(columns)) != len(columns):
+        problems.append("competition.answer_columns: two columns have the same name")
+    if columns and classes and len(columns) != len(classes):
+        problems.append(
+            f"competition.answer_columns: {len(columns)} columns for {len(classes)} classes"
+        )
+    if competition.answer == "probability" and len(classes) not in (0, 2):
+        problems.append(
+            f"competition.answer: probability is about two classes, and there are {len(classes)}"
+        )
+    return problems
 
 
 def _read_leaderboard(
