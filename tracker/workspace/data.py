@@ -17,25 +17,35 @@ if TYPE_CHECKING:
 
 
 def list_competition_ids(workspace: Workspace, config: Mapping[str, Any]) -> list[str] | None:
-    """The ids to predict, from the evaluation folder of tracker.toml or of the run, or None."""
-    eval_dir = workspace.data.get("eval_dir") or config.get("data", {}).get("eval_dir", "")
-    if not eval_dir:
+    """The ids to predict, as the sample, or else the evaluation folder of tracker.toml or of the
+    run has them, or None."""
+    paths: dict[str, Any] = {}
+    for key in ("eval_dir", "sample", "eval_table"):
+        text = workspace.data.get(key) or config.get("data", {}).get(key, "")
+        paths[key] = str(workspace.resolve(str(text))) if text else ""
+    if not any(paths.values()):
         return None
-    eval_dir = str(workspace.resolve(str(eval_dir)))
-    return list_eval_ids(DataConfig(eval_dir=eval_dir), build_task(workspace), root=workspace.root)
+    data = replace(DataConfig(label_id=str(workspace.data.get("label_id", ""))), **paths)
+    return list_eval_ids(data, _make_task(workspace), root=workspace.root)
 
 
 def build_task(workspace: Workspace) -> Task:
     """The competition as a `Task` of training; raises ConfigError when it has no classes."""
-    from tracker.training.formats.samples import Task
-
     competition = workspace.competition
-    if not competition.classes:
+    if not competition.classes and competition.target != "number":
         raise ConfigError(
             "competition.classes is empty in tracker.toml",
             hint='write the class names: classes = ["cat", "dog"]',
         )
+    return _make_task(workspace)
+
+
+def _make_task(workspace: Workspace) -> Task:
+    from tracker.training.formats.samples import Task
+
+    competition = workspace.competition
     return Task(
+        target=competition.target,
         classes=competition.classes,
         id_column=competition.id_column,
         label_column=competition.label_column,

@@ -43,7 +43,7 @@ class ImageIndex:
         """List a folder; no file is opened or asked for its size. Raises StorageError."""
         index = cls(root)
         for folder, name in _walk(root, "", DEEPEST):
-            stem, suffix = os.path.splitext(name)
+            stem, suffix = split_suffix(name)
             if suffix.lower() in IMAGE_SUFFIXES:
                 index.by_stem.setdefault(stem, []).append(ImageFile(folder, stem, suffix))
                 index.folders[folder] = index.folders.get(folder, 0) + 1
@@ -56,11 +56,13 @@ class ImageIndex:
         train/0.jpg where the index has train/0.jpg and test/0.jpg, and 0.jpg where it is of train.
         """
         *above, name = text.replace("\\", "/").split("/")
-        stem, suffix = os.path.splitext(name)
+        stem, suffix = split_suffix(name)
         if suffix.lower() in IMAGE_SUFFIXES:
             found = [image for image in self.by_stem.get(stem, ()) if image.suffix == suffix]
         else:
             found = self.by_stem.get(name, [])
+        if ".." in above:
+            return []
         parts = [part for part in above if part not in ("", ".")]
         return _choose_nearest(found, parts) if parts else list(found)
 
@@ -79,6 +81,12 @@ class ImageIndex:
             return None
         nearest = min(found, key=lambda image: (image.folder.count("/"), image.folder != ""))
         return self.root / nearest.relative
+
+
+def split_suffix(name: str) -> tuple[str, str]:
+    """A file's name without its suffix, and the suffix; an id with dots has one too, as 1.2.826."""
+    stem, dot, end = name.rpartition(".")
+    return (stem, dot + end) if stem else (name, "")
 
 
 def _choose_nearest(found: Sequence[ImageFile], parts: Sequence[str]) -> list[ImageFile]:

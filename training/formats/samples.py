@@ -9,12 +9,16 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """The task of a competition: its classes, and the columns and answers of its files."""
+    """The task of a competition: its classes, and the columns and answers of its files.
+
+    `target` is what an image has, as in competition.target.
+    """
 
     classes: tuple[str, ...]
     id_column: str
     label_column: str
     answer_words: tuple[str, ...]
+    target: str = "class"
 
 
 @dataclass(frozen=True)
@@ -28,13 +32,18 @@ class Person:
 
 @dataclass(frozen=True)
 class Sample:
-    """A training image; a split by profile does not divide a `group`."""
+    """A training image; a split by profile does not divide a `group`.
+
+    `label` is the index of its class. Where an image has several classes or a number, `values` has
+    0 or 1 for each class or the number, and `label` is only what a split is stratified by.
+    """
 
     id: str
     path: Path
     label: int
     group: str
     person: Person | None = None
+    values: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
