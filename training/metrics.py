@@ -1,7 +1,8 @@
-"""The registry of metrics: METRICS has everything that this program knows of each metric.
+"""The registry of metrics: everything that this program knows of each.
 
-Training logs each entry. Whoever scores, compares or shows predictions asks this registry, and
-names no metric.
+METRICS are measured for every run that predicts classes, and have intervals and tests. COMPETITION
+metrics are measured where tracker.toml asks for them. Whoever scores, compares or shows predictions
+asks this registry, and names no metric.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from tracker.training import scorers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     FromProbabilities = Callable[[NDArray[np.int64], NDArray[Any]], float]
 
 GIVEN = "given"  # the kind of a competition's metric that is not computed here
+FUNCTION = "function"  # the kind of a metric that is a Python function of the judge
 
 
 @dataclass(frozen=True)
@@ -35,9 +39,11 @@ class Counts:
 
 @dataclass(frozen=True, kw_only=True)
 class ComputedMetric:
-    """A metric that is computed here, from `Counts` or from probabilities.
+    """A metric that is computed here, from `Counts`, from probabilities or from an `Outcome`.
 
-    Probabilities are [images, classes], labels [images]. `name` is that of figures (val/NAME) and
+    Probabilities are [images, classes], labels [images]. `needs` has the parts of an outcome of
+    which one must be known; `averages` and `weightings` are what the metric's average and weights
+    may be. `name` is that of figures (val/NAME) and
     of a metric of tracker.toml, `kind` the latter's kind. `title` stands in sentences, `label` and
     `short` where there is less room. `by_class` gives val/NAME/CLASS. `aliases` are what other
     programs call it.
@@ -53,6 +59,10 @@ class ComputedMetric:
     low: float = 0.0
     high: float = 1.0
     from_counts: FromCounts | None = None
+    from_outcome: scorers.Scorer | None = None
+    needs: tuple[str, ...] = ("decided",)
+    averages: tuple[str, ...] = ()
+    weightings: tuple[str, ...] = ()
     from_probabilities: FromProbabilities | None = None
     by_class: FromCounts | None = None
     aliases: tuple[str, ...] = ()
@@ -106,6 +116,7 @@ METRICS: dict[str, ComputedMetric] = {
             label="F1",
             short="F1",
             from_counts=macro_f1,
+            from_outcome=scorers.f_beta,
             by_class=f1_by_class,
             aliases=(
                 "f1_score",
@@ -124,6 +135,7 @@ METRICS: dict[str, ComputedMetric] = {
             short="acc.",
             percent=True,
             from_counts=accuracy,
+            from_outcome=scorers.accuracy,
             aliases=(
                 *("acc", "acc1", "top1", "top_1", "top1_acc", "top1_accuracy", "prec1"),
                 *("acc_1", "prec_1", "accuracy_top1", "accuracy_top_1", "accuracy_score"),
@@ -131,6 +143,156 @@ METRICS: dict[str, ComputedMetric] = {
         ),
     )
 }
+
+
+INFINITE = float("inf")
+AVERAGES = ("macro", "micro", "weighted", "samples", "binary")
+
+# Measured where a competition asks for them; the first column of the documents' table.
+COMPETITION: dict[str, ComputedMetric] = {
+    metric.kind: metric
+    for metric in (
+        ComputedMetric(
+            name="f_beta",
+            kind="f_beta",
+            title="F-beta",
+            label="F-beta",
+            short="F-beta",
+            from_outcome=scorers.f_beta,
+            averages=AVERAGES,
+        ),
+        ComputedMetric(
+            name="balanced_accuracy",
+            kind="balanced_accuracy",
+            title="balanced accuracy",
+            label="balanced accuracy",
+            short="bal. acc.",
+            percent=True,
+            from_outcome=scorers.balanced_accuracy,
+        ),
+        ComputedMetric(
+            name="mcc",
+            kind="mcc",
+            title="Matthews correlation",
+            label="MCC",
+            short="MCC",
+            low=-1.0,
+            from_outcome=scorers.matthews,
+        ),
+        ComputedMetric(
+            name="kappa",
+            kind="kappa",
+            title="kappa",
+            label="kappa",
+            short="kappa",
+            low=-1.0,
+            from_outcome=scorers.kappa,
+            weightings=("", "linear", "quadratic"),
+        ),
+        ComputedMetric(
+            name="log_loss",
+            kind="log_loss",
+            title="log loss",
+            label="log loss",
+            short="log loss",
+            higher_is_better=False,
+            high=INFINITE,
+            from_outcome=scorers.log_loss,
+            needs=("scores",),
+        ),
+        ComputedMetric(
+            name="roc_auc",
+            kind="roc_auc",
+            title="ROC AUC",
+            label="ROC AUC",
+            short="AUC",
+            from_outcome=scorers.roc_auc,
+            needs=("scores",),
+            averages=("macro", "micro", "weighted", "samples"),
+        ),
+        ComputedMetric(
+            name="average_precision",
+            kind="average_precision",
+            title="average precision",
+            label="average precision",
+            short="AP",
+            from_outcome=scorers.average_precision,
+            needs=("scores",),
+            averages=("macro", "micro", "weighted", "samples"),
+        ),
+        ComputedMetric(
+            name="map",
+            kind="map_at_k",
+            title="mean average precision",
+            label="MAP@k",
+            short="MAP@k",
+            from_outcome=scorers.map_at_k,
+            needs=("ranked", "scores"),
+        ),
+        ComputedMetric(
+            name="rmse",
+            kind="rmse",
+            title="root mean squared error",
+            label="RMSE",
+            short="RMSE",
+            higher_is_better=False,
+            high=INFINITE,
+            from_outcome=scorers.rmse,
+        ),
+        ComputedMetric(
+            name="mae",
+            kind="mae",
+            title="mean absolute error",
+            label="MAE",
+            short="MAE",
+            higher_is_better=False,
+            high=INFINITE,
+            from_outcome=scorers.mae,
+        ),
+        ComputedMetric(
+            name="r2",
+            kind="r2",
+            title="R2",
+            label="R2",
+            short="R2",
+            low=-INFINITE,
+            from_outcome=scorers.r2,
+        ),
+    )
+}
+
+# What --metric NAME means, beside the names of METRICS and COMPETITION: a kind and its parameters.
+SHORT_NAMES: dict[str, tuple[str, dict[str, Any]]] = {
+    "f1_macro": ("macro_f1", {}),
+    "f1_micro": ("f_beta", {"average": "micro"}),
+    "f1_weighted": ("f_beta", {"average": "weighted"}),
+    "f1_samples": ("f_beta", {"average": "samples"}),
+    "f1_binary": ("f_beta", {"average": "binary"}),
+    "f2": ("f_beta", {"average": "macro", "beta": 2.0}),
+    "kappa_linear": ("kappa", {"weights": "linear"}),
+    "kappa_quadratic": ("kappa", {"weights": "quadratic"}),
+}
+
+
+def read_short_name(name: str) -> tuple[str, dict[str, Any]] | None:
+    """The kind and the parameters that a metric's name stands for; None for an unknown name."""
+    if name in SHORT_NAMES:
+        kind, parameters = SHORT_NAMES[name]
+        return kind, dict(parameters)
+    known = METRICS.get(name)
+    if known is not None:
+        return known.kind, {}
+    if name in COMPETITION:
+        return name, {}
+    word, _, number = name.partition("@")
+    if word == "map" and number.isdecimal() and int(number) > 0:
+        return "map_at_k", {"k": int(number)}
+    return None
+
+
+def list_kinds() -> tuple[str, ...]:
+    """The kinds of metrics that are computed here."""
+    return (*(metric.kind for metric in METRICS.values()), *COMPETITION)
 
 
 def first_metric() -> str:
@@ -155,7 +317,8 @@ def list_resampled() -> tuple[ComputedMetric, ...]:
 
 def find_kind(kind: str) -> ComputedMetric | None:
     """The metric of a kind of tracker.toml; None for a kind that is not computed here."""
-    return next((metric for metric in METRICS.values() if metric.kind == kind), None)
+    first = next((metric for metric in METRICS.values() if metric.kind == kind), None)
+    return first or COMPETITION.get(kind)
 
 
 def is_resampled(kind: str) -> bool:

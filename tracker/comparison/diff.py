@@ -242,10 +242,8 @@ def _diff_predictions(
         return {"equal_share": None, "changed": None, "total": None, "problem": str(error)}, [], []
     if old is None or new is None:
         return None, [], []
-    diff = diff_answers(old, new)
-    names = dict(
-        zip(workspace.competition.answer_words, workspace.competition.classes, strict=True)
-    )
+    diff = diff_answers(old, new, workspace.competition)
+    names = workspace.competition.class_names
     moves = [
         Move(truth=None, a=names.get(a, a), b=names.get(b, b), images=number)
         for (a, b), number in diff.moves.items()
@@ -258,11 +256,15 @@ def _diff_predictions(
         ChangedImage(id=name, truth=None, a=names.get(a, a), b=names.get(b, b))
         for name, a, b in listed
     ]
-    return (
-        {"equal_share": diff.equal_share, "changed": diff.changed, "total": diff.total},
-        moves,
-        changed_images,
-    )
+    shares: dict[str, Any] = {
+        "equal_share": diff.equal_share,
+        "changed": diff.changed,
+        "total": diff.total,
+    }
+    if diff.greatest is not None:
+        shares["greatest_difference"] = diff.greatest
+        shares["rank_correlation"] = diff.rank_correlation
+    return shares, moves, changed_images
 
 
 def _diff_fingerprint(left: Subject, right: Subject, name: str) -> dict[str, Any]:

@@ -15,9 +15,10 @@ from tracker.core.errors import TrackerError
 from tracker.leaderboards import build_leaderboard
 from tracker.ledger.read import has_run, list_with_note
 from tracker.ledger.records import Submission
-from tracker.training.metrics import Counts, find_kind, is_resampled
+from tracker.training.metrics import Counts, find_kind
 from tracker.training.tables import read_table
-from tracker.workspace.predictions import Answers, normalize_answer
+from tracker.workspace.answer_kinds import normalize_answer
+from tracker.workspace.predictions import Answers
 from tracker.workspace.tracker_toml import Metric, Workspace
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def load_labeled_predictions(
 
     None if neither has all of `needed`, or if the metric is not computed from answers.
     """
-    if not is_resampled(workspace.competition.primary.kind):
+    if not workspace.competition.is_resampled:
         return None
     labeled = _load_solution(workspace, rows, answers, sample) or _load_shared_validation(
         workspace, rows, sample
@@ -109,7 +110,7 @@ def _load_solution(
     competition = workspace.competition
     table = read_table(solution, (competition.id_column, competition.label_column))
     class_of = {word: index for index, word in enumerate(competition.answer_words)}
-    labels = np.array([class_of[normalize_answer(text)] for _, text in table], np.int64)
+    labels = np.array([class_of[normalize_answer(text, class_of)] for _, text in table], np.int64)
     rows_of_classes = []
     for number in known:
         by_id = answers[number].by_id

@@ -427,6 +427,12 @@ def _render_predictions(diff: RunDiff) -> str:
         return f"predictions: {result['problem']}"
     if not result["changed"]:
         return f"predictions: all {result['total']} equal"
+    if "greatest_difference" in result:
+        correlation = render_number(result["rank_correlation"])
+        return (
+            f"predictions: {result['changed']} of {result['total']} differ, by at most"
+            f" {render_number(result['greatest_difference'])}; rank correlation {correlation}"
+        )
     return (
         f"predictions: {result['changed']} of {result['total']} differ"
         f" ({result['equal_share'] * 100:.2f} % equal)"

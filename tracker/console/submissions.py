@@ -208,11 +208,17 @@ def print_check_details(report: CheckReport, competition: Competition) -> None:
             )
     print_text(_render_expected(report.expected))
     for item in report.nearest:
-        share = item["equal_share"] * 100
-        print_text(
-            f"nearest: submission {item['number']} ({item['run']}), {item['changed']} differ,"
-            f" {share:.2f} % equal"
-        )
+        print_text(f"nearest: submission {item['number']} ({item['run']}), {_render_near(item)}")
+
+
+def _render_near(item: Mapping[str, Any]) -> str:
+    """How far an earlier submission is: by classes, or by numbers."""
+    if item.get("greatest_difference") is None:
+        return f"{item['changed']} differ, {item['equal_share'] * 100:.2f} % equal"
+    return (
+        f"{item['changed']} differ by at most {render_number(item['greatest_difference'])}, rank"
+        f" correlation {render_number(item['rank_correlation'])}"
+    )
 
 
 def _render_expected(expected: Mapping[str, Any]) -> str:

@@ -8,14 +8,21 @@ from pathlib import Path
 
 from tracker.core.errors import RefusedError
 from tracker.leaderboards import Leaderboard, Scores
+from tracker.leaderboards.judge_function import Judged, call_function, load_function
 from tracker.training.errors import ConfigError, DataError
-from tracker.training.metrics import find_kind, is_resampled, list_resampled
+from tracker.training.metrics import FUNCTION, find_kind, list_kinds
 from tracker.training.numbers import render_count
-from tracker.training.tables import LINE, read_table
-from tracker.workspace.predictions import Answers, normalize_answer
-from tracker.workspace.tracker_toml import Metric, Workspace
+from tracker.training.tables import LINE, read_columns
+from tracker.workspace.answer_kinds import find_answer_kind
+from tracker.workspace.predictions import Answers
+from tracker.workspace.tracker_toml import Competition, Metric, Workspace
 
 USAGES = ("public", "private")
+NEEDS = {
+    "decided": "classes or numbers",
+    "scores": "probabilities or scores",
+    "ranked": "ranked classes or scores",
+}
 
 
 class LocalLeaderboard(Leaderboard):
@@ -23,6 +30,7 @@ class LocalLeaderboard(Leaderboard):
 
     def __init__(self, workspace: Workspace) -> None:
         self._competition = workspace.competition
+        self._root = workspace.root
         self._path = workspace.leaderboard_options.get("solution", "")
 
     def check_settings(self) -> None:
@@ -31,17 +39,8 @@ class LocalLeaderboard(Leaderboard):
         Raises ConfigError for a metric that cannot be computed here, DataError for wrong rows.
         """
         _ = self._solution  # reads the file
-        unknown = [
-            metric.name for metric in self._competition.metrics if not is_resampled(metric.kind)
-        ]
-        if unknown:
-            raise ConfigError(
-                f"the local leaderboard cannot compute {', '.join(unknown)}",
-                hint=(
-                    f"set a kind of competition.metrics to {' or '.join(list_kinds())}, or use the"
-                    " manual leaderboard"
-                ),
-            )
+        for metric in self._competition.metrics:
+            check_metric(metric, self._competition, self._root)
 
     def score_public(self, answers: Answers) -> Scores:
         """Scores on the public images."""
@@ -57,7 +56,7 @@ class LocalLeaderboard(Leaderboard):
 
     @cached_property
     def _solution(self) -> Mapping[str, tuple[str, str]]:
-        """{id: (correct answer, usage)} in lower case.
+        """{id: (correct answer, usage)}; usage in lower case, public where the file has none.
 
         Raises ConfigError without a solution, DataError with every wrong row.
         """
@@ -65,16 +64,21 @@ class LocalLeaderboard(Leaderboard):
         if path is None:
             raise ConfigError("leaderboard.solution: kind local needs the solution CSV")
         competition = self._competition
-        columns = (LINE, competition.id_column, competition.label_column, "Usage")
-        words = set(competition.answer_words)
+        kind = find_answer_kind(competition)
+        find_wrong = kind.find_wrong_truth or kind.find_wrong
+        columns = (LINE, competition.id_column, *competition.value_columns, "Usage")
         solution, problems = {}, []
-        for line, name, text, usage in read_table(path, columns):
-            answer = normalize_answer(text)
-            if answer not in words:
-                problems.append(f"{path}:{line}: unknown answer {answer!r}")
-            if usage.lower() not in USAGES:
-                problems.append(f"{path}:{line}: Usage must be Public or Private, not {usage!r}")
-            solution[name] = (answer, usage.lower())
+        for lines, names, *cells, usages in read_columns(path, columns, Usage="Public"):
+            texts = kind.read(cells, competition)
+            for line, name, text, usage in zip(lines, names, texts, usages, strict=True):
+                wrong = find_wrong(text, competition)
+                if wrong:
+                    problems.append(f"{path}:{line}: {kind.wrong} answer {text!r}: {wrong}")
+                if usage.lower() not in USAGES:
+                    problems.append(
+                        f"{path}:{line}: Usage must be Public or Private, not {usage!r}"
+                    )
+                solution[name] = (text, usage.lower())
         if problems or not solution:
             raise DataError(
                 f"{render_count(len(problems), 'problem')} in the solution:",
@@ -91,40 +95,70 @@ class LocalLeaderboard(Leaderboard):
                 hint="check leaderboard.solution and data.eval_dir",
             )
         scores = {}
-        words = self._competition.answer_words
         for split in splits:
-            labels, guesses = [], []
+            judged = Judged()
             for name, (label, usage) in self._solution.items():
                 if split in (usage, "overall"):
-                    labels.append(label)
-                    guesses.append(answers.by_id[name])
-            if not labels:  # a solution without private images has no private scores
+                    judged.ids.append(name)
+                    judged.truths.append(label)
+                    judged.guesses.append(answers.by_id[name])
+            if not judged.ids:  # a solution without private images has no private scores
                 continue
             for metric in self._competition.metrics:
-                scores[split, metric.name] = compute_metric(metric, labels, guesses, words)
+                scores[split, metric.name] = compute_metric(
+                    metric, judged, self._competition, self._root
+                )
         return scores
 
 
-def list_kinds() -> list[str]:
-    """The kinds of metrics that can be computed from answers alone, without probabilities."""
-    return [metric.kind for metric in list_resampled()]
+def check_metric(metric: Metric, competition: Competition, root: Path) -> None:
+    """Raise ConfigError for a metric that cannot be computed from this competition's answers."""
+    if metric.kind == FUNCTION:
+        load_function(metric, root)
+        return
+    computed = find_kind(metric.kind)
+    provided = find_answer_kind(competition).provides
+    if computed is None:
+        raise ConfigError(
+            f"the local leaderboard cannot compute {metric.name}",
+            hint=(
+                f"set its kind in competition.metrics to one of {', '.join(list_kinds())}, or use"
+                " the manual leaderboard"
+            ),
+        )
+    if not set(computed.needs) & set(provided):
+        raise ConfigError(
+            f"{metric.name} needs {NEEDS[computed.needs[0]]}, and an answer is"
+            f" {competition.answer!r} here",
+            hint="set competition.answer in tracker.toml to what predictions.csv says",
+        )
+    if computed.averages and metric.average not in computed.averages:
+        raise ConfigError(
+            f"{metric.name}: average {metric.average!r} is none of {computed.kind}",
+            hint=f"one of: {', '.join(computed.averages)}",
+        )
 
 
-def compute_metric(
-    metric: Metric, labels: list[str], guesses: list[str], words: tuple[str, ...]
-) -> float:
-    """The metric of answers, which are all in `words`; raises ConfigError for another metric."""
-    import numpy as np
+def compute_metric(metric: Metric, judged: Judged, competition: Competition, root: Path) -> float:
+    """The metric of answers that `check_answers` has passed.
 
+    Raises ConfigError for a metric that cannot be computed, DataError where it is not defined for
+    these images.
+    """
+    from tracker.training.scorers import compute
     from tracker.training.scores import confusion_matrix, count_classes
 
+    if metric.kind == FUNCTION:
+        return call_function(metric, judged, competition, root)
+    check_metric(metric, competition, root)
     computed = find_kind(metric.kind)
-    if computed is None or not computed.is_resampled:
-        known = ", ".join(list_kinds())
-        raise ConfigError(
-            f"{metric.name}: kind {metric.kind} cannot be computed", hint=f"known: {known}"
-        )
-    index_of = {word: index for index, word in enumerate(words)}
-    rows = np.array([index_of[word] for word in labels], dtype=np.int64)
-    columns = np.array([index_of[word] for word in guesses], dtype=np.int64)
-    return float(computed.score(count_classes(confusion_matrix(rows, columns, len(words)))))
+    assert computed is not None  # noqa: S101  (`check_metric` has looked)
+    outcome = find_answer_kind(competition).decode(judged.truths, judged.guesses, competition)
+    if computed.is_resampled and outcome.truth.ndim == 1 and outcome.decided is not None:
+        confusion = confusion_matrix(outcome.truth, outcome.decided, outcome.classes)
+        return float(computed.score(count_classes(confusion)))
+    assert computed.from_outcome is not None  # noqa: S101  (every kind has one)
+    try:
+        return compute(computed.from_outcome, outcome, metric.parameters)
+    except DataError as error:
+        raise DataError(f"{metric.name}: {error}") from error

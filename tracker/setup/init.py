@@ -15,7 +15,7 @@ from tracker.training import formats
 from tracker.training.config import SECTIONS
 from tracker.training.errors import ConfigError, DataError
 from tracker.training.libraries import require
-from tracker.training.metrics import GIVEN, METRICS, find_kind, first_metric
+from tracker.training.metrics import FUNCTION, GIVEN, find_kind, first_metric, read_short_name
 from tracker.training.reading import Key, find_item_keys, list_keys
 from tracker.training.tables import read_table
 from tracker.workspace.leaderboard_kinds import choose_kind, list_options
@@ -25,6 +25,7 @@ from tracker.workspace.tracker_toml import (
     DEFAULT_METRICS,
     TRACKER_TOML,
     Competition,
+    Metric,
     Workspace,
     already_made,
     list_sections,
@@ -70,7 +71,7 @@ def init_workspace(
     from_data = _look_at_data(data, competition)
     _check_eval_dir(data.get("eval_dir", ""))
     metric_tables = [_parse_metric(text) for text in metrics]
-    metric_tables = metric_tables or [asdict(metric) for metric in DEFAULT_METRICS]
+    metric_tables = metric_tables or [_list_usual_keys(metric) for metric in DEFAULT_METRICS]
     images = _count_images(data.get("eval_dir", ""), competition.get("id_column", "ImageID"))
     # what is typed wins over what the folders show, and both over what is declared
     suggested = {
@@ -208,8 +209,19 @@ def _make_url_relative(url: str, root: Path) -> str:
     return f"sqlite:///{path.relative_to(root.resolve()).as_posix()}" if inside else url
 
 
+def _list_usual_keys(metric: Metric) -> dict[str, Any]:
+    """The keys of a metric that has no parameters."""
+    table = asdict(metric)
+    return {name: table[name] for name in ("name", "kind", "higher_is_better", "percent")}
+
+
 def _parse_metric(text: str) -> dict[str, Any]:
+    """The table of a metric: `f1_macro`, `rmse`, `map@5`, `judge.py:score` or any name, then words."""
     name, *words = text.split(":")
+    function = ""
+    if name.endswith(".py") and words:
+        function = f"{name}:{words.pop(0)}"
+        name = function.rpartition(":")[2].lower()
     unknown = set(words) - {"lower", "higher", "percent"}
     if unknown:
         raise ConfigError(
@@ -219,14 +231,19 @@ def _parse_metric(text: str) -> dict[str, Any]:
         raise ConfigError(
             f"--metric {text}: lower and higher contradict each other", hint="as in rmse:lower"
         )
-    computed = METRICS.get(name)
+    if function:
+        kind, parameters = FUNCTION, {"function": function}
+    else:
+        kind, parameters = read_short_name(name) or (GIVEN, {})
+    computed = find_kind(kind)
     usual = computed.higher_is_better if computed else not is_loss(name)
     higher = "higher" in words or (usual and "lower" not in words)
     return {
         "name": name,
-        "kind": computed.kind if computed else GIVEN,
+        "kind": kind,
         "higher_is_better": higher,
         "percent": "percent" in words,
+        **parameters,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from tracker.ledger.resolve import resolve_run
 from tracker.runs.read import load_config, load_run
 from tracker.runs.record import RunRecord
 from tracker.training.metrics import METRICS
+from tracker.workspace.answer_kinds import find_answer_kind
 from tracker.workspace.data import list_competition_ids
 from tracker.workspace.metrics import choose_metrics
 from tracker.workspace.predictions import (
@@ -34,6 +36,10 @@ if TYPE_CHECKING:
 
 
 NUM_NEAREST = 3  # so many of the most similar earlier submissions are listed
+# Numbers that are hardly others: below it no judge's fourth decimal moves, and in nearly the same
+# order a ranking metric cannot tell two files apart.
+SIMILAR_DIFFERENCE = 1e-4
+SIMILAR_CORRELATION = 0.9999
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,18 +241,29 @@ def _compare_with_earlier(
 ) -> tuple[list[dict[str, Any]], dict[str, int] | None]:
     """(the nearest earlier submissions, {"old -> new" class: changed answers from SOTA})."""
     competition = workspace.competition
-    names = dict(zip(competition.answer_words, competition.classes, strict=True))
+    names = competition.class_names
     earlier: list[dict[str, Any]] = []
     changed = None
     for number, run, packed in list_packed_answers(workspace):
-        diff = diff_answers(unpack_answers(packed), answers)
-        counts = {"changed": diff.changed, "equal_share": diff.equal_share}
+        diff = diff_answers(unpack_answers(packed), answers, competition)
+        counts: dict[str, Any] = {"changed": diff.changed, "equal_share": diff.equal_share}
+        if find_answer_kind(competition).is_number:
+            counts["greatest_difference"] = diff.greatest
+            counts["rank_correlation"] = diff.rank_correlation
         earlier.append({"number": number, "run": run, **counts})
         if sota and number == sota.number:
             changed = {}
             for (old, new), count in diff.moves.items():
                 changed[f"{names.get(old, old)} -> {names.get(new, new)}"] = count
-    return sorted(earlier, key=lambda item: int(item["changed"]))[:NUM_NEAREST], changed
+    return sorted(earlier, key=_rank_by_distance)[:NUM_NEAREST], changed
+
+
+def _rank_by_distance(item: Mapping[str, Any]) -> tuple[float, float]:
+    """The nearest first: the fewest changed answers, or the most similar numbers."""
+    correlation, greatest = item.get("rank_correlation"), item.get("greatest_difference")
+    if correlation is not None and greatest is not None:
+        return (-correlation, greatest)
+    return (float(item["changed"]), 0.0)
 
 
 def _compare_validation(
@@ -287,11 +304,29 @@ def _find_similar(
     Equal predictions are a duplicate instead.
     """
     for item in nearest:
-        if item["changed"] and item["equal_share"] >= competition.similar_share:
-            share = f"{item['equal_share'] * 100:.2f} %"
-            return RefusedError(
-                f"{share} of the predictions are those of submission {item['number']},"
-                f" {item['changed']} differ",
-                hint="if you want this: tracker submit --even-if-similar",
-            )
+        reason = _explain_similar(competition, item) if item["changed"] else ""
+        if reason:
+            return RefusedError(reason, hint="if you want this: tracker submit --even-if-similar")
     return None
+
+
+def _explain_similar(competition: Competition, item: Mapping[str, Any]) -> str:
+    """Why predictions are almost those of an earlier submission; empty if they are not."""
+    number, changed = item["number"], item["changed"]
+    greatest, correlation = item.get("greatest_difference"), item.get("rank_correlation")
+    if greatest is not None and greatest < SIMILAR_DIFFERENCE:
+        return f"no number differs from submission {number} by more than {greatest:.3g}"
+    if correlation is not None and correlation >= SIMILAR_CORRELATION:
+        return (
+            f"the predictions have the order of submission {number}"
+            f" (Spearman {_floor(correlation)}, greatest difference {greatest:.3g})"
+        )
+    if greatest is None and item["equal_share"] >= competition.similar_share:
+        share = f"{item['equal_share'] * 100:.2f} %"
+        return f"{share} of the predictions are those of submission {number}, {changed} differ"
+    return ""
+
+
+def _floor(correlation: float) -> str:
+    """Five decimals, never rounded up: 1 stands for the very same order."""
+    return f"{math.floor(correlation * 1e5) / 1e5:.5f}"

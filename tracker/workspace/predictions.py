@@ -19,13 +19,12 @@ from pathlib import Path
 from tracker.core.errors import RefusedError
 from tracker.training.numbers import render_count
 from tracker.training.tables import read_columns
+from tracker.workspace.answer_kinds import find_answer_kind
 from tracker.workspace.tracker_toml import Competition
 
 MAX_LISTED = 5  # ids or answers that an error lists
 MAX_ANSWER_CHARS = 50  # characters of an unknown answer that an error shows
 ROWS_PER_PART = 1000  # rows that are joined and encoded at a time
-# Python may be set to refuse an int of more digits, but never of fewer than 640
-_WHOLE = re.compile(r"([+-]?[0-9]{1,640})(?:\.0*)?")
 _NEEDS_QUOTES = re.compile(r'[",\r\n]')
 
 
@@ -80,12 +79,16 @@ class AnswerDiff:
     """The difference of two tables.
 
     `total` images are in both, `changed` of them have different answers; `moves` counts the changes
-    by (old, new) answer.
+    by (old, new) answer, where answers are classes. Where they are numbers, `greatest` is the
+    largest difference of one number, and `rank_correlation` Spearman's, of the column where it is
+    lowest; None where every number of a table is the same.
     """
 
     total: int
     changed: int
     moves: Mapping[tuple[str, str], int]
+    greatest: float | None = None
+    rank_correlation: float | None = None
 
     @property
     def equal_share(self) -> float:
@@ -97,26 +100,17 @@ def _quote(text: str) -> str:
     return '"' + text.replace('"', '""') + '"' if _NEEDS_QUOTES.search(text) else text
 
 
-def normalize_answer(text: str) -> str:
-    """An answer without surrounding spaces; `07` and `7.0` become `7`."""
-    text = text.strip()
-    whole = _WHOLE.fullmatch(text)
-    return str(int(whole[1])) if whole else text
-
-
 def load_answers(path: Path, competition: Competition) -> Answers:
     """Read a prediction CSV.
 
     Raises DataError for a missing file or column, RefusedError for an id that is listed twice.
     """
-    columns = (competition.id_column, competition.label_column)
+    kind = find_answer_kind(competition)
     ids: list[str] = []
     answers: list[str] = []
-    for names, texts in read_columns(path, columns):
-        # each different text is normalized once: there are few, and many rows
-        normalized = {text: normalize_answer(text) for text in set(texts)}
+    for names, *cells in read_columns(path, (competition.id_column, *competition.value_columns)):
         ids += names
-        answers += map(normalized.__getitem__, texts)
+        answers += kind.read(cells, competition)
     if not _is_sorted(ids) and len(set(ids)) != len(ids):
         twice = [name for name, count in Counter(ids).items() if count > 1]
         raise RefusedError(
@@ -153,40 +147,51 @@ def check_answers(answers: Answers, competition: Competition, ids: Sequence[str]
                 f"{_list_some(foreign, 'id')} not in the competition",
                 hint="submit only the ids of the competition",
             )
-    valid = set(competition.answer_words)
-    wrong = []
-    for name, answer in answers.by_id.items():
-        if answer not in valid:
-            wrong.append(f"{name}={answer[:MAX_ANSWER_CHARS]!r}")
-    if wrong and valid:
-        known = ", ".join(competition.answer_words[:20])
+    kind = find_answer_kind(competition)
+    reasons = {text: kind.find_wrong(text, competition) for text in set(answers.answers)}
+    wrong = [(name, text) for name, text in answers.by_id.items() if reasons[text]]
+    if wrong:
+        shown = [f"{name}={text[:MAX_ANSWER_CHARS]!r}" for name, text in sorted(wrong)]
         raise RefusedError(
-            f"{_list_some(sorted(wrong), 'answer')} unknown: expected one of {known}",
-            hint=_explain_answers(competition),
+            f"{_list_some(shown, 'answer')} {kind.wrong}: {reasons[sorted(wrong)[0][1]]}",
+            hint=kind.explain(competition),
         )
 
 
-def _explain_answers(competition: Competition) -> str:
-    """The hint that says what an answer is in this competition: class names, or their numbers."""
-    words, classes = competition.answer_words, competition.classes
-    if tuple(words) == tuple(classes):
-        return "write the name of the class"
-    pairs = [f"{word} is {name}" for word, name in zip(words, classes, strict=True)]
-    return f"write the number of the class: {', '.join(pairs[:20])}"
-
-
-def diff_answers(old: Answers, new: Answers) -> AnswerDiff:
+def diff_answers(old: Answers, new: Answers, competition: Competition) -> AnswerDiff:
     """Compare the answers of the images that are in both tables."""
-    total = 0
-    moves: Counter[tuple[str, str]] = Counter()
+    pairs = []
     for name, after in new.by_id.items():
         before = old.by_id.get(name)
-        if before is None:
-            continue
-        total += 1
-        if before != after:
-            moves[before, after] += 1
-    return AnswerDiff(total, sum(moves.values()), dict(moves.most_common()))
+        if before is not None:
+            pairs.append((before, after))
+    differing = [(before, after) for before, after in pairs if before != after]
+    if not find_answer_kind(competition).is_number:
+        moves = Counter(differing)
+        return AnswerDiff(len(pairs), len(differing), dict(moves.most_common()))
+    greatest, correlation = _compare_numbers(pairs) if differing else (0.0, 1.0)
+    return AnswerDiff(len(pairs), len(differing), {}, greatest, correlation)
+
+
+def _compare_numbers(pairs: Sequence[tuple[str, str]]) -> tuple[float | None, float | None]:
+    """(greatest difference, lowest Spearman correlation of a column) of texts with numbers."""
+    import numpy as np
+    from scipy.stats import rankdata
+
+    try:
+        old = np.array([list(map(float, text.split())) for text, _ in pairs])
+        new = np.array([list(map(float, text.split())) for _, text in pairs])
+    except ValueError:  # rows of another form, from before tracker.toml was changed
+        return None, None
+    if old.shape != new.shape or old.size == 0:
+        return None, None
+    ranks = [rankdata(table, axis=0) for table in (old, new)]
+    centered = [table - table.mean(axis=0) for table in ranks]
+    spread = np.sqrt((centered[0] ** 2).sum(axis=0) * (centered[1] ** 2).sum(axis=0))
+    products = (centered[0] * centered[1]).sum(axis=0)
+    known = spread > 0
+    correlation = float((products[known] / spread[known]).min()) if known.any() else None
+    return float(np.abs(old - new).max()), correlation
 
 
 def _list_some(names: Sequence[str], noun: str) -> str:

@@ -19,7 +19,16 @@ from tracker.core.text import render_minute
 from tracker.training.config import SECTIONS, list_options
 from tracker.training.errors import ConfigError
 from tracker.training.files import translate_os_errors
-from tracker.training.metrics import GIVEN, METRICS, ComputedMetric, find_kind
+from tracker.training.metrics import (
+    AVERAGES,
+    FUNCTION,
+    GIVEN,
+    METRICS,
+    ComputedMetric,
+    find_kind,
+    is_resampled,
+    list_kinds,
+)
 from tracker.training.numbers import render_float
 from tracker.training.reading import (
     REQUIRED,
@@ -30,6 +39,7 @@ from tracker.training.reading import (
     refuse,
     suggest_key,
 )
+from tracker.training.scorers import Parameters
 from tracker.training.tables import read_toml
 from tracker.workspace.leaderboard_kinds import DEFAULT, KINDS
 from tracker.workspace.leaderboard_kinds import list_options as list_board_options
@@ -41,14 +51,14 @@ ANSWERS = ("class", "probability", "columns", "labels", "ranked", "number")
 
 def parse_metric_name(raw: Any) -> str:
     """A metric's name, which is also a part of JSON keys; raises ValueError."""
-    if not isinstance(raw, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", raw):
+    if not isinstance(raw, str) or not re.fullmatch(r"[a-z][a-z0-9_]*(@[0-9]+)?", raw):
         raise ValueError
     return raw
 
 
 def list_metric_kinds() -> tuple[str, ...]:
     """What competition.metrics.kind may be."""
-    return (*(metric.kind for metric in METRICS.values()), GIVEN)
+    return (*list_kinds(), FUNCTION, GIVEN)
 
 
 def parse_zone(raw: Any) -> str:
@@ -80,7 +90,7 @@ class Metric:
         REQUIRED,
         "Name of the metric.",
         parse=parse_metric_name,
-        expected="lower-case letters, digits and _",
+        expected="lower-case letters, digits and _, as in f1_macro or map@5",
     )
     kind: str = key(
         GIVEN,
@@ -89,6 +99,28 @@ class Metric:
     )
     higher_is_better: bool = key(True, "false for a loss or an error.")
     percent: bool = key(False, "true: 81.65 may be typed for 0.8165.")
+    average: str = key(
+        "macro",
+        "How the classes are averaged, for kinds f_beta, roc_auc and average_precision.",
+        choices=AVERAGES,
+    )
+    beta: float = key(1.0, "Weight of recall, for kind f_beta.", above=0)
+    k: int = key(5, "The most answers that count, for kind map_at_k.", low=1)
+    weights: str = key(
+        "",
+        'Weights of the errors, for kind kappa: "", "linear" or "quadratic".',
+        choices=("", "linear", "quadratic"),
+    )
+    function: str = key(
+        "",
+        "The judge's own metric, for kind function: FILE.py:NAME, relative to this file. NAME gets"
+        " the true and the predicted table as pandas frames and returns a number.",
+    )
+
+    @property
+    def parameters(self) -> Parameters:
+        """What the metric's kind is computed with."""
+        return Parameters(average=self.average, beta=self.beta, k=self.k, weights=self.weights)
 
     def render(self, value: float | None) -> str:
         """The value as people read it beside others, never in percent; `-` when unknown."""
@@ -223,6 +255,11 @@ class Competition:
         raise ConfigError(f"no metric {name!r} in this competition", hint=f"known: {known}")
 
     @property
+    def is_resampled(self) -> bool:
+        """Whether the deciding metric is computed from classes, one an image, as answers have them."""
+        return self.answer == "class" and is_resampled(self.primary.kind)
+
+    @property
     def value_columns(self) -> tuple[str, ...]:
         """The columns of predictions.csv that hold the answer."""
         if self.answer == "columns":
@@ -235,6 +272,11 @@ class Competition:
         if self.answers == "name":
             return self.classes
         return tuple(str(index) for index in range(len(self.classes)))
+
+    @property
+    def class_names(self) -> Mapping[str, str]:
+        """The name of the class that each answer word stands for."""
+        return dict(zip(self.answer_words, self.classes, strict=True))
 
 
 # Sections with one key each.

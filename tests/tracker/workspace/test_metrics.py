@@ -18,6 +18,7 @@ from tracker.comparison.diff import diff_runs
 from tracker.console.runs import print_runs, render_end
 from tracker.console.submissions import print_leaderboard, submission_to_json
 from tracker.core.errors import TrackerError
+from tracker.leaderboards.judge_function import Judged
 from tracker.leaderboards.local import compute_metric
 from tracker.ledger.read import get_submission, list_validation_scores
 from tracker.ledger.resolve import resolve_run
@@ -268,8 +269,8 @@ def test_a_leaderboard_is_told_the_deciding_validation_score(other: Workspace) -
     assert _render_message(other, row) == "exp2: another"
 
 
-def test_a_kind_that_cannot_be_computed_is_never_taken_for_accuracy() -> None:
-    with pytest.raises(ConfigError, match="kappa: kind quadratic_kappa cannot be computed"):
-        compute_metric(
-            Metric(name="kappa", kind="quadratic_kappa"), ["0", "1"], ["0", "0"], ("0", "1")
-        )
+def test_a_kind_that_cannot_be_computed_is_never_taken_for_accuracy(tmp_path: Path) -> None:
+    competition = Competition(classes=("cat", "dog"))
+    metric = Metric(name="kappa", kind="quadratic_kappa")
+    with pytest.raises(ConfigError, match="cannot compute kappa"):
+        compute_metric(metric, Judged(["a"], ["0"], ["0"]), competition, tmp_path)

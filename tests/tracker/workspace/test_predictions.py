@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from tracker.core.errors import RefusedError
 from tracker.training.errors import DataError
+from tracker.workspace.answer_kinds import normalize_answer
 from tracker.workspace.predictions import (
     Answers,
     check_answers,
     diff_answers,
     load_answers,
-    normalize_answer,
     unpack_answers,
 )
 from tracker.workspace.tracker_toml import Competition
@@ -145,6 +145,7 @@ def test_diff_counts_the_moves() -> None:
     diff = diff_answers(
         Answers.of({"x": "0", "y": "1", "z": "1"}),
         Answers.of({"x": "0", "y": "2", "z": "2", "q": "1"}),
+        COMPETITION,
     )
     assert (diff.total, diff.changed, diff.moves) == (3, 2, {("1", "2"): 2})
     assert diff.equal_share == pytest.approx(1 / 3)

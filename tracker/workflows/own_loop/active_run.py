@@ -28,7 +28,7 @@ from tracker.runs.summary import list_monitored
 from tracker.runs.system_metrics import SystemMetrics
 from tracker.training.config_fingerprint import config_fingerprint
 from tracker.training.errors import ConfigError, WeightsError
-from tracker.training.files import atomic_path, write_bytes
+from tracker.training.files import atomic_path, write_text
 from tracker.training.numbers import render_float
 from tracker.training.tables import flatten
 from tracker.workflows.ending import describe_error, index_run
@@ -42,6 +42,7 @@ from tracker.workflows.own_loop.checks import (
 from tracker.workflows.own_loop.common_names import is_length
 from tracker.workflows.own_loop.compared_metrics import ComparedMetrics, DeclaredMetrics
 from tracker.workflows.own_loop.config_tables import to_tables, to_toml
+from tracker.workflows.own_loop.given_predictions import read_given, render_csv
 from tracker.workflows.own_loop.script_end import (
     find_script_error,
     hide_stop_traceback,
@@ -52,7 +53,7 @@ from tracker.workflows.own_loop.script_end import (
 from tracker.workflows.own_loop.termination import SIGTERM_NAME, Termination
 from tracker.workspace.data import build_task, list_competition_ids
 from tracker.workspace.metrics import higher_is_better
-from tracker.workspace.predictions import Answers, check_answers, load_answers, normalize_answer
+from tracker.workspace.predictions import Answers, check_answers, load_answers
 from tracker.workspace.tracker_toml import Workspace
 
 if TYPE_CHECKING:
@@ -398,23 +399,19 @@ class ActiveRun:
                 " probabilities of save_validation: are they from the weights of the best epoch?"
             )
 
-    def save_predictions(self, answers: Mapping[str, Any] | Path | str) -> None:
-        """Save the predictions: {image id: answer}, or the path of a CSV.
+    def save_predictions(self, answers: Any) -> None:
+        """Save the predictions: {id: answer}, a pandas or polars frame, or the path of a CSV.
 
-        Raises RefusedError or DataError when they could never be submitted.
+        An answer is what tracker.toml says: a class, a number, a list of numbers or {column: number}
+        for an answer of columns, a list of classes for labels and ranked. A frame and a CSV have
+        the columns of the competition. Raises RefusedError or DataError when they could never be
+        submitted.
         """
         competition, target = self._workspace.competition, self.folder / "predictions.csv"
-        if isinstance(answers, Mapping):
-            table = Answers.of(
-                {str(name): normalize_answer(str(answer)) for name, answer in answers.items()}
-            )
-            header = f"{competition.id_column},{competition.label_column}\n".encode()
-            content = header + table.canonical
-        else:
-            table = load_answers(Path(answers), competition)
-            content = Path(answers).read_bytes()
+        table = read_given(answers, competition)
         check_answers(table, competition, None)
-        write_bytes(target, content)
+        order = list_competition_ids(self._workspace, {})
+        write_text(target, render_csv(table, competition, order))
         self.fingerprint_predictions()
 
     def fingerprint_predictions(self) -> None:
