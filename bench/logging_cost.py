@@ -26,9 +26,12 @@ CHILD = """
 import mmap, sys
 from pathlib import Path
 from tracker.runs.recorder import Recorder
-recorder = Recorder.create(Path(sys.argv[1]), kind="train", config={}, parent=None, note="", fingerprints={})
+recorder = Recorder.create(
+    Path(sys.argv[1]), kind="train", config={}, parent=None, note="", fingerprints={}
+)
 with open(sys.argv[2], "r+b") as file:
-    last = memoryview(mmap.mmap(file.fileno(), 8)).cast("Q")  # shared memory: never blocks, outlives the process
+    # shared memory: never blocks, outlives the process
+    last = memoryview(mmap.mmap(file.fileno(), 8)).cast("Q")
 for step in range(1, 10**9):
     recorder.metrics({"a": 0.1, "b": 0.2, "c": 0.3, "d": 0.4}, step=step, epoch=1)
     last[0] = step

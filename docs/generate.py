@@ -17,7 +17,7 @@ from typing import Any, get_args
 
 import typer
 
-from tracker.cli import app
+from tracker.commands.table import app
 from tracker.core.settings import SETTINGS
 from tracker.training.config import SECTIONS
 from tracker.training.reading import Key, find_item_keys
@@ -51,8 +51,7 @@ def build_pages() -> dict[str, str]:
     return {name: "\n".join([GENERATED, *lines]).rstrip() + "\n" for name, lines in parts.items()}
 
 
-# --- Commands
-# ---------------------------------------------------------------------------------------------------------
+# --- Commands ---
 
 
 def build_commands() -> Iterator[str]:
@@ -87,12 +86,11 @@ def describe_parameter(parameter: Any) -> tuple[str, str, str]:
         if parameter.nargs == -1 and not names.endswith("..."):
             names += "..."
     else:
-        words = [*parameter.opts, *parameter.secondary_opts]
-        names = (
-            ", ".join(words)
-            if flag
-            else f"{', '.join(words)} {parameter.metavar or parameter.type.name.upper()}"
-        )
+        kind = parameter.metavar or parameter.type.name.upper()
+        if kind.startswith("<"):  # as Typer shows a type
+            kind = kind.strip("<>").upper()
+        names = ", ".join([*parameter.opts, *parameter.secondary_opts])
+        names += "" if flag else f" {kind}"
     default = "required" if parameter.required else render_default(parameter.default, flag=flag)
     text = join_lines(getattr(parameter, "help", None) or "")
     if choices := getattr(parameter.type, "choices", ()):
@@ -112,8 +110,7 @@ def render_default(value: Any, *, flag: bool) -> str:
     return f"`{value}`" if isinstance(value, str | int | float | Path) else ""
 
 
-# --- Config keys and settings
-# -----------------------------------------------------------------------------------------
+# --- Config keys and settings ---
 
 
 def build_config() -> Iterator[str]:
@@ -219,8 +216,7 @@ def list_settings() -> Iterator[tuple[str, str, str]]:
         yield f"`{setting.name}`", default, escape(setting.doc, angles=True)
 
 
-# --- JSON documents
-# ---------------------------------------------------------------------------------------------------
+# --- JSON documents ---
 
 
 def build_json() -> Iterator[str]:
@@ -348,8 +344,7 @@ def list_keys(form: Form, path: str = "", name: str = "") -> Iterator[tuple[str,
         yield from list_keys(below, f"{path}.{key}" if path else key, key)
 
 
-# --- The map of the code
-# ----------------------------------------------------------------------------------------------
+# --- The map of the code ---
 
 
 def build_map() -> Iterator[str]:
@@ -403,8 +398,7 @@ def read_first_sentence(path: Path) -> str:
     return join_lines(text.partition("\n\n")[0])
 
 
-# --- Markdown
-# ---------------------------------------------------------------------------------------------------------
+# --- Markdown ---
 
 
 def build_table(head: tuple[str, ...], rows: Any) -> Iterator[str]:

@@ -45,8 +45,7 @@ COMMAND_LIMIT_S = 300
 PAGE_LIMIT_MS = 120_000
 SCHEMES = ("light", "dark")
 
-# --- The workspace
-# ----------------------------------------------------------------------------------------------------
+# --- The workspace ---
 
 SEED = 7
 IMAGES = 1200  # of validation, and as many to predict
@@ -230,8 +229,7 @@ def tracker_command(*words: str) -> list[str]:
     ]
 
 
-# --- Terminal
-# ---------------------------------------------------------------------------------------------------------
+# --- Terminal ---
 
 # By the name of its picture: columns, words of the command.
 TERMINAL: dict[str, tuple[int, tuple[str, ...]]] = {
@@ -264,12 +262,14 @@ FONTS = (
     " NanumGothicCoding, monospace"
 )
 TEMPLATE = """\
-<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" xmlns="http://www.w3.org/2000/svg" role="img">
+<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" \
+xmlns="http://www.w3.org/2000/svg" role="img">
 <style>
 .{unique_id}-matrix {{ font-family: @FONTS@; font-size: {char_height}px; white-space: pre; }}
 {styles}
 </style>
-<defs><clipPath id="{unique_id}-clip-terminal"><rect width="{terminal_width}" height="{terminal_height}"/></clipPath>
+<defs><clipPath id="{unique_id}-clip-terminal">\
+<rect width="{terminal_width}" height="{terminal_height}"/></clipPath>
 {lines}
 </defs>
 <rect x="1" y="1" width="@FRAME_WIDTH@" height="@FRAME_HEIGHT@" rx="8"
@@ -417,8 +417,7 @@ def split_wide(found: re.Match[str]) -> str:
     return "".join(parts)
 
 
-# --- Pages
-# ------------------------------------------------------------------------------------------------------------
+# --- Pages ---
 
 # What MLflow opens beside the runs of a new browser: its assistant, and a remark on the view.
 MLFLOW_CLOSE = (

@@ -216,7 +216,10 @@ def test_infer_changes_nothing_that_was_trained_and_notices_other_weights(ws: Wo
     run(ws)
     with pytest.raises(
         ConfigError,
-        match=r"can only change keys of eval, train\.accelerator and train\.precision, not optim\.lr",
+        match=(
+            r"can only change keys of eval, train\.accelerator and train\.precision,"
+            r" not optim\.lr"
+        ),
     ):
         infer(ws, "exp1", ["optim.lr=0.1"])
     with pytest.raises(ConfigError, match="this would change nothing in exp1"):

@@ -20,7 +20,7 @@ import typer
 import tracker
 from tests.conftest import NO_MLFLOW, ROOT, Done, run_tracker
 from tests.support.workspaces import make_run, make_workspace
-from tracker.cli import app
+from tracker.commands.table import TABLE, app
 from tracker.workspace.tracker_toml import Workspace
 
 HEAVY = {
@@ -58,6 +58,7 @@ COMMANDS = dict(list_commands())
 
 
 def imported_modules(code: str) -> set[str]:
+    """The modules that are loaded when the code has run in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-c", f"import sys\n{code}\nprint(*sys.modules)"],
         cwd=ROOT,
@@ -65,11 +66,15 @@ def imported_modules(code: str) -> set[str]:
         text=True,
         check=True,
     )
-    return {name.partition(".")[0] for name in done.stdout.splitlines()[-1].split()}
+    return set(done.stdout.splitlines()[-1].split())
 
 
-# --- What is loaded
-# ---------------------------------------------------------------------------------------------------
+def find_heavy(code: str) -> set[str]:
+    """The heavy libraries that are loaded when the code has run."""
+    return {name.partition(".")[0] for name in imported_modules(code)} & HEAVY
+
+
+# --- What is loaded ---
 
 
 @pytest.mark.parametrize(
@@ -86,7 +91,16 @@ def imported_modules(code: str) -> set[str]:
 def test_help_loads_no_heavy_library(words: str) -> None:
     argv = f"sys.argv = ['tracker', *{words.split()!r}]\n"
     code = f"{argv}from tracker import cli\ntry:\n    cli.main()\nexcept SystemExit:\n    pass"
-    assert not imported_modules(code) & HEAVY
+    assert not find_heavy(code)
+
+
+def code_of_command(workspace: Workspace, words: list[str]) -> str:
+    """Python code that runs a command in a workspace; it fails if the command does."""
+    return (
+        f"sys.path.insert(0, {str(ROOT)!r})\nimport os\nos.chdir({str(workspace.root)!r})\n"
+        f"sys.argv = ['tracker', *{words!r}]\nfrom tracker import cli\ntry:\n    cli.main()\n"
+        "except SystemExit as end:\n    assert not end.code"
+    )
 
 
 @pytest.mark.parametrize(
@@ -96,12 +110,46 @@ def test_help_loads_no_heavy_library(words: str) -> None:
 def test_reading_commands_load_no_heavy_library(workspace: Workspace, words: list[str]) -> None:
     for answers in ("0000011110", "0000011111"):
         make_run(workspace, answers)
-    code = (
-        f"import os\nos.chdir({str(workspace.root)!r})\nsys.argv = ['tracker', *{words!r}]\nfrom"
-        " tracker import cli\ntry:\n    cli.main()\nexcept SystemExit as end:\n    assert not"
-        " end.code"
-    )
-    assert not imported_modules(f"sys.path.insert(0, {str(ROOT)!r})\n{code}") & HEAVY
+    assert not find_heavy(code_of_command(workspace, words))
+
+
+# What a plain list does without: each costs every start some milliseconds
+LEFT_OUT = {
+    *("decimal", "hashlib", "statistics", "_strptime"),
+    *("tracker.comparison.advice", "tracker.comparison.compare", "tracker.comparison.diff"),
+    *("tracker.training.formats.images", "tracker.training.formats.samples"),
+}
+
+
+@pytest.mark.parametrize("words", [["runs"], ["leaderboard"], ["sota"]])
+def test_a_plain_list_loads_nothing_of_searches_and_comparisons(
+    workspace: Workspace, words: list[str]
+) -> None:
+    make_run(workspace, "0000011110")
+    run_tracker("submit", "--memo", "first", cwd=workspace.root, **NO_MLFLOW)
+    assert not imported_modules(code_of_command(workspace, words)) & LEFT_OUT
+
+
+def test_check_loads_no_numpy_while_too_few_scores_are_known_for_a_line(
+    workspace: Workspace,
+) -> None:
+    make_run(workspace, "0000011110")
+    assert not find_heavy(code_of_command(workspace, ["check"]))
+
+
+def test_only_the_command_that_was_typed_is_imported(workspace: Workspace) -> None:
+    loaded = imported_modules(code_of_command(workspace, ["runs"]))
+    names = {name for name in loaded if name.startswith("tracker.commands.")}
+    expected = ("group", "help", "options", "runs", "table")
+    assert names == {f"tracker.commands.{name}" for name in expected}
+
+
+def test_the_page_of_help_says_what_the_commands_say() -> None:
+    group = typer.main.get_command(app)
+    said = {name: " ".join(command.help.split()) for name, command in group.commands.items()}
+    assert said == {name: entry.help for name, entry in TABLE.items()}
+    shown = {name: command.hidden for name, command in group.commands.items()}
+    assert shown == {name: entry.hidden for name, entry in TABLE.items()}
 
 
 def imports_of(path: Path) -> set[str]:
@@ -151,8 +199,7 @@ def test_each_boundary_is_crossed_by_the_one_module_meant_for_it() -> None:
     assert [path for path, names in edges.items() if "torch" in names] == []
 
 
-# --- The version
-# ------------------------------------------------------------------------------------------------------
+# --- The version ---
 
 
 def test_the_version_names_what_a_bug_report_needs(tmp_path: Path) -> None:
@@ -187,8 +234,7 @@ def test_a_checkout_that_was_not_installed_has_a_version_too(tmp_path: Path) -> 
     assert python.startswith("Python 3.")
 
 
-# --- Exit codes and errors
-# --------------------------------------------------------------------------------------------
+# --- Exit codes and errors ---
 
 
 def check_error(done: Done, code: int, words: str) -> None:
@@ -274,8 +320,7 @@ def test_a_folder_that_cannot_be_written_is_an_error_with_advice(tmp_path: Path)
     assert "cannot create" in done.stderr
 
 
-# --- JSON
-# ---------------------------------------------------------------------------------------------------------
+# --- JSON ---
 
 
 def test_every_reading_command_prints_one_json_document(workspace: Workspace) -> None:
@@ -321,8 +366,7 @@ def test_tables_show_texts_as_they_were_typed(workspace: Workspace) -> None:
     assert "m [red]c" in run_tracker("leaderboard", cwd=workspace.root).stdout
 
 
-# --- Manual leaderboard
-# -----------------------------------------------------------------------------------------------
+# --- Manual leaderboard ---
 
 
 def test_scores_are_taken_as_fraction_or_percentage_and_printed_as_fraction(tmp_path: Path) -> None:
@@ -360,8 +404,7 @@ def test_scores_are_taken_as_fraction_or_percentage_and_printed_as_fraction(tmp_
     assert "public f1 was 0.7656; the old value stays" in done.stdout
 
 
-# --- Documentation
-# ----------------------------------------------------------------------------------------------------
+# --- Documentation ---
 
 
 @pytest.mark.parametrize("words", COMMANDS)

@@ -40,8 +40,7 @@ TEAM_HOST = "team.example:5000"
 LIMIT_S = 60
 
 
-# --- The file
-# ---------------------------------------------------------------------------------------------------------
+# --- The file ---
 
 
 def test_the_file_is_valid_by_the_compose_specification() -> None:
@@ -115,8 +114,7 @@ def test_env_example_lists_exactly_the_variables_of_the_file() -> None:
         assert name in required or f"${{{name}:-{value}}}" in TEXT
 
 
-# --- What it starts
-# ---------------------------------------------------------------------------------------------------
+# --- What it starts ---
 
 
 def interpolated(text: str, dotenv: Mapping[str, str]) -> str:

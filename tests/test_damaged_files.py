@@ -31,7 +31,8 @@ from tracker.ledger.submission_table import export_table, read_submission_table
 from tracker.runs.points import read_curves, read_new_points
 from tracker.runs.read import list_runs, load_config
 from tracker.submissions.submit import submit
-from tracker.training.config import AugmentConfig, DataConfig, config_from_dict
+from tracker.training.config import AugmentConfig, DataConfig
+from tracker.training.config_reading import config_from_dict
 from tracker.training.formats.label_fixes import LabelFixes
 from tracker.training.predict.probabilities import load_probabilities
 from tracker.training.tables import parse_toml_value, read_table
@@ -397,8 +398,7 @@ def test_values_of_set(tmp_path: Path) -> None:
     )
 
 
-# --- Nested without end
-# -----------------------------------------------------------------------------------------------
+# --- Nested without end ---
 
 DEEP_JSON = "[" * 100_000 + "]" * 100_000
 DEEP_TOML = f"a = {DEEP_JSON}\n"

@@ -184,8 +184,7 @@ def test_every_module_that_a_text_names_is_there() -> None:
     assert gone == []
 
 
-# --- Documents for users
-# ----------------------------------------------------------------------------------------------
+# --- Documents for users ---
 
 PAGES = [
     path
@@ -255,6 +254,23 @@ def test_every_module_says_what_it_does_in_the_map() -> None:
     assert [name for name, sentence in rows if not sentence] == []
 
 
+def test_the_table_of_what_to_open_names_files_and_what_is_in_them() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = text.partition("| to add | open | and |\n|---|---|---|\n")[2].partition("\n\n")[0]
+    rows = [row.strip("| ").split(" | ") for row in table.splitlines()]
+    assert len(rows) > 12
+    for what, *cells in rows:
+        paths = [ROOT / path for path in re.findall(r"`([\w./]*/[\w./]*|[\w]+\.\w+)`", str(cells))]
+        assert paths, what
+        assert [path for path in paths if not path.exists()] == [], what
+        # `FORMATS`, `TARGETS`, `Submission`: "there" is in one of the files, or beside them
+        for name in re.findall(r"`([A-Z]\w+)`", str(cells)):
+            folders = {path if path.is_dir() else path.parent for path in paths} - {ROOT}
+            sources = [file for folder in folders for file in folder.glob("*.py")]
+            defined = re.compile(rf"^(class )?{name}\b", re.MULTILINE)
+            assert any(defined.search(file.read_text("utf-8")) for file in sources), what
+
+
 def test_readme_fits_in_a_minute_of_reading() -> None:
     for path in ROOT.glob("README*.md"):
         assert len(path.read_text(encoding="utf-8").splitlines()) <= README_LINES
@@ -279,8 +295,7 @@ def test_links_of_a_page_lead_somewhere(path: Path) -> None:
     assert dead == []
 
 
-# --- Pictures
-# ---------------------------------------------------------------------------------------------------------
+# --- Pictures ---
 
 SHOWN = re.compile(
     r'<picture>\n  <source media="\(prefers-color-scheme: dark\)" srcset="([^"]+)">\n'
@@ -378,8 +393,7 @@ def test_korean_in_a_terminal_picture_is_two_columns_wide() -> None:
     )
 
 
-# --- Gates and package
-# ------------------------------------------------------------------------------------------------
+# --- Gates and package ---
 
 
 def test_pre_commit_has_the_gates_of_make_lint_and_loads_nothing() -> None:

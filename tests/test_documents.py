@@ -20,7 +20,7 @@ import typer.testing
 
 from tests.conftest import NO_MLFLOW
 from tests.support.workspaces import IMAGES, make_run, make_workspace
-from tracker import cli
+from tracker.commands.table import app
 from tracker.core.errors import TrackerError
 from tracker.submissions.scores import score
 from tracker.submissions.submit import submit
@@ -98,8 +98,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
 
 
 def _log_own_loop(workspace: Workspace, number: int) -> None:
-    """A loop of one's own: probabilities that follow from its number, half of the answers of the
-    two differ."""
+    """A loop of one's own; its probabilities follow from its number, half of the answers differ."""
     with begin(
         {"optim": {"lr": number / 100}}, note=f"loop {number}", root=workspace.root, follow=False
     ) as run:
@@ -137,7 +136,7 @@ def normalize(value: Any, root: str) -> Any:
 def test_the_document_and_exit_code_of_a_command_are_as_before(
     words: str, workspace: Workspace
 ) -> None:
-    done = typer.testing.CliRunner().invoke(cli.app, [*words.split(), "--json"])
+    done = typer.testing.CliRunner().invoke(app, [*words.split(), "--json"])
     error = done.exception  # main, which is not called here, makes the exit code of it
     code = error.exit_code if isinstance(error, TrackerError) else done.exit_code
     found = {
@@ -156,10 +155,10 @@ def test_the_earlier_name_of_cv_lb_gives_the_same_document_and_says_so(
     workspace: Workspace,
 ) -> None:
     runner = typer.testing.CliRunner()
-    now = runner.invoke(cli.app, ["leaderboard", "cv-lb", "--json"])
-    before = runner.invoke(cli.app, ["leaderboard", "truth", "--json"])
+    now = runner.invoke(app, ["leaderboard", "cv-lb", "--json"])
+    before = runner.invoke(app, ["leaderboard", "truth", "--json"])
     assert (before.stdout, before.exit_code) == (now.stdout, now.exit_code)
     assert "leaderboard truth is now called leaderboard cv-lb" in before.stderr
     assert not now.stderr
-    page = runner.invoke(cli.app, ["leaderboard", "--help"]).stdout
+    page = runner.invoke(app, ["leaderboard", "--help"]).stdout
     assert "cv-lb" in page and "truth" not in page

@@ -73,8 +73,7 @@ def test_the_installed_program_has_the_reports_page(
     assert "<!doctype html>" in target.read_text()
 
 
-# --- A project with names of ours
-# ------------------------------------------------------------------------------------
+# --- A project with names of ours ---
 
 THEIRS = """
 import training, cli, tests

@@ -1,4 +1,4 @@
-"""Runs in the background, in queues and in sweeps: real processes, terminals that close, kill -9."""
+"""Runs in the background, in queues and sweeps: real processes, terminals that close, kill -9."""
 
 from __future__ import annotations
 
@@ -82,8 +82,7 @@ def read_terminal(descriptor: int, until: bytes) -> bytes:
     return text
 
 
-# --- Detached runs
-# ----------------------------------------------------------------------------------------------------
+# --- Detached runs ---
 
 
 def test_a_detached_run_survives_its_terminal_and_is_stopped_with_best_weights_and_status(
@@ -159,8 +158,7 @@ def test_logs_follow_a_run_to_its_end_and_stop_leaves_other_hosts_and_reused_num
     assert attached[2].startswith("exp2 finished: best epoch ")
 
 
-# --- Output that nobody can read any more
-# -----------------------------------------------------------------------------
+# --- Output that nobody can read any more ---
 
 
 def start_in_terminal(root: Path, *words: str, deaf: bool = False) -> tuple[int, int]:
@@ -257,8 +255,7 @@ def test_folds_and_a_queue_outlive_their_terminals(root: Path) -> None:
     assert "entry 2 finished" in log.read_text()
 
 
-# --- Runs of several processes
-# ----------------------------------------------------------------------------------------
+# --- Runs of several processes ---
 
 
 def begin_run_of_two(
@@ -381,7 +378,8 @@ with ends.terminate_as_interrupt(repeat=True) as signals:
         time.sleep(600)
     except KeyboardInterrupt as error:
         signals.ignore()
-        print("ends", error, signals.find_cause(ValueError("what a library made of it")), flush=True)
+        cause = signals.find_cause(ValueError("what a library made of it"))
+        print("ends", error, cause, flush=True)
 """
 
 
@@ -396,8 +394,7 @@ def test_a_signal_that_a_destructor_has_swallowed_ends_the_run_a_bit_later() -> 
     ), done.stderr
 
 
-# --- Queues
-# -----------------------------------------------------------------------------------------------------------
+# --- Queues ---
 
 QUEUE = """
 [[run]]
@@ -502,8 +499,7 @@ def test_a_run_that_outlives_its_queue_is_waited_for_and_ctrl_c_ends_both(root: 
     assert len(list_runs(root)) == 1
 
 
-# --- Sweeps
-# -----------------------------------------------------------------------------------------------------------
+# --- Sweeps ---
 
 SWEEP = """
 trials = 3

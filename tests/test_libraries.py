@@ -46,8 +46,7 @@ OPTIONAL = {
     "torchvision",
 }
 
-# --- Commands that do without
-# -----------------------------------------------------------------------------------------
+# --- Commands that do without ---
 
 
 def test_what_needs_no_library_of_the_optional_ones_works_without_any(workspace: Workspace) -> None:
@@ -116,8 +115,7 @@ def test_what_is_written_without_mlflow_stays_and_one_line_says_what_is_left_to_
     assert (workspace.root / "r.html").is_file()
 
 
-# --- Commands that cannot
-# ---------------------------------------------------------------------------------------------
+# --- Commands that cannot ---
 
 TRAINS = ("torch", "torchvision", "timm", "albumentations", "lightning_fabric", "matplotlib", "cv2")
 NEEDS = {
@@ -223,8 +221,7 @@ def test_submitting_to_kaggle_needs_its_client_and_writes_no_row_without_it(
     assert json.loads(listed.out) == []
 
 
-# --- Training
-# ---------------------------------------------------------------------------------------------------------
+# --- Training ---
 
 
 @pytest.mark.slow
@@ -256,8 +253,7 @@ def test_a_run_is_trained_without_mlflow_tensorboard_and_the_drivers(full: Works
     assert (full.runs_dir / "exp3" / LOG_NAME).read_text().count("\n") == 1
 
 
-# --- The words
-# --------------------------------------------------------------------------------------------------------
+# --- The words ---
 
 
 def test_the_packages_named_are_those_of_the_project() -> None:

@@ -13,7 +13,7 @@ import typer
 
 from tests.conftest import COMMAND_LIMIT_S, tracker_command
 from tests.support.workspaces import make_run
-from tracker.cli import app
+from tracker.commands.table import app
 from tracker.submissions.submit import submit
 from tracker.workspace.tracker_toml import Workspace
 
@@ -68,8 +68,7 @@ def test_a_closed_output_is_no_error(two: Workspace) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-# --- Narrow terminals
-# -------------------------------------------------------------------------------------------------
+# --- Narrow terminals ---
 
 VIEW_HEADS = {
     "runs": "run",

@@ -20,7 +20,7 @@ import typer
 from tests.conftest import ROOT
 from tests.support.servers import require_or_skip
 from tests.test_cli import COMMANDS
-from tracker.cli import app
+from tracker.commands.table import app
 
 PROGRAMS = ("tracker", "make", "pip", "cd", "cp", "docker")
 # An option with its value, as texts name it; a value in quotes is one, with what stands before the

@@ -14,8 +14,9 @@ from tracker.core.errors import UnknownRunError
 from tracker.runs.output import notify
 from tracker.runs.read import load_run
 from tracker.training.errors import ConfigError
+from tracker.training.key_names import common_key
 from tracker.workflows.own_loop.active_run import ActiveRun
-from tracker.workflows.own_loop.common_names import common_key, common_name, whole_epoch
+from tracker.workflows.own_loop.common_names import common_name, whole_epoch
 from tracker.workflows.own_loop.trainer_run import TrainerRun
 from tracker.workspace.tracker_toml import find_workspace
 

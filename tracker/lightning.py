@@ -17,9 +17,10 @@ from tracker.core.errors import TrackerError
 from tracker.runs.output import notify
 from tracker.runs.read import load_config
 from tracker.training.errors import ConfigError
+from tracker.training.key_names import common_key
 from tracker.workflows.own_loop.active_run import ActiveRun, shorten
 from tracker.workflows.own_loop.begin import begin_in_group
-from tracker.workflows.own_loop.common_names import common_key, common_name, is_length
+from tracker.workflows.own_loop.common_names import common_name, is_length
 from tracker.workflows.own_loop.config_tables import NO_SECTION, to_tables
 from tracker.workflows.own_loop.script_end import exit_with_interrupted_code
 from tracker.workflows.own_loop.termination import SIGTERM_NAME

@@ -1,7 +1,7 @@
 """The configuration of a run: typed, frozen, every field with a sentence.
 
-`config_from_dict` reports every problem at once. Values are written as in TOML, in a file as well as
-in an assignment `section.key=value`. What makes two configs the same is in config_fingerprint.py.
+config_reading.py makes one of what people wrote. What makes two configs the same is in
+config_fingerprint.py.
 """
 
 from __future__ import annotations
@@ -9,17 +9,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import re
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tracker.training.errors import ConfigError
-from tracker.training.formats import FORMATS, by_format, list_with_people
-from tracker.training.metrics import list_monitors
-from tracker.training.reading import key, list_keys, read_keys, refuse, suggest_key
-from tracker.training.tables import parse_toml_value
+from tracker.training.formats import FORMATS, by_format
+from tracker.training.reading import key
 
 T = TypeVar("T")
 OF_MODEL = "model"  # the value of a key that takes what timm's model was trained with
@@ -28,6 +26,13 @@ CROP_KEYS = ("crop_pct", "crop_mode", "interpolation")  # of FITTED, in section 
 FITTED = ("base", "standard")  # values of augment.name that fit an image to the model as timm does
 PIPELINE_SUFFIXES = (".yaml", ".yml", ".json")
 TABLE_KEYS = ("data.label_fixes", "data.exclude")  # their content is in the data fingerprint
+
+
+def parse_monitor(raw: Any) -> str:
+    """The name of a validation figure; raises ValueError."""
+    if not isinstance(raw, str) or not re.fullmatch(r"val/\S+", raw):
+        raise ValueError
+    return raw
 
 
 def option(
@@ -43,6 +48,8 @@ def option(
     rounding: bool = False,
     by_format: Mapping[str, Any] | None = None,
     later: bool = False,
+    parse: Callable[[Any], Any] | None = None,
+    expected: str = "",
 ) -> T:
     """One field of the config, with its help sentence and its limits.
 
@@ -60,6 +67,8 @@ def option(
         doc,
         choices=tuple(choices),
         files=tuple(files),
+        parse=parse,
+        expected=expected,
         low=low,
         high=high,
         outcome=outcome and not place and not rounding,
@@ -86,8 +95,8 @@ class DataConfig:
     )
     sample: str = option(
         "",
-        "Sample submission: its ids are predicted, in its order; empty: data.eval_table, info.csv in"
-        " eval_dir, or all images there.",
+        "Sample submission: its ids are predicted, in its order; empty: data.eval_table, info.csv"
+        " in eval_dir, or all images there.",
         place=True,
         later=True,
     )
@@ -304,8 +313,12 @@ class LossConfig:
 
     name: str = option(
         "cross_entropy",
-        "Training loss.",
-        choices=("cross_entropy", "focal", "label_smoothing", "f1"),
+        "Training loss. One class an image: the first four; several labels: bce, asymmetric, focal;"
+        " a number: smooth_l1, mse.",
+        choices=(
+            *("cross_entropy", "focal", "label_smoothing", "f1"),
+            *("bce", "asymmetric", "smooth_l1", "mse"),
+        ),
     )
     gamma: float = option(2.0, "Focusing parameter of focal.", low=0)
     smoothing: float = option(
@@ -313,7 +326,8 @@ class LossConfig:
     )
     class_weights: str = option(
         "none",
-        "balanced: images of rare classes count more. Not for f1.",
+        "balanced: images of rare classes count more. For cross_entropy, label_smoothing, focal of"
+        " one class, and bce.",
         choices=("none", "balanced"),
     )
 
@@ -388,7 +402,13 @@ class TrainConfig:
     compile: bool = option(
         False, "Compile the model with torch.compile: a slow start, sometimes faster steps."
     )
-    monitor: str = option("val/f1", "Metric that chooses best.pth.", choices=list_monitors())
+    monitor: str = option(
+        "val/f1",
+        "Metric that chooses best.pth: val/loss, val/f1, val/accuracy, or val/ and a metric of the"
+        " competition.",
+        parse=parse_monitor,
+        expected="val/ and the name of a metric",
+    )
     seed: int = option(42, "Seed of order, augmentation and initial weights.", low=0)
     deterministic: bool = option(True, "Use only algorithms with bit-exact results.")
     log_every: int = option(
@@ -417,6 +437,23 @@ class EvalConfig:
         high=0.5,
     )
 
+    decide: str = option(
+        "plain",
+        "How probabilities become answers. plain: the most probable class, or the classes above"
+        " eval.threshold. expected: of ordered classes the expected one. tuned: thresholds or cut"
+        " points that are best for the deciding metric on the validation images.",
+        choices=("plain", "expected", "tuned"),
+        later=True,
+    )
+    threshold: float = option(
+        0.5,
+        "Probability from which an image has a class, where it may have several, and from which it"
+        " is the second of two.",
+        low=0,
+        high=1,
+        later=True,
+    )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -432,47 +469,6 @@ class Config:
     eval: EvalConfig = EvalConfig()
 
 
-# What other libraries and papers call these keys, for the hint after an unknown key.
-COMMON_NAMES = {
-    "learning_rate": "optim.lr",
-    "base_lr": "optim.lr",
-    "wd": "optim.weight_decay",
-    "optimizer": "optim.name",
-    "scheduler": "sched.name",
-    "lr_scheduler": "sched.name",
-    "warmup": "sched.warmup_epochs",
-    "num_epochs": "train.epochs",
-    "n_epochs": "train.epochs",
-    "max_epochs": "train.epochs",
-    "bs": "train.batch_size",
-    "batch_size": "train.batch_size",
-    "grad_accum": "train.accumulate",
-    "accumulate_grad_batches": "train.accumulate",
-    "gradient_accumulation_steps": "train.accumulate",
-    "grad_clip": "train.clip_grad",
-    "gradient_clip_val": "train.clip_grad",
-    "max_grad_norm": "train.clip_grad",
-    "early_stopping": "train.patience",
-    "amp": "train.precision",
-    "device": "train.accelerator",
-    "random_seed": "train.seed",
-    "num_workers": "data.workers",
-    "img_size": "data.image_size",
-    "input_size": "data.image_size",
-    "resize": "data.image_size",
-    "val_split": "data.val_ratio",
-    "num_folds": "data.folds",
-    "n_splits": "data.folds",
-    "fold_idx": "data.fold",
-    "backbone": "model.name",
-    "arch": "model.name",
-    "model_name": "model.name",
-    "criterion": "loss.name",
-    "label_smoothing": "loss.smoothing",
-    "focal_gamma": "loss.gamma",
-    "class_weight": "loss.class_weights",
-    "tta": "eval.tta",
-}
 SECTIONS: dict[str, Any] = {
     f.name: type(getattr(Config(), f.name)) for f in dataclasses.fields(Config)
 }
@@ -525,119 +521,6 @@ def crop_defaults(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     data = values.get("data")
     follows = isinstance(data, Mapping) and data.get("mean") == OF_MODEL
     return {"augment": dict.fromkeys(CROP_KEYS, OF_MODEL)} if follows else {}
-
-
-def config_from_dict(values: Mapping[str, Any], *, source: str = "config") -> Config:
-    """Build a Config from nested tables; raises ConfigError with every problem found."""
-    problems: list[str] = []
-    sections: dict[str, Any] = {}
-    for section, table in values.items():
-        if section not in SECTIONS:
-            problems.append(f"{section}: {_explain_section(section)}")
-            continue
-        sections[section] = SECTIONS[section](**_read_section(section, table, problems))
-    refuse(problems, source, hint="tracker run options lists every key with its meaning")
-    config = Config(**sections)
-    _check_together(config, source)
-    return config
-
-
-def _read_section(section: str, table: Any, problems: list[str]) -> dict[str, Any]:
-    keys = list_keys(SECTIONS[section])
-    return read_keys(
-        keys, table, problems, name=section, elsewhere=list_options(), aliases=COMMON_NAMES
-    )
-
-
-def _check_together(config: Config, source: str) -> None:
-    """Problems that need two fields."""
-    data, train = config.data, config.train
-    with_people = list_with_people()
-    people, needed = data.format in with_people, f"needs data.format {' or '.join(with_people)}"
-    world = train.devices * train.num_nodes
-    warmup = config.sched.warmup_epochs
-    wrong = {
-        f"data.split: by_profile {needed}, try stratified": (
-            data.split == "by_profile" and not people
-        ),
-        "data.age_bands: the first band must end before the second": (
-            data.age_bands[0] >= data.age_bands[1]
-        ),
-        "data.fold: must be below data.folds, and data.folds at least 2": (
-            data.folds == 1 or data.fold >= max(1, data.folds)
-        ),
-        f"data.undersample: {needed}": bool(data.undersample) and not people,
-        'data.mean: expected three numbers, "model" or "measured"': (
-            isinstance(data.mean, str) and data.mean not in (OF_MODEL, MEASURED)
-        ),
-        'data.std: expected three numbers, "model" or "measured"': (
-            isinstance(data.std, str) and data.std not in (OF_MODEL, MEASURED)
-        ),
-        'augment.crop_pct: expected a number or "model"': (
-            isinstance(config.augment.crop_pct, str) and config.augment.crop_pct != OF_MODEL
-        ),
-        f"model.heads: attributes {needed}": config.model.heads == "attributes" and not people,
-        "loss.class_weights: f1 weighs the classes alike already": (
-            config.loss.name == "f1" and config.loss.class_weights != "none"
-        ),
-        "train.ema: needs the whole weights in each process, --set train.strategy=ddp": (
-            train.ema > 0 and train.strategy == "fsdp"
-        ),
-        "sched.warmup_epochs: must be less than train.epochs": 0 < train.epochs <= warmup,
-        f"train.batch_size: must divide among the {world} processes": train.batch_size % world > 0,
-    }
-    refuse([words for words, holds in wrong.items() if holds], source)
-
-
-def find_keys(word: str) -> list[str]:
-    """The dotted keys that a bare name means: `lr` and `learning_rate` are `optim.lr`.
-
-    Empty when no section has this key and it is no common name of one.
-    """
-    name = word.lower().replace("-", "_")
-    if name in COMMON_NAMES:
-        return [COMMON_NAMES[name]]
-    return [key for key in list_options() if key.partition(".")[2] == name]
-
-
-def _explain_section(word: str) -> str:
-    """What is wrong with an unknown section: a key without its section, or a wrong name."""
-    if keys := find_keys(word):
-        return f"this key needs its section: {' or '.join(keys)}"
-    return f"unknown section{suggest_key(word, SECTIONS)}"
-
-
-def parse_assignment(text: str) -> tuple[str, str, Any]:
-    """Split `section.key=value` into section, key and a TOML value (bare words are texts).
-
-    Raises ConfigError when the form is wrong.
-    """
-    name, equals, raw = text.partition("=")
-    section, dot, key = name.strip().partition(".")
-    if not (equals and dot and key):
-        wrong = f"--set {text}: expected section.key=value, as in --set optim.lr=2e-5"
-        keys = [] if dot else find_keys(section)
-        complete = " or ".join(f"--set {known}={raw.strip() or '...'}" for known in keys)
-        raise ConfigError(wrong, hint=f"the key needs its section: {complete}" if keys else "")
-    return section, key, parse_toml_value(raw.strip())
-
-
-def render_assignment(name: str, value: Any) -> str:
-    """The inverse of `parse_assignment`, for a value as in TOML."""
-    return f"{name}={json.dumps(value, ensure_ascii=False)}"
-
-
-def find_problem(name: str, value: Any) -> str:
-    """What is wrong with one dotted key and its value, in one line; empty when nothing is wrong."""
-    section, _, key = name.partition(".")
-    problems: list[str] = []
-    if section in SECTIONS:
-        _read_section(section, {key: value}, problems)
-    else:
-        problems.append(
-            f"{name}: unknown key{suggest_key(key, (), elsewhere=list_options(), aliases=COMMON_NAMES)}"
-        )
-    return "".join(problems)
 
 
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:

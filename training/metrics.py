@@ -232,7 +232,7 @@ COMPETITION: dict[str, ComputedMetric] = {
         ComputedMetric(
             name="rmse",
             kind="rmse",
-            title="root mean squared error",
+            title="RMSE",
             label="RMSE",
             short="RMSE",
             higher_is_better=False,
@@ -242,7 +242,7 @@ COMPETITION: dict[str, ComputedMetric] = {
         ComputedMetric(
             name="mae",
             kind="mae",
-            title="mean absolute error",
+            title="MAE",
             label="MAE",
             short="MAE",
             higher_is_better=False,

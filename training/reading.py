@@ -8,6 +8,7 @@ the template of a new file, its help, and the reference page.
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import functools
 import math
 import types
@@ -28,6 +29,7 @@ EXPECTED = {
     dict: "a table",
 }
 _LONGEST_LIST = 15  # names of known keys in a message: more would fill the screen
+_LONGEST_VALUE = 200  # letters of a wrong value in a message, for the same reason
 
 
 class Key(NamedTuple):
@@ -137,13 +139,14 @@ def read_object(cls: type[T], table: Any, problems: list[str], *, name: str = ""
     return cls(**{fields[word]: value for word, value in values.items()})
 
 
-def refuse(problems: Sequence[str], source: Any, *, hint: str = "") -> None:
+def refuse(problems: Sequence[str], source: Any, *, hint: str = "", reason: str = "") -> None:
     """Raise ConfigError with every problem of a source; nothing happens when there is none."""
     if problems:
         raise ConfigError(
             f"{render_count(len(problems), 'wrong value')} in {source}:",
             problems=problems,
             hint=hint,
+            reason=reason,
         )
 
 
@@ -185,10 +188,16 @@ def _read_value(known: Key, value: Any, problems: list[str], name: str) -> Any:
         check_limits(read, known)
     except ValueError as error:
         problems.append(
-            f"{name}: expected {known.expected or error.args[0]}, not {value!r}{_near(error)}"
+            f"{name}: expected {known.expected or error.args[0]}, not {_show(value)}{_near(error)}"
         )
         return None
     return read
+
+
+def _show(value: Any) -> str:
+    """A wrong value as it stands in the file, and no more of it than a line has room for."""
+    shown = str(value) if isinstance(value, dt.date | dt.time) else repr(value)
+    return shown if len(shown) <= _LONGEST_VALUE else f"{shown[:_LONGEST_VALUE]}..."
 
 
 def _near(error: ValueError) -> str:
@@ -197,12 +206,24 @@ def _near(error: ValueError) -> str:
 
 
 def _read_list_of_tables(cls: Any, value: Any, problems: list[str], name: str) -> Any:
-    """A tuple of objects from [[name]] tables."""
-    is_list = isinstance(value, list) and bool(value)
-    if not is_list or not all(isinstance(table, Mapping) for table in value):
+    """A tuple of objects from [[name]] tables, counted from 1 in what is wrong with them."""
+    try:
+        tables = parse_tables(value)
+    except ValueError:
+        tables = []
+    if not tables:
         problems.append(f"{name}: expected [[{name}]] tables")
-        return ()
-    return tuple(read_object(cls, table, problems, name=name) for table in value)
+    return tuple(
+        read_object(cls, table, problems, name=f"{name}[{number}]")
+        for number, table in enumerate(tables, start=1)
+    )
+
+
+def parse_tables(raw: Any) -> list[Mapping[str, Any]]:
+    """The tables of a list written as [[name]]; raises ValueError."""
+    if not isinstance(raw, list) or not all(isinstance(table, Mapping) for table in raw):
+        raise ValueError("a list of tables")
+    return list(raw)
 
 
 def _find_item(kind: Any) -> Any:

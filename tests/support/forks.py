@@ -162,8 +162,7 @@ def forks() -> Iterator[Forks]:
         server.wait(LIMIT_S)
 
 
-# --- The server
-# -------------------------------------------------------------------------------------------------------
+# --- The server ---
 
 
 def serve(connection: socket.socket, folder: Path) -> None:

@@ -116,8 +116,7 @@ def running(
             process.wait(STOP_LIMIT_S)
 
 
-# --- PostgreSQL
-# -------------------------------------------------------------------------------------------------------
+# --- PostgreSQL ---
 
 
 @dataclass(frozen=True)
@@ -252,8 +251,7 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return server.create_database()
 
 
-# --- MLflow
-# -----------------------------------------------------------------------------------------------------------
+# --- MLflow ---
 
 
 @contextmanager
@@ -305,8 +303,7 @@ def _healthy(address: str) -> bool:
         return False
 
 
-# --- Browser
-# ----------------------------------------------------------------------------------------------------------
+# --- Browser ---
 
 CHROMIUM_FLAGS = [
     "--no-sandbox",

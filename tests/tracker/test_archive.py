@@ -15,7 +15,7 @@ from mlflow.entities import ViewType
 
 from tests.support.servers import mlflow_server
 from tests.support.workspaces import make_run
-from tracker.cli import app
+from tracker.commands.table import app
 from tracker.comparison.compare import compare_runs
 from tracker.comparison.tree import build_family
 from tracker.core.errors import UnknownRunError
@@ -228,8 +228,7 @@ def test_what_is_not_there_is_not_archived(workspace: Workspace) -> None:
     assert not (workspace.runs_dir / "exp9").exists()
 
 
-# --- MLflow
-# -----------------------------------------------------------------------------------------------------------
+# --- MLflow ---
 
 
 @pytest.fixture

@@ -222,7 +222,7 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint_as_the_same_run(
     assert (record.best_epoch, record.summary["eval_score"]) == (1, 0.75)
 
 
-def test_a_checkpoint_goes_on_to_more_epochs_and_another_config_makes_a_run_that_knows_its_own_epochs_alone(
+def test_a_checkpoint_goes_on_to_more_epochs_and_another_config_makes_a_run_of_its_own_epochs(
     workspace: Workspace, capfd: pytest.CaptureFixture[str]
 ) -> None:
     trainer, callback = make_trainer(workspace.root, interrupt_at=PER_EPOCH + 1)
@@ -256,7 +256,10 @@ def test_a_checkpoint_goes_on_to_more_epochs_and_another_config_makes_a_run_that
         workspace.root / "checkpoints" / f"checkpoint-{2 * PER_EPOCH}" / "model.safetensors"
     )[0]
     assert record.fingerprints["weights"] == weights_fingerprint(best)
-    told = "exp2 is a new run, started from a checkpoint of exp1: exp1 is finished and cannot be resumed"
+    told = (
+        "exp2 is a new run, started from a checkpoint of exp1: exp1 is finished and cannot be"
+        " resumed"
+    )
     assert told in capfd.readouterr().err.splitlines()
 
     trainer, callback = make_trainer(workspace.root, load_best_model_at_end=True, weight_decay=0.5)

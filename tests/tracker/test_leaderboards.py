@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from tests.conftest import NO_MLFLOW
 from tests.support.workspaces import make_run, make_workspace
-from tracker.cli import app
+from tracker.commands.table import app
 from tracker.leaderboards import Leaderboard, SendResult
 from tracker.ledger.read import get_submission
 from tracker.submissions.scores import score

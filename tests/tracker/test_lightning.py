@@ -137,8 +137,7 @@ def fit(
     return trainer
 
 
-# --- A plain loop, Fabric and the Trainer
-# -----------------------------------------------------------------------------
+# --- A plain loop, Fabric and the Trainer ---
 
 
 def set_apart(rows: Any, number: int) -> Any:
@@ -232,8 +231,7 @@ def test_runs_of_a_plain_loop_fabric_and_the_trainer_are_ensembled_diffed_and_su
     assert joined.fingerprints["predictions"]
 
 
-# --- The Trainer
-# ------------------------------------------------------------------------------------------------------
+# --- The Trainer ---
 
 
 def test_the_trainer_s_checkpoints_best_epoch_and_hyperparameters_are_the_run_s(
@@ -487,8 +485,7 @@ def test_hyperparameters_that_would_have_one_key_keep_their_own(workspace: Works
     }
 
 
-# --- Scripts
-# ----------------------------------------------------------------------------------------------------------
+# --- Scripts ---
 
 FABRIC = """
 import sys
@@ -499,8 +496,10 @@ def main(fabric):
     if fabric.global_rank == 0 and sys.argv[1] == "failed":
         raise ValueError("no")
 if __name__ == "__main__":
-    strategy = {"devices": 1} if sys.argv[1] == "finished" else {"devices": 2, "strategy": "ddp_fork"}
-    fabric = Fabric(accelerator="cpu", loggers=TrackerLogger(note=sys.argv[1], follow=False), **strategy)
+    end = sys.argv[1]
+    strategy = {"devices": 1} if end == "finished" else {"devices": 2, "strategy": "ddp_fork"}
+    logger = TrackerLogger(note=end, follow=False)
+    fabric = Fabric(accelerator="cpu", loggers=logger, **strategy)
     fabric.launch(main)
 """
 

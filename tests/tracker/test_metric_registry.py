@@ -23,10 +23,12 @@ from tracker.comparison.statistics.paired import compare_predictions
 from tracker.console.diff import render_markdown
 from tracker.ledger.read import get_submission, list_validation_scores
 from tracker.submissions.submit import submit
-from tracker.training.config import list_options
-from tracker.training.metrics import GIVEN, METRICS, ComputedMetric, Counts, list_monitors
+from tracker.training.errors import ConfigError
+from tracker.training.formats.samples import Task
+from tracker.training.metrics import GIVEN, METRICS, ComputedMetric, Counts
 from tracker.training.pictures.figures import draw_curves
 from tracker.training.progress import list_shown
+from tracker.training.targets import check_config
 from tracker.workflows.own_loop.common_names import common_name
 from tracker.workspace.metrics import choose_metrics, higher_is_better, metric_title
 from tracker.workspace.tracker_toml import Workspace, load_workspace, parse_score
@@ -41,7 +43,15 @@ ROOT = Path(__file__).parents[2]
 HISTORY = {"metrics.py", "tracker_toml.py", "advice.py", "append.py", "queue.py"}
 # Words that happen to be the same: a loss, a page's layout, a short name, how well models tell an
 # attribute.
-OTHER_MEANINGS = {"config.py", "losses.py", "metric_names.py", "submission_table.py", "suspects.py"}
+OTHER_MEANINGS = {
+    "config.py",
+    "config_reading.py",
+    "losses.py",
+    "metric_names.py",
+    "submission_table.py",
+    "suspects.py",
+    "targets.py",
+}
 
 
 def balanced_accuracy(counts: Counts) -> NDArray[np.float64]:
@@ -119,11 +129,12 @@ def test_training_logs_and_shows_a_new_metric(folders: Path) -> None:
 
 
 def test_a_new_metric_may_choose_the_best_epoch() -> None:
-    assert "val/auc" in list_monitors()
-    choices = list_options()["train.monitor"].metadata[
-        "choices"
-    ]  # made at the import, before this test added any
-    assert choices == ("val/f1", "val/accuracy", "val/loss")
+    task = Task(classes=("a", "b"), id_column="id", label_column="ans", answer_words=("0", "1"))
+    config = replace(CONFIG, train=replace(CONFIG.train, monitor="val/auc"))
+    check_config(config, task)
+    wrong = replace(CONFIG, train=replace(CONFIG.train, monitor="val/acu"))
+    with pytest.raises(ConfigError, match=r"val/acu is not measured, expected one of .*val/auc"):
+        check_config(wrong, task)
 
 
 def test_the_local_leaderboard_scores_by_a_new_metric(tmp_path: Path) -> None:

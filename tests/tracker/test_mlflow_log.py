@@ -210,7 +210,7 @@ def log_curves(workspace: Workspace) -> Recorder:
     return recorder
 
 
-def test_the_charts_of_a_run_begin_with_f1_loss_and_learning_rate_and_adopting_it_gives_its_names_back(
+def test_charts_of_a_run_begin_with_f1_loss_and_learning_rate_and_adopting_gives_names_back(
     workspace: Workspace,
 ) -> None:
     log_curves(workspace)
@@ -508,8 +508,7 @@ def test_many_points_are_copied_as_few_are(
     assert len(history(workspace, run.info.run_id, "a")) == 599
 
 
-# --- a run exists there once
-# ------------------------------------------------------------------------------------------
+# --- a run exists there once ---
 
 
 @pytest.fixture(scope="module")
@@ -680,8 +679,7 @@ def test_a_score_corrected_downwards_is_the_one_that_mlflow_sorts_by(tmp_path: P
     assert [value for _, value in history(workspace, run.info.run_id, "public_f1")] == [0.8, 0.7]
 
 
-# --- the end of a run does not wait for a dead server
-# -----------------------------------------------------------------
+# --- the end of a run does not wait for a dead server ---
 
 
 @pytest.mark.parametrize("mode", ["refuses", "hangs", "answers 500"])
@@ -703,7 +701,8 @@ def test_the_end_of_a_run_does_not_wait_for_a_dead_server(
             process.kill()
             process.wait()
     assert re.fullmatch(
-        r"MLflow is behind \(.*\): copying continues in the background; tracker sync completes it if that fails",
+        r"MLflow is behind \(.*\): copying continues in the background; tracker sync completes it"
+        r" if that fails",
         said,
     )
 

@@ -17,8 +17,9 @@ from tracker.runs.environment import collect_code
 from tracker.runs.read import load_config, load_run
 from tracker.runs.recorder import Recorder
 from tracker.setup.init import init_workspace
-from tracker.training.config import Config, config_from_dict, config_to_dict
+from tracker.training.config import Config, config_to_dict
 from tracker.training.config_fingerprint import config_fingerprint
+from tracker.training.config_reading import config_from_dict
 from tracker.training.input.channels import resolve_input, resolve_model_input
 from tracker.training.tables import read_toml
 from tracker.workflows.resolve import resolve_config

@@ -125,8 +125,8 @@ def test_a_local_leaderboard_is_never_said_to_take_typed_scores(tmp_path: Path) 
 
 def test_people_read_times_in_the_zone_of_the_competition_and_programs_utc(tmp_path: Path) -> None:
     said = run_tracker(
-        "init", "ws", "--classes", "cat,dog", "--time-zone", "Asia/Seoul", "--deadline", "2021-01-01T10:00",
-        "--no-pretrained", cwd=tmp_path,
+        "init", "ws", "--classes", "cat,dog", "--no-pretrained",
+        "--time-zone", "Asia/Seoul", "--deadline", "2021-01-01T10:00", cwd=tmp_path,
     )  # fmt: skip
     assert said.stderr.startswith(
         "warning: the deadline 2021-01-01 10:00 (Asia/Seoul) has passed: every submission"

@@ -30,12 +30,19 @@ from tracker.ledger.submission_table import import_table, read_submission_table
 from tracker.mirror.targets.mlflow_server import connect
 from tracker.mirror.targets.mlflow_view import ensure_experiment
 from tracker.report import page
-from tracker.report.charts import describe_timeline, draw_timeline, render_ticks
+from tracker.report.charts import (
+    _list_rising,
+    describe_scatter,
+    describe_timeline,
+    draw_timeline,
+    render_ticks,
+)
 from tracker.report.data import TeamReport, build_report
 from tracker.report.markdown import render_markdown
 from tracker.report.page import FOLDER, render_page
 from tracker.report.svg import Drawing, Scale, measure_text
 from tracker.report.write import copy_report, write_report
+from tracker.runs.recorder import Recorder
 from tracker.submissions.notes import add_note
 from tracker.submissions.scores import parse_scores, reveal, score
 from tracker.submissions.submit import submit
@@ -57,7 +64,7 @@ CELLS = {
 
 
 class Page(HTMLParser):
-    """What a page consists of; fails at an element that is closed in the wrong place or not at all."""
+    """The parts of a page; fails at an element that is closed in the wrong place or not at all."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -118,8 +125,7 @@ def report(winners: Workspace) -> TeamReport:
     return build_report(winners)
 
 
-# --- What it says
-# -----------------------------------------------------------------------------------------------------
+# --- What it says ---
 
 
 def test_the_winners_report_tells_sota_and_what_agrees_with_what(report: TeamReport) -> None:
@@ -145,11 +151,15 @@ def test_the_page_has_the_18_rows_of_the_reference(report: TeamReport) -> None:
     assert found.find("span", **{"data-key": "model"}) == [row["model"] for row in expected]
     assert found.find("span", **{"data-key": "memo"}) == [row["memo"] for row in expected]
     numbers = found.find("th", **{"data-key": "number"})
-    assert [text.rstrip("*") for text in numbers] == [row["number"] for row in expected]
-    marks = [text.lstrip("0123456789") for text in numbers]
-    assert (marks.count("**"), set(marks)) == (1, {"", "*", "**"})
+    split = [re.fullmatch(r"(\d+)(.*)", text) for text in numbers]
+    assert [part and part[1] for part in split] == [row["number"] for row in expected]
+    marks = [part[2] for part in split if part]
+    family = [report.marks.list_marks(node.submission, node.name) for node in report.family.nodes]
+    assert marks == [" ".join(entry.own_marks) for entry in report.entries]
+    assert (marks.count("**"), set(marks)) == (1, {"", "*", "**", "* ^", "=7", "=8"})
     stars = found.find("span", **{"class": "star"})
-    assert set(stars[sum(map(bool, marks)) :]) <= {"**", "^"}
+    own = [mark for entry in report.entries for mark in entry.own_marks]
+    assert stars == own + [mark for marks in family for mark in marks]
     assert found.find("p", **{"class": "bad"}) == [
         "duplicate of 8",
         "duplicate of 7",
@@ -313,8 +323,7 @@ def test_an_empty_workspace_has_a_report(workspace: Workspace) -> None:
     assert "No submissions yet." in render_markdown(report)
 
 
-# --- That it is well made
-# ---------------------------------------------------------------------------------------------
+# --- That it is well made ---
 
 
 def make_hostile(workspace: Workspace) -> None:
@@ -408,8 +417,7 @@ def test_texts_have_contrast_of_aa_in_light_and_dark() -> None:
             assert contrast(palette[name], palette["paper"]) >= 4.5, name
 
 
-# --- Its parts
-# --------------------------------------------------------------------------------------------------------
+# --- Its parts ---
 
 
 @pytest.mark.parametrize(
@@ -454,8 +462,7 @@ def test_labels_cover_neither_points_nor_each_other() -> None:
     assert 1 <= len(shown) < 8
 
 
-# --- Files and MLflow
-# -------------------------------------------------------------------------------------------------
+# --- Files and MLflow ---
 
 
 def test_the_command_writes_what_is_asked_for(winners: Workspace, tmp_path: Path) -> None:
@@ -508,3 +515,56 @@ def test_the_page_names_fonts_that_have_korean_for_charts_and_texts() -> None:
     style = (FOLDER / "style.css").read_text(encoding="utf-8")
     assert style.count("var(--sans)") == 2
     assert "var(--cjk)" in style.partition("--sans:")[2].partition(";")[0]
+
+
+def test_a_flattered_point_is_in_no_rank_correlation(workspace: Workspace) -> None:
+    for place, answers in enumerate(("0000011100", "0000011000", "0000010000", "0001000000")):
+        name = make_run(workspace, answers, f1=0.5 + place / 10).name
+        path = workspace.runs_dir / name / "run.json"
+        record = json.loads(path.read_text())
+        record["summary"]["val/loss"] = 0.5
+        path.write_text(json.dumps(record))
+        submit(workspace, name, "m")
+    names = ["exp1", "exp2"]
+    tables = {"ensemble": {"method": "weighted", "members": names, "searched": True}}
+    recorder = Recorder.create(
+        workspace.runs_dir,
+        kind="ensemble",
+        config=tables,
+        parent=None,
+        note="",
+        fingerprints={"config": "c"},
+    )
+    recorder.progress(epoch=0, best_epoch=None, summary={"val/f1": 0.99})
+    answers = recorder.folder / "predictions.csv"
+    rows = "".join(f"i{number}.png,{letter}\n" for number, letter in enumerate("0000011111"))
+    answers.write_text("ImageID,ans\n" + rows)
+    name = recorder.finish("finished").name
+    submit(workspace, name, "ensemble", even_if_similar=True)
+    report = build_report(workspace)
+    assert report.sota is not None and report.sota.number == 5
+    relation = next(item for item in report.relations if item.x == "val_f1")
+    assert relation.flattered == [5] and 5 in relation.others
+    assert (relation.ranked, len(relation.points)) == (4, 5)
+    words = "(without 5, flattered: weights were searched on these validation images)"
+    assert f"4 of 5 submissions {words}" in describe_scatter(relation)
+    assert "The other one is drawn hollow." in render_page(report)
+    # the ensemble logged no validation loss: nothing is apart from it
+    assert [entry.values.get("val_loss") for entry in report.entries] == [0.5] * 4 + [None]
+    assert [entry.marks.get("val_loss") for entry in report.entries] == [None] * 4 + ["~"]
+
+
+def test_the_timeline_rises_where_a_row_was_scored_late(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path / "ws", solution=None)
+    for answers in ("0000011110", "0000011100", "0000011000"):
+        submit(workspace, make_run(workspace, answers).name, "m", even_if_similar=True)
+    for number, value in ((1, 0.8), (3, 0.85), (2, 0.9)):
+        score(workspace, number, {("public", "f1"): value})
+    report = build_report(workspace)
+    assert [entry.was_sota for entry in report.entries] == [True, True, True]
+    told = describe_timeline(report.entries, report.competition.primary)
+    assert told.endswith("0.8000 (1), 0.8500 (3), 0.9000 (2).")
+    rising = _list_rising(report.entries, report.competition.primary)
+    assert [entry.number for entry in rising] == [1, 2]
+    text = render_markdown(report)
+    assert "| 3 \\* |" in text and "exp3 \\* (submission 3)" in text

@@ -8,15 +8,12 @@ from typing import Any
 import pytest
 
 from tracker.training.config import (
-    COMMON_NAMES,
     Config,
-    config_from_dict,
     config_to_dict,
     format_defaults,
     list_options,
     locate,
     merge,
-    parse_assignment,
 )
 from tracker.training.config_fingerprint import (
     config_fingerprint,
@@ -25,6 +22,7 @@ from tracker.training.config_fingerprint import (
     outcome_values,
     trajectory_fingerprint,
 )
+from tracker.training.config_reading import config_from_dict, parse_assignment
 from tracker.training.errors import ConfigError
 
 
@@ -41,16 +39,18 @@ def test_every_problem_is_reported_at_once_with_the_nearest_key() -> None:
     wrong = {
         "optm": {"lr": 1},
         "optim": {"learning_rate": 1, "lr": "big"},
-        "train": {"epochs": 0, "monitor": "val/f2"},
+        "train": {"epochs": 0, "monitor": "f2"},
+        "loss": {"name": "fokal"},
     }
     with pytest.raises(ConfigError) as caught:
         config_from_dict(wrong)
     text = "\n".join(caught.value.problems)
-    assert len(caught.value.problems) == 5
+    assert len(caught.value.problems) == 6
     assert "optm: unknown section (nearest: optim)" in text
     assert "optim.lr: expected a number, not 'big'" in text
     assert "train.epochs: expected at least 1, not 0" in text
-    assert "(nearest: val/f1)" in text
+    assert "train.monitor: expected val/ and the name of a metric, not 'f2'" in text
+    assert "(nearest: focal)" in text
     assert caught.value.exit_code == 2
 
 
@@ -75,10 +75,10 @@ def test_a_common_name_of_a_key_leads_to_the_key(table: dict[str, object], probl
 @pytest.mark.parametrize(
     ("text", "assignment"),
     [
-        ("lr=0.1", "--set optim.lr=0.1"),
-        ("epochs=3", "--set train.epochs=3"),
-        ("batch_size=8", "--set train.batch_size=8"),
-        ("learning-rate=0.1", "--set optim.lr=0.1"),
+        ("lr=0.1", "optim.lr=0.1"),
+        ("epochs=3", "train.epochs=3"),
+        ("batch_size=8", "train.batch_size=8"),
+        ("learning-rate=0.1", "optim.lr=0.1"),
     ],
 )
 def test_an_assignment_without_a_section_gets_the_one_it_needs(text: str, assignment: str) -> None:
@@ -88,6 +88,8 @@ def test_an_assignment_without_a_section_gets_the_one_it_needs(text: str, assign
 
 
 def test_common_names_are_of_keys_that_exist() -> None:
+    from tracker.training.key_names import COMMON_NAMES
+
     assert set(COMMON_NAMES.values()) <= set(list_options())
 
 

@@ -21,10 +21,10 @@ from tracker.training.config import (
     ModelConfig,
     OptimConfig,
     SchedConfig,
-    config_from_dict,
     config_to_dict,
     merge,
 )
+from tracker.training.config_reading import config_from_dict
 from tracker.training.data.data import load_data
 from tracker.training.errors import ConfigError
 from tracker.training.input.mixup import build_mixer

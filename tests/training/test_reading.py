@@ -1,7 +1,8 @@
-"""The reader of keys that dataclass fields declare: every problem at once, each with what is meant."""
+"""The reader of declared keys: every problem at once, each with what is meant."""
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,16 +114,24 @@ def test_a_list_of_tables_is_checked_in_each_table() -> None:
     values, problems = read({"items": [{"weight": 0}, {"nam": "b"}]})
     assert values == {}
     assert problems == [
-        "part.items.weight: expected more than 0, not 0",
-        "part.items.name: is missing, expected a text",
-        "part.items.nam: unknown key (nearest: part.items.name)",
-        "part.items.name: is missing, expected a text",
+        "part.items[1].weight: expected more than 0, not 0",
+        "part.items[1].name: is missing, expected a text",
+        "part.items[2].nam: unknown key (nearest: part.items[2].name)",
+        "part.items[2].name: is missing, expected a text",
     ]
     assert read({"items": "a"})[1] == ["part.items: expected [[part.items]] tables"]
 
 
 def test_a_section_that_is_no_table_is_one_problem() -> None:
     assert read("fast") == ({}, ["part: is a table, write [part]"])
+
+
+def test_a_wrong_value_is_shown_as_it_is_written_and_a_long_one_in_part() -> None:
+    table = {"rate": dt.date(2021, 8, 23), "pair": ["x" * 1000]}
+    assert read(table)[1] == [
+        "part.rate: expected a number, not 2021-08-23",
+        f"part.pair: expected 2 values, not ['{'x' * 198}...",
+    ]
 
 
 def test_an_object_has_the_names_of_its_fields_and_none_without_a_required_key() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tracker.comparison.diff import diff_runs
+from tracker.comparison.tree import read_submission_marks
 from tracker.console.diff import print_diff
 from tracker.console.runs import render_scores
 from tracker.console.submissions import print_leaderboard
@@ -15,7 +16,7 @@ from tracker.core.errors import AlreadyTrainedError, DuplicateError
 from tracker.core.settings import quiet_libraries
 from tracker.core.terminal import print_text
 from tracker.core.text import render_value
-from tracker.ledger.read import find_sota, list_sota_numbers, list_validation_scores
+from tracker.ledger.read import list_validation_scores
 from tracker.mirror.sync import copy_run
 from tracker.runs.record import RunRecord
 from tracker.setup.init import init_workspace
@@ -63,14 +64,11 @@ def run_demo(folder: Path) -> None:
     for problem in {copy_run(workspace, name) for name in (first.name, second.name)}:
         if problem:
             print(problem, file=sys.stderr)
-    best = find_sota(workspace)
-    number, was = best.number if best else None, list_sota_numbers(workspace)
     print_leaderboard(
         rows,
         workspace.competition,
         list_validation_scores(workspace, rows),
-        sota=number,
-        was_sota=was,
+        marks=read_submission_marks(workspace, rows),
     )
     print(
         f"look around:  cd {folder} && tracker ui     (curves, best.pth and memos in the MLflow web"

@@ -7,7 +7,10 @@ bench/startup.py.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+
+from tracker.commands.group import Entry
 
 if TYPE_CHECKING:
     from rich.panel import Panel
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
 NARROW = 60  # columns of a terminal below which there is no room for two columns
 
 
-def print_help(group: Any, context: Any) -> None:
+def print_help(group: Any, context: Any, entries: Mapping[str, Entry]) -> None:
     """Print a group's usage, sentence, options and commands, a panel for each `rich_help_panel`."""
     from rich.console import Console, Group
     from rich.padding import Padding
@@ -32,13 +35,8 @@ def print_help(group: Any, context: Any) -> None:
     panels: dict[str, list[tuple[str, str]]] = {
         "Options": [(names, text.strip()) for names, text in records]
     }
-    for name, command in group.commands.items():
-        if command.hidden:  # an earlier name that still works
-            continue
-        panel = command.rich_help_panel
-        panels.setdefault(panel if isinstance(panel, str) else "Commands", []).append(
-            (name, command.help or "")
-        )
+    for name, entry in entries.items():
+        panels.setdefault(entry.panel, []).append((name, entry.help))
     parts = [Padding(usage, (1, 1)), Padding(Text(group.help or ""), (0, 1, 1, 1))]
     console = Console(highlight=False)
     narrow = console.width < NARROW

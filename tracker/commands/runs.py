@@ -254,6 +254,7 @@ def ensemble_command(
     from tracker.comparison.members import list_members, print_members
     from tracker.console.runs import render_scores
     from tracker.core.config_diff import describe_ensemble
+    from tracker.core.terminal import print_text
     from tracker.mirror.sync import copy_run
     from tracker.runs.output import outlive_terminal
     from tracker.runs.read import load_config
@@ -265,7 +266,7 @@ def ensemble_command(
     with outlive_terminal(workspace):
         record = ensemble(workspace, runs, method=method, weights=numbers, note=note)
         config, comp = load_config(workspace.runs_dir, record.name), workspace.competition
-        print(
+        print_text(
             f"{record.name}: {describe_ensemble(config['ensemble'])},"
             f" {render_scores(record.summary, comp)}"
         )
@@ -309,8 +310,7 @@ def options_command(wide: Wide = False) -> None:
 
 
 def _render_defaults() -> dict[str, str]:
-    """The default of each key: what a new run of this workspace takes, outside of one for each
-    format of the data."""
+    """What a new run of this workspace takes for each key, but for defaults of data formats."""
     from tracker.console.shown_config import list_defaults
     from tracker.core.errors import TrackerError, UnknownRunError
     from tracker.core.terminal import print_note
@@ -419,9 +419,11 @@ def show_command(
     from tracker.commands.options import refuse_together
     from tracker.comparison.advice import advise_run
     from tracker.comparison.members import list_members, load_ensembles, name_ensembles
+    from tracker.comparison.tree import read_marks, read_submission_marks
     from tracker.console.runs import print_run
     from tracker.console.shown_config import choose_config
     from tracker.console.submissions import submission_to_json
+    from tracker.core.config_diff import is_searched
     from tracker.core.terminal import print_json, show_all
     from tracker.ledger.read import list_notes, list_submissions_of, list_validation_scores
     from tracker.ledger.resolve import resolve_run
@@ -452,7 +454,14 @@ def show_command(
         print_json({**record.to_dict(), **known})
         return
     (named,) = name_ensembles([record], load_ensembles(workspace, [record]))
+    every = read_marks(workspace, numbers=[row.number for row in rows])
+    number = rows[-1].number if rows else None
     about: dict[str, Any] = {
+        "marks": (
+            every.list_marks(number, record.name),
+            read_submission_marks(workspace, rows),
+        ),
+        "flattered": is_searched(config),
         "notes": notes,
         "advice": advice,
         "members": list_members(workspace, config),
@@ -498,6 +507,7 @@ def diff_command(
     from tracker.comparison.diff import diff_runs
     from tracker.comparison.statistics.paired import RESAMPLES
     from tracker.console.diff import open_picture, print_diff
+    from tracker.core.settings import use_one_thread
     from tracker.core.terminal import print_json
     from tracker.training.libraries import PICTURES, require
     from tracker.workspace.tracker_toml import find_workspace
@@ -511,6 +521,7 @@ def diff_command(
         refuse_beside(
             "--no-stats", {"--resamples": resamples is not None}, why="there is nothing to resample"
         )
+    use_one_thread()
     workspace = find_workspace()
     wanted: dict[str, Any] = {"everything": everything, "statistics": stats, "images": images}
     result = diff_runs(workspace, a, b, resamples=resamples or RESAMPLES, **wanted)
@@ -519,7 +530,7 @@ def diff_command(
     else:
         print_diff(result, full=full, everything=everything, markdown=markdown, wide=wide)
     if picture:
-        print(open_picture(result, workspace.lock_dir), file=sys.stderr if as_json else sys.stdout)
+        print(open_picture(result, workspace.state_dir), file=sys.stderr if as_json else sys.stdout)
 
 
 def adopt_command(

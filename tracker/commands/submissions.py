@@ -19,7 +19,10 @@ Run = Annotated[str, typer.Argument(metavar="[R]", help="exp12, latest, sota or 
 
 
 def check_command(run: Run = "latest", as_json: Json = False) -> None:
-    """Show whether a run beats SOTA and whether submit would accept it; exit code 1 if not."""
+    """Show whether a run beats SOTA, and whether submit would accept it.
+
+    Exit code 0 where submit would accept it, better than SOTA or not; 1 where it would refuse it.
+    """
     from tracker.console.submissions import print_check
     from tracker.core.terminal import print_json
     from tracker.submissions.examine import check
@@ -132,10 +135,9 @@ def _confirm_last(
     even_if_similar: bool,
     as_json: bool,
 ) -> None:
-    """Ask before the last submission of the window is taken; typer.Exit after a no. What is refused
-    takes none.
+    """Ask before the last submission of the window is taken; raises typer.Exit after a no.
 
-    Raises ConfigError where nobody can be asked.
+    What is refused takes none. Raises ConfigError where nobody can be asked.
     """
     refused = report.duplicate is not None or (report.refusal and not even_if_similar)
     if refused or report.quota.left != 1:
@@ -192,6 +194,7 @@ def score_command(
     ] = None,
 ) -> None:
     """Record the leaderboard's scores of a submission, and show whether it is the new SOTA."""
+    from tracker.comparison.tree import read_submission_marks
     from tracker.console.notes import render_corrections
     from tracker.console.submissions import print_leaderboard
     from tracker.core.terminal import print_text
@@ -209,9 +212,10 @@ def score_command(
     row = score(workspace, number, parse_scores(workspace.competition, given))
     _update_mlflow(workspace, [row])
     sota = find_sota(workspace)
-    best, validation = sota.number if sota else None, list_validation_scores(workspace, [row])
+    validation = list_validation_scores(workspace, [row])
     print_text(render_score_headline(workspace.competition, row, sota_before, sota))
-    print_leaderboard([row], workspace.competition, validation, sota=best, was_sota=())
+    marks = read_submission_marks(workspace, [row])
+    print_leaderboard([row], workspace.competition, validation, marks=marks)
     for line in render_corrections(before, row.scores, workspace.competition):
         print_text(line)
 
@@ -245,8 +249,7 @@ def leaderboard_command(
 
 
 def _refuse_own_options(context: typer.Context) -> None:
-    """Raise ConfigError when options of the bare command stand before a subcommand, which has its
-    own."""
+    """Raise ConfigError when options of the bare command stand before a subcommand."""
     from tracker.commands.options import refuse_beside
 
     names = {"--sort": "sort", "--limit": "limit", "--wide": "wide", "--json": "as_json"}
@@ -269,14 +272,14 @@ def _print_rows(
 ) -> None:
     """The newest submissions, or the first by `sort`, with their ranks among all."""
     from tracker.comparison.search import search_submissions
-    from tracker.comparison.tree import name_node, read_marks
+    from tracker.comparison.tree import read_submission_marks
     from tracker.console.submissions import print_leaderboard, submission_to_json
     from tracker.core.terminal import print_json
     from tracker.ledger.read import list_validation_scores
 
     comp = workspace.competition
     rows, ranks = search_submissions(workspace, sort=sort, limit=limit)
-    marks = read_marks(workspace, numbers=[row.number for row in rows])
+    marks = read_submission_marks(workspace, rows)
     validation = list_validation_scores(workspace, rows)
     if as_json:
         result = []
@@ -292,18 +295,7 @@ def _print_rows(
             )
         print_json(result)
         return
-    ancestors = [row.number for row in rows if name_node(workspace, row) in marks.ancestors]
-    print_leaderboard(
-        rows,
-        comp,
-        validation,
-        sota=marks.now,
-        was_sota=marks.then,
-        ancestors=ancestors,
-        duplicates=marks.duplicates,
-        ranks=ranks,
-        wide=wide,
-    )
+    print_leaderboard(rows, comp, validation, marks=marks, ranks=ranks, wide=wide)
     _explain_sealed(workspace, rows)
 
 
@@ -344,8 +336,7 @@ def _count(numbers: Collection[int]) -> str:
 
 
 def _explain_sealed(workspace: Workspace, rows: Iterable[Submission]) -> None:
-    """Say why some of the rows have no private score while earlier ones have; nothing where all are
-    sealed."""
+    """Say why some rows lack a private score while earlier ones have it; nothing for all."""
     from tracker.workspace.leaderboard_kinds import KINDS
 
     if not KINDS[
@@ -369,6 +360,7 @@ def sota_command(wide: Wide = False, as_json: Json = False) -> None:
     from tracker.commands.options import refuse_together
     from tracker.console.submissions import print_leaderboard, submission_to_json
     from tracker.core.errors import TrackerError
+    from tracker.core.list_marks import Marks
     from tracker.core.terminal import print_json
     from tracker.ledger.read import find_sota, list_validation_scores
     from tracker.ledger.resolve import render_first_score_command
@@ -384,7 +376,7 @@ def sota_command(wide: Wide = False, as_json: Json = False) -> None:
     if as_json:
         print_json(submission_to_json(best, comp, validation, sota=best.number, was=True))
     else:
-        print_leaderboard([best], comp, validation, sota=best.number, was_sota=(), wide=wide)
+        print_leaderboard([best], comp, validation, marks=Marks(now=best.number), wide=wide)
         _explain_sealed(workspace, [best])
 
 

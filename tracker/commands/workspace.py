@@ -12,61 +12,17 @@ if TYPE_CHECKING:
     from tracker.workspace.tracker_toml import Workspace
 
 HERE = Path()
-# Their names are in `tracker run options`: asking the registry would slow every command's start.
-FORMAT_HELP = "Format of the data, one that `tracker run options` lists; detected when not given."
-
 CLASSES_NAMED = 6
 
 
 def init_command(
+    context: typer.Context,
     folder: Annotated[
         Path, typer.Argument(metavar="[DIR]", help="Folder to make a workspace.")
     ] = HERE,
-    train_dir: Annotated[str, typer.Option(help="Folder of the training images.")] = "",
-    eval_dir: Annotated[
-        str, typer.Option(help="Folder with images/ and info.csv to predict.")
-    ] = "",
-    labels: Annotated[str, typer.Option(help="CSV of training labels (format csv).")] = "",
-    data_format: Annotated[str, typer.Option("--format", help=FORMAT_HELP)] = "",
-    split: Annotated[
-        str,
-        typer.Option(
-            help="by_profile (default of mask_profiles), stratified (of others), by_image."
-        ),
-    ] = "",
-    age_bands: Annotated[str, typer.Option(help="Two ages, as in 29,58 (mask_profiles).")] = "",
-    solution: Annotated[
-        Path | None, typer.Option(help="Solution CSV: the local leaderboard scores here.")
-    ] = None,
-    leaderboard: Annotated[str, typer.Option(help="manual, local or kaggle.")] = "",
-    kaggle: Annotated[
-        str, typer.Option(help="Kaggle competition, as in its address: submit sends there.")
-    ] = "",
-    name: Annotated[str, typer.Option(help="Name of the competition.")] = "",
-    classes: Annotated[str, typer.Option(help="Class names in order, with commas between.")] = "",
-    id_column: Annotated[str, typer.Option(help="Column of image ids.")] = "",
-    label_column: Annotated[str, typer.Option(help="Column of answers.")] = "",
-    answers: Annotated[
-        str, typer.Option(help="index or name: the values in the label column.")
-    ] = "",
     metric: Annotated[
         list[str] | None,
         typer.Option(help="f1, accuracy:percent, rmse:lower ...; the first decides."),
-    ] = None,
-    primary_metric: Annotated[
-        str, typer.Option(help="Metric that decides, when not the first.")
-    ] = "",
-    daily_limit: Annotated[int, typer.Option(help="Submissions a day, 0: no limit.", min=0)] = 0,
-    quota_window: Annotated[str, typer.Option(help="day or rolling (24 hours).")] = "",
-    time_zone: Annotated[
-        str, typer.Option(help="Zone of the day and the deadline, as in Asia/Seoul.")
-    ] = "",
-    deadline: Annotated[str, typer.Option(help="Local time, as in 2026-12-31T23:59.")] = "",
-    similar_share: Annotated[
-        float | None,
-        typer.Option(
-            help="Share of equal answers from which submit asks; fits their number when not given."
-        ),
     ] = None,
     pretrained: Annotated[
         bool | None,
@@ -78,8 +34,6 @@ def init_command(
             ),
         ),
     ] = None,
-    mlflow_uri: Annotated[str, typer.Option(help="MLflow tracking URI.")] = "sqlite:///mlflow.db",
-    ledger_url: Annotated[str, typer.Option(help="Ledger URL.")] = "sqlite:///ledger.db",
     gitignore: Annotated[
         bool,
         typer.Option(
@@ -88,42 +42,14 @@ def init_command(
     ] = True,
 ) -> None:
     """Make a workspace: tracker.toml, ledger.db, runs/."""
-    from tracker.commands.options import refuse_beside
+    from tracker.commands.init_options import read_given
     from tracker.core.terminal import print_text
-    from tracker.setup.init import detect_format, init_workspace
+    from tracker.setup.init import init_workspace
     from tracker.setup.pretrained import look_for_weights
-    from tracker.training.formats import list_with_people
 
-    board = {"solution": solution or "", "competition": kaggle}
-    _refuse_contradictions(
-        labels=labels, data_format=data_format, leaderboard=leaderboard, board=board
-    )
-    data: dict[str, Any] = {
-        "format": data_format,
-        "train_dir": train_dir,
-        "eval_dir": eval_dir,
-        "labels": labels,
-    }
-    # Without images the format is reported later.
-    form = data_format or (detect_format(data) if train_dir else "")
-    if form and form not in list_with_people():
-        refuse_beside(
-            f"format {form}", {"--age-bands": bool(age_bands)}, why="its images have no ages"
-        )
-    data |= {"split": split, "age_bands": _numbers(age_bands) if age_bands else ""}
-    competition = {
-        "name": name,
-        "classes": [part.strip() for part in classes.split(",") if part.strip()],
-        "id_column": id_column,
-        "label_column": label_column,
-        "answers": answers,
-        "primary_metric": primary_metric,
-        "daily_limit": daily_limit,
-        "quota_window": quota_window,
-        "time_zone": time_zone,
-        "deadline": deadline,
-        "similar_share": similar_share,
-    }
+    _refuse_contradictions(context.obj)
+    given = read_given(context.obj)
+    _refuse_ages(given["data"])
     reason = ""
 
     def find_pretrained() -> bool:
@@ -133,16 +59,15 @@ def init_command(
         available, reason = look_for_weights()
         return available
 
+    board = given["leaderboard"]
     workspace = init_workspace(
         folder,
-        data={key: value for key, value in data.items() if value},
-        competition={
-            key: value for key, value in competition.items() if value not in ("", [], None)
-        },
+        data=given["data"],
+        competition=given["competition"],
         metrics=metric or (),
-        mlflow_uri=mlflow_uri,
-        ledger_url=ledger_url,
-        leaderboard=leaderboard,
+        mlflow_uri=given["mlflow"].get("tracking_uri", ""),
+        ledger_url=given["ledger"].get("url", ""),
+        leaderboard=board.pop("kind", ""),
         leaderboard_options=board,
         pretrained=find_pretrained,
     )
@@ -157,12 +82,10 @@ def init_command(
     _warn_of_deadline(workspace)
     if reason:
         print_text(reason)
-    step = (
-        "tracker run train"
-        if train_dir
-        else "set classes and [data] in tracker.toml, or tracker ledger import FILE"
-    )
-    print(f"next: cd {folder} && {step}" if train_dir else f"next: {step}")
+    if given["data"].get("train_dir"):
+        print(f"next: cd {folder} && tracker run train")
+    else:
+        print("next: set classes and [data] in tracker.toml, or tracker ledger import FILE")
 
 
 def _explain_given(workspace: Workspace) -> None:
@@ -195,11 +118,8 @@ def _warn_of_deadline(workspace: Workspace) -> None:
         )
 
 
-def _refuse_contradictions(
-    *, labels: str, data_format: str, leaderboard: str, board: Mapping[str, str | Path]
-) -> None:
-    """Raise ConfigError for options of which one would have no effect; `board` has keys of
-    [leaderboard]."""
+def _refuse_contradictions(given: Mapping[str, str]) -> None:
+    """Raise ConfigError for options of which one would have no effect; `given` has their texts."""
     from tracker.commands.options import refuse_beside, refuse_together
     from tracker.training.formats import FORMATS
     from tracker.workspace.leaderboard_kinds import KINDS
@@ -207,25 +127,34 @@ def _refuse_contradictions(
     flags = {
         option.flag: option for kind in KINDS.values() for option in kind.options if option.flag
     }
-    refuse_together({flag: bool(board.get(option.key)) for flag, option in flags.items()})
-    own = KINDS[leaderboard].options if leaderboard in KINDS else ()
+    refuse_together({flag: flag in given for flag in flags})
+    kind = given.get("--leaderboard", "")
+    own = KINDS[kind].options if kind in KINDS else ()
     for flag, option in flags.items():
-        if leaderboard and option not in own:
-            refuse_beside(
-                f"--leaderboard {leaderboard}",
-                {flag: bool(board.get(option.key))},
-                why=option.unused,
-            )
+        if kind and option not in own:
+            refuse_beside(f"--leaderboard {kind}", {flag: flag in given}, why=option.unused)
+    data_format = given.get("--format", "")
     readers = [known.name for known in FORMATS.values() if "data.labels" in known.only_keys]
     if data_format and data_format not in readers:
-        given = {"--labels": bool(labels)}
         why = f"only format {' or '.join(readers)} reads a table of labels"
-        refuse_beside(f"--format {data_format}", given, why=why)
+        refuse_beside(f"--format {data_format}", {"--labels": "--labels" in given}, why=why)
+
+
+def _refuse_ages(data: Mapping[str, Any]) -> None:
+    """Raise ConfigError for ages of images without people."""
+    from tracker.commands.options import refuse_beside
+    from tracker.setup.init import detect_format
+    from tracker.training.formats import list_with_people
+
+    # Without images the format is reported later.
+    form = data.get("format") or (detect_format(data) if data.get("train_dir") else "")
+    if form and form not in list_with_people():
+        ages = {"--age-bands": "age_bands" in data}
+        refuse_beside(f"format {form}", ages, why="its images have no ages")
 
 
 def _ignore_outputs(workspace: Workspace) -> None:
-    """Tell git to leave out what the workspace makes, and say so; the workspace is made, whatever
-    comes of it."""
+    """Tell git to leave out what the workspace makes, and say so; a failure is only reported."""
     import sys
 
     from tracker.core.errors import TrackerError, render_error
@@ -239,15 +168,6 @@ def _ignore_outputs(workspace: Workspace) -> None:
     else:
         if lines:
             print_text(f"added to .gitignore: {', '.join(lines)} (--no-gitignore leaves it alone)")
-
-
-def _numbers(text: str) -> list[int]:
-    from tracker.training.errors import ConfigError
-
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise ConfigError(f"--age-bands {text}: expected two ages, as in 29,58") from None
 
 
 def demo_command(

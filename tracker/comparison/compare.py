@@ -25,6 +25,7 @@ from tracker.core.config_diff import (
     is_complete,
     knows,
     shorten_fingerprint,
+    translate,
 )
 from tracker.core.errors import TrackerError, UnknownRunError
 from tracker.ledger.read import (
@@ -408,7 +409,7 @@ def _build_run(
 ) -> ComparedRun:
     data = record.fingerprints.get("data")
     outcome = {
-        **outcome_values(config),
+        **outcome_values(translate(config)),
         "kind": record.kind,
         "data": data and shorten_fingerprint(data),
     }
@@ -420,7 +421,7 @@ def _build_run(
         fields["duration_s"] = None
     return ComparedRun(
         fields=fields,
-        config=flatten(config),
+        config={**flatten(config), **flatten(translate(config))},
         outcome=outcome,
         metrics={**(row.scores if row else {}), **summary},
         submission=row.number if row else None,
@@ -458,8 +459,8 @@ def _load_historical(workspace: Workspace, word: str) -> ComparedRun:
     }
     return ComparedRun(
         fields={**fields, "author": row.author, "created_at": row.submitted_at},
-        config=flatten(side.config),
-        outcome=outcome_values(side.config),
+        config={**flatten(side.config), **flatten(translate(side.config))},
+        outcome=outcome_values(translate(side.config)),
         metrics={name: value for name, value in side.metrics.items() if value is not None},
         submission=row.number,
         basis=side.basis,

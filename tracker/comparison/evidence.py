@@ -205,7 +205,7 @@ def _test_folds(
 ) -> tuple[Mapping[str, FoldTest] | None, str]:
     """The paired test over folds, or None and the reason; no reason if a side has no folds."""
     from tracker.comparison.statistics.paired import corrected_fold_test
-    from tracker.training.predict.probabilities import measure
+    from tracker.training.predict.probabilities import measure_classes
 
     members = [_find_folds(runs_dir, side) for side in (left, right)]
     if not all(members):
@@ -220,8 +220,8 @@ def _test_folds(
     pairs = zip(left_folds, right_folds, strict=True)
     if any(set(a.ids) != set(b.ids) for a, b in pairs):
         return None, "the two runs have different images in their folds"
-    left_scores = [measure(predictions) for predictions in left_folds]
-    right_scores = [measure(predictions) for predictions in right_folds]
+    left_scores = [measure_classes(predictions) for predictions in left_folds]
+    right_scores = [measure_classes(predictions) for predictions in right_folds]
     tests = {}
     for name in METRICS:
         a = [score[f"val/{name}"] for score in left_scores]

@@ -12,8 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-import numpy as np
-
 from tracker.comparison.audit import find_duplicates
 from tracker.comparison.statistics.regression import fit_line
 from tracker.core.errors import TrackerError
@@ -146,6 +144,8 @@ def estimate_selection_bias(
 
 def expected_selection_bias(skills: Sequence[float], own_sd: float) -> float:
     """Mean noise in the best score, where higher is better: simulated with a fixed seed."""
+    import numpy as np
+
     rng = np.random.default_rng(SEED)
     noise = rng.normal(0.0, own_sd, (NUM_DRAWS, len(skills)))
     best = (np.asarray(skills) + noise).argmax(axis=1)
@@ -188,6 +188,8 @@ def estimate_public_noise(
     """
     if not sample.public or not looks or not is_resampled(metric.kind):
         return None
+    import numpy as np
+
     answers = load_answers_of(workspace, [row.number for row in looks[-MAX_COMPARED:]])
     shares = list(compare_answers(answers).values())
     if shares:
@@ -210,6 +212,8 @@ def compare_answers(answers: Mapping[int, Answers]) -> dict[tuple[int, int], flo
 
     Only the images that all submissions have are counted.
     """
+    import numpy as np
+
     numbers = sorted(answers)
     if len(numbers) < 2:
         return {}

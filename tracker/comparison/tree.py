@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from tracker.core.config_diff import (
     diff_configs,
+    is_searched,
     list_changes,
     list_implied_changes,
     list_unknown,
     render_change,
     render_unknown_keys,
+    translate,
 )
 from tracker.core.errors import TrackerError
 from tracker.core.list_marks import Marks
@@ -51,7 +53,8 @@ class Node:
 
     `change` is {key: [parent's, own]}, None without a parent or where a config is unknown.
     `not_known` are keys that a run of another program never logged. `scores` has the known `val_`,
-    `public_` and `private_` metrics. `sota_line` marks the best submission and its ancestors.
+    `public_` and `private_` metrics. `sota_line` marks the best submission and its ancestors,
+    `flattered` an ensemble whose weights were searched on its validation images.
     """
 
     name: str
@@ -68,6 +71,7 @@ class Node:
     scores: Mapping[str, float]
     is_sota: bool = False
     sota_line: bool = False
+    flattered: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +89,7 @@ class Family:
         document = asdict(self)
         for node in document["nodes"]:
             # The document keeps its keys; `model` says enough for its readers.
-            del node["has_config"]
+            del node["has_config"], node["flattered"]
         return document
 
 
@@ -140,6 +144,13 @@ def read_marks(workspace: Workspace, *, numbers: Collection[int] | None = None) 
         ancestors=_list_ancestors(workspace, best) if best else (),
         duplicates=list_duplicates(workspace, numbers),
     )
+
+
+def read_submission_marks(workspace: Workspace, rows: Sequence[Submission]) -> Marks:
+    """What a list of submissions marks; `ancestors` has their numbers, as texts."""
+    marks = read_marks(workspace, numbers=[row.number for row in rows])
+    ancestors = [str(row.number) for row in rows if name_node(workspace, row) in marks.ancestors]
+    return replace(marks, ancestors=ancestors)
 
 
 def _list_ancestors(workspace: Workspace, best: Submission) -> list[str]:
@@ -211,6 +222,7 @@ def _build_run(
         text=" / ".join(dict.fromkeys(filter(None, texts))),
         submission=row.number if row else None,
         scores=_drop_unknown({**figures, **(row.scores if row else {})}),
+        flattered=is_searched(config),
     )
     return _UnplacedNode(
         node=node,
@@ -240,6 +252,7 @@ def _build_submission(row: Submission, parent: str | None, names: Iterable[str])
         text=row.memo,
         submission=row.number,
         scores=_drop_unknown({**figures, **row.scores}),
+        flattered=is_searched(row.config),
     )
     return _UnplacedNode(
         node=node,
@@ -252,7 +265,7 @@ def _build_submission(row: Submission, parent: str | None, names: Iterable[str])
 
 def name_model(config: Mapping[str, Any]) -> str | None:
     """The model of a config, None if unknown."""
-    name = config.get("model", {}).get("name")
+    name = translate(config).get("model", {}).get("name")
     return str(name) if name else None
 
 
@@ -402,12 +415,16 @@ def name_parent(node: Node) -> str:
 
 def shorten_change(change: Mapping[str, Sequence[Any]], not_known: Sequence[str] = ()) -> str:
     """The first keys of a change, and how many more there are."""
-    changes = [*list_changes(change), *list_implied_changes(change)]
+    changes, implied = list_changes(change), list_implied_changes(change)
     shown = changes[:MAX_KEYS]
     more = len(changes) - MAX_KEYS
     if more > 0:
         shown.append(render_count(more, "more key"))
     parts = [", ".join(shown)] if shown else []
+    if implied:
+        fits = len(changes) + len(implied) <= MAX_KEYS
+        following = ", ".join(implied) if fits else render_count(len(implied), "key")
+        parts = ["".join([*parts, f" (and with it {following})"]).strip()]
     if not_known:
         parts.append(render_unknown_keys(not_known))
     return "; ".join(parts) or render_change(change)

@@ -78,11 +78,11 @@ def print_comparison(
 def _list_columns(
     header: Sequence[str], result: Comparison, competition: Competition
 ) -> Iterator[Column]:
-    """The deciding public score and validation figure stay longest, then the config keys that tell
-    rows apart best.
+    """The columns of the table, each with the order in which it leaves a narrow terminal.
 
-    What came of it otherwise (private, other metrics, training figures) and notes leave before
-    them.
+    The deciding public score and validation figure stay longest, then the config keys that tell
+    rows apart best. What came of it otherwise (private, other metrics, training figures) and
+    notes leave before them.
     """
     stay = [f"{split}{competition.primary_metric}" for split in ("public_", "val/")]
     keys = {key: 100 + place for place, key in enumerate(order_keys(result))}
@@ -248,7 +248,7 @@ def _count_seeds(row: Row) -> str:
 def _render_metric(
     result: Comparison, place: int, name: str, competition: Competition, *, brief: bool
 ) -> Styled:
-    """A figure; where one of its column is the best, the others have blanks in place of the mark."""
+    """A figure; where one of its column is the best, the others have blanks for the mark."""
     text = render_spread(result.rows[place].metrics.get(name), name, competition, brief=brief)
     if name.startswith("val/"):
         text = mark_flattered(
@@ -350,8 +350,7 @@ def _render_equal(keys: int) -> str:
 
 
 def _explain_briefly(result: Comparison) -> Iterator[str]:
-    """A line for each reason not to compare, with all its runs and metrics; the reasons of the
-    first metrics first."""
+    """A line for each reason not to compare, with all its runs, in the order of metrics."""
     groups: dict[str, list[Incomparable]] = {}
     for item in result.incomparable:
         groups.setdefault(_leave_out_details(item), []).append(item)
@@ -384,8 +383,7 @@ def _name_these_runs(item: Incomparable) -> str:
 
 
 def _join_reasons(items: Sequence[Incomparable]) -> str:
-    """One reason for all `items`: with the details of one where all have them, without where they
-    differ."""
+    """One reason for all `items`, with its details where they are the same in all."""
     if len({item.reason for item in items}) == 1:
         return items[0].reason
     if len({_name_these_runs(item) for item in items}) == 1:

@@ -245,8 +245,7 @@ def _explain_favor(result: Selection, best: int, rival: int) -> str:
 def _describe_private_scores(
     result: Selection, by_public: Sequence[int], competition: Competition
 ) -> str:
-    """Whether private scores, where they are known, agree with what was preferred to a higher
-    figure."""
+    """Whether the known private scores agree with what was preferred to a higher figure."""
     if result.private is None:
         return ""
     preferred = [number for number in result.chosen if number not in by_public]
@@ -390,8 +389,7 @@ def _describe_simulation(simulated: Simulation, result: Selection) -> Iterator[s
 
 
 def _describe_simulated_set(item: SimulatedSet, metric: str, *, plural: bool) -> str:
-    """How often the best of all is in a set, and what the set scores: the best of it counts, each
-    time another."""
+    """How often the best of all is in a set, and what the set scores by its best on average."""
     score, count = render_number(item.mean_best), len(item.numbers)
     if count == 1:
         return f"is the best of all in {item.holds_best:.0%}, and has {metric} {score} on average"

@@ -307,8 +307,7 @@ def _render_best_epochs(diff: RunDiff) -> Iterator[str]:
 
 
 def _is_shown(name: str, diff: RunDiff) -> bool:
-    """Whether it is known that the difference is no chance: only then has it the color of better or
-    worse.
+    """Whether the difference is known to be no chance, and so has the color of better or worse.
 
     A leaderboard's score counts as it is.
     """
@@ -448,8 +447,7 @@ def _list_differing_prints(diff: RunDiff) -> Iterator[str]:
 
 
 def _list_moves(diff: RunDiff) -> Iterator[Section]:
-    """Which validation images are right or wrong now, true class by true class, and where
-    predictions went."""
+    """Which validation images are right or wrong now, by true class, and where predictions went."""
     validation, evaluation = diff.moves["validation"], diff.moves["evaluation"]
     if validation:
         columns = (

@@ -149,12 +149,18 @@ def print_run(
     rows: Sequence[Submission],
     comp: Competition,
     *,
+    marks: tuple[Sequence[str], Marks],
     validation: Validation,
+    flattered: bool,
     notes: Sequence[Note],
     advice: Advice | None,
     members: Sequence[Member],
 ) -> None:
-    """Everything about one run: what came of it, then what it was made from."""
+    """Everything about one run: what came of it, then what it was made from.
+
+    `marks` are those of the run, and those of its submissions. `flattered`: the run is an ensemble
+    whose validation scores flatter it.
+    """
     from tracker.comparison.members import print_members
 
     about = {
@@ -171,14 +177,28 @@ def print_run(
     }
     summary = sorted(record.summary.items(), key=lambda pair: not pair[0].startswith("val/"))
     figures = [pair for pair in summary if config.full or not _is_minor(pair[0])]
+    own, of_rows = marks
     # the table of metrics brings its own empty line
-    print_table((record.name, ""), list(about.items()), blank_below=not figures)
+    print_table(
+        (" ".join([record.name, *own]), ""),
+        list(about.items()),
+        legend=explain_marks(own),
+        blank_below=not figures,
+    )
     if figures:
         trained = (
             record.kind == "train" and record.fingerprints.get("weights") and record.best_epoch
         )
         title = "metric at best epoch" if trained else "metric"  # of a loop each one's best
-        print_table((title, "value"), [(name, render_number(value)) for name, value in figures])
+        too_good = [flattered and name.startswith("val/") for name, _ in figures]
+        print_table(
+            (title, "value"),
+            [
+                (name, mark_flattered(too_good, place, render_number(value)))
+                for place, (name, value) in enumerate(figures)
+            ],
+            legend=explain_marks([SEARCHED] if any(too_good) else []),
+        )
     if minor := len(summary) - len(figures):
         print_text(f"{render_count(minor, 'metric')} of classes and of speed: --full shows them")
     for sentence in advice.sentences if advice else ():
@@ -187,7 +207,7 @@ def print_run(
         print_text(f"to go on: {words}")
     print_members(members, comp)
     if rows:
-        print_leaderboard(rows, comp, validation, sota=None, was_sota=())
+        print_leaderboard(rows, comp, validation, marks=of_rows)
     print_notes(notes, comp)
     _print_config(config)
     if config.full:
@@ -204,8 +224,7 @@ def _is_minor(name: str) -> bool:
 
 
 def _describe_time(record: RunRecord, comp: Competition) -> dict[str, str]:
-    """When it was made, how long it took, of how many epochs; how long it took elsewhere nobody
-    knows."""
+    """When it was made, of how many epochs, and how long it took where that is known."""
     zone, seconds = comp.time_zone, "%Y-%m-%d %H:%M:%S"
     when = comp.local_time(record.created_at, seconds)
     freed = {

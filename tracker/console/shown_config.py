@@ -50,8 +50,7 @@ def list_defaults(workspace: Workspace) -> tuple[dict[str, Any], set[str]]:
 def _find_base(
     workspace: Workspace, record: RunRecord, config: Mapping[str, Mapping[str, Any]]
 ) -> tuple[str, Mapping[str, Any]]:
-    """The parent's config, where it is here and of the same kind; else the defaults of this
-    workspace."""
+    """The parent's config, where it is here and of the same kind; else the workspace's defaults."""
     if record.parent and "ensemble" not in config:
         try:
             return record.parent, load_config(workspace.runs_dir, record.parent)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tracker.console.notes import render_newest
@@ -35,14 +35,16 @@ def style_change(
     whole = before + render_change(diff, not_known)
     if not diff and not not_known:
         return Styled(whole)
-    changes = [*list_changes(diff or {}), *list_implied_changes(diff or {})]
+    # what follows from another key is no key more, as check and audit count them
+    changes = list_changes(diff or {}) or list_implied_changes(diff or {})
     rest = [f"{len(not_known)} not known"] if not_known else []
     shorter = []
     # The members of an ensemble without their weights, a key without its values.
     if len(changes) == 1:
         heads = [changes[0].partition(mark)[0] for mark in (" (", " ")]
         shorter += [before + "; ".join([head, *rest]) for head in heads]
-    for shown in range(len(changes) - (not rest), -1, -1):
+    is_whole = not rest and not list_implied_changes(diff or {})
+    for shown in range(len(changes) - is_whole, -1, -1):
         kept = [changes[:shown]]
         if shown == 1:
             kept.append([changes[0].partition(" ")[0]])  # its name alone
@@ -77,17 +79,13 @@ def print_leaderboard(
     competition: Competition,
     validation: Validation,
     *,
-    sota: int | None,
-    was_sota: Collection[int],
-    ancestors: Collection[int] = (),
-    duplicates: Mapping[int, int] | None = None,
+    marks: Marks,
     ranks: Mapping[int, int] | None = None,
     wide: bool | None = None,
 ) -> None:
     """The submissions with their marks; with `ranks`, and what was noted last, where there are any.
 
-    `ancestors` are numbers of submissions that SOTA was made from, `duplicates` the earlier ones
-    that some repeat.
+    `marks` are those of `read_submission_marks` in tracker/comparison/tree.py.
     """
     measured = choose_metrics(
         competition, {name for row in rows for name in validation.get(row.number, ())}
@@ -101,12 +99,6 @@ def print_leaderboard(
         Column("change to SOTA then", leaves=8, text=True),
         Column("noted last", leaves=7, text=True),
     ]
-    marks = Marks(
-        now=sota,
-        then=was_sota,
-        ancestors=[str(number) for number in ancestors],
-        duplicates=duplicates or {},
-    )
     flattered = {
         name: [is_searched(row.config) and name in validation.get(row.number, {}) for row in rows]
         for name in measured
@@ -284,7 +276,7 @@ def print_audit(audit: Audit, competition: Competition) -> None:
     if audit.unscored:
         print_text(f"no score yet: {', '.join(map(str, audit.unscored))} (tracker score N)")
     for number, note in audit.notes:
-        print_text(f"noted on {number}, {note.author}: {note}")
+        print_text(f"note on submission {number} by {note.author}: {note}")
     for item in audit.missing:
         print_text(f"gone: {item['file']} ({item['what']})")
     for item in audit.freed:

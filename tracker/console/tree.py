@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from tracker.comparison.tree import (
@@ -14,7 +15,7 @@ from tracker.comparison.tree import (
     name_parent,
 )
 from tracker.console.submissions import style_change
-from tracker.core.list_marks import Marks, explain_marks, style_marks
+from tracker.core.list_marks import SEARCHED, Marks, explain_marks, mark_flattered, style_marks
 from tracker.core.table import Cell, Column, Styled, measure
 from tracker.core.terminal import print_table, print_text, style_status
 
@@ -56,9 +57,10 @@ def print_family(
         Column("note, memo", leaves=2, text=True, least=SHORT_NOTE),
     ]
     guides = draw_guides([indent(node) for node in family.nodes])
-    used: list[str] = []
+    figures = {name: _render_scores(family.nodes, name, competition) for name in names}
+    used = [SEARCHED] if any(SEARCHED in text for text in chain(*figures.values())) else []
     rows: list[list[Cell]] = []
-    for node, guide, change in zip(family.nodes, guides, changes, strict=True):
+    for place, (node, guide, change) in enumerate(zip(family.nodes, guides, changes, strict=True)):
         own = marks.list_marks(node.submission, node.name)
         used += own
         rows.append(
@@ -66,7 +68,7 @@ def print_family(
                 Styled(guide + " ".join([node.name, *own]), style_marks(own)),
                 str(node.submission or "-"),
                 _describe_kind(node),
-                *[_render_score(node, name, competition) for name in names],
+                *[figures[name][place] for name in names],
                 change,
                 node.text,
             ]
@@ -88,12 +90,17 @@ def draw_guides(depths: Sequence[int]) -> list[str]:
     return guides[::-1]
 
 
-def _render_score(node: Node, title: str, competition: Competition) -> str:
-    """The figure of a column such as `val` (of the deciding metric) or `val accuracy`."""
+def _render_scores(nodes: Sequence[Node], title: str, competition: Competition) -> list[str]:
+    """The figures of a column such as `val` (of the deciding metric) or `val accuracy`."""
     split, _, name = title.partition(" ")
     key = f"{split}_{name or competition.primary_metric}"
-    value = node.scores.get(key)
-    return "-" if value is None else find_metric(competition, key).render(value)
+    flattered = [split == "val" and node.flattered and key in node.scores for node in nodes]
+    metric = find_metric(competition, key)
+    figures = []
+    for place, node in enumerate(nodes):
+        figure = metric.render(node.scores[key]) if key in node.scores else "-"
+        figures.append(mark_flattered(flattered, place, figure))
+    return figures
 
 
 def _measure_first(change: Styled) -> int:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
+
+WRITTEN = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z")
 
 
 def utc_now() -> str:
@@ -18,5 +21,7 @@ def to_utc_text(moment: dt.datetime) -> str:
 
 
 def from_utc_text(text: str) -> dt.datetime:
-    """The inverse of `to_utc_text`."""
+    """The inverse of `to_utc_text`; raises ValueError."""
+    if WRITTEN.fullmatch(text):
+        return dt.datetime.fromisoformat(text)  # strptime imports a calendar first, 1 ms
     return dt.datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=dt.UTC)

@@ -10,6 +10,7 @@ from typing import Any
 from tracker.core.text import render_value, render_values
 from tracker.training.config import CROP_KEYS, FITTED, TABLE_KEYS, list_options
 from tracker.training.config_fingerprint import outcome_values
+from tracker.training.key_names import to_common_keys
 from tracker.training.tables import flatten
 
 # The key in a diff when images or labels changed but no config key shows it.
@@ -45,7 +46,10 @@ def diff_configs(
     learning rate, and that is not a change. A key that one of two programs never logged is not a
     change either; `list_unknown` lists such keys. `recorded`: at least one side was recorded by a
     run. If False, both are rows of an imported table, where an empty cell means the default.
+
+    The names of other programs are those of this one: `lr` is `optim.lr`.
     """
+    old, new = translate(old), translate(new)
     left, right = outcome_values(old), outcome_values(new)
     mixed = _are_mixed(old, new)
     unknown = _find_unknown(left, right, recorded=recorded)
@@ -74,7 +78,13 @@ def list_unknown(
     """
     if _are_mixed(old, new):
         return []
+    old, new = translate(old), translate(new)
     return _find_unknown(outcome_values(old), outcome_values(new), recorded=recorded)
+
+
+def translate(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A config with this program's names of the keys that another program logged."""
+    return to_common_keys(config, list_options())
 
 
 def is_complete(keys: Collection[str]) -> bool:
@@ -272,11 +282,36 @@ def render_ensemble_change(diff: Mapping[str, Sequence[Any]]) -> str:
     return f"ensemble: {', '.join(changes)}"
 
 
+def describe_ensemble_step(diff: Mapping[str, Sequence[Any]]) -> str:
+    """In words, that only one of the two is an ensemble; empty where both are or none is."""
+    tables = [
+        {
+            key.removeprefix(ENSEMBLE): pair[side]
+            for key, pair in diff.items()
+            if key.startswith(ENSEMBLE)
+        }
+        for side in (0, 1)
+    ]
+    old, new = tables
+    if new.get("members") and not old.get("members"):
+        return f"{describe_ensemble(new)} against a single model, so no one change to name"
+    if old.get("members") and not new.get("members"):
+        return f"a single model against {describe_ensemble(old)}, so no one change to name"
+    return ""
+
+
 def describe_ensemble(table: Mapping[str, Any]) -> str:
-    """The section `ensemble` of a config in one text: `weighted ensemble of exp5, exp7 (2, 6)`."""
+    """The section `ensemble` of a config in one text: `weighted ensemble of exp5, exp7 (2, 6)`.
+
+    Members of weight 0 are no part of it.
+    """
     method = table.get("method") or ""
-    members = _list_values(table.get("members") or [])
-    weights = f" ({_list_values(table['weights'])})" if table.get("weights") else ""
+    names, given = list(table.get("members") or []), list(table.get("weights") or [])
+    if any(given) and len(given) == len(names):
+        used = [place for place, weight in enumerate(given) if weight]
+        names, given = [names[place] for place in used], [given[place] for place in used]
+    members = _list_values(names)
+    weights = f" ({_list_values(given)})" if given else ""
     if table.get("searched"):
         weights += ", val flattered: weights searched on it"
     return f"{method} ensemble of {members}{weights}".strip()

@@ -40,10 +40,11 @@ HINTS: Mapping[str, str] = {
         "memory may be short: lower data.workers or train.batch_size, then --resume"
     ),
     "no such device": "--set train.accelerator=auto",
+    "wrong config": "tracker run options lists every key with its meaning",
     "other config": "resume it unchanged, or start a new run: tracker run train --from {run}",
 }
 
 
 def find_hint(error: TrainingError) -> str:
-    """What to do next: the error's own hint, else the one for its reason; empty when none is known."""
+    """What to do next: the error's own hint, else the one for its reason; empty for none."""
     return error.hint or HINTS.get(error.reason, "").format(**error.facts)

@@ -166,6 +166,15 @@ def quiet_libraries() -> None:
         os.environ.setdefault(name, value)  # noqa: TID251
 
 
+def use_one_thread() -> None:
+    """Let numpy, which is not yet loaded, multiply in one thread; only in our own short commands.
+
+    The products of a comparison are small: two threads wait for each other twice as long as they
+    compute (bench/compare_stats.py).
+    """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # noqa: TID251
+
+
 def limit_requests() -> None:
     """Let MLflow's client send each request once, with a time limit; only in our own processes."""
     for name, value in _REQUESTS.items():

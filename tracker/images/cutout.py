@@ -48,7 +48,7 @@ def remove_background(
     ConfigError, StorageError and TrackerError.
     """
     require(*IMAGES)
-    from tracker.training.formats.images import IMAGE_SUFFIXES
+    from tracker.training.formats.format import IMAGE_SUFFIXES
     from tracker.training.input.channels import measure_channels
     from tracker.training.inspect.cutout import cut_out_folder
 

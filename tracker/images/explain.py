@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracker.core.errors import TrackerError
 from tracker.runs.read import load_config, load_run, load_trained_config
-from tracker.training.config import config_from_dict
+from tracker.training.config_reading import config_from_dict
 from tracker.training.errors import ConfigError, find_nearest
 from tracker.training.libraries import TRAINING, require
 from tracker.workflows.infer import find_trained, load_recorded_weights, prepare_trained_data

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracker.runs.read import load_config, load_run
-from tracker.training.config import Config, config_from_dict
+from tracker.training.config import Config
+from tracker.training.config_reading import config_from_dict
 from tracker.training.errors import ConfigError, DataError
 from tracker.training.files import translate_os_errors
 from tracker.training.inspect.suspects import measure_agreement

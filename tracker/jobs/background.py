@@ -65,7 +65,7 @@ class Child:
         command never starts, so no unknown process is left.
         """
         quiet_libraries()
-        folder = workspace.lock_dir / "output"
+        folder = workspace.state_dir / "output"
         started = utc_now()
         with translate_os_errors(folder, "write"):
             folder.mkdir(parents=True, exist_ok=True)

@@ -17,15 +17,26 @@ from tracker.ledger.resolve import resolve_run
 from tracker.runs.output import OUTPUT_NAME
 from tracker.runs.read import load_run
 from tracker.runs.record import RunRecord
-from tracker.training.config import Config, config_to_dict, render_assignment
+from tracker.training.config import SECTIONS, Config, config_to_dict, list_options
+from tracker.training.config_reading import read_sections, render_assignment
 from tracker.training.input.channels import resolve_input
+from tracker.training.key_names import COMMON_NAMES
+from tracker.training.reading import Key, list_keys, read_keys
 from tracker.training.tables import flatten
+from tracker.training.targets import check_config
 from tracker.workflows.resolve import FLAGS, resolve_config
 from tracker.workflows.reuse import find_reusable_run
 from tracker.workspace.data import prepare_data
 from tracker.workspace.tracker_toml import Workspace
 
-KEYS: Mapping[str, type] = {"config": str, "from": str, "set": dict, "note": str, "force": bool}
+# What a queue's [[run]] or a sweep's [base] may say, beside the flags of `tracker run train`.
+KEYS = (
+    Key("config", str, "A config file; relative to the file that names it."),
+    Key("from", str, "The parent, as for --from."),
+    Key("set", dict, "Config keys.", expected="a table, as in set = { optim.lr = 1e-3 }"),
+    Key("note", str, "What is tried."),
+    Key("force", bool, "Train although a run has the same config, data and code."),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,64 +103,50 @@ class JobCallbacks:
     on_output: Callable[[str, str], None]
 
 
-def read_training(table: Mapping[str, Any], folder: Path) -> tuple[Training, list[str]]:
-    """A training from the keys of `KEYS` and `FLAGS`, and what is wrong with them; files are
-    relative to `folder`."""
-    problems = [
-        f"{key}: unknown key (known: {', '.join((*KEYS, *FLAGS))})"
-        for key in table
-        if key not in {*KEYS, *FLAGS}
-    ]
-    words = {str: "a text", bool: "true or false", dict: "a table, as in set = { optim.lr = 1e-3 }"}
-    wrong = [key for key, kind in KEYS.items() if key in table and not _fits(table[key], kind)]
-    problems += [f"{key}: expected {words[KEYS[key]]}, not {table[key]!r}" for key in wrong]
-    known = {key: value for key, value in table.items() if key not in wrong}
-    changes = known.get("set", {})
-    problems += [
-        f"set.{section}: expected section.key, as in set = {{ optim.lr = 1e-3 }}"
-        for section, keys in changes.items()
-        if not isinstance(keys, Mapping)
-    ]
-    nested = flatten(
-        {section: keys for section, keys in changes.items() if isinstance(keys, Mapping)}
+def list_training_keys() -> dict[str, Key]:
+    """The keys of a training by name; a flag is the config key that it stands for."""
+    keys = {known.name: known for known in KEYS}
+    for word, name in FLAGS.items():
+        section, _, option = name.partition(".")
+        keys[word] = list_keys(SECTIONS[section])[option]
+    return keys
+
+
+def read_training(table: Mapping[str, Any], folder: Path, problems: list[str]) -> Training:
+    """A training from its table; each wrong value is a line in `problems` and left out.
+
+    Files are relative to `folder`.
+    """
+    # Other keys of a config are written within set, by whatever name.
+    flags = {name: word for word, name in FLAGS.items()}
+    values = read_keys(
+        list_training_keys(),
+        table,
+        problems,
+        elsewhere=[f"set.{name}" for name in list_options()],
+        aliases={word: flags.get(name, f"set.{name}") for word, name in COMMON_NAMES.items()},
     )
-    flags = {FLAGS[key]: value for key, value in known.items() if key in FLAGS}
-    twice = [
-        f"{key}: stands in set, too, as {name}"
-        for key, name in FLAGS.items()
-        if key in known and name in nested
-    ]
-    problems += twice
-    values = flags | nested
-    assignments = []
-    for name, value in values.items():
-        try:
-            assignments.append(render_assignment(name, value))
-        except TypeError:  # a date, of which TOML has four kinds and a config none
-            problems.append(
-                f"{name}: expected a number, a text, true, false or a list, not {value}"
-            )
-    training = Training(
-        config_file=(
-            (folder / Path(known["config"]).expanduser()).resolve() if "config" in known else None
+    wrong: list[str] = []
+    changes = flatten(read_sections(values.get("set", {}), wrong))
+    problems += [f"set.{problem}" for problem in wrong]
+    short = {FLAGS[word]: value for word, value in values.items() if word in FLAGS}
+    problems += [f"{flags[name]}: is in set, too, as {name}" for name in short if name in changes]
+    config = values.get("config")
+    return Training(
+        config_file=None if config is None else (folder / Path(config).expanduser()).resolve(),
+        parent=values.get("from", ""),
+        assignments=tuple(
+            render_assignment(name, value) for name, value in (short | changes).items()
         ),
-        parent=known.get("from", ""),
-        assignments=tuple(assignments),
-        note=known.get("note", ""),
-        force=known.get("force", False),
+        note=values.get("note", ""),
+        force=values.get("force", False),
     )
-    return training, problems
-
-
-def _fits(value: Any, kind: type) -> bool:
-    """Whether a value is of this kind; a text with a NUL can be neither a path nor a word of a
-    command line."""
-    return type(value) is kind and not (isinstance(value, str) and "\0" in value)
 
 
 def find_equal_run(workspace: Workspace, config: Config) -> RunRecord | None:
     """The finished run with this config, data and code; raises DataError for bad images."""
-    _, data = prepare_data(workspace, config)
+    task, data = prepare_data(workspace, config)
+    check_config(config, task)
     tables = config_to_dict(resolve_input(config, data, root=workspace.root))
     try:
         find_reusable_run(workspace, tables, data.fingerprint)

@@ -38,8 +38,20 @@ from tracker.runs.output import outlive_terminal
 from tracker.training.errors import ConfigError, StorageError
 from tracker.training.files import check_regular, remove_leftovers, write_json
 from tracker.training.libraries import TRAINING, require
+from tracker.training.reading import REQUIRED, Key, parse_tables, read_keys, refuse
 from tracker.training.tables import parse_json, read_toml
 from tracker.workspace.tracker_toml import Workspace
+
+
+def parse_runs(raw: Any) -> list[Mapping[str, Any]]:
+    """The tables of a queue, one or more; raises ValueError."""
+    tables = parse_tables(raw)
+    if not tables:
+        raise ValueError("tables")
+    return tables
+
+
+RUNS = Key("run", list, "The trainings.", REQUIRED, parse=parse_runs, expected="[[run]] tables")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,30 +88,22 @@ class QueueResult:
 
 def read_queue(file: Path) -> list[Entry]:
     """The entries of a queue file; raises ConfigError or StorageError when it is none."""
-    tables = read_toml(file)
-    runs = tables.get("run")
-    if (
-        not isinstance(runs, list)
-        or not runs
-        or not all(isinstance(table, Mapping) for table in runs)
-    ):
-        raise ConfigError(
-            f"{file} has no [[run]] tables", hint='see "A queue of runs" in docs/training.md'
-        )
-    if unknown := [key for key in tables if key != "run"]:
-        raise ConfigError(
-            f"{file}: unknown key {', '.join(unknown)}", hint="a queue has [[run]] tables only"
-        )
+    problems: list[str] = []
+    tables = read_keys({"run": RUNS}, read_toml(file), problems)
     entries, seen = [], Counter[str]()
-    for number, table in enumerate(runs, start=1):
-        training, problems = read_training(table, file.resolve().parent)
+    for number, table in enumerate(tables.get("run", ()), start=1):
+        wrong: list[str] = []
+        training = read_training(table, file.resolve().parent, wrong)
         key = hash_table(table, training.config_file)
         seen[key] += 1
         entries.append(
-            Entry(
-                number=number, key=f"{key}-{seen[key]}", training=training, problems=tuple(problems)
-            )
+            Entry(number=number, key=f"{key}-{seen[key]}", training=training, problems=tuple(wrong))
         )
+    # Wrong entries alone are no reason to refuse a file: the others are trained.
+    if problems:
+        for entry in entries:
+            problems += [f"run[{entry.number}].{problem}" for problem in entry.problems]
+    refuse(problems, file, hint='see "A queue of runs" in docs/training.md')
     return entries
 
 
@@ -119,7 +123,7 @@ def find_folder(workspace: Workspace, file: Path, kind: str) -> Path:
     """The folder with the state of a queue or sweep file; `kind` is queues or sweeps."""
     # Two files with the same name in different folders are different queues.
     path_hash = hashlib.sha256(workspace.relative(file).encode()).hexdigest()[:8]
-    return workspace.lock_dir / kind / f"{file.stem}-{path_hash}"
+    return workspace.state_dir / kind / f"{file.stem}-{path_hash}"
 
 
 def find_output(folder: Path, pid: int, *, alone: bool) -> Path:

@@ -43,6 +43,7 @@ from tracker.training.config_fingerprint import name_files, outcome_values
 from tracker.training.errors import ConfigError
 from tracker.training.libraries import TRAINING, require
 from tracker.training.numbers import render_float
+from tracker.training.targets import check_config
 from tracker.workspace.data import prepare_data
 from tracker.workspace.tracker_toml import Workspace
 
@@ -103,7 +104,8 @@ def run_sweep(workspace: Workspace, file: Path, *, join: bool = False) -> SweepR
     reasons = [explain_key(dimension.name, monitor) for dimension in sweep.space]
     if problems := [reason for reason in reasons if reason]:
         raise ConfigError(f"the trials of {file} cannot be compared:", problems=problems)
-    _, data = prepare_data(workspace, config)
+    task, data = prepare_data(workspace, config)
+    check_config(config, task)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with (
         claim_folder(workspace, file, "sweeps", alone=not join) as folder,

@@ -11,38 +11,23 @@ from typing import TYPE_CHECKING, Any
 from tracker.core.settings import get_setting
 from tracker.jobs.job import Training, read_training
 from tracker.jobs.queue import hash_table
-from tracker.training.config import (
-    Config,
-    config_to_dict,
-    find_problem,
-    list_options,
-    render_assignment,
+from tracker.training.config import SECTIONS, Config, config_to_dict, list_options, parse_monitor
+from tracker.training.config_reading import find_problem, render_assignment
+from tracker.training.reading import (
+    REQUIRED,
+    Key,
+    key,
+    list_keys,
+    parse_tables,
+    read_keys,
+    refuse,
+    suggest_key,
 )
-from tracker.training.errors import ConfigError
-from tracker.training.numbers import render_count
 from tracker.training.tables import flatten, read_toml
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import Trial
-
-PRUNERS = ("median", "hyperband", "none")
-LIMITS = ("low", "high", "step", "log")
-DEFAULTS: Mapping[str, Any] = {
-    "trials": 20,
-    "monitor": "",
-    "seed": 0,
-    "sampler": "tpe",
-    "startup_trials": 5,
-    "pruner": "median",
-    "warmup_epochs": 1,
-    "storage": "",
-}
-CHOICES: Mapping[str, tuple[str, ...]] = {
-    "monitor": ("", *list_options()["train.monitor"].metadata["choices"]),
-    "sampler": ("tpe", "random"),
-    "pruner": PRUNERS,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +66,18 @@ class Dimension:
         return render_assignment(self.name, self.values[suggested] if self.values else suggested)
 
 
+def parse_trial_monitor(raw: Any) -> str:
+    """The metric that a sweep watches, empty for train.monitor; raises ValueError."""
+    return "" if raw == "" else parse_monitor(raw)
+
+
+def parse_space(raw: Any) -> dict[str, Any]:
+    """What each key may be, by dotted name; raises ValueError."""
+    if not isinstance(raw, Mapping) or not raw:
+        raise ValueError("space")
+    return _to_dotted(raw)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
     """A sweep file (docs/training.md); `study` is named by all of it but the number of trials and
@@ -90,92 +87,105 @@ class Sweep:
     base: Training
     space: tuple[Dimension, ...]
     first: tuple[Mapping[str, Any], ...]
-    trials: int
-    monitor: str
-    seed: int
-    sampler: str
-    startup_trials: int
-    pruner: str
-    warmup_epochs: int
-    storage: str
+    trials: int = key(20, "Trials in all.", low=1)
+    monitor: str = key(
+        "",
+        "Metric of a trial; empty: train.monitor.",
+        parse=parse_trial_monitor,
+        expected="val/ and the name of a metric",
+    )
+    seed: int = key(0, "Seed of what is tried.", low=0)
+    sampler: str = key("tpe", "How values are proposed.", choices=("tpe", "random"))
+    startup_trials: int = key(5, "Trials sampled at random and not pruned.", low=0)
+    pruner: str = key(
+        "median", "How bad trials end early.", choices=("median", "hyperband", "none")
+    )
+    warmup_epochs: int = key(1, "Epochs of each trial before it may be pruned.", low=0)
+    storage: str = key("", "PostgreSQL URL of the study; empty: a file in the workspace.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Two ends of a key in the space; the config says what each may be."""
+
+    low: int | float = key(REQUIRED, "Smallest value.", expected="a number")
+    high: int | float = key(REQUIRED, "Greatest value.", expected="a number")
+    step: int | float | None = key(None, "Distance of two values.", expected="a number")
+    log: bool = key(False, "true: small values are tried as often as great ones.")
+
+
+# The tables of the file, beside the settings of Sweep.
+TABLES = (
+    Key("base", dict, "The training of each trial, as in a queue."),
+    Key(
+        "space",
+        dict,
+        "The keys that are tried.",
+        REQUIRED,
+        parse=parse_space,
+        expected="config keys, as in [space] and optim.lr = { low = 1e-5, high = 1e-2 }",
+    ),
+    Key("first", list, "Tried first.", parse=parse_tables, expected="[[first]] tables"),
+)
 
 
 def read_sweep(file: Path) -> Sweep:
     """Read a sweep file; raises StorageError, or ConfigError with every problem found."""
     tables = read_toml(file)
-    known = (*DEFAULTS, "base", "space", "first")
-    problems = [
-        f"{key}: unknown key (known: {', '.join(known)})" for key in tables if key not in known
-    ]
-    settings = {
-        key: _read_setting(key, tables.get(key, default), problems)
-        for key, default in DEFAULTS.items()
-    }
-    base, wrong = Training(), ["base: is a table, write [base]"]
-    if isinstance(tables.get("base", {}), Mapping):
-        base, wrong = read_training(tables.get("base", {}), file.resolve().parent)
-        wrong = [f"base.{problem}" for problem in wrong]
-    space = _read_space(tables.get("space", {}), problems)
-    problems += wrong
-    first = _read_first(tables.get("first", []), space, problems)
-    if problems:
-        raise ConfigError(
-            f"{render_count(len(problems), 'wrong value')} in {file}:",
-            problems=problems,
-            hint="see Sweeps in docs/training.md",
-        )
+    problems: list[str] = []
+    keys = {**list_keys(Sweep), **{known.name: known for known in TABLES}}
+    values = read_keys(keys, tables, problems)
+    # The training of each trial.
+    wrong: list[str] = []
+    base = read_training(values.pop("base", {}), file.resolve().parent, wrong)
+    problems += [f"base.{problem}" for problem in wrong]
+    # What is tried, and what is tried first.
+    space = _read_space(values.pop("space", {}), problems)
+    first = _read_first(values.pop("first", []), space, problems)
+    refuse(problems, file, hint="see Sweeps in docs/training.md")
     content = {key: value for key, value in tables.items() if key not in ("trials", "storage")}
-    settings["storage"] = get_setting("TRACKER_SWEEP_URL") or settings["storage"]
-    study = f"{file.stem}-{hash_table(content, base.config_file)}"
-    return Sweep(study=study, base=base, space=space, first=first, **settings)
+    values["storage"] = get_setting("TRACKER_SWEEP_URL") or values.get("storage", "")
+    return Sweep(
+        study=f"{file.stem}-{hash_table(content, base.config_file)}",
+        base=base,
+        space=tuple(dimension for dimension in space.values() if dimension),
+        first=first,
+        **values,
+    )
 
 
-def _read_setting(key: str, value: Any, problems: list[str]) -> Any:
-    kind = type(DEFAULTS[key])
-    if type(value) is not kind or (kind is int and value < (key == "trials")):
-        words = {str: "a text", int: f"a whole number of at least {int(key == 'trials')}"}
-        problems.append(f"{key}: expected {words[kind]}, not {value!r}")
-    elif value not in CHOICES.get(key, (value,)):
-        problems.append(
-            f"{key}: expected one of {', '.join(filter(None, CHOICES[key]))}, not {value!r}"
-        )
-    return value
-
-
-def _read_space(tables: Any, problems: list[str]) -> tuple[Dimension, ...]:
-    """`optim.lr = {...}` or `"optim.lr" = {...}`, a list of choices or limits."""
-    if not isinstance(tables, Mapping) or not tables:
-        problems.append(
-            "space: is a table of config keys, as in [space] and optim.lr = { low = 1e-5, high ="
-            " 1e-2 }"
-        )
-        return ()
-    found = []
-    for name, value in _to_dotted(tables).items():
-        try:
-            found.append(
-                _read_choices(name, value) if isinstance(value, list) else _read_limits(name, value)
-            )
-        except ConfigError as error:
-            problems += [f"space.{problem}" for problem in error.problems]
-    return tuple(found)
+def _read_space(tables: Mapping[str, Any], problems: list[str]) -> dict[str, Dimension | None]:
+    """The dimension of each dotted key, a list of choices or limits; None where it is wrong."""
+    space: dict[str, Dimension | None] = {}
+    for name, value in tables.items():
+        wrong: list[str] = []
+        if name not in list_options():
+            wrong.append(find_problem(name, value))
+            space[name] = None
+        elif isinstance(value, list):
+            space[name] = _read_choices(name, value, wrong)
+        else:
+            space[name] = _read_limits(name, value, wrong)
+        problems += [f"space.{problem}" for problem in dict.fromkeys(wrong)]
+    return space
 
 
 def _read_first(
-    tables: Any, space: tuple[Dimension, ...], problems: list[str]
+    tables: list[Mapping[str, Any]],
+    space: Mapping[str, Dimension | None],
+    problems: list[str],
 ) -> tuple[Mapping[str, Any], ...]:
     """The values that the first trials have; what a table leaves out is sampled."""
-    if not isinstance(tables, list) or not all(isinstance(table, Mapping) for table in tables):
-        problems.append("first: expected [[first]] tables of values in the space")
-        return ()
-    known, found = {dimension.name: dimension for dimension in space}, []
-    for table in tables:
+    found = []
+    for number, table in enumerate(tables, start=1):
         values = {}
         for name, value in _to_dotted(table).items():
-            if name not in known:
-                problems.append(f"first.{name}: is not in the space")
-            elif not known[name].contains(value):
-                problems.append(f"first.{name}: {value!r} is outside of the space")
+            dotted = f"first[{number}].{name}"
+            dimension = space.get(name)
+            if name not in space:
+                problems.append(f"{dotted}: is not in the space{suggest_key(name, space)}")
+            elif dimension and not dimension.contains(value):
+                problems.append(f"{dotted}: {value!r} is outside of the space")
             else:
                 values[name] = label(value)
         found.append(values)
@@ -186,11 +196,8 @@ def _to_dotted(tables: Mapping[str, Any]) -> dict[str, Any]:
     """Keys written as optim.lr, which TOML nests, or as "optim.lr"."""
     dotted: dict[str, Any] = {}
     for name, value in tables.items():
-        dotted |= (
-            {name: value}
-            if "." in name or not isinstance(value, Mapping)
-            else flatten({name: value})
-        )
+        nested = name in SECTIONS and isinstance(value, Mapping)
+        dotted |= flatten({name: value}) if nested else {name: value}
     return dotted
 
 
@@ -199,40 +206,46 @@ def label(value: Any) -> Any:
     return str(value) if isinstance(value, list) else value
 
 
-def _read_choices(name: str, values: list[Any]) -> Dimension:
+def _read_choices(name: str, values: list[Any], problems: list[str]) -> Dimension | None:
     from optuna.distributions import CategoricalDistribution
 
-    problems = [problem for value in values if (problem := find_problem(name, value))]
-    if len(values) < 2 and not problems:
-        problems = [f"{name}: expected two or more choices"]
-    if problems:
-        raise ConfigError("choices", problems=list(dict.fromkeys(problems)))
+    wrong = [problem for value in values if (problem := find_problem(name, value))]
+    if len(values) < 2 and not wrong:
+        wrong = [f"{name}: expected two or more choices"]
+    problems += wrong
+    if wrong:
+        return None
     labels = {label(value): value for value in values}
     return Dimension(name=name, distribution=CategoricalDistribution(list(labels)), values=labels)
 
 
-def _read_limits(name: str, limits: Any) -> Dimension:
+def _read_limits(name: str, table: Any, problems: list[str]) -> Dimension | None:
     """A whole number or a number between two limits, as the key's own kind is."""
     from optuna.distributions import FloatDistribution, IntDistribution
 
-    kind = type(flatten(config_to_dict(Config())).get(name))
-    if name in list_options() and kind not in (int, float):
-        raise ConfigError("limits", problems=[f"{name}: is no number, give a list of choices"])
-    if not isinstance(limits, Mapping) or not {"low", "high"} <= set(limits) <= set(LIMITS):
-        words = (
+    kind = type(flatten(config_to_dict(Config()))[name])
+    if kind not in (int, float):
+        problems.append(f"{name}: is no number, give a list of choices")
+        return None
+    if not isinstance(table, Mapping):
+        problems.append(
             f"{name}: expected {{ low = 1, high = 2 }}, with step or log = true, or a list of"
             " choices"
         )
-        raise ConfigError("limits", problems=[words])
-    problems = [problem for end in ("low", "high") if (problem := find_problem(name, limits[end]))]
-    if problems:
-        raise ConfigError("limits", problems=list(dict.fromkeys(problems)))
+        return None
+    # The keys of the table, then both ends as the config takes them.
+    before = len(problems)
+    limits = read_keys(list_keys(Limits), table, problems, name=name)
+    ends = [limits[end] for end in ("low", "high") if end in limits]
+    problems += [problem for value in ends if (problem := find_problem(name, value))]
+    if len(problems) > before:
+        return None
     make = IntDistribution if kind is int else FloatDistribution
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", UserWarning
-            )  # Optuna lowers `high` to the last value that steps reach
+            # Optuna lowers `high` to the last value that steps reach
+            warnings.simplefilter("ignore", UserWarning)
             return Dimension(name=name, distribution=make(**limits))
     except (ValueError, TypeError, ArithmeticError) as error:
-        raise ConfigError("limits", problems=[f"{name}: {error}"]) from error
+        problems.append(f"{name}: {error}")
+        return None

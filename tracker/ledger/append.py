@@ -363,7 +363,7 @@ def exclusive(workspace: Workspace, name: str) -> Iterator[None]:
     No transaction is open while it is held.
     """
     if workspace.ledger_url.startswith("sqlite:///"):
-        with FileLock(workspace.lock_dir / f"{name}.lock"):
+        with FileLock(workspace.state_dir / f"{name}.lock"):
             yield
         return
     with open_engine(workspace.ledger_url) as engine, engine.connect() as connection:

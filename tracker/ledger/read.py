@@ -8,7 +8,12 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from tracker.core.config_diff import drop_path_changes, list_unknown
+from tracker.core.config_diff import (
+    diff_configs,
+    drop_path_changes,
+    list_unknown,
+    translate,
+)
 from tracker.core.errors import TrackerError, UnknownRunError
 from tracker.ledger.columns import MAX_INTEGER
 from tracker.ledger.connection import Query, Row, open_reader, read_rows
@@ -32,6 +37,11 @@ _OF_SOTA = (
 _NOTES = (
     "SELECT submission, run_uid, kind, text, author, noted_at AS time FROM notes WHERE kind IN"
     " ('note', 'rejected')"
+)
+# The ledger's row with which a submission got its first public score of a metric.
+_FIRST_SCORED = (
+    "(SELECT min(f.seq) FROM scores f WHERE f.submission = {scores}.submission AND"
+    " f.split = 'public' AND f.metric = :metric)"
 )
 _REPEATED = (
     "SELECT number, min(earlier) AS earlier FROM (SELECT a.submission AS number, b.submission AS"
@@ -67,10 +77,11 @@ def list_submissions(
         notes = _read_notes(query, where, parameters or {})
     by_number, by_run = _group_notes(notes)
     submissions = []
+    parsed: dict[str, Any] = {}  # the configs of the few that were SOTA, each parsed once
     for row in rows:
         own_notes = [*by_number.get(row["number"], ()), *by_run.get(row["run_uid"], ())]
         own_notes.sort(key=lambda note: note.time)
-        submissions.append(_build(row, scores.get(row["number"], {}), own_notes))
+        submissions.append(_build(row, scores.get(row["number"], {}), own_notes, parsed))
     return submissions
 
 
@@ -204,16 +215,26 @@ def _group_notes(notes: Sequence[Note]) -> tuple[dict[int, list[Note]], dict[str
     return by_number, by_run
 
 
-def _build(row: Row, scores: Mapping[str, float], notes: Sequence[Note]) -> Submission:
-    """A submission from its row; keys that earlier versions counted as changes leave its diff."""
+def _build(
+    row: Row, scores: Mapping[str, float], notes: Sequence[Note], sota_configs: dict[str, Any]
+) -> Submission:
+    """A submission from its row; keys that earlier versions counted as changes leave its diff.
+
+    `sota_configs` has the configs of SOTA that were parsed before, by their text. A diff in which a
+    side has the key names of another program is made anew: earlier versions did not know them.
+    """
     columns = dict(row)
     data = (columns.pop("sota_data"), row["data_fingerprint"])
-    before, config = columns.pop("sota_config"), json.loads(row["config"])
+    before, config = columns.pop("sota_config") or "{}", json.loads(row["config"])
     diff, not_known = None, []
     if row["config_diff"] is not None:
-        old, recorded = json.loads(before or "{}"), row["run_uid"] is not None
+        if before not in sota_configs:
+            sota_configs[before] = json.loads(before)
+        old, recorded = sota_configs[before], row["run_uid"] is not None
         not_known = list_unknown(old, config, recorded=recorded)
         stored = json.loads(row["config_diff"])
+        if any(translate(side) != side for side in (old, config)):
+            stored = diff_configs(old, config, data=data, recorded=recorded)
         known = {key: pair for key, pair in stored.items() if key not in not_known}
         diff = drop_path_changes(known, data=data)
     parsed = {"config": config, "config_diff": diff}
@@ -308,11 +329,11 @@ def find_unfingerprinted(rows: Sequence[Mapping[str, Any]], fingerprint: str) ->
 def sota_query(primary: Metric, *, before: bool = False) -> str:
     """SQL for (submission, value) of the best public score; the earlier one wins a tie.
 
-    With `before`, only submissions below `:number` count. The database reads the index on scores
-    from its best end, and stops at the first row.
+    With `before`, only submissions that were scored before row `:seq` count. The database reads
+    the index on scores from its best end, and stops at the first row.
     """
     order = "DESC" if primary.higher_is_better else "ASC"
-    earlier = "AND s.submission < :number " if before else ""
+    earlier = f"AND {_FIRST_SCORED.format(scores='s')} < :seq " if before else ""
     return (
         "SELECT s.submission, s.value FROM scores s WHERE s.split = 'public' AND s.metric ="
         f" :metric {earlier}AND NOT EXISTS (SELECT 1 FROM scores t WHERE t.submission ="
@@ -329,25 +350,36 @@ def find_sota(workspace: Workspace) -> Submission | None:
 
 
 def list_sota_numbers(workspace: Workspace, *, since: int = 0) -> list[int]:
-    """The numbers of the submissions that beat all earlier ones, in order, from `since` on."""
+    """The submissions that were SOTA when they were scored, in that order, from `since` on.
+
+    A submission counts from its first public score on, with its newest one: a score that is typed
+    in late is compared with those that were known by then, and a typing error is forgotten.
+    """
     primary = workspace.competition.primary
-    later = ""
-    if since:
-        # IN lets SQLite use the index by submission; a plain >= would use the one by value
-        later = "AND submission IN (SELECT number FROM submissions WHERE number >= :number) "
+    first = _FIRST_SCORED.format(scores="s")
     sql = (
-        "SELECT submission, value FROM latest_scores WHERE split = 'public' AND metric = :metric "
-        f"{later}ORDER BY submission"
+        f"SELECT s.submission, s.value, {first} AS first FROM latest_scores s WHERE"
+        " s.split = 'public' AND s.metric = :metric AND s.submission IN (SELECT t.submission FROM"
+        f" scores t WHERE t.seq >= :seq) AND {first} >= :seq ORDER BY first"
     )
     with open_reader(workspace.ledger_url) as query:
-        known = {"metric": primary.name, "number": since}
+        known: dict[str, Any] = {"metric": primary.name, "number": since}
+        # the rows before the first score of these submissions are not read
+        (start,) = query(
+            "SELECT min(seq) AS seq FROM scores WHERE split = 'public' AND metric = :metric AND"
+            " submission IN (SELECT number FROM submissions WHERE number >= :number)",
+            known,
+        )
+        if start["seq"] is None:
+            return []
+        known = {"metric": primary.name, "seq": start["seq"]}
         best = [row["value"] for row in query(sota_query(primary, before=True), known)]
         numbers = []
         for row in query(sql, known):
             if not best or primary.is_better(row["value"], best[0]):
                 best = [row["value"]]
                 numbers.append(row["submission"])
-    return numbers
+    return [number for number in numbers if number >= since]
 
 
 def list_packed_answers(

@@ -109,7 +109,7 @@ class RunCopy:
     def push(self, on_answer: Callable[[], None] = lambda: None) -> RunRecord:
         """Copy what is new to each target; raises the first error after all targets were tried."""
         problems = self._open(on_answer)
-        with FileLock(self._workspace.lock_dir / f"{self._name}.copy.lock"):
+        with FileLock(self._workspace.state_dir / f"{self._name}.copy.lock"):
             record = load_run(self._workspace.runs_dir, self._name)
             info = RunInfo(self._workspace, record)
             for target, copy in self._copies.items():

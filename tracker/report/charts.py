@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from markupsafe import Markup
 
+from tracker.core.list_marks import FLATTERED
 from tracker.report.data import Scatter, SubmissionEntry, label_metric
 from tracker.report.svg import Drawing, Scale, fit_scale
 from tracker.training.numbers import render_count
@@ -41,7 +42,8 @@ def draw_timeline(
     for number in _pick_numbers(numbers, int(width / 36)):
         drawing.text((x(number), height - 8), "middle", str(number), "tick")
     steps = [entry for entry in entries if entry.was_sota]
-    _draw_steps(drawing, [(x(entry.number), y(entry.values[public])) for entry in steps], right)
+    rising = _list_rising(steps, metric)
+    _draw_steps(drawing, [(x(entry.number), y(entry.values[public])) for entry in rising], right)
     for entry in scored:
         _draw_entry(drawing, entry, metric, x(entry.number), y, joined=len(scored) <= MAX_JOINED)
     for entry in reversed(steps):
@@ -89,6 +91,19 @@ def _pick_numbers(numbers: Sequence[int], most: int) -> list[int]:
         return list(numbers)
     round_numbers = Scale(min(numbers), max(numbers), 0, 1).ticks(most, whole=True)
     return [int(number) for number in round_numbers]
+
+
+def _list_rising(steps: Sequence[SubmissionEntry], metric: Metric) -> list[SubmissionEntry]:
+    """Those of the steps that are better than all of a smaller number.
+
+    A row that was scored late stands before one that was SOTA until then.
+    """
+    key = f"public_{metric.name}"
+    rising: list[SubmissionEntry] = []
+    for entry in steps:
+        if not rising or metric.is_better(entry.values[key], rising[-1].values[key]):
+            rising.append(entry)
+    return rising
 
 
 def _draw_steps(drawing: Drawing, corners: Sequence[tuple[float, float]], right: float) -> None:
@@ -143,11 +158,11 @@ def describe_timeline(entries: Sequence[SubmissionEntry], metric: Metric) -> str
     count = render_count(drawn, "submission")
     if drawn != len(entries):
         count = f"{drawn} of {len(entries)} submissions have a score"
+    key = f"public_{metric.name}"
+    # each of them beat the one before, so this is the order in which they were scored
+    steps.sort(key=lambda entry: entry.values[key], reverse=not metric.higher_is_better)
     listed = steps[-MAX_STEPS_LISTED:]
-    scores = [
-        f"{metric.render(entry.values[f'public_{metric.name}'])} ({entry.number})"
-        for entry in listed
-    ]
+    scores = [f"{metric.render(entry.values[key])} ({entry.number})" for entry in listed]
     what = f"{len(steps)} became SOTA"
     if len(listed) < len(steps):
         what += f", the last {len(listed)}"
@@ -218,9 +233,15 @@ def title_scatter(relation: Scatter) -> str:
 def describe_scatter(relation: Scatter) -> str:
     """A scatter in words: the rank correlation and its caveats."""
     count = f"{relation.ranked} submissions"
+    of_all = f"{relation.ranked} of {len(relation.points)} submissions"
     if relation.schemes > 1:
         others = f"the largest of {relation.schemes} validation schemes, which do not compare"
-        count = f"{relation.ranked} of {len(relation.points)} submissions, those of {others}"
+        count = f"{of_all}, those of {others}"
+    elif relation.flattered:
+        count = of_all
+    if relation.flattered:
+        numbers = ", ".join(map(str, relation.flattered))
+        count += f" (without {numbers}, {FLATTERED})"
     if relation.rho is None:
         return f"{count}: too few different values for a rank correlation."
     caution = " Few submissions: read it with caution." if relation.ranked < MIN_RELIABLE else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import chain, product
 from typing import Any
@@ -16,11 +16,18 @@ from tracker.comparison.comparable import (
 )
 from tracker.comparison.cv_lb import group_by_scheme
 from tracker.comparison.statistics.regression import spearman
-from tracker.comparison.tree import Family, Node, build_family, name_model
+from tracker.comparison.tree import (
+    Family,
+    Node,
+    build_family,
+    name_model,
+    name_node,
+    read_marks,
+)
 from tracker.core.clock import to_utc_text
 from tracker.core.config_diff import describe_ensemble, is_searched
 from tracker.core.errors import TrackerError
-from tracker.core.list_marks import APART, SEARCHED
+from tracker.core.list_marks import APART, SEARCHED, Marks
 from tracker.ledger.chain import read_head
 from tracker.ledger.connection import read_rows
 from tracker.ledger.read import (
@@ -49,7 +56,8 @@ class SubmissionEntry:
     `values` has scores by `<split>_<metric>` and figures such as `train_loss`; unknown ones are
     left out. `gain` is the public score minus that of SOTA at that time. `equal_to` is the earlier
     submission that this one duplicates. `marks` has the mark of each validation figure that does
-    not compare with SOTA's.
+    not compare with SOTA's, `own_marks` are those of the submission itself, as in the other lists.
+    `searched`: it is an ensemble whose weights were searched on its validation images.
     """
 
     number: int
@@ -68,6 +76,8 @@ class SubmissionEntry:
     was_sota: bool
     equal_to: int | None
     marks: Mapping[str, str] = field(default_factory=dict)
+    own_marks: Sequence[str] = ()
+    searched: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +108,8 @@ class Scatter:
 
     The points are of `schemes` validation schemes; one without validation scores. `rho` is
     Spearman's over the submissions of the largest scheme, None if they are few. Those in `others`
-    do not compare.
+    do not compare: they are of other schemes, or `flattered` by weights that were searched on the
+    validation images.
     """
 
     x: str
@@ -107,10 +118,11 @@ class Scatter:
     rho: float | None
     others: Sequence[int] = ()
     schemes: int = 1
+    flattered: Sequence[int] = ()
 
     @property
     def ranked(self) -> int:
-        """How many submissions are of the largest scheme."""
+        """How many submissions of the largest scheme the correlation is over."""
         return len(self.points) - len(self.others)
 
     @property
@@ -124,7 +136,8 @@ class TeamReport:
     """The whole report.
 
     `generated_at` is UTC text, `head` is the ledger's, `best_private` is by the deciding metric.
-    `node_marks` has the mark of the validation score of a node of the family, by its name.
+    `node_marks` has the mark of the validation score of a node of the family, by its name, `marks`
+    those of submissions and runs.
     """
 
     competition: Competition
@@ -139,10 +152,21 @@ class TeamReport:
     family: Family
     audit: Audit
     node_marks: Mapping[str, str]
+    marks: Marks
 
     def list_entry_marks(self) -> list[str]:
-        """The marks that the validation figures of the submissions use."""
-        return [column.mark(entry) for entry in self.entries for column in self.columns]
+        """The marks that the submissions and their validation figures use."""
+        marks = [mark for entry in self.entries for mark in entry.own_marks]
+        return marks + [column.mark(entry) for entry in self.entries for column in self.columns]
+
+    def list_own_marks(self, node: Node) -> list[str]:
+        """The marks of a node of the family itself."""
+        return self.marks.list_marks(node.submission, node.name)
+
+    def list_family_marks(self) -> list[str]:
+        """The marks that the family uses."""
+        marks = [mark for node in self.family.nodes for mark in self.list_own_marks(node)]
+        return [*marks, *self.node_marks.values()]
 
     def mark_node(self, node: Node, score: str) -> str:
         """The mark behind a score of `list_scores`."""
@@ -155,7 +179,8 @@ def build_report(workspace: Workspace) -> TeamReport:
     now = read_clock(workspace)
     checked = audit(workspace)
     rows = list_submissions(workspace)
-    entries = _build_entries(workspace, rows, checked)
+    marks = read_marks(workspace)
+    entries = _build_entries(workspace, rows, checked, marks)
     family = build_family(workspace)
     times, _ = split_times(
         competition, now, list_counted_times(workspace, window_start(competition, now))
@@ -175,11 +200,12 @@ def build_report(workspace: Workspace) -> TeamReport:
         family=family,
         audit=checked,
         node_marks=_mark_nodes(workspace, family, rows),
+        marks=marks,
     )
 
 
 def _build_entries(
-    workspace: Workspace, rows: Sequence[Submission], checked: Audit
+    workspace: Workspace, rows: Sequence[Submission], checked: Audit, marks: Marks
 ) -> list[SubmissionEntry]:
     best = find_sota(workspace)
     remarks = _list_remarks(workspace)
@@ -189,7 +215,8 @@ def _build_entries(
     equal_to = {item["number"]: item["equal_to"] for item in checked.wasted}
     chain = set(checked.sota_chain)
     validation = list_validation_scores(workspace, rows)
-    reference = basis_of_submission(workspace, best) if best and validation[best.number] else None
+    reference = basis_of_submission(workspace, best) if best else None
+    known = _name_validation(best, validation[best.number]) if best else set()
     entries = []
     for row in rows:
         names = [f"{part}_{name}" for part, name in product(("train", "val"), COLUMNS)]
@@ -214,21 +241,38 @@ def _build_entries(
                 is_sota=best is not None and row.number == best.number,
                 was_sota=row.number in chain,
                 equal_to=equal_to.get(row.number),
-                marks=_mark_figures(workspace, row, reference, list(figures)),
+                marks=_mark_figures(workspace, row, reference, list(figures), known),
+                searched=is_searched(row.config),
+                own_marks=marks.list_marks(row.number, name_node(workspace, row)),
             )
         )
     return entries
 
 
+def _name_validation(row: Submission, scores: Mapping[str, float]) -> set[str]:
+    """The names of the validation figures that a submission has: `val_f1`, `val_loss`."""
+    columns = {f"val_{name}" for name in COLUMNS}
+    known = {name for name in columns if getattr(row, name) is not None}
+    return known | {f"val_{name}" for name in scores}
+
+
 def _mark_figures(
-    workspace: Workspace, row: Submission, reference: Basis | None, names: Sequence[str]
+    workspace: Workspace,
+    row: Submission,
+    reference: Basis | None,
+    names: Sequence[str],
+    known: Set[str],
 ) -> dict[str, str]:
-    """{figure: its mark} of the validation figures that do not compare with those of SOTA."""
+    """{figure: its mark} of the validation figures that do not compare with those of SOTA.
+
+    `known` are the figures that SOTA has: the others have nothing to be compared with.
+    """
     own = basis_of_submission(workspace, row)
     marks = {}
     for name in names:
         if name.startswith("val_"):
-            marks[name] = _find_mark(row.config, own, reference, name)
+            other = reference if name in known else None
+            marks[name] = _find_mark(row.config, own, other, name)
     return {name: mark for name, mark in marks.items() if mark}
 
 
@@ -244,10 +288,11 @@ def _find_mark(config: Mapping[str, Any], own: Basis, reference: Basis | None, n
 def _mark_nodes(workspace: Workspace, family: Family, rows: Sequence[Submission]) -> dict[str, str]:
     """{node: the mark of its validation score}, as in the table; runs are marked as well."""
     by_number = {row.number: row for row in rows}
-    reference = None
+    reference, known = None, set[str]()
     for node in family.nodes:
         row = by_number.get(node.submission or 0)
-        if node.is_sota and row and any(name.startswith("val_") for name in node.scores):
+        if node.is_sota and row:
+            known = {name for name in node.scores if name.startswith("val_")}
             reference = basis_of_submission(workspace, row)
     marks = {}
     for node in family.nodes:
@@ -264,7 +309,7 @@ def _mark_nodes(workspace: Workspace, family: Family, rows: Sequence[Submission]
                 own = basis_of_run(workspace, record, config)
         except TrackerError:
             continue  # the family shows the run all the same
-        if mark := _find_mark(config, own, reference, name):
+        if mark := _find_mark(config, own, reference if name in known else None, name):
             marks[node.name] = mark
     return marks
 
@@ -383,7 +428,7 @@ def _list_relations(
 
 
 def _relate(
-    entries: Iterable[SubmissionEntry], x: str, y: str, schemes: Sequence[Sequence[int]]
+    entries: Sequence[SubmissionEntry], x: str, y: str, schemes: Sequence[Sequence[int]]
 ) -> Scatter:
     points = [
         (e.number, e.values[x], e.values[y]) for e in entries if x in e.values and y in e.values
@@ -396,9 +441,23 @@ def _relate(
             group = [point for point in points if point[0] in numbers]
             if group:
                 groups.append(group)
+    flattered = []
+    if x.startswith("val_"):
+        searched = {entry.number for entry in entries if entry.searched}
+        flattered = [point[0] for point in points if point[0] in searched]
+    fair = [[point for point in group if point[0] not in flattered] for group in groups]
+    groups = [group for group in fair if group]
     largest = max(groups, key=len, default=[])
     rho = None
     if len(largest) >= MIN_TO_RANK:
         rho = spearman([point[1] for point in largest], [point[2] for point in largest])
     others = [point[0] for point in points if point not in largest]
-    return Scatter(x=x, y=y, points=points, rho=rho, others=others, schemes=len(groups))
+    return Scatter(
+        x=x,
+        y=y,
+        points=points,
+        rho=rho,
+        others=others,
+        schemes=len(groups),
+        flattered=flattered,
+    )

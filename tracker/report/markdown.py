@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tracker.comparison.tree import Node, describe_origin, indent, list_scores
 from tracker.core.config_diff import render_change
-from tracker.core.list_marks import ANCESTOR, NOW, THEN, explain_marks
+from tracker.core.list_marks import explain_marks
 from tracker.core.markdown import escape, render_table
 from tracker.report.charts import describe_scatter, describe_timeline, title_scatter
 from tracker.report.data import SubmissionEntry, TeamReport, label_metric, list_facts, render_gain
@@ -26,7 +26,7 @@ def render_markdown(report: TeamReport) -> str:
         "## Do the scores agree?\n",
         "\n".join(f"- {title_scatter(item)}: {describe_scatter(item)}" for item in report.relations)
         or "Not known yet.",
-        f"\n## Family\n\n{escape(explain_marks([NOW, ANCESTOR, *report.node_marks.values()]))}\n",
+        f"\n## Family\n\n{escape(explain_marks(report.list_family_marks()))}\n",
         "\n".join(_render_node(node, report) for node in report.family.nodes)
         or "No runs and no submissions yet.",
         "\n".join(f"\n{escape(problem)}" for problem in report.family.problems),
@@ -66,18 +66,15 @@ def _render_submissions(report: TeamReport) -> str:
     ]
     rows = [_render_entry(entry, report) for entry in report.entries]
     table = render_table(names, rows, numbers=range(3, 3 + len(report.columns)))
-    return f"{table}\n{escape(explain_marks([NOW, THEN, *report.list_entry_marks()]))}\n"
+    return f"{table}\n{escape(explain_marks(report.list_entry_marks()))}\n"
 
 
 def _render_entry(entry: SubmissionEntry, report: TeamReport) -> list[str]:
-    mark = THEN if entry.was_sota else ""
-    if entry.is_sota:
-        mark = NOW
     change = "-"
     if entry.sota is not None:
         change = f"{entry.sota}: {escape(render_change(entry.change, entry.not_known))}"
     return [
-        f"{entry.number}{_mark(mark)}",
+        f"{entry.number}{_mark(' '.join(entry.own_marks))}",
         escape(entry.model),
         escape(entry.memo),
         *((column.render(entry) or "-") + _mark(column.mark(entry)) for column in report.columns),
@@ -96,10 +93,7 @@ def _list_notes(entry: SubmissionEntry) -> list[str]:
 
 
 def _render_node(node: Node, report: TeamReport) -> str:
-    mark = ANCESTOR if node.sota_line else ""
-    if node.is_sota:
-        mark = NOW
-    title = f"{escape(node.name)}{_mark(mark)}"
+    title = f"{escape(node.name)}{_mark(' '.join(report.list_own_marks(node)))}"
     if node.submission is not None and node.kind != "submission":
         title += f" (submission {node.submission})"
     scores = list_scores(node, report.competition).items()

@@ -46,7 +46,7 @@ def write_marks(folder: Path, record: RunRecord) -> None:
 
 def change_marks(workspace: Workspace, name: str, **changes: Any) -> RunRecord:
     """Change some `MARK_FIELDS` of a run; raises UnknownRunError or StorageError."""
-    with FileLock(workspace.lock_dir / "marks.lock"):
+    with FileLock(workspace.state_dir / "marks.lock"):
         record = replace(load_run(workspace.runs_dir, name), **changes)
         write_marks(workspace.runs_dir / name, record)
     return record
@@ -61,7 +61,7 @@ def tag_run(
     that the run does not have.
     """
     wanted = check_tags(tags)
-    with FileLock(workspace.lock_dir / "marks.lock"):
+    with FileLock(workspace.state_dir / "marks.lock"):
         record = load_run(workspace.runs_dir, name)
         if remove:
             absent = [tag for tag in wanted if tag not in record.tags]

@@ -186,7 +186,7 @@ def notify(line: str) -> None:
 
 def pending_log_path(workspace: Workspace, pid: int) -> Path:
     """The path of a background command's log before it has a run folder."""
-    return workspace.lock_dir / "output" / f"{pid}.log"
+    return workspace.state_dir / "output" / f"{pid}.log"
 
 
 def _is_file(descriptor: int, path: Path) -> bool:

@@ -46,8 +46,7 @@ def ignore_outputs(root: Path) -> list[str]:
 
 
 def _find_work_tree(folder: Path) -> Path | None:
-    """The top of the git work tree that `folder` is in; a worktree's or a submodule's .git is a
-    file."""
+    """The top of the git work tree of `folder`; in a worktree or a submodule .git is a file."""
     for directory in (folder, *folder.parents):
         git = directory / ".git"
         if git.is_file() or (git / "HEAD").is_file():
@@ -65,8 +64,7 @@ def _is_ignored(root: Path, name: str, top: Path) -> bool:
 
 
 def _decide(path: Path, top: Path, *, folder: bool) -> bool:
-    """What the patterns say about this very path: the last one that matches, those nearest to it
-    last."""
+    """What the patterns say about this very path: the last match, the nearest file's last."""
     ignored = False
     above = [directory for directory in reversed(path.parents) if directory.is_relative_to(top)]
     for base, source in (
@@ -81,8 +79,7 @@ def _decide(path: Path, top: Path, *, folder: bool) -> bool:
 
 
 def _read_patterns(source: Path) -> Iterator[tuple[re.Pattern[str], bool, bool]]:
-    """The patterns of a file: for a relative path, whether what matches is kept (`!`), whether it
-    must be a folder."""
+    """The patterns of a file, whether each keeps what matches (`!`), and if for folders only."""
     if not source.is_file():
         return
     for line in source.read_text(encoding="utf-8", errors="surrogateescape").splitlines():

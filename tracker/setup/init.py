@@ -25,6 +25,7 @@ from tracker.training.libraries import require
 from tracker.training.metrics import FUNCTION, GIVEN, find_kind, first_metric, read_short_name
 from tracker.training.reading import Key, find_item_keys, list_keys
 from tracker.training.tables import read_table
+from tracker.training.targets import TARGETS
 from tracker.workspace.leaderboard_kinds import choose_kind, list_options
 from tracker.workspace.metrics import is_loss
 from tracker.workspace.mlflow_paths import save_first_location
@@ -54,8 +55,8 @@ def init_workspace(
     data: Mapping[str, Any],
     competition: Mapping[str, Any],
     metrics: Sequence[str] = (),
-    mlflow_uri: str = "sqlite:///mlflow.db",
-    ledger_url: str = "sqlite:///ledger.db",
+    mlflow_uri: str = "",
+    ledger_url: str = "",
     leaderboard: str = "",
     leaderboard_options: Mapping[str, str | Path] | None = None,
     pretrained: Callable[[], bool] = lambda: False,
@@ -96,14 +97,16 @@ def init_workspace(
         "similar_share": fit_similar_share(images),
     }
     competition = {**suggested, **from_data, **competition, "metrics": metric_tables}
+    target = competition.get("target", Competition.target)
     similar = _describe_share(competition["similar_share"], images)
     sections = {
         "competition": competition,
         "data": _build_data(data, root),
-        "train": _choose_monitor(metric_tables, competition["primary_metric"]),
+        "loss": _choose_loss(target),
+        "train": _choose_monitor(metric_tables, competition["primary_metric"], target),
         "model": {"pretrained": pretrained()},
-        "mlflow": {"tracking_uri": _make_url_relative(mlflow_uri, root)},
-        "ledger": {"url": _make_url_relative(ledger_url, root)},
+        "mlflow": {"tracking_uri": _make_url_relative(mlflow_uri, root)} if mlflow_uri else {},
+        "ledger": {"url": _make_url_relative(ledger_url, root)} if ledger_url else {},
         "leaderboard": _choose_leaderboard(leaderboard, leaderboard_options or {}, root),
         "diff": {},
     }
@@ -209,8 +212,7 @@ def _dump(table: Mapping[str, Any]) -> str:
 
 
 def _make_path_relative(path: Path, root: Path) -> str:
-    """A path as kept in tracker.toml: relative to it where the files lie below or beside the
-    workspace."""
+    """A path as kept in tracker.toml: relative where the files lie below or beside it."""
     absolute, base = path.expanduser().resolve(), root.resolve()
     beside = base.parent != Path(base.anchor) and absolute.is_relative_to(base.parent)
     if absolute.is_relative_to(base) or (beside and absolute != base.parent):
@@ -219,8 +221,7 @@ def _make_path_relative(path: Path, root: Path) -> str:
 
 
 def _make_url_relative(url: str, root: Path) -> str:
-    """A SQLite URL as kept in tracker.toml: relative when its file is in the workspace, which may
-    be moved."""
+    """A SQLite URL as kept in tracker.toml: relative in the workspace, which may be moved."""
     path = Path(url.removeprefix("sqlite:///"))
     inside = url.startswith("sqlite:////") and path.is_relative_to(root.resolve())
     return f"sqlite:///{path.relative_to(root.resolve()).as_posix()}" if inside else url
@@ -233,7 +234,7 @@ def _list_usual_keys(metric: Metric) -> dict[str, Any]:
 
 
 def _parse_metric(text: str) -> dict[str, Any]:
-    """The table of a metric: `f1_macro`, `rmse`, `map@5`, `judge.py:score` or any name, then words."""
+    """The table of a metric: `rmse`, `map@5`, `judge.py:score` or any name, then words."""
     name, *words = text.split(":")
     function = ""
     if name.endswith(".py") and words:
@@ -264,16 +265,25 @@ def _parse_metric(text: str) -> dict[str, Any]:
     }
 
 
-def _choose_monitor(tables: Sequence[Mapping[str, Any]], primary: str) -> dict[str, str]:
+def _choose_monitor(
+    tables: Sequence[Mapping[str, Any]], primary: str, target: str
+) -> dict[str, str]:
     """Section [train]: the metric nearest to the deciding one chooses best.pth.
 
     Empty where that is the default.
     """
     deciding = next((table for table in tables if table["name"] == primary), {"name": ""})
     computed = find_kind(deciding.get("kind", GIVEN))
-    other = "loss" if is_loss(deciding["name"]) else first_metric()
-    near = computed.name if computed else other
+    is_class = target not in TARGETS or TARGETS[target].is_class  # wrong ones are reported later
+    other = first_metric() if is_class and not is_loss(deciding["name"]) else "loss"
+    near = deciding["name"] if computed else other
     return {} if near == first_metric() else {"monitor": f"val/{near}"}
+
+
+def _choose_loss(target: str) -> dict[str, str]:
+    """Section [loss]: the usual loss of the target; empty where that is the default."""
+    known = TARGETS.get(target)
+    return {"name": known.losses[0]} if known and not known.is_class else {}
 
 
 def detect_format(data: Mapping[str, Any]) -> str:
@@ -322,8 +332,7 @@ def _describe_share(share: Any, images: int) -> str:
 
 
 def _count_images(eval_dir: str, id_column: str) -> int:
-    """How many images are to be predicted; 0 where info.csv does not tell, which `tracker data
-    check` reports."""
+    """How many images are to be predicted; 0 where info.csv is wrong (see `tracker data check`)."""
     try:
         return (
             len(read_table(Path(eval_dir).expanduser() / "info.csv", (id_column,)))

@@ -37,8 +37,7 @@ def look_for_weights() -> tuple[bool, str]:
 
 
 def _list_cached(cache: Path) -> list[str]:
-    """Models with weights in a cache: timm's repositories in that of the hub's client, files in
-    torch's."""
+    """Models with weights in a cache: timm's repositories in the hub's, files in torch's."""
     try:
         repositories = [
             path for path in cache.glob("models--timm--*") if any(path.glob("snapshots/*/*.*"))

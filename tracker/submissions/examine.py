@@ -33,6 +33,7 @@ from tracker.workspace.tracker_toml import Competition, Workspace
 
 if TYPE_CHECKING:
     from tracker.comparison.members import Member
+    from tracker.comparison.statistics.paired import PairedComparison
 
 
 NUM_NEAREST = 3  # so many of the most similar earlier submissions are listed
@@ -209,6 +210,7 @@ def build_check_report(workspace: Workspace, examination: Examination) -> CheckR
         not_comparable=not_comparable,
         searched=is_searched(config),
         not_known=examination.not_known,
+        paired=None if refusal or sota is None else _test_gain(workspace, sota, record),
     )
     return CheckReport(
         answer=answer,
@@ -278,6 +280,21 @@ def _compare_validation(
     measured = [name for name, values in known.items() if values != [None, None]]
     chosen = choose_metrics(workspace.competition, measured)
     return {f"val_{name}": known[name] for name in dict.fromkeys([*chosen, "loss"])}
+
+
+def _test_gain(
+    workspace: Workspace, sota: Submission, record: RunRecord
+) -> PairedComparison | None:
+    """SOTA and the run on their validation images; None where they cannot be tested."""
+    from tracker.comparison.evidence import VALIDATION, compare_validation
+    from tracker.comparison.statistics.paired import RESAMPLES
+    from tracker.comparison.subject import load_subject
+
+    if not (workspace.runs_dir / record.name / VALIDATION).is_file():
+        return None
+    left = load_subject(workspace, f"s{sota.number}")
+    right = load_subject(workspace, record.name)
+    return compare_validation(workspace.runs_dir, left, right, resamples=RESAMPLES, images=0).paired
 
 
 def _find_incomparable(

@@ -7,13 +7,20 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from tracker.core.config_diff import is_searched, list_changes, render_unknown_keys
+from tracker.core.config_diff import (
+    describe_ensemble_step,
+    is_searched,
+    list_changes,
+    render_unknown_keys,
+)
 from tracker.core.list_marks import FLATTERED
 from tracker.core.text import render_number
 from tracker.ledger.records import Submission
+from tracker.training.metrics import METRICS, find_kind, first_metric
 from tracker.workspace.metrics import NO_PUBLIC_SCORE
 
 if TYPE_CHECKING:
+    from tracker.comparison.statistics.paired import PairedComparison
     from tracker.workspace.tracker_toml import Competition, Metric
 
 Pairs = Mapping[str, Sequence[float | None]]
@@ -30,8 +37,12 @@ def render_check_headline(
     not_comparable: Mapping[str, str],
     searched: bool,
     not_known: Sequence[str] = (),
+    paired: PairedComparison | None = None,
 ) -> str:
     """The first line of check; `validation` has {val_f1: [SOTA's, this run's]}.
+
+    `paired` is the test of SOTA (a) and this run (b) on their validation images, None where they
+    cannot be tested.
 
     `searched`: the run is an ensemble whose weights were searched on the validation images.
     `not_known`: the config keys that only one of the two has.
@@ -43,11 +54,10 @@ def render_check_headline(
     if sota is None:
         return NO_PUBLIC_SCORE
     caveat = _find_caveat(searched=searched, sota_searched=is_searched(sota.config))
-    result = _compare_by_validation(competition, validation, not_comparable, caveat=caveat)
-    changes = _count_changes(config_diff or {})
-    if not_known:
-        changes += f", {render_unknown_keys(not_known)}"
-    return f"{result}; {changes}"
+    result = _compare_by_validation(
+        competition, validation, not_comparable, caveat=caveat, paired=None if caveat else paired
+    )
+    return f"{result}; {_count_changes(config_diff or {}, not_known)}"
 
 
 def render_submit_headline(
@@ -102,6 +112,7 @@ def _compare_by_validation(
     not_comparable: Mapping[str, str],
     *,
     caveat: str,
+    paired: PairedComparison | None = None,
 ) -> str:
     """Above or below SOTA by the deciding metric, or by the first that both have."""
     names = sorted(validation, key=lambda name: name != f"val_{competition.primary_metric}")
@@ -116,8 +127,28 @@ def _compare_by_validation(
         if old == new:
             return f"equal to SOTA by validation ({metric.name} {metric.render(new)}){caveat}"
         pair = f"{metric.name} {_render_pair(metric, old, new)}"
-        return f"{_render_gap(metric, new, old)} SOTA by validation ({pair}){caveat}"
+        gain = judge_gain(paired, metric, is_gain=metric.is_better(new, old)) if paired else ""
+        return f"{_render_gap(metric, new, old)} SOTA by validation ({pair}){gain}{caveat}"
     return "not comparable with SOTA by validation: they have no metric in common"
+
+
+def judge_gain(paired: PairedComparison, metric: Metric, *, is_gain: bool) -> str:
+    """Whether a difference to SOTA is real, as in `diff`, or empty when no test says so.
+
+    A metric that is not resampled has the test of the first one that is, which is then named.
+    """
+    kind = find_kind(metric.kind)
+    name = kind.name if kind and kind.name in paired.metrics else first_metric()
+    by = "" if kind and kind.name == name else f" by {METRICS[name].title}"
+    difference = paired.metrics[name]
+    if difference.smallest is None:
+        return ", too close to call (the predictions on the validation images are equal)"
+    p_value = f"(p = {difference.p:.2g})"
+    if difference.better is None:
+        return f", too close to call{by} {p_value}"
+    if (difference.better == "b") != is_gain:
+        return f", but the saved predictions say the opposite{by} {p_value}"
+    return f", real{by} {p_value}"
 
 
 def _render_gap(metric: Metric, value: float, best: float) -> str:
@@ -156,11 +187,19 @@ def _render_pair(metric: Metric, old: float | None, new: float) -> str:
     return f"{metric.render(old)} -> {metric.render(new)}"
 
 
-def _count_changes(diff: Mapping[str, Sequence[Any]]) -> str:
-    """The number of changes, or the change itself if it is only one."""
+def _count_changes(diff: Mapping[str, Sequence[Any]], not_known: Sequence[str]) -> str:
+    """The number of changes, or the change itself if it is only one.
+
+    An ensemble beside a single model is no one change, and where keys are not known, one known
+    change may not be the only one.
+    """
+    if step := describe_ensemble_step(diff):
+        return step
+    known = "known " if not_known else ""
+    unknown = f", {render_unknown_keys(not_known)}" if not_known else ""
     changes = list_changes(diff)
     if not changes:
-        return "no config key changed"
+        return f"no {known}config key changed{unknown}"
     if len(changes) > 1:
-        return f"{len(changes)} keys changed at once"
-    return f"one change: {changes[0]}"
+        return f"{len(changes)} keys changed at once{unknown}"
+    return f"one {known}change: {changes[0]}{unknown}"

@@ -186,7 +186,7 @@ def _find_caches(workspace: Workspace) -> list[FreeableFile]:
     from tracker.training.input.cache import list_unused
 
     files = []
-    for path in list_unused(workspace.lock_dir):
+    for path in list_unused(workspace.state_dir):
         # Blocks of 512 bytes: a cache is a sparse file, its length is more than it takes.
         files.append(FreeableFile(what=CACHE, path=path, size=path.stat().st_blocks * 512))
     return files

@@ -32,6 +32,8 @@ def ensemble(
     `weights`, the weights are searched on the members' validation images. Raises ConfigError when a
     member is given twice, when members differ in classes or images, or when weights are wrong.
     """
+    from tracker.training.config import EvalConfig
+    from tracker.training.predict.decide import measure, plain_decision, save_predictions
     from tracker.training.predict.ensemble import (
         check_method,
         combine,
@@ -42,11 +44,10 @@ def ensemble(
         Predictions,
         align,
         load_probabilities,
-        measure,
-        save_predictions,
         save_probabilities,
     )
 
+    task = build_task(workspace)
     names = [resolve_run(workspace, run) for run in runs]
     if len(names) < 2 or len(set(names)) != len(names):
         raise ConfigError(
@@ -91,7 +92,7 @@ def ensemble(
         joined = combine_validation(validations, method, weights) if validations else None
         if joined is not None:
             save_probabilities(run.folder / "validation.npz", joined)
-            metrics = measure(joined)
+            metrics = measure(joined, task)
             run.log(metrics, step=1, epoch=1)
             run.set_summary(metrics)
         else:
@@ -100,10 +101,8 @@ def ensemble(
                 file=sys.stderr,
             )
         if scores is not None:
-            task = build_task(workspace)
-            save_predictions(
-                run.folder, Predictions(members[0].ids, scores, classes=task.classes), task
-            )
+            combined = Predictions(members[0].ids, scores, classes=task.classes)
+            save_predictions(run.folder, combined, task, plain_decision(task, EvalConfig()))
             run.fingerprint_predictions()
     return load_run(workspace.runs_dir, run.name)
 

@@ -150,7 +150,7 @@ def _predict(
             data,
             task,
             weights,
-            source=ImageSource(workspace.root, data.hashes, workspace.lock_dir),
+            source=ImageSource(workspace.root, data.hashes, workspace.state_dir),
             run_dir=recorder.folder,
             logger=recorder,
             quiet=quiet,

@@ -16,7 +16,7 @@ from tracker.core.settings import extend_environment
 from tracker.runs.environment import run_git
 from tracker.runs.read import load_run, load_trained_config
 from tracker.runs.record import RunRecord
-from tracker.training.config import config_from_dict
+from tracker.training.config_reading import config_from_dict
 from tracker.training.errors import ConfigError
 from tracker.training.libraries import TRAINING, require
 from tracker.training.tables import parse_json

@@ -8,14 +8,8 @@ from typing import Any
 
 from tracker.runs.read import list_runs, load_run, load_trained_config
 from tracker.runs.resumes import explain_own_resume
-from tracker.training.config import (
-    Config,
-    config_from_dict,
-    crop_defaults,
-    format_defaults,
-    merge,
-    parse_assignment,
-)
+from tracker.training.config import Config, crop_defaults, format_defaults, merge
+from tracker.training.config_reading import config_from_dict, parse_assignment
 from tracker.training.errors import ConfigError
 from tracker.training.input.channels import inherit_model_input
 from tracker.training.input.pipeline_file import pin_pipeline_file

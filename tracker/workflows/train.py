@@ -12,14 +12,16 @@ from tracker.runs.read import load_run, load_trained_config
 from tracker.runs.record import RunRecord
 from tracker.runs.recorder import Recorder
 from tracker.runs.resumes import explain_own_resume
-from tracker.training.config import Config, config_from_dict, config_to_dict
+from tracker.training.config import Config, config_to_dict
 from tracker.training.config_fingerprint import config_fingerprint
+from tracker.training.config_reading import config_from_dict
 from tracker.training.errors import ConfigError
 from tracker.training.input.channels import resolve_input
 from tracker.training.libraries import TRAINING, require
+from tracker.training.targets import check_config
 from tracker.workflows.ending import fingerprint_predictions, record_end, record_failure
 from tracker.workflows.reuse import copy_progress, find_reusable_run
-from tracker.workspace.data import prepare_data
+from tracker.workspace.data import build_task, prepare_data
 from tracker.workspace.tracker_toml import Workspace
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ def train(
 
     # Check everything that can be wrong before a run folder is made.
     check_model(config.model, root=workspace.root)
+    check_config(config, build_task(workspace))
     task, data = prepare_data(workspace, config)
     config = resolve_input(config, data, root=workspace.root)
     tables = config_to_dict(config)
@@ -138,7 +141,7 @@ def _fit(
                 on_epoch=lambda report: _record_epoch(recorder, report),
                 on_trained=lambda weights: _warn_of_equal_weights(workspace, recorder, weights),
                 on_stuck=lambda error: record_failure(workspace, recorder, error),
-                cache_dir=workspace.lock_dir,
+                cache_dir=workspace.state_dir,
                 resume=resume,
                 quiet=quiet,
             )

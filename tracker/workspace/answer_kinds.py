@@ -37,7 +37,7 @@ def normalize_answer(text: str, words: Iterable[str] = ()) -> str:
 
 
 def normalize_number(text: str) -> str:
-    """The shortest text of a number: `0.50` and `5e-1` become `0.5`; what is none stays as it is."""
+    """The shortest text of a number: `0.50` and `5e-1` become `0.5`; others stay as they are."""
     text = text.strip()
     if not _NUMBER.fullmatch(text):
         return text
@@ -158,7 +158,7 @@ def _find_wrong_second(text: str, competition: Competition) -> str:
 
 
 def _read_columns(columns: Sequence[Sequence[str]], competition: Competition) -> list[str]:
-    """The numbers of a row in the order of their columns' names, so that the file's order is free."""
+    """The numbers of a row, sorted by the names of their columns: the file's order is free."""
     names = competition.value_columns
     order = sorted(range(len(names)), key=names.__getitem__)
     sorted_columns = [list(map(normalize_number, columns[index])) for index in order]

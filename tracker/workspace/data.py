@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from tracker.training.config import Config, DataConfig
 from tracker.training.data.data import list_eval_ids
 from tracker.training.errors import ConfigError
+from tracker.training.metrics import find_kind
 from tracker.workspace.moved_paths import find_moved_paths
-from tracker.workspace.tracker_toml import Workspace
+from tracker.workspace.tracker_toml import Competition, Metric, Workspace
 
 if TYPE_CHECKING:
-    from tracker.training.formats.samples import LoadedData, Task
+    from tracker.training.formats.samples import LoadedData, Task, TaskMetric
 
 
 def list_competition_ids(workspace: Workspace, config: Mapping[str, Any]) -> list[str] | None:
@@ -26,7 +27,7 @@ def list_competition_ids(workspace: Workspace, config: Mapping[str, Any]) -> lis
     if not any(paths.values()):
         return None
     data = replace(DataConfig(label_id=str(workspace.data.get("label_id", ""))), **paths)
-    return list_eval_ids(data, _make_task(workspace), root=workspace.root)
+    return list_eval_ids(data, _make_task(workspace.competition), root=workspace.root)
 
 
 def build_task(workspace: Workspace) -> Task:
@@ -37,20 +38,49 @@ def build_task(workspace: Workspace) -> Task:
             "competition.classes is empty in tracker.toml",
             hint='write the class names: classes = ["cat", "dog"]',
         )
-    return _make_task(workspace)
+    return _make_task(competition)
 
 
-def _make_task(workspace: Workspace) -> Task:
+def _make_task(competition: Competition) -> Task:
     from tracker.training.formats.samples import Task
 
-    competition = workspace.competition
     return Task(
         target=competition.target,
         classes=competition.classes,
         id_column=competition.id_column,
         label_column=competition.label_column,
         answer_words=competition.answer_words,
+        answer=competition.answer,
+        answer_columns=competition.value_columns if competition.answer == "columns" else (),
+        top_k=competition.top_k,
+        metrics=_list_task_metrics(competition),
     )
+
+
+def _list_task_metrics(competition: Competition) -> tuple[TaskMetric, ...]:
+    """The metrics that training computes, the deciding one first."""
+    from tracker.training.formats.samples import TaskMetric
+
+    metrics = sorted(competition.metrics, key=lambda metric: metric is not competition.primary)
+    return tuple(
+        TaskMetric(
+            name=metric.name,
+            kind=metric.kind,
+            higher_is_better=metric.higher_is_better,
+            parameters=metric.parameters,
+        )
+        for metric in metrics
+        if _fits(metric, competition)
+    )
+
+
+def _fits(metric: Metric, competition: Competition) -> bool:
+    """Whether a metric is computed here, from what a model of this target gives."""
+    computed = find_kind(metric.kind)
+    if computed is None or computed.from_outcome is None:
+        return False
+    provided = {"decided"} if competition.target == "number" else {"decided", "scores"}
+    return bool(provided & set(computed.needs))
 
 
 def prepare_data(workspace: Workspace, config: Config) -> tuple[Task, LoadedData]:
@@ -58,7 +88,7 @@ def prepare_data(workspace: Workspace, config: Config) -> tuple[Task, LoadedData
     from tracker.training.data.data import load_data
 
     task = build_task(workspace)
-    cache = workspace.lock_dir / "images.json"
+    cache = workspace.state_dir / "images.json"
     data = load_data(locate_data(workspace, config.data), task, root=workspace.root, cache=cache)
     return task, data
 

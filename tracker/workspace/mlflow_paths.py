@@ -151,8 +151,8 @@ def find_experiment(workspace: Workspace) -> str | None:
 
 def _is_writable(workspace: Workspace, database: Path) -> bool:
     file = database if database.exists() else database.parent
-    locks = workspace.lock_dir if workspace.lock_dir.exists() else workspace.root
-    lock = workspace.lock_dir / "mlflow.lock"
+    locks = workspace.state_dir if workspace.state_dir.exists() else workspace.root
+    lock = workspace.state_dir / "mlflow.lock"
     needed = [file, database.parent, locks]
     if lock.exists():
         needed.append(lock)
@@ -160,7 +160,7 @@ def _is_writable(workspace: Workspace, database: Path) -> bool:
 
 
 def _load_location(workspace: Workspace) -> Location | None:
-    return read_location(workspace.lock_dir / LOCATION_NAME)
+    return read_location(workspace.state_dir / LOCATION_NAME)
 
 
 def save_first_location(workspace: Workspace) -> None:
@@ -175,9 +175,9 @@ def save_first_location(workspace: Workspace) -> None:
 
 def _save_location(workspace: Workspace, location: Location) -> None:
     try:
-        workspace.lock_dir.mkdir(parents=True, exist_ok=True)
+        workspace.state_dir.mkdir(parents=True, exist_ok=True)
         write_json(
-            workspace.lock_dir / LOCATION_NAME,
+            workspace.state_dir / LOCATION_NAME,
             {"root": location.root, "earlier": list(location.earlier)},
         )
     except (OSError, StorageError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import csv
-import hashlib
 import io
 import itertools
 import operator
@@ -53,6 +52,8 @@ class Answers:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of `canonical`: order, other columns, line ends and quoting do not matter."""
+        import hashlib  # loads OpenSSL, 2 ms that lists can do without
+
         digest = hashlib.sha256()
         for part in self._lines():
             digest.update(part)

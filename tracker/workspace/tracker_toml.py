@@ -8,7 +8,6 @@ import re
 import zoneinfo
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -256,7 +255,7 @@ class Competition:
 
     @property
     def is_resampled(self) -> bool:
-        """Whether the deciding metric is computed from classes, one an image, as answers have them."""
+        """Whether answers are classes, and the deciding metric is computed from them."""
         return self.answer == "class" and is_resampled(self.primary.kind)
 
     @property
@@ -377,8 +376,8 @@ class Workspace:
         )
 
     @property
-    def lock_dir(self) -> Path:
-        """Folder of lock files."""
+    def state_dir(self) -> Path:
+        """Folder of locks, caches, output of commands, and states of queues and sweeps."""
         return self.root / ".tracker"
 
     @property
@@ -570,6 +569,8 @@ def _find(path: Path, root: Path) -> Path:
 
 def parse_score(metric: Metric, text: str) -> float:
     """A score typed by a person; 81.65 means 0.8165 for a percent metric. Raises ConfigError."""
+    from decimal import Decimal
+
     try:
         if not text.isascii():  # Decimal knows the digits of every script
             raise ArithmeticError

@@ -20,11 +20,11 @@ from tracker.training.data.to_predict import is_listed, list_ids, list_images
 from tracker.training.errors import DataError
 from tracker.training.files import check_regular, translate_os_errors, write_bytes
 from tracker.training.formats import FORMATS
-from tracker.training.formats.format import TrainingFolder
-from tracker.training.formats.images import IMAGE_SUFFIXES, check_images
+from tracker.training.formats.format import IMAGE_SUFFIXES, TrainingFolder
+from tracker.training.formats.images import check_images
 from tracker.training.formats.label_fixes import LabelFixes
-from tracker.training.formats.labels_table import list_set
 from tracker.training.formats.samples import DataReport, EvalImage, LoadedData, Sample, Task
+from tracker.training.formats.table_rows import list_set
 from tracker.training.numbers import render_count
 from tracker.training.tables import read_table
 

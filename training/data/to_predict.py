@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tracker.training.config import DataConfig, locate
 from tracker.training.errors import DataError
-from tracker.training.formats.labels_table import ImageFinder, find_images
 from tracker.training.formats.samples import EvalImage, Task
+from tracker.training.formats.table_rows import ImageFinder, find_images
 from tracker.training.tables import LINE, read_header, read_table
 
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tracker.training.errors import DataError
-from tracker.training.formats.format import PLAIN_DEFAULTS, Format, TrainingFolder
-from tracker.training.formats.image_index import split_suffix
-from tracker.training.formats.images import IMAGE_SUFFIXES
-from tracker.training.formats.samples import Sample
+from tracker.training.formats.format import (
+    IMAGE_SUFFIXES,
+    PLAIN_DEFAULTS,
+    Format,
+    TrainingFolder,
+)
+
+if TYPE_CHECKING:
+    from tracker.training.formats.samples import Sample
 
 NUMBERED = re.compile(r"(?P<name>.*?[^\W\d_].*?)[ ._-]*\d+")
 EDGE = re.compile(r"[^\W\d_]")  # a letter: a class's name ends where none follows
@@ -33,7 +38,7 @@ def find_classes(stems: Sequence[str]) -> list[str]:
 
 def _suggest_classes(folder: Path, table: Path | None, column: str) -> dict[str, Any]:
     stems = [
-        split_suffix(path.name)[0]
+        path.stem
         for path in folder.iterdir()
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
     ]
@@ -57,6 +62,8 @@ def _find_class(stem: str, classes: Sequence[str]) -> int | None:
 
 
 def _read(source: TrainingFolder) -> list[Sample]:
+    from tracker.training.formats.samples import Sample
+
     samples = []
     shown = ", ".join(source.task.classes[:6])
     for path in source.listing.list_files(source.folder):

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from tracker.training.formats.label_fixes import LabelFixes
-from tracker.training.formats.samples import Sample, Task
+if TYPE_CHECKING:  # every command asks the registry of formats, and few read images
+    from tracker.training.formats.label_fixes import LabelFixes
+    from tracker.training.formats.samples import Sample, Task
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 
 
 class Listing(Protocol):

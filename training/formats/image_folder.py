@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tracker.training.errors import DataError
-from tracker.training.formats.format import PLAIN_DEFAULTS, Format, TrainingFolder
-from tracker.training.formats.images import IMAGE_SUFFIXES
-from tracker.training.formats.samples import Sample
+from tracker.training.formats.format import (
+    IMAGE_SUFFIXES,
+    PLAIN_DEFAULTS,
+    Format,
+    TrainingFolder,
+)
 from tracker.training.numbers import render_count
+
+if TYPE_CHECKING:
+    from tracker.training.formats.samples import Sample
 
 
 def _suggest_classes(folder: Path, table: Path | None, column: str) -> dict[str, Any]:
@@ -25,6 +31,8 @@ def _suggest_classes(folder: Path, table: Path | None, column: str) -> dict[str,
 
 
 def _read(source: TrainingFolder) -> list[Sample]:
+    from tracker.training.formats.samples import Sample
+
     samples, classes = [], source.task.classes
     for class_dir in source.listing.list_visible(source.folder):
         if class_dir.name not in classes or not class_dir.is_dir():

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tracker.training.files import translate_os_errors
-from tracker.training.formats.images import IMAGE_SUFFIXES
+from tracker.training.formats.format import IMAGE_SUFFIXES
 
 ANY = ".*"  # an ending: images have several
 SKIPPED = ("__macosx",)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image as Pillow
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 # What OpenCV decodes, and quickly. The rest is Pillow's, by which it was checked: TIFF has too many
 # kinds for OpenCV.
 OPENCV_FORMATS = ("JPEG", "PNG", "WEBP", "BMP")

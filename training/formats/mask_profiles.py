@@ -9,12 +9,13 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tracker.training.errors import DataError
-from tracker.training.formats.format import Format, TrainingFolder
-from tracker.training.formats.images import IMAGE_SUFFIXES
-from tracker.training.formats.samples import Person, Sample
+from tracker.training.formats.format import IMAGE_SUFFIXES, Format, TrainingFolder
+
+if TYPE_CHECKING:
+    from tracker.training.formats.samples import Person, Sample
 
 MASKS = ("mask", "incorrect", "normal")
 GENDERS = ("male", "female")
@@ -54,6 +55,8 @@ def _suggest_classes(folder: Path, table: Path | None, column: str) -> dict[str,
 
 
 def _read(source: TrainingFolder) -> list[Sample]:
+    from tracker.training.formats.samples import Person
+
     classes = len(source.task.classes)
     if classes != len(MASK_PROFILE_CLASSES):
         raise DataError(
@@ -76,6 +79,8 @@ def _read(source: TrainingFolder) -> list[Sample]:
 
 
 def _read_person(source: TrainingFolder, profile: Path, person: Person) -> list[Sample]:
+    from tracker.training.formats.samples import Sample
+
     samples, missing = [], set(PHOTOS)
     for path in source.listing.list_visible(profile):
         name = f"{profile.name}/{path.name}"

@@ -6,12 +6,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tracker.training.scorers import Parameters
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskMetric:
+    """A metric of the competition that is computed from true and predicted values."""
+
+    name: str
+    kind: str
+    higher_is_better: bool
+    parameters: Parameters = field(default_factory=Parameters)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """The task of a competition: its classes, and the columns and answers of its files.
 
     `target` is what an image has, as in competition.target.
+    `answer` is what a row of predictions.csv says, in `columns`; `metrics` are those of the
+    competition that are computed here, the deciding one first.
     """
 
     classes: tuple[str, ...]
@@ -19,6 +33,10 @@ class Task:
     label_column: str
     answer_words: tuple[str, ...]
     target: str = "class"
+    answer: str = "class"
+    answer_columns: tuple[str, ...] = ()
+    top_k: int = 5
+    metrics: tuple[TaskMetric, ...] = ()
 
 
 @dataclass(frozen=True)

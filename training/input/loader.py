@@ -38,8 +38,10 @@ class ImageSource:
     cache_dir: Path | None = None
 
 
-class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
+class ImageDataset(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
     """Images float32 [3, height, width], labels (0 where unknown) and indices in the list.
+
+    A label is a class number, or the values of several classes or a number.
 
     Batches are made as a whole, channels last in memory, without a copy of each image in between.
     """
@@ -47,7 +49,7 @@ class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
     def __init__(
         self,
         paths: Sequence[Path],
-        labels: Sequence[int],
+        labels: Sequence[Any],
         pipeline: Pipeline,
         *,
         seed: int,
@@ -64,9 +66,9 @@ class ImageDataset(Dataset[tuple[torch.Tensor, int, int]]):
     def __len__(self) -> int:
         return len(self._paths)
 
-    def __getitem__(self, position: Position) -> tuple[torch.Tensor, int, int]:
+    def __getitem__(self, position: Position) -> tuple[torch.Tensor, torch.Tensor, int]:
         images, labels, indices = self.__getitems__([position])
-        return images[0], int(labels[0]), int(indices[0])
+        return images[0], labels[0], int(indices[0])
 
     def __getitems__(self, positions: Sequence[Position]) -> Batch:
         """A batch: images [n, 3, height, width], labels [n], indices [n]; DataLoader calls this."""

@@ -12,11 +12,12 @@ from tracker.training.config import AugmentConfig
 Mixer = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-def build_mixer(config: AugmentConfig, classes: int) -> Mixer | None:
+def build_mixer(config: AugmentConfig, classes: int | None) -> Mixer | None:
     """Mixup (arXiv 1710.09412) or cutmix (arXiv 1905.04899); with both, one at random per batch.
 
     Images [batch, 3, h, w] and labels int64 [batch] in; mixed images and shares of the classes
-    [batch, classes] out. None when both are off. Draws from torch's generator.
+    [batch, classes] out. Without `classes`, values [batch, outputs] are mixed as they are. None
+    when both are off. Draws from torch's generator.
     """
     if not (config.mixup or config.cutmix):
         return None

@@ -34,7 +34,8 @@ from tracker.training.errors import (
     first_line,
 )
 from tracker.training.files import check_regular, translate_os_errors, write_bytes, write_text
-from tracker.training.formats.images import IMAGE_SUFFIXES, decode_image
+from tracker.training.formats.format import IMAGE_SUFFIXES
+from tracker.training.formats.images import decode_image
 from tracker.training.libraries import REQUIREMENTS, require, translate_import_errors
 from tracker.training.progress import ItemProgress
 

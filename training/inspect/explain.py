@@ -27,7 +27,7 @@ from tracker.training.errors import ConfigError
 from tracker.training.formats.images import decode_image
 from tracker.training.formats.samples import Task
 from tracker.training.input.augment import STEP_ERRORS, Pipeline, build_pipeline
-from tracker.training.model.model import AttributeHeads
+from tracker.training.model.model import AttributeHeads, NumberHead
 from tracker.training.pictures.sheets import (
     NEUTRAL,
     RIGHT,
@@ -199,7 +199,7 @@ def explain_batch(
     A heat map is about the most probable class. Images are float [images, 3, height, width]; the
     model is in evaluation mode. Raises ConfigError when it has no feature map.
     """
-    body = model.body if isinstance(model, AttributeHeads) else model
+    body = model.body if isinstance(model, AttributeHeads | NumberHead) else model
     score = model.score if isinstance(model, AttributeHeads) else model
     with torch.no_grad():
         probabilities = functional.softmax(model(images), dim=1)

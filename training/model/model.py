@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -54,6 +56,38 @@ class AttributeHeads(nn.Module):
         return torch.split(self.body(images), list(SIZES), dim=1)
 
 
+class NumberHead(nn.Module):
+    """A model of one number, in the unit of the training values.
+
+    The body learns numbers of mean 0 and standard deviation 1, as heads with random weights give
+    them; both are saved with the weights.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+        self.register_buffer("mean", torch.zeros(()))
+        self.register_buffer("std", torch.ones(()))
+
+    def fit(self, values: NDArray[np.float32]) -> None:
+        """Take mean and standard deviation of the training values."""
+        self.mean.fill_(float(values.mean()))
+        self.std.fill_(float(values.std()) or 1.0)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Numbers [batch, 1] of images float [batch, 3, height, width]."""
+        numbers: Tensor = self.body(images) * self.std + self.mean
+        return numbers
+
+
+def find_scale(model: nn.Module) -> float:
+    """The unit of the loss: the standard deviation of a number, 1 for other targets."""
+    return float(model.std) if isinstance(model, NumberHead) else 1.0
+
+
 def _join(parts: Sequence[Tensor]) -> Tensor:
     """Sums by class [batch, 18] of attribute values [batch, 3], [batch, 2] and [batch, 3]."""
     total = parts[0]
@@ -69,8 +103,9 @@ def build_model(
     image_size: tuple[int, int],
     root: Path,
     notify: Callable[[str], None] = lambda _: None,
+    is_number: bool = False,
 ) -> nn.Module:
-    """A timm model with a head for `num_classes`.
+    """A timm model with a head for `num_classes`, or for a number.
 
     Paths in `config.pretrained` are relative to `root`. `notify` gets a sentence about weights that
     did not fit. Raises ConfigError for an unknown model or an option that it does not have,
@@ -85,7 +120,9 @@ def build_model(
     if isinstance(config.pretrained, str):
         notify(load_local_weights(body, locate(root, config.pretrained)))
     _freeze(body, config.freeze)
-    return body if joint else AttributeHeads(body)
+    if not joint:
+        return AttributeHeads(body)
+    return NumberHead(body) if is_number else body
 
 
 def check_model(config: ModelConfig, *, root: Path) -> None:

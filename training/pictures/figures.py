@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from tracker.training.formats.samples import Task
 from tracker.training.metrics import list_figures
 from tracker.training.pictures.sheets import (
     NARROWEST,
@@ -28,6 +29,7 @@ from tracker.training.predict.probabilities import Predictions
 from tracker.training.scores import confusion_matrix
 
 PART_NAMES = {"train": "training", "val": "validation"}
+MAX_BARS = 60  # classes in labels.png: more would be too high to look at
 MAX_EXAMPLES = 24  # four rows of six: a sheet that fits on a screen
 MOST_CLASSES = 120  # beyond, a confusion matrix with numbers would be too large to open
 UNNUMBERED_SIDE = 20  # inches
@@ -104,9 +106,17 @@ def _fold_classes(classes: Sequence[str], cell: float) -> list[str]:
 
 
 def draw_validation(
-    predictions: Predictions, paths: Mapping[str, Path], folder: Path
+    predictions: Predictions, paths: Mapping[str, Path], folder: Path, task: Task
 ) -> list[Path]:
-    """confusion.png, and images.png with the wrong predictions first; `paths` by image id."""
+    """The pictures of validation predictions, written to `folder`; `paths` by image id.
+
+    confusion.png and images.png with the wrong predictions first where an image has one class;
+    numbers.png where it has a number, and labels.png where it has several classes.
+    """
+    if task.target == "number":
+        return [draw_numbers(predictions, folder / "numbers.png")]
+    if task.target == "labels":
+        return [draw_labels(predictions, folder / "labels.png")]
     assert predictions.labels is not None  # noqa: S101  (the validation set has labels)
     guesses = predictions.probabilities.argmax(1).astype(np.int64)
     confusion = confusion_matrix(predictions.labels, guesses, len(predictions.classes))
@@ -114,6 +124,42 @@ def draw_validation(
         draw_confusion(confusion, predictions.classes, folder / "confusion.png"),
         draw_examples(choose_examples(predictions, paths), folder / "images.png"),
     ]
+
+
+def draw_numbers(predictions: Predictions, path: Path) -> Path:
+    """Predicted against true numbers; points on the line are right."""
+    assert predictions.labels is not None  # noqa: S101  (the validation set has labels)
+    truth, guesses = predictions.labels[:, 0], predictions.probabilities[:, 0]
+    figure = Figure(figsize=(5.5, 5.2), layout="constrained")
+    axes = figure.subplots()
+    ends = [float(min(truth.min(), guesses.min())), float(max(truth.max(), guesses.max()))]
+    axes.plot(ends, ends, color="0.6", linewidth=1)
+    axes.scatter(truth, guesses, s=12, alpha=0.6)
+    axes.set_xlabel("true")
+    axes.set_ylabel("predicted")
+    axes.set_title(f"{len(truth):,} validation images")
+    return save_figure(figure, path)
+
+
+def draw_labels(predictions: Predictions, path: Path) -> Path:
+    """Of each class: how many images have it, and how many the model gives at least 0.5."""
+    assert predictions.labels is not None  # noqa: S101  (the validation set has labels)
+    truth = predictions.labels > 0.5
+    found = truth & (predictions.probabilities >= 0.5)
+    wrong = ~truth & (predictions.probabilities >= 0.5)
+    # the most frequent classes, the first at the top
+    shown = np.argsort(-truth.sum(0), kind="stable")[:MAX_BARS][::-1]
+    names = [predictions.classes[index] for index in shown]
+    height = 1.6 + 0.3 * len(shown)
+    figure = Figure(figsize=(7.5, height), layout="constrained")
+    axes = figure.subplots()
+    axes.barh(names, truth.sum(0)[shown], color="0.85", label="images with the label")
+    axes.barh(names, found.sum(0)[shown], color="#2a7f62", height=0.5, label="found")
+    axes.barh(names, -wrong.sum(0)[shown], color="#b5483a", height=0.5, label="given wrongly")
+    axes.axvline(0, color="0.3", linewidth=0.8)
+    axes.set_xlabel("validation images")
+    axes.legend(loc="lower right", fontsize=8)
+    return save_figure(figure, path)
 
 
 def choose_examples(predictions: Predictions, paths: Mapping[str, Path]) -> list[Example]:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -19,6 +18,7 @@ from tracker.training.input.loader import ImageSource, build_dataset, build_load
 from tracker.training.input.sampler import OrderedBatches
 from tracker.training.predict.probabilities import Predictions
 from tracker.training.processes import gather_images
+from tracker.training.targets import TARGETS, stack_values
 
 # For crops: an eighth larger than the image, like 256 to 224 pixels in the usual evaluation.
 ENLARGED = 1.125
@@ -44,7 +44,7 @@ class Predictor:
             self._validation = self._build_loader(
                 [sample.path for sample in self._data.val], size, None
             )
-        return self._build_validation(_predict(self._fabric, model, self._validation, "none"))
+        return self._build_validation(self._predict(model, self._validation, "none"))
 
     def validate_as_eval(self, model: Any) -> Predictions:
         """Predict the validation images with the settings of the eval section."""
@@ -52,7 +52,7 @@ class Predictor:
         loader = self._build_loader(
             [sample.path for sample in self._data.val], evaluation.batch_size, evaluation
         )
-        return self._build_validation(_predict(self._fabric, model, loader, self._config.eval.tta))
+        return self._build_validation(self._predict(model, loader, self._config.eval.tta))
 
     def evaluate(self, model: Any) -> Predictions:
         """Predict the evaluation images with the settings of the eval section."""
@@ -60,7 +60,7 @@ class Predictor:
         loader = self._build_loader(
             [image.path for image in self._data.eval], evaluation.batch_size, evaluation
         )
-        logits = _predict(self._fabric, model, loader, self._config.eval.tta)
+        logits = self._predict(model, loader, self._config.eval.tta)
         return self._build_predictions([image.id for image in self._data.eval], logits)
 
     def _build_loader(
@@ -79,40 +79,33 @@ class Predictor:
         return build_loader(dataset, sampler, workers=self._config.data.workers, pin_memory=False)
 
     def _build_validation(self, logits: Tensor) -> Predictions:
-        labels = np.array([sample.label for sample in self._data.val], dtype=np.int64)
+        labels = stack_values(self._data.val, self._task)
         return replace(
             self._build_predictions([sample.id for sample in self._data.val], logits), labels=labels
         )
 
     def _build_predictions(self, ids: Sequence[str], logits: Tensor) -> Predictions:
         logits = logits[: len(ids)]
-        probabilities = functional.softmax(logits, dim=1).numpy()
+        probabilities = TARGETS[self._task.target].activate(logits).numpy()
         return Predictions(
             tuple(ids), probabilities, classes=self._task.classes, logits=logits.numpy()
         )
 
+    def _predict(self, model: Any, loader: Any, tta: str) -> Tensor:
+        """Logits [images, outputs], float32 on the CPU; the last image may be there twice or more.
 
-def _predict(fabric: Fabric, model: Any, loader: Any, tta: str) -> Tensor:
-    """Logits [images, classes], float32 on the CPU; the last image may be there twice or more.
-
-    With test-time augmentation the probabilities of the views are averaged, and their logarithm is
-    returned.
-    """
-    model.eval()
-    parts = []
-    with torch.inference_mode(), fabric.autocast():
-        for images, _, _ in loader:
-            batch = fabric.to_device(images.contiguous(memory_format=torch.channels_last))
-            views = [model(view).float() for view in _list_views(batch, tta)]
-            parts.append(views[0] if len(views) == 1 else _average(views))
-    logits = torch.cat(parts)
-    return gather_images(fabric, logits).cpu()
-
-
-def _average(views: list[Tensor]) -> Tensor:
-    """The logarithm of the mean of softmax probabilities."""
-    mean = torch.stack([functional.softmax(view, dim=1) for view in views]).mean(0)
-    return mean.clamp_min(torch.finfo(mean.dtype).tiny).log()
+        With test-time augmentation those of the views are averaged as `Target.average` says.
+        """
+        fabric, average = self._fabric, TARGETS[self._task.target].average
+        model.eval()
+        parts = []
+        with torch.inference_mode(), fabric.autocast():
+            for images, _, _ in loader:
+                batch = fabric.to_device(images.contiguous(memory_format=torch.channels_last))
+                views = [model(view).float() for view in _list_views(batch, tta)]
+                parts.append(views[0] if len(views) == 1 else average(torch.stack(views)))
+        logits = torch.cat(parts)
+        return gather_images(fabric, logits).cpu()
 
 
 def _list_views(batch: Tensor, tta: str) -> Iterator[Tensor]:

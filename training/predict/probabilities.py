@@ -7,31 +7,37 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tracker.training.errors import DataError
 from tracker.training.files import atomic_path
-from tracker.training.formats.samples import Task
 from tracker.training.metrics import METRICS, ComputedMetric, Counts
 from tracker.training.scores import confusion_matrix, count_classes
-from tracker.training.tables import write_table
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Probabilities [images, classes] and the ids of the images.
+    """Probabilities or numbers [images, outputs] and the ids of the images.
 
-    Class names, labels and logits where they are known.
+    Class names, labels and logits where they are known. Labels are class numbers [images], or
+    values [images, outputs] where an image has several classes or a number.
     """
 
     ids: tuple[str, ...]
     probabilities: NDArray[np.float32]
     classes: tuple[str, ...] = ()
-    labels: NDArray[np.int64] | None = None
+    labels: NDArray[Any] | None = None
     logits: NDArray[np.float32] | None = None
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether each image is labeled with exactly one class."""
+        return self.labels is not None and np.ndim(self.labels) == 1
 
 
 def save_probabilities(path: Path, predictions: Predictions) -> None:
@@ -47,19 +53,6 @@ def save_probabilities(path: Path, predictions: Predictions) -> None:
         np.savez_compressed(
             file, **{name: array for name, array in arrays.items() if array is not None}
         )
-
-
-def save_predictions(run_dir: Path, predictions: Predictions, task: Task) -> Path:
-    """Write probabilities.npz, then predictions.csv (id, answer); returns the path of the CSV.
-
-    Raises StorageError.
-    """
-    save_probabilities(run_dir / "probabilities.npz", predictions)
-    path = run_dir / "predictions.csv"
-    answers = zip(predictions.ids, predictions.probabilities.argmax(1), strict=True)
-    columns = (task.id_column, task.label_column)
-    write_table(path, columns, ((name, task.answer_words[label]) for name, label in answers))
-    return path
 
 
 def align(members: Sequence[Predictions], names: Sequence[str]) -> list[Predictions]:
@@ -98,10 +91,10 @@ def select(predictions: Predictions, positions: Sequence[int]) -> Predictions:
     )
 
 
-def measure(validation: Predictions) -> dict[str, float]:
-    """val/NAME of each metric, the most decisive last, then val/f1/CLASS.
+def measure_classes(validation: Predictions) -> dict[str, float]:
+    """val/NAME of each metric of METRICS, the most decisive last, then val/f1/CLASS.
 
-    The labels of the images must be known.
+    Each image must be labeled with a class.
     """
     assert validation.labels is not None  # noqa: S101
     guesses = validation.probabilities.argmax(1).astype(np.int64)
@@ -173,6 +166,10 @@ def _is_consistent(predictions: Predictions) -> bool:
         and all(isinstance(part, np.ndarray) and part.dtype.kind in "fiu" for part in numbers)
         and all(len(predictions.ids) == np.shape(part)[:1][0] for part in numbers if np.ndim(part))
         and len(predictions.classes) in (0, shape[1])
-        and (predictions.labels is None or np.ndim(predictions.labels) == 1)
+        and (
+            predictions.labels is None
+            or np.ndim(predictions.labels) == 1
+            or np.shape(predictions.labels) == shape
+        )
         and (predictions.logits is None or np.shape(predictions.logits) == shape)
     )

@@ -14,14 +14,21 @@ from tracker.training.formats.samples import LoadedData, Task
 from tracker.training.input.loader import ImageSource
 from tracker.training.logger import RunLogger
 from tracker.training.model.losses import build_loss
-from tracker.training.model.model import build_model
+from tracker.training.model.model import build_model, find_scale
 from tracker.training.numbers import render_count
 from tracker.training.pictures.figures import draw_validation
+from tracker.training.predict.decide import (
+    choose_decision,
+    measure,
+    save_decision,
+    save_predictions,
+)
 from tracker.training.predict.predict import Predictor
-from tracker.training.predict.probabilities import measure, save_predictions, save_probabilities
+from tracker.training.predict.probabilities import save_probabilities
 from tracker.training.progress import Progress
 from tracker.training.run.checkpoint import load_checkpoint, weights_fingerprint
 from tracker.training.run.setup import build_fabric
+from tracker.training.targets import count_outputs
 
 Weights = dict[str, torch.Tensor]  # a state dict
 
@@ -39,7 +46,8 @@ def rebuild_model(config: Config, task: Task, weights: Weights, *, root: Path) -
     """
     model = build_model(
         replace(config.model, pretrained=False),
-        num_classes=len(task.classes),
+        num_classes=count_outputs(task),
+        is_number=task.target == "number",
         image_size=config.data.image_size,
         root=root,
     )
@@ -77,17 +85,19 @@ def infer(
         progress.notify(f"{len(data.val)} validation images")
         validation = predictor.validate_as_eval(module)
         save_probabilities(run_dir / "validation.npz", validation)
-        for figure in draw_validation(
-            validation, {sample.id: sample.path for sample in data.val}, run_dir
-        ):
+        paths = {sample.id: sample.path for sample in data.val}
+        for figure in draw_validation(validation, paths, run_dir, task):
             logger.artifact(figure)
-        loss = build_loss(config.loss)(
+        compute_loss = build_loss(config.loss, target=task.target, scale=find_scale(model))
+        loss = compute_loss(
             torch.from_numpy(validation.logits), torch.from_numpy(validation.labels)
         )
-        metrics = {"val/loss": float(loss), **measure(validation)}
+        metrics = {"val/loss": float(loss), **measure(validation, task)}
+        decision = choose_decision(task, config.eval, validation)
+        save_decision(run_dir, decision)
         if not data.eval:
             return metrics, None
         progress.notify(f"{render_count(len(data.eval), 'image')} to predict")
-        path = save_predictions(run_dir, predictor.evaluate(module), task)
+        path = save_predictions(run_dir, predictor.evaluate(module), task, decision)
         logger.artifact(path)
         return metrics, path

@@ -29,14 +29,19 @@ from tracker.training.formats.samples import LoadedData, Task
 from tracker.training.input.loader import ImageSource
 from tracker.training.input.pipeline_file import copy_pipeline_file
 from tracker.training.logger import RunLogger
-from tracker.training.metrics import is_better, score_counts
+from tracker.training.metrics import score_counts
 from tracker.training.model.model import train_mode
+from tracker.training.predict.decide import (
+    choose_decision,
+    measure,
+    plain_decision,
+    save_decision,
+    save_predictions,
+)
 from tracker.training.predict.predict import Predictor
 from tracker.training.predict.probabilities import (
     Predictions,
     load_probabilities,
-    measure,
-    save_predictions,
 )
 from tracker.training.processes import gather_images, share_work
 from tracker.training.progress import Progress
@@ -44,6 +49,7 @@ from tracker.training.run.checkpoint import weights_fingerprint
 from tracker.training.run.setup import Setup, build_setup, seed_torch
 from tracker.training.run.state import Best, load_best, restore, save_best, save_last
 from tracker.training.scores import confusion_matrix, count_classes
+from tracker.training.targets import TARGETS, is_better
 from tracker.training.watch import SIGNAL_S, is_loader_end, is_loader_terminated, name_signal
 
 
@@ -193,7 +199,7 @@ def _train(
         progress.validate(epoch=epoch)
         validation = predictor.validate(setup.eval_model)
         metrics |= _measure(setup, validation)
-        improved = best is None or _is_better(train.monitor, metrics, best.metrics)
+        improved = best is None or _is_better(setup.task, train.monitor, metrics, best.metrics)
         if best is None or improved:
             best = Best(epoch, metrics)
         setup.logger.metrics(metrics, step=epoch, epoch=epoch)
@@ -241,6 +247,7 @@ def _train_epoch(setup: Setup, epoch: int, progress: Progress) -> dict[str, floa
     sizes = setup.train_sampler.sizes
     steps = -(-len(sizes) // train.accumulate)
     started, classes = time.monotonic(), len(setup.task.classes)
+    has_classes = TARGETS[setup.task.target].is_class
     confusion = np.zeros((classes, classes), dtype=np.int64)
     total, seen, recent, lr = 0.0, 0, [], 0.0
     waits: list[float] = []
@@ -259,7 +266,8 @@ def _train_epoch(setup: Setup, epoch: int, progress: Progress) -> dict[str, floa
             # times the number of processes, because the mean over them divides by it
             fabric.backward(loss * share * fabric.world_size)
         # statistics of the batch
-        confusion += confusion_matrix(truth, guesses, classes)
+        if has_classes:
+            confusion += confusion_matrix(truth, guesses, classes)
         total += value * sizes[number]
         seen += sizes[number]
         recent.append(value)
@@ -274,7 +282,7 @@ def _train_epoch(setup: Setup, epoch: int, progress: Progress) -> dict[str, floa
             setup.logger.metrics(values, step=step, epoch=epoch)
             recent = []
     seconds = time.monotonic() - started
-    scores = score_counts(count_classes(confusion))
+    scores = score_counts(count_classes(confusion)) if has_classes else {}
     return {
         "train/loss": total / seen,
         **{f"train/{name}": value for name, value in scores.items()},
@@ -296,7 +304,10 @@ def _time_waiting(loader: Iterable[Any], seconds: list[float]) -> Iterator[Any]:
 def _forward(
     setup: Setup, images: Tensor, labels: Tensor
 ) -> tuple[Tensor, NDArray[np.int64], NDArray[np.int64]]:
-    """Loss of the batch over all processes, and predicted and true classes of its images."""
+    """Loss of the batch over all processes, and predicted and true classes of its images.
+
+    The predicted classes mean nothing where an image has several classes or a number.
+    """
     batch = setup.fabric.to_device(images.contiguous(memory_format=torch.channels_last))
     targets = setup.fabric.to_device(labels)
     if setup.mixer is not None:
@@ -324,7 +335,7 @@ def _gather(
         return gather_images(setup.fabric, padded)
 
     labels = setup.fabric.to_device(labels)
-    present = collect(torch.ones_like(labels)).bool()
+    present = collect(torch.ones(len(labels), device=labels.device)).bool()
     return collect(logits)[present], collect(targets)[present], collect(labels)[present].cpu()
 
 
@@ -357,13 +368,15 @@ def _measure(setup: Setup, validation: Predictions) -> dict[str, float]:
     """val/loss and the metrics of `measure`."""
     assert validation.labels is not None  # noqa: S101  (the validation set has labels)
     logits, truth = torch.from_numpy(validation.logits), torch.from_numpy(validation.labels)
-    return {"val/loss": float(setup.loss(logits, truth)), **measure(validation)}
+    return {"val/loss": float(setup.loss(logits, truth)), **measure(validation, setup.task)}
 
 
-def _is_better(monitor: str, new: Mapping[str, float], old: Mapping[str, float]) -> bool:
+def _is_better(
+    task: Task, monitor: str, new: Mapping[str, float], old: Mapping[str, float]
+) -> bool:
     if math.isnan(old[monitor]):
         return not math.isnan(new[monitor])
-    return is_better(monitor, new[monitor], old[monitor])
+    return is_better(task, monitor, new[monitor], old[monitor])
 
 
 def _finish(
@@ -379,14 +392,20 @@ def _finish(
         progress.finish("drawing")
         validation = load_probabilities(setup.run_dir / "validation.npz")
         paths = {sample.id: sample.path for sample in setup.data.val}
-        for figure in draw_validation(validation, paths, setup.run_dir):
+        for figure in draw_validation(validation, paths, setup.run_dir, setup.task):
             setup.logger.artifact(figure)
     predictions = None
+    decision = plain_decision(setup.task, setup.config.eval)
+    if first:
+        decision = choose_decision(setup.task, setup.config.eval, validation)
+        save_decision(setup.run_dir, decision)
+        if decision.note:
+            progress.notify(decision.note)
     if setup.data.eval:
         progress.finish("predicting")
         predictor = Predictor(setup.config, setup.data, setup.task, setup.fabric, setup.source)
         evaluation = predictor.evaluate(setup.eval_model)
         if first:
-            predictions = save_predictions(setup.run_dir, evaluation, setup.task)
+            predictions = save_predictions(setup.run_dir, evaluation, setup.task, decision)
             setup.logger.artifact(predictions)
     return FitResult(best, fingerprint, predictions)

@@ -21,8 +21,15 @@ from tracker.training.input.mixup import Mixer, build_mixer
 from tracker.training.input.sampler import BatchSampler, balance
 from tracker.training.logger import RunLogger
 from tracker.training.model.losses import Loss, build_loss
-from tracker.training.model.model import AttributeHeads, build_model, resolve_precision
+from tracker.training.model.model import (
+    AttributeHeads,
+    NumberHead,
+    build_model,
+    find_scale,
+    resolve_precision,
+)
 from tracker.training.model.optim import build_optimizer, lr_factor
+from tracker.training.targets import TARGETS, count_outputs, list_values, stack_values
 
 
 @dataclass
@@ -81,11 +88,14 @@ def build_setup(
     model_config = replace(config.model, pretrained=False) if resume else config.model
     module: Any = build_model(
         model_config,
-        num_classes=len(task.classes),
+        num_classes=count_outputs(task),
+        is_number=task.target == "number",
         image_size=config.data.image_size,
         root=source.root,
         notify=notify,
     )
+    if isinstance(module, NumberHead):
+        module.fit(stack_values(data.train, task))
     module = _prepare_module(module, config, fabric)
     ema = None
     if train.ema:
@@ -94,7 +104,7 @@ def build_setup(
     model = fabric.setup_module(compiled)
 
     # the optimizer needs the parameters that Fabric may have sharded
-    trained = module.body if isinstance(module, AttributeHeads) else module
+    trained = module.body if isinstance(module, AttributeHeads | NumberHead) else module
     optimizer = build_optimizer(trained, config.optim)
 
     # the batches
@@ -107,9 +117,8 @@ def build_setup(
         rank=fabric.global_rank,
         world=fabric.world_size,
     )
-    dataset, note = build_dataset(
-        config, [sample.path for sample in data.train], labels, source, train=True
-    )
+    paths, values = [sample.path for sample in data.train], list_values(data.train, task)
+    dataset, note = build_dataset(config, paths, values, source, train=True)
     if note:
         notify(note)
     steps = -(-len(sampler) // train.accumulate)
@@ -128,8 +137,15 @@ def build_setup(
                 step, steps_per_epoch=steps, epochs=train.epochs, config=config.sched
             ),
         ),
-        loss=build_loss(config.loss, weights=_weigh_classes(config, labels, len(task.classes))),
-        mixer=build_mixer(config.augment, len(task.classes)),
+        loss=build_loss(
+            config.loss,
+            target=task.target,
+            weights=_weigh_classes(config, data, task),
+            scale=find_scale(module),
+        ),
+        mixer=build_mixer(
+            config.augment, len(task.classes) if TARGETS[task.target].is_class else None
+        ),
         ema=ema,
         train_loader=build_loader(
             dataset, sampler, workers=config.data.workers, pin_memory=fabric.device.type == "cuda"
@@ -234,10 +250,18 @@ def _average_into(decay: float) -> Callable[[Any, Any, Any], None]:
     return average
 
 
-def _weigh_classes(config: Config, labels: list[int], classes: int) -> torch.Tensor | None:
-    """A weight for each class [classes]; its mean over the images is 1."""
-    if config.loss.class_weights == "none":
+def _weigh_classes(config: Config, data: LoadedData, task: Task) -> torch.Tensor | None:
+    """A weight for each class [classes]; its mean over the images is 1.
+
+    Where an image has several labels, it is that of the images with the class: images without it by
+    images with it.
+    """
+    if config.loss.class_weights == "none" or task.target == "number":
         return None
-    weights = torch.ones(classes)
+    if task.target == "labels":
+        present = torch.from_numpy(stack_values(data.train, task)).sum(0).clamp_min(1)
+        return (len(data.train) - present).clamp_min(1) / present
+    labels = [sample.label for sample in data.train]
+    weights = torch.ones(len(task.classes))
     weights[torch.tensor(labels)] = torch.from_numpy(balance(labels)).float()
     return weights

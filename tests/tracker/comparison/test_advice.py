@@ -1,4 +1,4 @@
-"""The advice is right on curves whose story is known, and says nothing where there is only noise."""
+"""Advice is right on curves whose story is known, and says nothing where there is only noise."""
 
 from __future__ import annotations
 
@@ -104,8 +104,7 @@ BEST_AT_3 = {
 }
 
 
-# --- Known stories
-# ----------------------------------------------------------------------------------------------------
+# --- Known stories ---
 
 
 def test_best_in_epoch_3_of_15_is_overfitting() -> None:
@@ -200,8 +199,7 @@ def test_the_monitored_metric_decides_and_a_loss_is_better_when_it_is_lower() ->
     assert advise(make_curves(val_f1=[math.nan])) is None
 
 
-# --- Noise
-# ------------------------------------------------------------------------------------------------------------
+# --- Noise ---
 
 
 def count_states(make: Callable[[np.random.Generator], dict[str, Sequence[float]]]) -> Counter[str]:
@@ -267,8 +265,7 @@ def test_the_trend_test_is_that_of_kendall() -> None:
         assert _rise_p_value(values) == pytest.approx(wanted, abs=1e-6 if count <= 12 else 0.02)
 
 
-# --- Runs
-# -------------------------------------------------------------------------------------------------------------
+# --- Runs ---
 
 
 def test_only_a_run_that_was_trained_is_advised(workspace: Workspace) -> None:

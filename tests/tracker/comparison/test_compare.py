@@ -1,4 +1,4 @@
-"""`compare`: only what differs, seeds together, in the order and by the condition that was asked for."""
+"""`compare`: only what differs, seeds together, in the order and by the condition asked for."""
 
 from __future__ import annotations
 
@@ -395,7 +395,7 @@ def test_a_reason_not_to_compare_is_said_once_with_all_its_runs(
 def test_runs_on_both_sides_are_said_to_differ_from_each_other_and_others_are_named(
     workspace: Workspace,
 ) -> None:
-    """Of `val/f1` exp1 compares with neither, of `val/loss` (which exp1 lacks) exp3 not with exp2."""
+    """By `val/f1` exp1 compares with neither; by `val/loss`, which it lacks, exp3 not with exp2."""
     make_run(workspace)
     found = compare_runs(workspace, [])
 

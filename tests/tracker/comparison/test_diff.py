@@ -277,9 +277,8 @@ def test_a_difference_that_other_images_would_undo_is_called_none(workspace: Wor
     assert "would show" in found.verdict[1]
     keep(workspace, "exp2", guess(40))
     same = diff_runs(workspace, "exp1", "exp2", resamples=1000)
-    assert (
-        same.verdict[1]
-        == "no difference at all: the predictions are equal on all 400 samples of the validation set"
+    assert same.verdict[1] == (
+        "no difference at all: the predictions are equal on all 400 samples of the validation set"
     )
 
 
@@ -653,13 +652,13 @@ def test_the_picture_is_drawn_and_opened(
     make_run(workspace)
     opened: list[str] = []
     monkeypatch.setattr(webbrowser, "open", opened.append)
-    path = open_picture(diff_runs(workspace, "exp1", "exp2"), workspace.lock_dir)
+    path = open_picture(diff_runs(workspace, "exp1", "exp2"), workspace.state_dir)
     assert opened == [path.as_uri()]
     with Image.open(path) as picture:
         assert picture.format == "PNG"
         assert picture.width > 1000
     assert (
-        draw_diff(diff_runs(workspace, "exp2", "exp1"), workspace.lock_dir).name
+        draw_diff(diff_runs(workspace, "exp2", "exp1"), workspace.state_dir).name
         == "diff-exp2-exp1.png"
     )
 

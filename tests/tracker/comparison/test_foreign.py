@@ -3,12 +3,14 @@ change."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from tests.support.workspaces import make_run
+from tracker.comparison.audit import audit
 from tracker.comparison.compare import compare_runs
 from tracker.comparison.diff import diff_runs
 from tracker.comparison.tree import build_family, shorten_change
@@ -16,15 +18,24 @@ from tracker.console.compare import describe
 from tracker.console.diff import render_markdown
 from tracker.console.submissions import print_leaderboard, style_change
 from tracker.console.tree import print_family
-from tracker.core.config_diff import list_changes, render_change
+from tracker.core.config_diff import (
+    describe_ensemble,
+    diff_configs,
+    list_changes,
+    render_change,
+    translate,
+)
+from tracker.core.list_marks import Marks
 from tracker.core.table import CUT, Column, draw_table
-from tracker.ledger.read import get_submission
+from tracker.ledger.read import get_submission, list_submissions
 from tracker.report.data import build_report
 from tracker.report.markdown import render_markdown as render_report
 from tracker.report.page import render_page
 from tracker.runs.recorder import Recorder
 from tracker.submissions.examine import check
+from tracker.submissions.headlines import _count_changes
 from tracker.submissions.submit import submit
+from tracker.training.config import Config, config_to_dict
 from tracker.workspace.tracker_toml import Workspace
 
 
@@ -83,8 +94,8 @@ def test_check_counts_what_changed_and_apart_from_it_what_is_not_known(
     report = check(workspace, name)
     assert report.config_diff == {"optim.lr": [0.01, 0.1]}
     one = (
-        f"one change: optim.lr 0.01 -> 0.1, {len(report.not_known)} keys are known for only one of"
-        " the two"
+        f"one known change: optim.lr 0.01 -> 0.1, {len(report.not_known)} keys are known for only"
+        " one of the two"
     )
     assert report.answer.endswith(one)
 
@@ -116,7 +127,7 @@ def test_lists_say_of_a_change_how_many_keys_another_program_never_logged(
     read = get_submission(workspace, 2)
     assert read.config_diff == {"train.seed": [42, 0]} and "loss.name" in read.not_known
     words = f"train.seed 42 -> 0; {len(read.not_known)} keys are known for only one of the two"
-    print_leaderboard([read], workspace.competition, {}, sota=1, was_sota=())
+    print_leaderboard([read], workspace.competition, {}, marks=Marks(now=1))
     assert f"to 1: {words}" in capsys.readouterr().out
     print_family(build_family(workspace), workspace.competition)
     assert words in capsys.readouterr().out
@@ -165,7 +176,7 @@ def test_what_follows_from_another_key_is_no_change_of_its_own(
         render_change(diff)
         == f"{name} {' -> '.join(pair)} (and with it augment.crop_pct 0.95 -> 0.875)"
     )
-    assert shorten_change(diff) == f"{name} {' -> '.join(pair)}, augment.crop_pct 0.95 -> 0.875"
+    assert shorten_change(diff) == render_change(diff)
 
 
 def test_a_crop_of_ones_own_is_a_change() -> None:
@@ -193,3 +204,94 @@ def test_another_model_is_one_change_and_what_it_brings_stands_after_the_others(
     text = render_markdown(found).replace("\\", "")
     assert text.index("| optim.lr") < text.index("| augment.crop_pct")
     assert "they follow from another key: data.std, augment.crop_pct" in text
+
+
+def test_key_names_of_other_programs_compare_with_ours(workspace: Workspace) -> None:
+    make_run(workspace, "0000011100", config={"optim.lr": 0.01})
+    submit(workspace, "exp1", "m")
+    flat = {"model": "resnet34", "loss": "cross_entropy", "learning_rate": 0.1, "epochs": 30}
+    name = make_loop(workspace, {"config": flat}, parent="exp1")
+    ours = diff_runs(workspace, "exp1", name)
+    assert ours.config["model.name"] == ["resnet18", "resnet34"]
+    assert ours.config["optim.lr"] == [0.01, 0.1]
+    assert not {"loss.name", "model.name", "config.model", "config.loss"} & set(ours.not_known)
+    report = check(workspace, name)
+    assert report.config_diff == ours.config
+    assert sorted(report.not_known) == sorted(ours.not_known)
+    row, _ = submit(workspace, name, "loop")
+    assert row.config_diff == ours.config
+    assert sorted(row.not_known) == sorted(ours.not_known)
+    keys = [*ours.config]
+    (item,) = audit(workspace).several_keys
+    assert item["keys"] == keys
+    compared = compare_runs(workspace, ["exp1", name])
+    assert set(keys) <= set(compared.keys) and "config.model" not in compared.keys
+    assert [one.config["model.name"] for one in compared.rows] == ["resnet18", "resnet34"]
+    node = next(node for node in build_family(workspace).nodes if node.name == name)
+    assert node.model == "resnet34" and node.change == ours.config
+
+
+def test_two_names_of_one_key_stay_two_keys() -> None:
+    config = {"config": {"lr": 0.1, "learning_rate": 0.2}, "optimizer": {"type": "sgd"}}
+    assert translate(config) == {
+        "optim": {"lr": 0.1, "name": "sgd"},
+        "config": {"learning_rate": 0.2},
+    }
+    ours = config_to_dict(Config())
+    assert translate(ours) is ours
+
+
+def test_one_change_is_said_only_where_it_is_one(workspace: Workspace) -> None:
+    members = {"ensemble": {"method": "mean", "members": ["exp1", "exp2"]}}
+    ensemble = "mean ensemble of exp1, exp2"
+    single = config_to_dict(Config())
+    assert _count_changes(diff_configs(members, single), []) == (
+        f"a single model against {ensemble}, so no one change to name"
+    )
+    assert _count_changes(diff_configs(single, members), []) == (
+        f"{ensemble} against a single model, so no one change to name"
+    )
+    others = {"ensemble": {"method": "mean", "members": ["exp1", "exp3"]}}
+    assert _count_changes(diff_configs(members, others), []).startswith("one change: ensemble: ")
+    assert _count_changes({}, ["hf.a"]).startswith("no known config key changed, 1 key is known")
+
+
+def test_keys_that_follow_from_another_are_counted_nowhere() -> None:
+    diff = {
+        "model.name": ["resnet18", "vit_small"],
+        "optim.lr": [0.1, 0.2],
+        **{f"data.{key}": [[0.1], [0.2]] for key in ("mean", "std")},
+        "augment.crop_pct": [0.9, 1.0],
+    }
+    assert _count_changes(diff, []) == "2 keys changed at once"
+    shorter = style_change(diff).shorter
+    assert [text for text in shorter if text.endswith("more key")][-1] == "model.name, 1 more key"
+    assert shorter[-1] == "2 keys" and "optim.lr 0.1 -> 0.2" in shorter[0]
+    assert "more key" not in shorten_change(diff)
+
+
+def test_the_config_of_sota_is_parsed_once_for_all_rows(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place, answers in enumerate(("0000011110", "0000011100", "0000011000", "0000010000")):
+        make_run(workspace, answers, config={"optim.lr": 0.1 + place})
+        submit(workspace, f"exp{place + 1}", "m", even_if_similar=True)
+    texts: list[str] = []
+    loads = json.loads
+
+    def count(text: str) -> Any:
+        texts.append(text)
+        return loads(text)
+
+    monkeypatch.setattr("tracker.ledger.read.json.loads", count)
+    assert [row.sota for row in list_submissions(workspace)] == [None, 1, 1, 1]
+    first = texts[0]
+    assert texts.count(first) == 2  # as its own config, and as SOTA's of three others
+
+
+def test_members_of_weight_0_are_no_part_of_an_ensemble() -> None:
+    table = {"method": "weighted", "members": ["exp5", "exp6", "exp7"], "weights": [2, 0, 6.0]}
+    assert describe_ensemble(table) == "weighted ensemble of exp5, exp7 (2, 6)"
+    assert describe_ensemble({**table, "weights": []}) == "weighted ensemble of exp5, exp6, exp7"
+    (change,) = list_changes(diff_configs({"optim": {"lr": 1.0}}, {"ensemble": table}))
+    assert "exp6" not in change

@@ -1,4 +1,4 @@
-"""Lists of a long ledger read what they show, and say what one would say who has read everything."""
+"""Lists of a long ledger read what they show, and say what a reader of everything would say."""
 
 from __future__ import annotations
 

@@ -15,16 +15,20 @@ from sklearn.metrics import accuracy_score, f1_score
 from tests.conftest import NO_MLFLOW, run_tracker
 from tests.support.workspaces import make_run, make_workspace
 from tests.tracker.comparison.test_cv_lb import import_winners
+from tracker.commands.runs import show_command
 from tracker.comparison.compare import compare_runs
 from tracker.comparison.members import list_searched, load_ensembles
 from tracker.comparison.private_scores import LabeledPredictions, draw_correlated_scores
 from tracker.comparison.selection import select_final
+from tracker.comparison.tree import build_family
 from tracker.console.compare import print_comparison
 from tracker.console.compare import render_markdown as compare_markdown
 from tracker.console.cv_lb import render_selection
 from tracker.console.runs import print_runs
 from tracker.console.submissions import print_leaderboard
+from tracker.console.tree import print_family
 from tracker.core.errors import TrackerError
+from tracker.core.list_marks import Marks
 from tracker.ledger.append import open_ledger
 from tracker.ledger.read import list_submissions, list_validation_scores
 from tracker.ledger.submission_table import import_table, read_submission_table
@@ -228,8 +232,8 @@ def test_private_answers_of_a_solution_are_read_after_reveal_and_not_before(
     assert not found.simulation.used
     text = render_selection(found, workspace.competition)
     assert (
-        "\nfor information, not used for the choice: in 2000 simulated private parts (10 images of the"
-        " revealed solution" in text
+        "\nfor information, not used for the choice: in 2000 simulated private parts (10 images of"
+        " the revealed solution" in text
     )
     assert "among submissions 1, 2 and 3:" in text
 
@@ -504,7 +508,7 @@ def test_a_searched_ensemble_is_marked_where_rows_are_ranked(
     legend = "~ flattered: weights were searched on these validation images"
     rows = list_submissions(workspace)
     validation = list_validation_scores(workspace, rows)
-    print_leaderboard(rows, workspace.competition, validation, sota=1, was_sota=(), wide=True)
+    print_leaderboard(rows, workspace.competition, validation, marks=Marks(now=1), wide=True)
     printed = capsys.readouterr().out
     assert legend in printed and "0.9900 ~" in printed and printed.count("~") == 3
     found = compare_runs(workspace, [*names, name])
@@ -526,3 +530,28 @@ def test_a_searched_ensemble_is_marked_where_rows_are_ranked(
     plain = compare_runs(workspace, names)
     print_comparison(plain, workspace.competition, wide=True)
     assert "~" not in capsys.readouterr().out
+
+
+def test_tree_and_show_mark_a_searched_ensemble_as_the_other_lists_do(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [
+        submit_with_validation(workspace, "0000011110", 4),
+        submit_with_validation(workspace, "0000011101", 6),
+    ]
+    name = make_searched(workspace, "1111100000", names)
+    legend = "~ flattered: weights were searched on these validation images"
+    print_family(build_family(workspace), workspace.competition, wide=True)
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert lines[-1] == legend
+    assert [("0.9900 ~" in line) for line in lines] == [line.startswith(name) for line in lines]
+    submit(workspace, name, "s", even_if_similar=True)
+    monkeypatch.chdir(workspace.root)
+    show_command(name)
+    shown = capsys.readouterr().out
+    assert re.search(r"val/f1 +0.9900 ~\n", shown) and legend in shown
+    assert "train/loss" in shown and "0.5000 ~" not in shown
+    show_command(names[0])
+    shown = capsys.readouterr().out
+    assert "~" not in shown
+    assert f"{names[0]} **" in shown and "\n1 ** " in shown and "** SOTA now" in shown

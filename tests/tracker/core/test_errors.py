@@ -114,11 +114,7 @@ def test_an_error_keeps_its_reason_on_its_way_from_another_process() -> None:
     assert find_hint(arrived) == find_hint(error) != ""
 
 
-# The reader in config.py still names its commands.
-SILENT = [path for path in TRAINING if path.name != "config.py"]
-
-
-@pytest.mark.parametrize("path", SILENT, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", TRAINING, ids=lambda path: str(path.relative_to(ROOT)))
 def test_training_says_nothing_of_the_command_line(path: Path) -> None:
     command = re.compile(r"\btracker [a-z]|(?<![\w-])--(?!force-reinstall)[a-z]")
     assert [text for text in list_texts(path) if command.search(text)] == []

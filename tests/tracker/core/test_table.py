@@ -216,9 +216,7 @@ def test_the_leaderboard_shows_every_identifier_and_number(
             rows,
             COMPETITION,
             validation,
-            sota=100,
-            was_sota=[101],
-            duplicates={102: 101},
+            marks=Marks(now=100, then=[101], duplicates={102: 101}),
             ranks=ranks,
             wide=wide,
         )
@@ -290,8 +288,7 @@ def test_compare_keeps_the_deciding_figures_then_config_keys(
         assert {"val/accuracy", "val/loss"} <= set(hidden)
 
 
-# --- The parts
-# --------------------------------------------------------------------------------------------------------
+# --- The parts ---
 
 
 @settings(max_examples=200, deadline=None)
@@ -402,8 +399,7 @@ def test_config_values_have_four_digits_but_where_they_would_look_the_same() -> 
     assert render_values([0.00125206, 0.5, None]) == ["0.001252", "0.5", "-"]
 
 
-# --- The command in a terminal
-# ----------------------------------------------------------------------------------------
+# --- The command in a terminal ---
 
 MEMO = (
     "작은 모델로 시작한다, 그리고 더 큰 모델로 확인한다 " + FAMILY + " 日本語のメモ 끝까지 남는다"

@@ -181,8 +181,7 @@ def test_the_middle_is_kept_where_the_subject_looks_like_the_frame() -> None:
     assert mask[40:88, 36:60].min() == 1
 
 
-# --- rembg
-# ------------------------------------------------------------------------------------------------------------
+# --- rembg ---
 
 
 def test_rembg_is_asked_for_where_it_is_missing(

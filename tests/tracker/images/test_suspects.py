@@ -129,8 +129,7 @@ def accept(path: Path, answers: Mapping[str, str]) -> None:
     path.write_text(text.getvalue())
 
 
-# --- Labels
-# -----------------------------------------------------------------------------------------------------------
+# --- Labels ---
 
 
 def test_planted_errors_are_among_the_first_tenth_and_before_what_is_only_hard(
@@ -281,8 +280,7 @@ def test_every_kind_of_fix_of_profiles_is_taken_after_review(tmp_path: Path) -> 
     assert {sample.id: sample.label for sample in (*fixed.train, *fixed.val)} == wanted
 
 
-# --- Near duplicates
-# --------------------------------------------------------------------------------------------------
+# --- Near duplicates ---
 
 
 def test_planted_copies_across_the_parts_of_the_data_are_all_found(tmp_path: Path) -> None:
@@ -338,8 +336,7 @@ def test_planted_copies_across_the_parts_of_the_data_are_all_found(tmp_path: Pat
     assert (workspace.root / "suspects" / "pairs-1.png").is_file()
 
 
-# --- explain
-# ----------------------------------------------------------------------------------------------------------
+# --- explain ---
 
 
 def test_explain_shows_wrong_uncertain_and_named_images(judged: Workspace) -> None:

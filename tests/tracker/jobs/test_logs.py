@@ -20,7 +20,7 @@ from tracker.workspace.tracker_toml import Workspace, load_workspace
 
 
 def follow(workspace: Workspace, recorder: Recorder) -> tuple[str, list[str]]:
-    """What is printed of a run that ends after the first silence, and what is said of the silence."""
+    """What is printed of a run that ends after the first silence, and said of the silence."""
     said: list[str] = []
 
     def end(text: str) -> None:
@@ -123,7 +123,8 @@ def test_what_a_resumed_run_prints_in_the_background_is_kept_after_a_line_that_s
     script = (
         "import sys; from pathlib import Path; from tracker.runs.output import Output\n"
         "print('exp1: going on', flush=True)\n"
-        "Output(Path(sys.argv[1])).attach_folder(Path(sys.argv[2]), 'stop it', resumed='-- resumed --')"
+        "output = Output(Path(sys.argv[1]))\n"
+        "output.attach_folder(Path(sys.argv[2]), 'stop it', resumed='-- resumed --')"
     )
     for _ in range(2):
         with pending.open("wb") as file:

@@ -66,14 +66,49 @@ def test_words_of_an_entry_are_those_of_the_command_line(tmp_path: Path) -> None
 
 def test_files_that_are_no_queue_are_refused(tmp_path: Path) -> None:
     for text, words in (
-        ("", "has no"),
-        ("run = 3", "has no"),
-        ("[run]\nlr = 1", "has no"),
-        ("seed = 1\n[[run]]", "unknown key seed"),
+        ("", "run: is missing, expected [[run]] tables"),
+        ("run = 3", "run: expected [[run]] tables, not 3"),
+        ("run = []", "run: expected [[run]] tables, not []"),
+        ("[run]\nlr = 1", "run: expected [[run]] tables, not {'lr': 1}"),
+        ("[[runs]]\n[[run]]", "runs: unknown key (nearest: run)"),
     ):
         (tmp_path / "q.toml").write_text(text)
-        with pytest.raises(ConfigError, match=words):
+        with pytest.raises(ConfigError) as caught:
             read_queue(tmp_path / "q.toml")
+        assert words in caught.value.problems
+
+
+def test_every_mistake_of_a_refused_queue_is_told_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "q.toml").write_text(
+        "seeds = 1\n[[run]]\nlr = 0.1\n[[run]]\nepoch = 3\nset = { optim.lrr = 1 }\n"
+    )
+    with pytest.raises(ConfigError, match=r"3 wrong values in .*q\.toml") as caught:
+        read_queue(tmp_path / "q.toml")
+    assert list(caught.value.problems) == [
+        "seeds: unknown key (known: run)",
+        "run[2].epoch: unknown key (nearest: epochs)",
+        "run[2].set.optim.lrr: unknown key (nearest: optim.lr)",
+    ]
+
+
+def test_each_mistake_of_an_entry_is_told_with_what_was_meant(tmp_path: Path) -> None:
+    lines = {
+        "epochs = 0": "epochs: expected at least 1, not 0",
+        'loss = "f2"': "loss: expected one of cross_entropy, focal, label_smoothing, f1, not 'f2'"
+        " (nearest: f1)",
+        "learning_rate = 0.1": "learning_rate: unknown key (nearest: lr)",
+        "weight_decay = 0.1": "weight_decay: unknown key (nearest: set.optim.weight_decay)",
+        "grad_clip = 0.1": "grad_clip: unknown key (nearest: set.train.clip_grad)",
+        "note = 2021-08-23": "note: expected a text, not 2021-08-23",
+        "set.lr = 1": "set.lr: this key needs its section: optim.lr",
+        'set."optim.lr" = 1': "set.optim.lr: in quotes it is one word, write it without them",
+        "set.optim = 1": "set.optim: is a table, write [optim]",
+        "lr = 1\nset.optim.lr = 1": "lr: is in set, too, as optim.lr",
+        'set.train.epochs = "3"': "set.train.epochs: expected a whole number, not '3'",
+    }
+    (tmp_path / "q.toml").write_text("".join(f"[[run]]\n{line}\n" for line in lines))
+    entries = read_queue(tmp_path / "q.toml")
+    assert [entry.problems for entry in entries] == [(problem,) for problem in lines.values()]
 
 
 def test_everything_wrong_in_an_entry_is_told_and_the_table_is_also_json(
@@ -92,14 +127,12 @@ def test_everything_wrong_in_an_entry_is_told_and_the_table_is_also_json(
         None,
     )
     assert "note: expected a text, not 3" in outcome["reason"]
-    assert "set.lr: expected section.key" in outcome["reason"]
+    assert "set.lr: this key needs its section: optim.lr" in outcome["reason"]
 
 
 def test_an_entry_that_cannot_be_a_training_fails_alone(workspace: Workspace) -> None:
     wrong = {
-        "lr = 2021-08-23": (
-            "optim.lr: expected a number, a text, true, false or a list, not 2021-08-23"
-        ),
+        "lr = 2021-08-23": "lr: expected a number, not 2021-08-23",
         "set = { optim.lr = 2021-08-23 }": "optim.lr: expected a number",
         'config = "\\u0000"': "config: expected a text",
         'note = "\\u0000"': "note: expected a text",

@@ -25,16 +25,23 @@ from tracker.workspace.tracker_toml import Workspace
 WRONG = """
 trials = 0
 trails = 4
-monitor = "val/f2"
+monitor = "f2"
 [base]
 lrr = 4
+set.optim.lrr = 4
 [space]
+lr = [0.1, 0.2]
+optim.weight_decay = { low = 0.1, hihg = 0.2 }
+sched.warmup_epochs = { low = 0, high = 1, log = "yes" }
 optim.lr = { low = 1e-5, high = 1e-2, log = true }
 optim.lrr = { low = 1, high = 2 }
 "loss.name" = ["f1", "hinge"]
 train.batch_size = { low = 16, high = 8 }
 train.epochs = { low = 0, high = 4 }
 model.name = { low = 0, high = 4 }
+[[first]]
+optim.lr = 1e-3
+train.epochs = 3
 [[first]]
 optim.lr = 1.0
 optim.momentum = 0.5
@@ -73,21 +80,52 @@ def test_everything_wrong_in_a_sweep_file_is_reported_at_once(tmp_path: Path) ->
     with pytest.raises(ConfigError) as caught:
         read_sweep(tmp_path / "s.toml")
     starts = [
-        "trails: unknown key",
-        "trials: expected a whole number of at least 1, not 0",
-        "monitor: expected one of val/f1, val/accuracy, val/loss, not 'val/f2'",
+        "trails: unknown key (nearest: trials)",
+        "trials: expected at least 1, not 0",
+        "monitor: expected val/ and the name of a metric, not 'f2'",
         "space.optim.lrr: unknown key (nearest: optim.lr)",
         "space.loss.name: expected one of",
         "space.train.batch_size: `low <= high` must hold",
         "space.train.epochs: expected at least 1, not 0",
         "space.model.name: is no number",
-        "base.lrr: unknown key",
-        "first.optim.lr: 1.0 is outside of the space",
-        "first.optim.momentum: is not in the space",
+        "space.optim.weight_decay.hihg: unknown key (nearest: optim.weight_decay.high)",
+        "space.optim.weight_decay.high: is missing, expected a number",
+        "space.sched.warmup_epochs.log: expected true or false, not 'yes'",
+        "space.lr: this key needs its section: optim.lr",
+        "base.lrr: unknown key (nearest: lr)",
+        "base.set.optim.lrr: unknown key (nearest: optim.lr)",
+        "first[2].optim.lr: 1.0 is outside of the space",
+        "first[2].optim.momentum: is not in the space",
     ]
     problems = caught.value.problems
     assert len(problems) == len(starts)
     assert all(any(problem.startswith(words) for problem in problems) for words in starts), problems
+
+
+def test_tables_of_a_sweep_file_that_are_none_are_reported_at_once(tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text("base = 1\nspace = 2\nfirst = 3\n")
+    with pytest.raises(ConfigError, match=r"3 wrong values in .*s\.toml") as caught:
+        read_sweep(tmp_path / "s.toml")
+    assert list(caught.value.problems) == [
+        "base: expected a table, not 1",
+        "space: expected config keys, as in [space] and optim.lr = { low = 1e-5, high = 1e-2 },"
+        " not 2",
+        "first: expected [[first]] tables, not 3",
+    ]
+
+
+def test_a_sweep_file_with_its_space_alone_has_the_declared_defaults(tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text("first = []\nspace.optim.lr = { low = 1e-5, high = 1 }\n")
+    sweep = read_sweep(tmp_path / "s.toml")
+    (dimension,) = sweep.space
+    assert (dimension.name, dimension.contains(0.5), dimension.contains(2.0)) == (
+        "optim.lr",
+        True,
+        False,
+    )
+    assert sweep.first == ()
+    assert (sweep.trials, sweep.monitor, sweep.seed, sweep.sampler) == (20, "", 0, "tpe")
+    assert (sweep.startup_trials, sweep.pruner, sweep.warmup_epochs) == (5, "median", 1)
 
 
 def test_trials_that_could_not_be_compared_are_refused_before_anything_is_trained(

@@ -17,6 +17,8 @@ import sqlalchemy as sa
 from tests.conftest import ROOT
 from tests.support.servers import PostgresServer
 from tests.support.workspaces import make_run, make_workspace
+from tracker.comparison.audit import audit
+from tracker.comparison.tree import read_marks
 from tracker.core.clock import to_utc_text
 from tracker.core.errors import DuplicateError, LedgerError, RefusedError, UnknownRunError
 from tracker.ledger.append import (
@@ -133,6 +135,26 @@ def test_config_diff_is_against_sota_at_that_moment(shared: Workspace) -> None:
     assert best is not None
     assert best.number == 3
     assert list_sota_numbers(shared) == [1, 3]
+
+
+def test_a_row_that_is_scored_late_was_sota_when_it_was_scored(shared: Workspace) -> None:
+    values = {1: 0.8, 3: 0.85, 2: 0.9, 4: 0.7}
+    for letter in "01234":
+        add(shared, letter)
+    with open_ledger(shared) as ledger:
+        for number, value in values.items():
+            ledger.append_missing(number, {("public", "f1"): value})
+            newest = find_sota(shared)
+            assert newest is not None
+            assert (newest.number == number) is (number != 4)
+    assert list_sota_numbers(shared) == audit(shared).sota_chain == [1, 3, 2]
+    for since, expected in ((1, [1, 3, 2]), (2, [3, 2]), (3, [3]), (4, []), (5, [])):
+        assert list_sota_numbers(shared, since=since) == expected
+    assert read_marks(shared).then == [1, 3, 2]
+    assert read_marks(shared, numbers=[2, 4]).then == [2]
+    with open_ledger(shared) as ledger:  # a typing error is forgotten
+        ledger.append_missing(3, {("public", "f1"): 0.75})
+    assert list_sota_numbers(shared) == [1, 2]
 
 
 def test_lower_is_better_turns_sota_round(shared: Workspace) -> None:

@@ -149,7 +149,9 @@ CHILD = """
 import sys, time
 from pathlib import Path
 from tracker.runs.recorder import Recorder
-recorder = Recorder.create(Path(sys.argv[1]), kind="train", config={}, parent=None, note="", fingerprints={})
+recorder = Recorder.create(
+    Path(sys.argv[1]), kind="train", config={}, parent=None, note="", fingerprints={}
+)
 for step in range(1, 10**9):
     recorder.metrics({"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0}, step=step, epoch=1)
     print(step, flush=True)

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from tests.conftest import NO_MLFLOW
 from tests.support.workspaces import make_run, make_workspace
-from tracker.cli import app
+from tracker.commands.table import app
 from tracker.core.errors import DuplicateError, RefusedError
 from tracker.ledger.read import list_submissions
 from tracker.submissions.examine import build_check_report, check, examine

@@ -4,6 +4,7 @@ it."""
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from itertools import pairwise
@@ -15,7 +16,8 @@ import typer.testing
 
 from tests.conftest import NO_MLFLOW
 from tests.support.workspaces import IMAGES, make_run, make_workspace
-from tracker import cli
+from tracker.commands.table import app
+from tracker.comparison.diff import diff_runs
 from tracker.core.errors import TrackerError, UnknownRunError
 from tracker.jobs.stop import resolve_running
 from tracker.ledger.history import list_history
@@ -24,6 +26,7 @@ from tracker.submissions.examine import check
 from tracker.submissions.headlines import _render_gap
 from tracker.submissions.scores import score
 from tracker.submissions.submit import submit
+from tracker.training.predict.probabilities import Predictions, save_probabilities
 from tracker.workflows.ensemble import ensemble
 from tracker.workflows.own_loop.begin import begin
 from tracker.workspace.tracker_toml import Metric, Workspace, load_workspace
@@ -43,7 +46,7 @@ def manual(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
 
 def say(*words: str, code: int = 0) -> list[str]:
     """The lines that a command writes to stdout."""
-    done = typer.testing.CliRunner().invoke(cli.app, list(words))
+    done = typer.testing.CliRunner().invoke(app, list(words))
     assert done.exit_code == code or (code and done.exception), done.output
     return done.stdout.splitlines()
 
@@ -189,8 +192,7 @@ def test_less_is_better_is_told_in_other_words(tmp_path: Path) -> None:
     assert told == "0.2500 worse than SOTA, submission 1: public rmse 0.5000 -> 0.7500"
 
 
-# --- Ensembles
-# --------------------------------------------------------------------------------------------------------
+# --- Ensembles ---
 
 
 def make_members(workspace: Workspace) -> None:
@@ -252,8 +254,7 @@ def test_a_ledgers_diff_names_the_ensemble_as_one_change(
     assert MADE in render_page(build_report(workspace))
 
 
-# --- show, logs, stop
-# -------------------------------------------------------------------------------------------------
+# --- show, logs, stop ---
 
 
 def test_show_has_the_metrics_of_classes_with_full_only(manual: Workspace) -> None:
@@ -331,6 +332,45 @@ def test_latest_is_the_running_run_for_logs_and_stop(
     assert say("logs", "latest")[-1].startswith("exp3 finished: ")
     with pytest.raises(TrackerError, match="no run is running"):
         resolve_running(workspace, "latest", or_newest=False)
+
+
+def save_guesses(workspace: Workspace, name: str, wrong: int, *, first: int = 0) -> None:
+    """Validation predictions of 40 images, of which `wrong` are wrong from image `first` on."""
+    truth = np.arange(40) % 2
+    missed = (np.arange(40) >= first) & (np.arange(40) < first + wrong)
+    certain = np.eye(2, dtype=np.float32)[np.where(missed, 1 - truth, truth)]
+    ids = tuple(f"v{n}" for n in range(40))
+    kept = Predictions(ids, certain, ("cat", "dog"), truth)
+    save_probabilities(workspace.runs_dir / name / "validation.npz", kept)
+
+
+def test_check_says_whether_the_gain_on_validation_is_real(manual: Workspace) -> None:
+    first = make_run(manual, "0000011110", f1=0.5).name
+    save_guesses(manual, first, 20)
+    submit(manual, first, "a")
+    score(manual, 1, {("public", "f1"): 0.8})
+    better = make_run(manual, "0000001111", f1=0.975).name
+    save_guesses(manual, better, 1)
+    line = say("check")[0]
+    p_value = diff_runs(manual, first, better).statistics.metrics["f1"].p  # type: ignore[union-attr]
+    words = f"0.4750 above SOTA by validation (f1 0.5000 -> 0.9750), real (p = {p_value:.2g}); "
+    assert line.startswith(words)
+    close = make_run(manual, "0000111100", f1=0.55).name
+    save_guesses(manual, close, 18, first=4)
+    assert re.search(
+        r"SOTA by validation \(.*\), too close to call \(p = [\d.]+\); ", say("check")[0]
+    )
+    make_run(manual, "0011001100", f1=0.6)  # without validation predictions nothing is said
+    assert "real" not in (line := say("check")[0]) and "too close" not in line
+    equal = make_run(manual, "0011001111", f1=0.51).name
+    save_guesses(manual, equal, 20)
+    assert (
+        ", too close to call (the predictions on the validation images are equal); "
+        in say("check")[0]
+    )
+    other = make_run(manual, "0101001111", f1=0.6).name
+    save_guesses(manual, other, 40)
+    assert ", but the saved predictions say the opposite (p = " in say("check")[0]
 
 
 def test_searched_weights_are_said_to_flatter_a_validation_score(manual: Workspace) -> None:

@@ -16,6 +16,7 @@ from tracker.console.diff import print_diff
 from tracker.console.runs import print_runs
 from tracker.console.submissions import print_audit, print_leaderboard, submission_to_json
 from tracker.core.errors import UnknownRunError
+from tracker.core.list_marks import Marks
 from tracker.ledger.append import open_ledger
 from tracker.ledger.history import list_history
 from tracker.ledger.read import (
@@ -121,14 +122,14 @@ def test_every_view_shows_them(workspace: Workspace, capsys: pytest.CaptureFixtu
     out = capsys.readouterr().out
     assert "public was [lucky] (+1)" in out
     assert "never again" in out
-    print_leaderboard([row], workspace.competition, {}, sota=1, was_sota=())
+    print_leaderboard([row], workspace.competition, {}, marks=Marks(now=1))
     assert "public was [lucky] (+1)" in capsys.readouterr().out
     print_diff(diff_runs(workspace, "exp1", "exp2"), full=True)
     out = capsys.readouterr().out
     assert ": the loss was flat" in out
     assert "noted on exp2, " in out
     print_audit(audit(workspace), workspace.competition)
-    assert "noted on 1, " in capsys.readouterr().out
+    assert "note on submission 1 by " in capsys.readouterr().out
     shown = submission_to_json(row, workspace.competition, {}, sota=1, was=True)
     assert [note["text"] for note in shown["notes"]] == ["the loss was flat", "public was [lucky]"]
 
@@ -157,9 +158,7 @@ def test_nothing_is_added_where_nothing_was_noted(
         list_notes(workspace, [record.uid for record in list_runs(workspace.runs_dir)]),
         workspace.competition,
     )
-    print_leaderboard(
-        [get_submission(workspace, 1)], workspace.competition, {}, sota=1, was_sota=()
-    )
+    print_leaderboard([get_submission(workspace, 1)], workspace.competition, {}, marks=Marks(now=1))
     assert "noted last" not in capsys.readouterr().out
 
 

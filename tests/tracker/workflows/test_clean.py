@@ -57,7 +57,7 @@ def list_planned(workspace: Workspace, *, checkpoints: bool = False) -> list[tup
 
 
 def make_cache(workspace: Workspace, name: str, *, age: int) -> Path:
-    path = workspace.lock_dir / f"pixels-{name}.u8"
+    path = workspace.state_dir / f"pixels-{name}.u8"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"x" * 8192)
     os.utime(path, (1e9 - age, 1e9 - age))
@@ -108,15 +108,15 @@ def test_caches_that_are_in_use_and_the_one_used_last_stay(workspace: Workspace)
 def test_a_cache_that_a_training_opens_after_it_was_shown_stays(
     workspace: Workspace, tmp_path: Path
 ) -> None:
-    cache, _ = open_cache(workspace.lock_dir, "key", (8, 8, 3), {tmp_path / "a.png": "0" * 64})
-    (path,) = workspace.lock_dir.glob("pixels-*.u8")
+    cache, _ = open_cache(workspace.state_dir, "key", (8, 8, 3), {tmp_path / "a.png": "0" * 64})
+    (path,) = workspace.state_dir.glob("pixels-*.u8")
     os.utime(path, (1, 1))
     make_cache(workspace, "newer", age=0)
     assert plan_clean(workspace).files == []
     del cache
     plan = plan_clean(workspace)
     assert len(plan.files) == 1
-    cache, _ = open_cache(workspace.lock_dir, "key", (8, 8, 3), {tmp_path / "a.png": "0" * 64})
+    cache, _ = open_cache(workspace.state_dir, "key", (8, 8, 3), {tmp_path / "a.png": "0" * 64})
     assert free_files(workspace, plan) == []
     assert path.exists()
     del cache
@@ -240,7 +240,7 @@ def test_clean_shows_and_frees_nothing_without_a_yes(workspace: Workspace) -> No
 
 
 def answer(workspace: Workspace, text: str) -> tuple[str, int]:
-    """What `tracker clean` prints, and its exit code, for somebody who types `text` on a terminal."""
+    """What `tracker clean` prints, and its exit code, when `text` is typed on a terminal."""
     ours, theirs = pty.openpty()
     try:
         os.write(ours, text.encode())

@@ -18,6 +18,7 @@ from tracker.comparison.diff import diff_runs
 from tracker.console.runs import print_runs, render_end
 from tracker.console.submissions import print_leaderboard, submission_to_json
 from tracker.core.errors import TrackerError
+from tracker.core.list_marks import Marks
 from tracker.leaderboards.judge_function import Judged
 from tracker.leaderboards.local import compute_metric
 from tracker.ledger.read import get_submission, list_validation_scores
@@ -62,8 +63,7 @@ def make_own_run(workspace: Workspace, answers: str, **figures: float) -> str:
     return run.name
 
 
-# --- Which way is better
-# ----------------------------------------------------------------------------------------------
+# --- Which way is better ---
 
 DECLARED = (
     Metric(name="rmse", higher_is_better=False),
@@ -124,7 +124,7 @@ def test_compare_and_diff_take_a_lower_rmse_for_better(other: Workspace) -> None
         "val/auc": "a",
         "val/brier": "b",
     }
-    assert any("val rmse 0.5000 -> 0.4000, exp2 is ahead" in line for line in diff.verdict)
+    assert any("val RMSE 0.5000 -> 0.4000, exp2 is ahead" in line for line in diff.verdict)
     assert list(diff.curves) == ["val/rmse", "val/auc"]
 
 
@@ -133,7 +133,8 @@ def test_a_score_of_a_metric_that_is_declared_no_more_is_still_compared(other: W
         number = submit(other, make_own_run(other, answers, rmse=rmse), "m")[0].number
         score(other, number, {("public", "rmse"): rmse})
     toml = other.root / "tracker.toml"
-    toml.write_text(toml.read_text().replace('"rmse"', '"auc2"'))
+    text = toml.read_text().replace('name = "rmse"', 'name = "auc2"')
+    toml.write_text(text.replace('primary_metric = "rmse"', 'primary_metric = "auc2"'))
     printed = run_tracker("diff", "exp1", "exp2", "--json", cwd=other.root, **NO_MLFLOW).stdout
     assert json.loads(printed)["metrics"]["public_rmse"]["better"] == "b"
 
@@ -149,8 +150,7 @@ def test_advice_follows_the_declared_direction() -> None:
     assert (lower.best_epoch, higher.best_epoch) == (2, 1)
 
 
-# --- Hints
-# ------------------------------------------------------------------------------------------------------------
+# --- Hints ---
 
 
 def test_the_hint_after_submit_is_a_command_that_works(other: Workspace) -> None:
@@ -200,8 +200,7 @@ def test_a_score_command_without_scores_names_the_metrics(other: Workspace) -> N
         resolve_run(other, "sota")
 
 
-# --- Columns
-# ----------------------------------------------------------------------------------------------------------
+# --- Columns ---
 
 
 def heads(text: str) -> list[str]:
@@ -221,7 +220,7 @@ def test_runs_and_leaderboard_have_the_columns_of_the_competition(
     ]
     row = get_submission(other, 1)
     validation = list_validation_scores(other, [row])
-    print_leaderboard([row], other.competition, validation, sota=None, was_sota=())
+    print_leaderboard([row], other.competition, validation, marks=Marks())
     printed = capsys.readouterr().out
     assert heads(printed)[2:7] == [
         "public rmse",

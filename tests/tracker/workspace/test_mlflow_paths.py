@@ -72,7 +72,7 @@ def original(template: Path, tmp_path: Path) -> Workspace:
             values = (template.as_uri(), root.as_uri())
             connection.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", values)
         connection.commit()
-    (workspace.lock_dir / "location.json").write_text(
+    (workspace.state_dir / "location.json").write_text(
         json.dumps({"root": str(root), "earlier": []})
     )
     state = json.loads((root / "runs" / "exp1" / "mlflow.json").read_text())
@@ -120,7 +120,7 @@ def list_copies(workspace: Workspace) -> list[Path]:
 
 @contextmanager
 def served(root: Path, *before: str) -> Iterator[str]:
-    """The address of `tracker ui` on the workspace around `root`, started by the command `before`."""
+    """The address of `tracker ui` on the workspace around `root`, started by `before`."""
     with tracker_ui(*before, cwd=root, stderr=subprocess.DEVNULL) as page:
         yield page.partition("/#")[0]
 
@@ -184,9 +184,9 @@ def test_a_workspace_of_an_earlier_version_is_found_by_its_experiments(
     moved: tuple[Path, Workspace],
 ) -> None:
     old, workspace = moved
-    (workspace.lock_dir / "location.json").unlink()
+    (workspace.state_dir / "location.json").unlink()
     assert f"the workspace was in {old}" in update_moved_paths(workspace)
-    location = read_location(workspace.lock_dir / "location.json")
+    location = read_location(workspace.state_dir / "location.json")
     assert location and (location.root, location.earlier) == (str(workspace.root), (str(old),))
 
 
@@ -297,7 +297,7 @@ def test_files_that_were_given_another_folder_stay_there(
     original: Workspace, tmp_path: Path
 ) -> None:
     workspace = original
-    (workspace.lock_dir / "location.json").unlink()
+    (workspace.state_dir / "location.json").unlink()
     elsewhere = tmp_path / "disk" / "mlartifacts"
     elsewhere.parent.mkdir()
     shutil.move(workspace.root / "mlartifacts", elsewhere)
@@ -539,8 +539,8 @@ def test_what_location_json_says_wrongly_is_no_obstacle(moved: tuple[Path, Works
         '{"root": "ws", "earlier": []}',
         "[" * 100_000,
     ):
-        (workspace.lock_dir / "location.json").write_text(text)
-        assert read_location(workspace.lock_dir / "location.json") is None
+        (workspace.state_dir / "location.json").write_text(text)
+        assert read_location(workspace.state_dir / "location.json") is None
     connect(workspace)
     assert (workspace.root / "mlartifacts").as_uri() in read_paths(workspace)
 

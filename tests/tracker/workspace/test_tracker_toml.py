@@ -84,7 +84,7 @@ def test_init_keeps_every_flag(tmp_path: Path) -> None:
     comp = workspace.competition
     assert comp.name == 'a "quoted" name'
     assert comp.metrics == (
-        Metric(name="rmse", higher_is_better=False),
+        Metric(name="rmse", kind="rmse", higher_is_better=False),
         Metric(name="auc"),
         Metric(name="accuracy", kind="accuracy", percent=True),
     )
@@ -244,7 +244,7 @@ def test_a_score_that_cannot_be_is_refused(text: str) -> None:
 
 
 def test_a_given_metric_may_have_any_finite_value() -> None:
-    assert parse_score(Metric(name="rmse", higher_is_better=False), "12.5") == 12.5
+    assert parse_score(Metric(name="rmse", kind="rmse", higher_is_better=False), "12.5") == 12.5
 
 
 @pytest.mark.parametrize("name", ["q?x", "p%41x"])
@@ -282,7 +282,7 @@ def test_a_new_run_takes_the_split_of_its_format_and_a_run_from_another_keeps_th
     [
         (["accuracy:percent"], None, "val/accuracy"),
         (["f1", "accuracy"], "accuracy", "val/accuracy"),
-        (["log_loss"], None, "val/loss"),
+        (["log_loss"], None, "val/log_loss"),
         (["auc"], None, "val/f1"),
         ([], None, "val/f1"),
     ],

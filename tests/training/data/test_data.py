@@ -14,7 +14,8 @@ from tracker.training.config import Config, DataConfig
 from tracker.training.data.data import list_eval_ids, load_data
 from tracker.training.data.split import split_samples
 from tracker.training.errors import DataError
-from tracker.training.formats.images import IMAGE_SUFFIXES, check_images, decode_image
+from tracker.training.formats.format import IMAGE_SUFFIXES
+from tracker.training.formats.images import check_images, decode_image
 from tracker.training.formats.mask_profiles import MASK_PROFILE_CLASSES, mask_profile_label
 from tracker.training.formats.samples import Sample, Task
 

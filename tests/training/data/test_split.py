@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from tests.training.conftest import TWO
 from tests.training.data.test_data import MASKS, make_profiles
-from tracker.training.config import Config, DataConfig, config_from_dict
+from tracker.training.config import Config, DataConfig
+from tracker.training.config_reading import config_from_dict
 from tracker.training.data.data import load_data
 from tracker.training.data.split import assign_folds, split_samples
 from tracker.training.errors import ConfigError, DataError

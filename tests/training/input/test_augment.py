@@ -28,7 +28,8 @@ from tracker.training.input.augment import Pipeline, build_pipeline
 from tracker.training.input.color import hue_matrix, jitter_matrix
 from tracker.training.input.loader import ImageSource, build_dataset
 from tracker.training.input.pipeline_file import pin_pipeline_file
-from tracker.training.predict.predict import _average, _list_views
+from tracker.training.predict.predict import _list_views
+from tracker.training.targets import TARGETS
 
 SIZE = (24, 32)
 DATA = DataConfig(image_size=SIZE)
@@ -313,7 +314,9 @@ def test_views_are_the_image_its_mirror_and_five_crops() -> None:
 def test_views_are_averaged_as_probabilities() -> None:
     views = [torch.tensor([[9.0, 0.0, 0.0]]), torch.tensor([[0.0, 1.0, 0.0]])]
     expected = (torch.softmax(views[0], 1) + torch.softmax(views[1], 1)) / 2
-    torch.testing.assert_close(torch.softmax(_average(views), 1), expected)
+    torch.testing.assert_close(
+        torch.softmax(TARGETS["class"].average(torch.stack(views)), 1), expected
+    )
 
 
 # --- Pipeline files ---

@@ -132,8 +132,7 @@ def test_a_model_without_a_feature_map_is_told() -> None:
         explain_batch(model, draw_squares(2, seed=0)[0])
 
 
-# --- The heat lies on the photograph, whatever shape that has
-# ---------------------------------------------------------
+# --- The heat lies on the photograph, whatever shape that has ---
 
 PLAIN = DataConfig(image_size=(32, 32), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
 WIDE = (60, 160)  # height, width

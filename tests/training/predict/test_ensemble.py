@@ -13,7 +13,12 @@ from hypothesis.extra.numpy import arrays
 
 from tracker.training.errors import ConfigError, DataError
 from tracker.training.predict.ensemble import combine, combine_validation, search_weights
-from tracker.training.predict.probabilities import Predictions, align, load_probabilities, measure
+from tracker.training.predict.probabilities import (
+    Predictions,
+    align,
+    load_probabilities,
+    measure_classes,
+)
 
 LABELS = np.array([0, 1], dtype=np.int64)
 
@@ -98,7 +103,12 @@ def test_validation_counts_only_over_the_same_images() -> None:
     bad = Predictions(("a", "b"), rows([0.6, 0.4], [0.6, 0.4]), ("x", "y"), LABELS)
     joined = combine_validation([good, bad], "soft")
     assert joined is not None
-    assert measure(joined) == {"val/f1": 1.0, "val/accuracy": 1.0, "val/f1/x": 1.0, "val/f1/y": 1.0}
+    assert measure_classes(joined) == {
+        "val/f1": 1.0,
+        "val/accuracy": 1.0,
+        "val/f1/x": 1.0,
+        "val/f1/y": 1.0,
+    }
     assert combine_validation([good, replace(bad, ids=("a", "c"))], "soft") is None
     assert combine_validation([good, replace(bad, labels=None)], "soft") is None
 
@@ -111,7 +121,7 @@ def test_members_of_different_folds_give_out_of_fold_predictions() -> None:
     joined = combine_validation(parts, "soft")
     assert joined is not None
     assert joined.ids == ("a", "b", "c", "d")
-    assert measure(joined)["val/accuracy"] == 0.75
+    assert measure_classes(joined)["val/accuracy"] == 0.75
 
 
 def test_searched_weights_are_the_best_on_the_validation_images() -> None:
@@ -132,7 +142,7 @@ def test_searched_weights_are_the_best_on_the_validation_images() -> None:
     def judge(given: list[float]) -> float:
         joined = combine_validation(members, "weighted", given)
         assert joined is not None
-        return measure(joined)["val/f1"]
+        return measure_classes(joined)["val/f1"]
 
     assert judge(weights) >= max(
         judge([1.0, 0.0, 0.0]), judge([0.0, 1.0, 0.0]), judge([1.0, 1.0, 1.0])

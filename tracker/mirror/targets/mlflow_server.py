@@ -52,7 +52,7 @@ def connect(workspace: Workspace) -> Any:
 
     try:
         # Two processes that migrate an empty database at the same time would break it.
-        with FileLock(workspace.lock_dir / "mlflow.lock"):
+        with FileLock(workspace.state_dir / "mlflow.lock"):
             if message := update_moved_paths(workspace):
                 print(message, file=sys.stderr)
             client = MlflowClient(tracking_uri=workspace.mlflow_uri)
@@ -97,7 +97,7 @@ def find_problem(workspace: Workspace) -> str:
 
 def note_outage(workspace: Workspace, problem: str) -> None:
     """Note for other runs why the tracking server does not answer; empty: it answers."""
-    path = workspace.lock_dir / OUTAGE_NAME
+    path = workspace.state_dir / OUTAGE_NAME
     if problem:
         path.parent.mkdir(exist_ok=True)
         write_json(path, {"tracking_uri": workspace.shown_mlflow_uri, "problem": problem})
@@ -107,7 +107,7 @@ def note_outage(workspace: Workspace, problem: str) -> None:
 
 def find_outage(workspace: Workspace) -> str:
     """Why the tracking server did not answer the last time; empty if it did."""
-    outage = read_state(workspace.lock_dir / OUTAGE_NAME)
+    outage = read_state(workspace.state_dir / OUTAGE_NAME)
     if outage.get("tracking_uri") != workspace.shown_mlflow_uri:
         return ""
     return str(outage.get("problem", ""))

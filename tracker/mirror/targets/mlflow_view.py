@@ -59,7 +59,7 @@ def _ensure_experiment(
     client: Any, workspace: Workspace, name: str, tags: Mapping[str, str]
 ) -> str:
     # Two processes must not create the same experiment.
-    with FileLock(workspace.lock_dir / "mlflow.lock"):
+    with FileLock(workspace.state_dir / "mlflow.lock"):
         experiment = client.get_experiment_by_name(name)
         if experiment is not None:
             view = tags.get(VIEW_TAG)
@@ -85,7 +85,7 @@ def save_report(workspace: Workspace, files: Mapping[str, str], *, about: str) -
         experiment = _ensure_experiment(
             client, workspace, f"{workspace.competition.name} report", {}
         )
-        with FileLock(workspace.lock_dir / "report.copy.lock"):
+        with FileLock(workspace.state_dir / "report.copy.lock"):
             run = find_one(client, experiment, "tracker.kind", "report")
             run = run or client.create_run(
                 experiment, run_name="report", tags={**REPORT_TAGS, COPIED_TAG: utc_now()}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from tracker.setup.folder.tables import plain
 from tracker.training.errors import DataError
-from tracker.training.formats.labels_table import read_number, to_whole
+from tracker.training.formats.table_rows import read_number, to_whole
 from tracker.training.numbers import render_count
 
 # Metrics that judge a probability, a number or a grade; the words before : and @ of --metric.
@@ -290,8 +290,8 @@ def _note_numbers(words: Iterable[str], *, amounts: bool) -> list[str]:
     if len(numbers) < MANY or len(numbers) < (max(numbers) - min(numbers)) / 2:
         return []
     return [
-        f"the labels are {len(numbers)} whole numbers from {min(numbers)} to {max(numbers)}, read as"
-        " classes; --target number if they are an amount"
+        f"the labels are {len(numbers)} whole numbers from {min(numbers)} to {max(numbers)}, read"
+        " as classes; --target number if they are an amount"
     ]
 
 

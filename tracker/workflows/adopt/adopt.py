@@ -28,6 +28,7 @@ from tracker.runs.read import list_runs
 from tracker.runs.record import RunRecord
 from tracker.training.errors import ConfigError, DataError, first_line
 from tracker.training.files import translate_os_errors
+from tracker.training.key_names import common_key
 from tracker.training.libraries import require
 from tracker.training.metrics import METRICS
 from tracker.training.numbers import render_count
@@ -46,7 +47,7 @@ from tracker.workflows.adopt.predictions import choose_predictions
 from tracker.workflows.adopt.several import list_runs_below
 from tracker.workflows.own_loop.active_run import ActiveRun
 from tracker.workflows.own_loop.begin import begin
-from tracker.workflows.own_loop.common_names import common_key, common_name
+from tracker.workflows.own_loop.common_names import common_name
 from tracker.workflows.own_loop.config_tables import NO_SECTION, to_tables
 from tracker.workspace.metrics import higher_is_better
 from tracker.workspace.tracker_toml import Competition, Workspace
@@ -189,7 +190,7 @@ def _adopt(
     config = _rename_keys(to_tables(_restore_numbers(foreign.config)), foreign, names)
     points = _make_points(foreign, config, names)
     # Of two calls at the same time only one adopts.
-    with FileLock(workspace.lock_dir / "adopt.lock"):
+    with FileLock(workspace.state_dir / "adopt.lock"):
         _refuse_again(workspace, foreign.source, content, force=force)
         note = note or f"adopted from {foreign.source}"
         # An ordinary run of a training loop, without copies until it is complete.

@@ -17,7 +17,7 @@ PART = re.compile(
 
 
 def list_runs_below(root: Path, kinds: Mapping[Path, str]) -> list[Path]:
-    """The folders below `root` that are runs of their own, sorted; empty where all files are of one.
+    """The folders below `root` that are runs of their own, sorted; empty where there is one run.
 
     `kinds` are the files that tell of a run: config, curves or checkpoint. A folder with one that
     stands for it is a run, whatever lies below; but several with two kinds each are runs also when

@@ -53,7 +53,7 @@ from tracker.workflows.own_loop.script_end import (
 from tracker.workflows.own_loop.termination import SIGTERM_NAME, Termination
 from tracker.workspace.data import build_task, list_competition_ids
 from tracker.workspace.metrics import higher_is_better
-from tracker.workspace.predictions import Answers, check_answers, load_answers
+from tracker.workspace.predictions import check_answers, load_answers
 from tracker.workspace.tracker_toml import Workspace
 
 if TYPE_CHECKING:
@@ -125,9 +125,7 @@ class ActiveRun:
             has_weights = (self.folder / "best.pth").is_file()
             self._best_before = self._metrics.best if has_weights else None
         if (self.folder / "validation.npz").is_file():
-            from tracker.training.predict.probabilities import load_probabilities, measure
-
-            self._metrics.measured = measure(load_probabilities(self.folder / "validation.npz"))
+            self._metrics.measured = self._measure_validation()
 
     @property
     def name(self) -> str:
@@ -338,6 +336,14 @@ class ActiveRun:
         """
         return load_last(self.folder / LAST)
 
+    def _measure_validation(self) -> dict[str, float]:
+        """val/NAME of the saved validation predictions."""
+        from tracker.training.predict.decide import measure
+        from tracker.training.predict.probabilities import load_probabilities
+
+        predictions = load_probabilities(self.folder / "validation.npz")
+        return measure(predictions, build_task(self._workspace))
+
     def _set_best(self, best: DeclaredMetrics, *, reached: int) -> None:
         """Declare the metrics of the run; `reached` is the last epoch so far."""
         self._metrics.best = best
@@ -357,12 +363,12 @@ class ActiveRun:
 
         task = build_task(self._workspace)
         known = list_competition_ids(self._workspace, {})
-        predictions = check_evaluation(ids, probabilities, task.classes, known=known)
+        predictions = check_evaluation(ids, probabilities, task, known=known)
         # Look before probabilities.npz is replaced: the answer depends on the old one.
         given = self._has_given_predictions()
         save_probabilities(self.folder / "probabilities.npz", predictions)
         if not given:
-            self.save_predictions(_to_answers(predictions, task.answer_words))
+            self.save_predictions(_to_answers(predictions, self._workspace))
 
     def _has_given_predictions(self) -> bool:
         """Whether predictions.csv is from save_predictions, not from the probabilities."""
@@ -372,8 +378,8 @@ class ActiveRun:
         path = self.folder / "probabilities.npz"
         if fingerprint is None or not path.is_file():
             return fingerprint is not None
-        answers = _to_answers(load_probabilities(path), self._workspace.competition.answer_words)
-        return Answers.of(answers).fingerprint != fingerprint
+        answers = _to_answers(load_probabilities(path), self._workspace)
+        return read_given(answers, self._workspace.competition).fingerprint != fingerprint
 
     def save_validation(self, ids: Sequence[Any], labels: Any, probabilities: Any) -> None:
         """Save the probabilities [images, classes] of the validation images and their true labels.
@@ -385,12 +391,12 @@ class ActiveRun:
         where it has none; a message says so where it has different ones. Raises DataError like
         `save_probabilities`, and for wrong labels; StorageError.
         """
-        from tracker.training.predict.probabilities import measure, save_probabilities
+        from tracker.training.predict.probabilities import save_probabilities
 
-        classes = build_task(self._workspace).classes
-        predictions = check_validation(ids, labels, probabilities, classes)
+        task = build_task(self._workspace)
+        predictions = check_validation(ids, labels, probabilities, task)
         save_probabilities(self.folder / "validation.npz", predictions)
-        self._metrics.measured = measure(predictions)
+        self._metrics.measured = self._measure_validation()
         self._recorder.fingerprint()  # writes the summary, too
         contradictions = self._metrics.find_contradictions(self._recorder.record.summary)
         for name, logged in contradictions.items():
@@ -402,10 +408,10 @@ class ActiveRun:
     def save_predictions(self, answers: Any) -> None:
         """Save the predictions: {id: answer}, a pandas or polars frame, or the path of a CSV.
 
-        An answer is what tracker.toml says: a class, a number, a list of numbers or {column: number}
-        for an answer of columns, a list of classes for labels and ranked. A frame and a CSV have
-        the columns of the competition. Raises RefusedError or DataError when they could never be
-        submitted.
+        An answer is what tracker.toml says: a class, a number, a list of numbers or
+        {column: number} for an answer of columns, a list of classes for labels and ranked. A frame
+        and a CSV have the columns of the competition. Raises RefusedError or DataError when they
+        could never be submitted.
         """
         competition, target = self._workspace.competition, self.folder / "predictions.csv"
         table = read_given(answers, competition)
@@ -563,7 +569,11 @@ def _describe_end(record: RunRecord, workspace: Workspace) -> str:
     return f"{text}: {', '.join(facts)}" if facts else text
 
 
-def _to_answers(kept: Predictions, words: Sequence[str]) -> dict[str, str]:
-    """{image id: answer} by the most probable class; `words` are the answers of the classes."""
-    classes = kept.probabilities.argmax(1).tolist()
-    return {name: words[number] for name, number in zip(kept.ids, classes, strict=True)}
+def _to_answers(kept: Predictions, workspace: Workspace) -> dict[str, list[str]]:
+    """{image id: cells of its answer} by the most probable class, or what the competition asks."""
+    from tracker.training.config import EvalConfig
+    from tracker.training.predict.decide import plain_decision, render_rows
+
+    task = build_task(workspace)
+    _, rows = render_rows(kept, task, plain_decision(task, EvalConfig()))
+    return {name: cells for name, *cells in rows}

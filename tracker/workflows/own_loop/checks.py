@@ -14,6 +14,7 @@ from tracker.training.files import atomic_path, translate_os_errors
 from tracker.training.numbers import render_count
 
 if TYPE_CHECKING:
+    from tracker.training.formats.samples import Task
     from tracker.training.predict.probabilities import Predictions
 
 SUM_TOLERANCE = 0.01  # bfloat16 probabilities may miss a sum of 1 by this much
@@ -25,18 +26,20 @@ _PART = re.compile(r"[^\W_][\w .,()=+-]*|_[\w .,()=+-]+")
 
 
 def check_evaluation(
-    ids: Sequence[Any], probabilities: Any, classes: Sequence[str], *, known: Sequence[str] | None
+    ids: Sequence[Any], probabilities: Any, task: Task, *, known: Sequence[str] | None
 ) -> Predictions:
     """Probabilities [images, classes] of the evaluation set, in the order of `known`, its ids.
 
-    Raises DataError for probabilities of another shape, that are not finite or whose rows do not
-    sum to 1; and for ids that are duplicate, missing or unknown.
+    Where the target is a number, these are numbers [images] or [images, 1]. Raises DataError for
+    probabilities of another shape, that are not finite or whose rows do not sum to 1 (where an
+    image has several classes: that are not from 0 to 1); and for ids that are duplicate, missing or
+    unknown.
     """
     from tracker.training.predict.probabilities import Predictions, select
 
     names = _check_ids(ids)
     kept = Predictions(
-        names, _check_probabilities(names, probabilities, classes), classes=tuple(classes)
+        names, _check_values(names, probabilities, task), classes=tuple(task.classes)
     )
     if known is None:
         return kept
@@ -54,28 +57,30 @@ def check_evaluation(
 
 
 def check_validation(
-    ids: Sequence[Any], labels: Any, probabilities: Any, classes: Sequence[str]
+    ids: Sequence[Any], labels: Any, probabilities: Any, task: Task
 ) -> Predictions:
     """Probabilities [images, classes] of validation images with their true labels, sorted by id.
 
     Raises DataError like `check_evaluation`, and for labels that are neither class numbers nor
-    class names.
+    class names; 0 and 1 [images, classes] or numbers [images] where the target is "labels" or
+    "number".
     """
     import numpy as np
 
     from tracker.training.predict.probabilities import Predictions, select
 
     names = _check_ids(ids)
-    rows = _check_probabilities(names, probabilities, classes)
-    numbers = _check_labels(labels, classes)
+    rows = _check_values(names, probabilities, task)
+    if task.target in ("labels", "number"):
+        numbers: Any = _check_shape(names, labels, task).astype(np.float32)
+    else:
+        numbers = np.array(_check_labels(labels, task.classes), dtype=np.int64)
     if len(numbers) != len(names):
         raise DataError(
             f"{render_count(len(numbers), 'label')} for {render_count(len(names), 'id')}",
             hint="pass one true label for each id",
         )
-    kept = Predictions(
-        names, rows, classes=tuple(classes), labels=np.array(numbers, dtype=np.int64)
-    )
+    kept = Predictions(names, rows, classes=tuple(task.classes), labels=numbers)
     return select(kept, sorted(range(len(names)), key=names.__getitem__))
 
 
@@ -88,6 +93,35 @@ def _check_ids(ids: Sequence[Any]) -> tuple[str, ...]:
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise DataError(f"{_count(twice, 'id')} given twice", hint="pass one row for each image")
     return names
+
+
+def _check_values(names: Sequence[str], values: Any, task: Task) -> Any:
+    """What a model says of each image, as float32 [images, classes], or [images, 1] numbers."""
+    import numpy as np
+
+    if task.target not in ("labels", "number"):
+        return _check_probabilities(names, values, task.classes)
+    table = _check_shape(names, values, task)
+    if task.target == "labels" and ((table < 0).any() or (table > 1).any()):
+        raise DataError(
+            "probabilities must be from 0 to 1", hint="torch.sigmoid(logits) makes them from logits"
+        )
+    return table.astype(np.float32)
+
+
+def _check_shape(names: Sequence[str], values: Any, task: Task) -> Any:
+    """Finite numbers [images, classes], or [images, 1] where the target is a number."""
+    import numpy as np
+
+    table = to_array(values)
+    if task.target == "number" and table.ndim == 1:
+        table = table[:, None]
+    wanted = (len(names), 1 if task.target == "number" else len(task.classes))
+    if table.shape != wanted or table.dtype.kind not in "fiub":
+        raise DataError(f"expected numbers {list(wanted)}, not {_describe(table)}")
+    if not np.isfinite(table.astype(np.float64)).all():
+        raise DataError("numbers must be finite")
+    return table
 
 
 def _check_probabilities(names: Sequence[str], probabilities: Any, classes: Sequence[str]) -> Any:

@@ -1,21 +1,12 @@
-"""The names of metrics and config keys in other programs, and the names that they have here."""
+"""The names of metrics in other programs, and the names that they have here."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
 
 from tracker.training import metrics as computed
-
-
-def _invert(names: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """{name in another program: name here}."""
-    inverted: dict[str, str] = {}
-    for name, others in names.items():
-        inverted.update(dict.fromkeys(others, name))
-    return inverted
-
+from tracker.training.key_names import KEY_ALIASES, invert_names
 
 # In these tables: {name here: its names in other programs}.
 SPLIT_NAMES = {
@@ -35,80 +26,8 @@ METRIC_NAMES = {
 COMPUTED_NAMES = {
     metric.name: (metric.name, *metric.aliases) for metric in computed.METRICS.values()
 }
-# Some of these names have a section.
-KEY_NAMES = {
-    "optim.lr": ("lr", "learning_rate", "base_lr", "init_lr", "initial_lr"),
-    "optim.weight_decay": ("weight_decay", "wd"),
-    "optim.momentum": ("momentum",),
-    "optim.name": (
-        "opt",
-        "optimizer",
-        "optimizer_name",
-        "optim",
-        "optimizer.name",
-        "optimizer.type",
-    ),
-    "train.epochs": ("epochs", "num_epochs", "n_epochs", "max_epochs", "num_train_epochs"),
-    "train.batch_size": (
-        "batch_size",
-        "bs",
-        "train_batch_size",
-        "per_device_train_batch_size",
-        "data.batch_size",
-    ),
-    "train.eval_batch_size": (
-        "eval_batch_size",
-        "val_batch_size",
-        "valid_batch_size",
-        "validation_batch_size",
-        "per_device_eval_batch_size",
-    ),
-    "train.accumulate": (
-        "gradient_accumulation_steps",
-        "accumulate_grad_batches",
-        "grad_accum_steps",
-        "accumulation_steps",
-    ),
-    "train.clip_grad": ("max_grad_norm", "clip_grad", "gradient_clip_val"),
-    "train.seed": ("seed", "random_seed", "random_state"),
-    "model.name": (
-        "model",
-        "model_name",
-        "arch",
-        "architecture",
-        "backbone",
-        "model.arch",
-        "model.architecture",
-        "model.type",
-        "model.model_name",
-        "model.backbone",
-    ),
-    "model.pretrained": ("pretrained",),
-    "model.drop_path": ("drop_path", "drop_path_rate"),
-    "sched.name": (
-        "sched",
-        "scheduler",
-        "lr_scheduler",
-        "lr_scheduler_type",
-        "scheduler.name",
-        "scheduler.type",
-    ),
-    "loss.name": ("loss", "loss_name", "criterion"),
-    "loss.smoothing": ("smoothing", "label_smoothing", "label_smoothing_factor"),
-    "data.image_size": (
-        "img_size",
-        "image_size",
-        "input_size",
-        "data.img_size",
-        "model.img_size",
-        "model.image_size",
-    ),
-    "augment.mixup": ("mixup", "mixup_alpha"),
-    "augment.cutmix": ("cutmix", "cutmix_alpha"),
-}
-SPLIT_ALIASES = _invert(SPLIT_NAMES)
-METRIC_ALIASES = _invert(METRIC_NAMES) | _invert(COMPUTED_NAMES)
-KEY_ALIASES = _invert(KEY_NAMES)
+SPLIT_ALIASES = invert_names(SPLIT_NAMES)
+METRIC_ALIASES = invert_names(METRIC_NAMES) | invert_names(COMPUTED_NAMES)
 # Words that do not change which metric it is: `multiclass_accuracy` is `accuracy`.
 FILLER_WORDS = {
     "epoch",
@@ -124,19 +43,6 @@ FILLER_WORDS = {
 # Keys that say how long to train: a resumed run may have another number.
 LENGTH_KEYS = {key for key, ours in KEY_ALIASES.items() if ours == "train.epochs"}
 LENGTH_KEYS |= {"max_steps", "num_steps", "total_steps", "max_iters", "num_iterations"}
-# Sections whose name does not change the meaning of a key: `training.lr` is `lr`.
-PLAIN_SECTIONS = {
-    "",
-    "config",
-    "args",
-    "hparams",
-    "hyperparameters",
-    "params",
-    "train",
-    "training",
-    "trainer",
-}
-PLAIN_SECTIONS |= {"optim", "optimizer"}
 
 
 def common_name(name: str, *, split: str = "") -> str:
@@ -162,18 +68,6 @@ def common_name(name: str, *, split: str = "") -> str:
     if splits:
         split = splits.pop() if len(splits) == 1 else ""
     return f"{split}/{metric}" if metric and split else name
-
-
-def common_key(section: str, key: str) -> tuple[str, str]:
-    """The section and key here: (`optim`, `lr`) for `lr` or `training.learning_rate`.
-
-    A key that is not known is returned unchanged.
-    """
-    known = KEY_ALIASES.get(f"{section}.{key}".lower())
-    if not known and section.lower() in PLAIN_SECTIONS:
-        known = KEY_ALIASES.get(key.lower())
-    target, _, name = (known or "").partition(".")
-    return (target, name) if known else (section, key)
 
 
 def is_length(key: str) -> bool:

@@ -84,8 +84,7 @@ def pair() -> PairedComparison:
     return compare_predictions(TRUTH, *draw_pair(np.random.default_rng(3), 0.7, 0.75), CLASSES)
 
 
-# --- Coverage
-# ---------------------------------------------------------------------------------------------------------
+# --- Coverage ---
 
 
 def test_two_runs_of_equal_skill_are_called_different_in_at_most_5_of_100_pairs() -> None:
@@ -115,8 +114,7 @@ def test_a_difference_of_the_detectable_size_is_found_four_times_of_five() -> No
     assert sum(pair.better == "b" for pair in found) / len(pairs) == pytest.approx(0.8, abs=0.08)
 
 
-# --- References
-# -------------------------------------------------------------------------------------------------------
+# --- References ---
 
 
 def test_scores_equal_scikit_learn(pair: PairedComparison) -> None:
@@ -209,8 +207,7 @@ def test_the_swap_test_agrees_with_mcnemar_on_accuracy(pair: PairedComparison) -
     assert pair.metrics["accuracy"].p == pytest.approx(pair.mcnemar.p, abs=0.02)
 
 
-# --- What is drawn
-# ----------------------------------------------------------------------------------------------------
+# --- What is drawn ---
 
 
 def test_the_same_seed_gives_the_same_numbers(pair: PairedComparison) -> None:

@@ -67,10 +67,10 @@ def epochs_of(curve: dict[int, tuple[int, float]]) -> list[tuple[int, int]]:
     return [(step, epoch) for step, (epoch, _) in sorted(curve.items())]
 
 
-# --- Epochs
-# -----------------------------------------------------------------------------------------------------------
+# --- Epochs ---
 
 LOSSES = {step: 1 / (step + 1) for step in range(28)}
+LOSSES_FROM_1 = {step + 1: value for step, value in LOSSES.items()}
 TWO_OF_14 = [(step, 1 + step // 14) for step in range(28)]
 FROM_1 = [(step, 1 + (step - 1) // 14) for step in range(1, 29)]
 
@@ -79,7 +79,8 @@ FROM_1 = [(step, 1 + (step - 1) // 14) for step in range(1, 29)]
     ("scalars", "expected"),
     [
         # A tag called epoch: at every step, where an epoch begins, and where it ends.
-        ({"Loss/train": LOSSES, "epoch": {step: step // 14 for step in LOSSES}}, {"train/loss": TWO_OF_14}),
+        ({"Loss/train": LOSSES, "epoch": {step: step // 14 for step in LOSSES}},
+         {"train/loss": TWO_OF_14}),
         ({"Loss/train": LOSSES, "epoch": {0: 1, 14: 2}}, {"train/loss": TWO_OF_14}),
         ({"Loss/train": LOSSES, "epoch": {13: 1, 27: 2}}, {"train/loss": TWO_OF_14}),
         # Shares of epochs, as Hugging Face logs them.
@@ -91,17 +92,19 @@ FROM_1 = [(step, 1 + (step - 1) // 14) for step in range(1, 29)]
          {"train/loss": TWO_OF_14, "val/accuracy": [(13, 1), (27, 2)]}),
         ({"Loss/train": LOSSES, "Acc/val": {0: 0.5, 1: 0.6}},
          {"train/loss": TWO_OF_14, "val/accuracy": [(0, 1), (1, 2)]}),
-        ({"Loss/train": {step + 1: value for step, value in LOSSES.items()}, "Acc/val": {1: 0.5, 2: 0.6}},
+        ({"Loss/train": LOSSES_FROM_1, "Acc/val": {1: 0.5, 2: 0.6}},
          {"train/loss": FROM_1, "val/accuracy": [(1, 1), (2, 2)]}),
-        ({"Loss/train": {step + 1: value for step, value in LOSSES.items()}, "Acc/val": {14: 0.5, 28: 0.6}},
+        ({"Loss/train": LOSSES_FROM_1, "Acc/val": {14: 0.5, 28: 0.6}},
          {"train/loss": FROM_1, "val/accuracy": [(14, 1), (28, 2)]}),
         # A loss of the validation images by batch does not hide the accuracy by epoch.
-        ({"Loss/train": LOSSES, "Loss/val": dict.fromkeys(range(6), 1.0), "Acc/val": {0: 0.5, 1: 0.6}},
+        ({"Loss/train": LOSSES, "Loss/val": dict.fromkeys(range(6), 1.0),
+          "Acc/val": {0: 0.5, 1: 0.6}},
          {"train/loss": TWO_OF_14, "val/loss": [(step, 1 + step // 3) for step in range(6)]}),
         # One point an epoch.
         ({"Loss/train": {0: 1.0, 1: 0.9, 2: 0.8}, "Acc/val": {0: 0.1, 1: 0.2, 2: 0.3}},
          {"train/loss": [(0, 1), (1, 2), (2, 3)]}),
-        ({"train_loss_step": LOSSES, "train_loss_epoch": {13: 0.5, 27: 0.6}}, {"train/batch_loss": TWO_OF_14}),
+        ({"train_loss_step": LOSSES, "train_loss_epoch": {13: 0.5, 27: 0.6}},
+         {"train/batch_loss": TWO_OF_14}),
         # Nothing tells.
         ({"Loss/train": LOSSES}, {"train/loss": [(step, 0) for step in range(28)]}),
     ],
@@ -181,8 +184,7 @@ def test_a_table_of_epochs_tells_the_epochs_of_events(workspace: Workspace, tmp_
     assert any("2 epochs" in remark for remark in remarks)
 
 
-# --- Logs of others
-# ---------------------------------------------------------------------------------------------------
+# --- Logs of others ---
 
 
 def test_folders_of_train_and_validation_are_not_mixed(
@@ -307,8 +309,7 @@ def test_the_output_folder_of_timm_is_taken_whole(workspace: Workspace, tmp_path
     assert any("lr is optim.lr" in remark and "model is model.name" in remark for remark in remarks)
 
 
-# --- Names
-# ------------------------------------------------------------------------------------------------------------
+# --- Names ---
 
 
 def test_names_are_mapped_and_the_others_are_kept_and_named(
@@ -345,8 +346,7 @@ def test_names_are_mapped_and_the_others_are_kept_and_named(
     assert list_run_numbers(workspace.runs_dir) == [1]
 
 
-# --- Predictions
-# ------------------------------------------------------------------------------------------------------
+# --- Predictions ---
 
 
 @pytest.mark.parametrize(
@@ -391,8 +391,7 @@ def test_of_several_tables_one_with_the_competition_ids_is_taken(
     assert submit(workspace, record.name, "m")[0].number == 1
 
 
-# --- Twice
-# ------------------------------------------------------------------------------------------------------------
+# --- Twice ---
 
 
 def test_what_was_adopted_is_not_adopted_again(workspace: Workspace, tmp_path: Path) -> None:
@@ -410,8 +409,7 @@ def test_what_was_adopted_is_not_adopted_again(workspace: Workspace, tmp_path: P
         adopt_folder(workspace, workspace.runs_dir / "exp1")
 
 
-# --- What an adopted run cannot do
-# ------------------------------------------------------------------------------------
+# --- What an adopted run cannot do ---
 
 
 def test_commands_that_need_the_model_say_that_it_is_unknown(
@@ -431,8 +429,7 @@ def test_commands_that_need_the_model_say_that_it_is_unknown(
             assert "tracker adopt" in told.value.hint
 
 
-# --- One run or several
-# ----------------------------------------------------------------------------------------------
+# --- One run or several ---
 
 
 def write_table(folder: Path) -> None:

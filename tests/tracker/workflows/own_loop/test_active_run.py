@@ -126,7 +126,10 @@ ENDS = {
         "failed",
         "RuntimeError: DataLoader worker (pid 7) is killed by signal: Killed.",
     ),
-    "os.fork() or sys.exit(1); os.wait(); assert load_run(run.folder.parent, run.name).status == 'running'": (
+    (
+        "os.fork() or sys.exit(1); os.wait();"
+        " assert load_run(run.folder.parent, run.name).status == 'running'"
+    ): (
         "finished",
         "",
     ),
@@ -162,8 +165,7 @@ def test_a_run_that_is_open_when_its_script_ends_ends_like_it(
 
 
 def _check_last_lines(errors: dict[str, str], workspace: Workspace) -> None:
-    """A script that was stopped has no traceback and says how it goes on; one with an error of its
-    own has one."""
+    """A stopped script has no traceback and says how it goes on; one with an error has one."""
     for record in list_runs(workspace.runs_dir):
         stderr = errors[record.note]
         own_error = record.error.startswith(("ValueError", "RuntimeError"))
@@ -411,8 +413,7 @@ def test_fabric_logs_through_the_logger(workspace: Workspace) -> None:
     assert submit(workspace, "exp1", "m")[0].number == 1
 
 
-# --- adopt
-# ------------------------------------------------------------------------------------------------------------
+# --- adopt ---
 
 
 def make_foreign(folder: Path, config: Any, name: str = "config.yaml") -> Path:

@@ -66,8 +66,7 @@ def make_own_run(
     return run.name
 
 
-# --- Probabilities
-# ----------------------------------------------------------------------------------------------------
+# --- Probabilities ---
 
 
 def test_probabilities_make_predictions_in_the_order_of_the_competition(
@@ -152,8 +151,7 @@ def test_labels_that_are_none_are_refused(workspace: Workspace, labels: Any) -> 
         run.save_validation(IDS, labels, say("0000011111"))
 
 
-# --- Comparison
-# -------------------------------------------------------------------------------------------------------
+# --- Comparison ---
 
 
 def test_two_own_loops_are_diffed_with_statistics_whatever_their_order(
@@ -256,8 +254,7 @@ def test_suspects_are_found_by_an_own_loop_and_other_ids_are_named(tmp_path: Pat
     assert error.value.hint.endswith(".png")
 
 
-# --- The summary
-# ------------------------------------------------------------------------------------------------------
+# --- The summary ---
 
 
 def test_without_save_best_the_summary_is_the_best_and_the_last_value_of_every_metric(
@@ -325,8 +322,7 @@ def test_a_score_that_the_probabilities_contradict_is_told(
     )
 
 
-# --- Figures and files
-# ------------------------------------------------------------------------------------------------
+# --- Figures and files ---
 
 
 def test_figures_of_every_kind_are_kept_as_pictures(workspace: Workspace, tmp_path: Path) -> None:
@@ -391,8 +387,7 @@ def test_what_is_no_picture_or_no_file_is_refused(workspace: Workspace, tmp_path
     assert not list((run.folder / "figures").glob("*"))
 
 
-# --- Parents, tags, resuming
-# ------------------------------------------------------------------------------------------
+# --- Parents, tags, resuming ---
 
 
 def test_parent_and_tags_are_those_of_any_run(workspace: Workspace) -> None:
@@ -555,8 +550,7 @@ def test_a_run_begun_in_a_forked_process_ends_like_it(workspace: Workspace) -> N
     assert records[0].error == "ValueError: no"
 
 
-# --- The documents
-# ---------------------------------------------------------------------------------------------------
+# --- The documents ---
 
 
 def test_the_example_of_the_documents_makes_a_run_that_can_be_submitted(

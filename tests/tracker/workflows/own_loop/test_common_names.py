@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tracker.training.config import list_options
+from tracker.training.key_names import KEY_ALIASES, common_key
 from tracker.workflows.own_loop.common_names import (
-    KEY_ALIASES,
     METRIC_ALIASES,
-    common_key,
     common_name,
 )
 

@@ -1,0 +1,247 @@
+"""From probabilities to an answer: arg max, thresholds, cut points, the best k."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracker.training.config import EvalConfig
+from tracker.training.errors import DataError
+from tracker.training.files import write_text
+from tracker.training.formats.samples import Task, TaskMetric
+from tracker.training.metrics import find_kind
+from tracker.training.predict.probabilities import (
+    Predictions,
+    measure_classes,
+    save_probabilities,
+)
+from tracker.training.scorers import Outcome, compute
+from tracker.training.tables import write_table
+
+DECISION = "decision.json"  # in a run folder
+GRID = np.arange(0.02, 0.99, 0.01)  # thresholds that are tried
+ROUNDS = 3  # over the classes; more changes hardly a threshold
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """How probabilities become answers.
+
+    `rule` is "argmax", "thresholds" (of each class), "expected" (the rounded expected class) or
+    "cuts" (`values` are limits of the expected class). `note` says what tuning changed.
+    """
+
+    rule: str
+    values: tuple[float, ...] = ()
+    note: str = ""
+
+
+def plain_decision(task: Task, config: EvalConfig) -> Decision:
+    """The decision before anything is tuned."""
+    if task.target == "labels" or (task.target == "binary" and config.threshold != 0.5):
+        return Decision(rule="thresholds", values=(config.threshold,) * len(task.classes))
+    if task.target == "ordered" and config.decide == "expected":
+        return Decision(rule="expected")
+    return Decision(rule="argmax")
+
+
+def choose_decision(task: Task, config: EvalConfig, validation: Predictions) -> Decision:
+    """The decision of the config, tuned on the validation images where it says so.
+
+    Tuned are thresholds of "binary" and "labels", and cut points of "ordered", for the deciding
+    metric of the competition.
+    """
+    plain = plain_decision(task, config)
+    metric = task.metrics[0] if task.metrics else None
+    if config.decide != "tuned" or metric is None or validation.labels is None:
+        return plain
+    computed = find_kind(metric.kind)
+    if computed is None or "decided" not in computed.needs:
+        return plain
+    measure = _build_measure(task, metric, validation)
+    if task.target == "ordered":
+        tuned = _tune_cuts(measure, len(task.classes))
+    elif task.target in ("binary", "labels"):
+        tuned = _tune_thresholds(measure, plain, len(task.classes))
+    else:
+        return plain
+    before, after = measure(plain), measure(tuned)
+    if after <= before:
+        return plain
+    sign = 1 if metric.higher_is_better else -1
+    note = (
+        f"{tuned.rule} tuned on {len(validation.ids)} validation images: {metric.name}"
+        f" {sign * before:.4f} -> {sign * after:.4f} on these same images, which flatters it"
+    )
+    return Decision(rule=tuned.rule, values=tuned.values, note=note)
+
+
+def decide(probabilities: NDArray[Any], task: Task, decision: Decision) -> NDArray[Any]:
+    """Class numbers [images], 0 and 1 [images, classes], or numbers [images]."""
+    if task.target == "number":
+        numbers: NDArray[Any] = probabilities[:, 0]
+        return numbers
+    if decision.rule == "thresholds":
+        if task.target == "labels":
+            return (probabilities >= np.asarray(decision.values)).astype(np.int64)
+        return (probabilities[:, 1] >= decision.values[-1]).astype(np.int64)
+    if decision.rule in ("expected", "cuts"):
+        classes = probabilities.shape[1]
+        expected = probabilities @ np.arange(classes)
+        cuts = decision.values or tuple(np.arange(classes - 1) + 0.5)
+        return np.searchsorted(np.sort(cuts), expected, side="right").astype(np.int64)
+    chosen: NDArray[Any] = probabilities.argmax(axis=1).astype(np.int64)
+    return chosen
+
+
+def build_outcome(predictions: Predictions, task: Task, decision: Decision) -> Outcome:
+    """Truth and predictions of labeled images, for the metrics of the competition."""
+    truth = np.asarray(predictions.labels)
+    if task.target == "number":
+        truth = truth[:, 0]
+    elif task.target == "labels":
+        truth = truth.astype(np.int64)
+    scores = predictions.probabilities.astype(np.float64)
+    return Outcome(
+        classes=len(task.classes),
+        truth=truth,
+        decided=decide(scores, task, decision),
+        scores=None if task.target == "number" else scores,
+    )
+
+
+def measure(
+    validation: Predictions, task: Task, decision: Decision | None = None
+) -> dict[str, float]:
+    """val/NAME of the metrics of labeled images: the competition's, and those of every run.
+
+    NaN where a metric is not defined for these images.
+    """
+    usual = measure_classes(validation) if validation.has_classes else {}
+    own = [metric for metric in task.metrics if f"val/{metric.name}" not in usual]
+    if not own:
+        return usual
+    outcome = build_outcome(validation, task, decision or plain_decision(task, EvalConfig()))
+    return {f"val/{metric.name}": compute_metric(metric, outcome) for metric in own} | usual
+
+
+def compute_metric(metric: TaskMetric, outcome: Outcome) -> float:
+    """A metric of an outcome; NaN where it is not defined."""
+    computed = find_kind(metric.kind)
+    assert computed is not None  # noqa: S101  (a task has no other metrics)
+    assert computed.from_outcome is not None  # noqa: S101
+    try:
+        return compute(computed.from_outcome, outcome, metric.parameters)
+    except DataError:
+        return float("nan")
+
+
+def render_rows(
+    predictions: Predictions, task: Task, decision: Decision
+) -> tuple[tuple[str, ...], list[list[Any]]]:
+    """(columns, rows) of predictions.csv: the id, then what the competition asks for."""
+    scores, words = predictions.probabilities, task.answer_words
+    columns: tuple[str, ...] = (task.label_column,)
+    cells: list[list[Any]]
+    if task.answer == "columns":
+        columns = task.answer_columns or task.classes
+        cells = [[_shorten(value) for value in row] for row in scores]
+    elif task.answer == "probability":
+        cells = [[_shorten(value)] for value in scores[:, -1]]
+    elif task.answer == "ranked":
+        order = np.argsort(-scores, axis=1, kind="stable")[:, : task.top_k]
+        cells = [[" ".join(words[index] for index in row)] for row in order]
+    else:
+        decided = decide(scores, task, decision)
+        if task.answer == "number":
+            cells = [[_shorten(value)] for value in decided]
+        elif task.answer == "labels":
+            table = decided if decided.ndim == 2 else np.eye(len(words), dtype=int)[decided]
+            cells = [[" ".join(words[index] for index in np.flatnonzero(row))] for row in table]
+        else:
+            cells = [[words[index]] for index in decided]
+    rows = [[name, *row] for name, row in zip(predictions.ids, cells, strict=True)]
+    return (task.id_column, *columns), rows
+
+
+def save_predictions(
+    run_dir: Path, predictions: Predictions, task: Task, decision: Decision
+) -> Path:
+    """Write probabilities.npz, then predictions.csv as the competition asks; returns its path.
+
+    Raises StorageError.
+    """
+    save_probabilities(run_dir / "probabilities.npz", predictions)
+    path = run_dir / "predictions.csv"
+    write_table(path, *render_rows(predictions, task, decision))
+    return path
+
+
+def save_decision(run_dir: Path, decision: Decision) -> None:
+    """Write decision.json, unless the decision is the plain arg max; raises StorageError."""
+    path = run_dir / DECISION
+    if decision.rule == "argmax":
+        path.unlink(missing_ok=True)
+        return
+    write_text(path, json.dumps(asdict(decision), indent=1) + "\n")
+
+
+def _shorten(value: Any) -> str:
+    """The shortest text of a number, in its own precision."""
+    return str(value)
+
+
+Measure = Callable[[Decision], float]
+
+
+def _build_measure(task: Task, metric: TaskMetric, validation: Predictions) -> Measure:
+    """The metric of a decision, where more is better; -inf where it is not defined."""
+    sign = 1 if metric.higher_is_better else -1
+
+    def measure(decision: Decision) -> float:
+        value = compute_metric(metric, build_outcome(validation, task, decision))
+        return -np.inf if np.isnan(value) else sign * value
+
+    return measure
+
+
+def _tune_thresholds(measure: Measure, plain: Decision, classes: int) -> Decision:
+    """One threshold for all classes, then each class by itself, the others as they are."""
+
+    def build(values: tuple[float, ...]) -> Decision:
+        return Decision(rule="thresholds", values=values)
+
+    best = build(plain.values or (0.5,) * classes)
+    candidates = [build((float(value),) * classes) for value in GRID]
+    best = max([best, *candidates], key=measure)
+    for _ in range(ROUNDS if classes > 2 else 0):
+        before = best
+        for index in range(classes):
+            for value in GRID:
+                values = (*best.values[:index], float(value), *best.values[index + 1 :])
+                if measure(build(values)) > measure(best):
+                    best = build(values)
+        if best == before:
+            break
+    return best
+
+
+def _tune_cuts(measure: Measure, classes: int) -> Decision:
+    """Limits between the classes, from halfway on, by the Nelder-Mead search."""
+    from scipy.optimize import minimize
+
+    def loss(values: NDArray[np.float64]) -> float:
+        return -measure(Decision(rule="cuts", values=tuple(np.sort(values).tolist())))
+
+    start = np.arange(classes - 1) + 0.5
+    # the metric is a step function: a first simplex of a tenth of a class leaves the first step
+    simplex = np.vstack([start, start + 0.1 * np.eye(classes - 1)])
+    options = {"initial_simplex": simplex, "maxfev": 200 * classes}
+    result = minimize(loss, start, method="Nelder-Mead", options=options)
+    return Decision(rule="cuts", values=tuple(np.sort(result.x).tolist()))
