@@ -38,8 +38,8 @@ from tracker.training.config import (
 from tracker.training.data.data import load_data
 from tracker.training.formats.samples import LoadedData
 from tracker.training.input.loader import ImageSource
+from tracker.training.predict.decide import save_predictions
 from tracker.training.predict.predict import Predictor
-from tracker.training.predict.probabilities import save_predictions
 from tracker.training.run import loop
 from tracker.training.run.infer import load_weights
 from tracker.training.run.setup import build_fabric

@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from tests.support.proxy import MODES, Outcome, copy_through
-from tests.support.servers import mlflow_server
+from tests.support.servers import mlflow_with_sqlite
 from tracker.mirror import targets as mirror_targets
 
 AT_ONCE = 20
@@ -35,7 +35,7 @@ def main() -> int:
     """Print the table; 1 when anything was lost or doubled."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--modes", nargs="*", default=MODES)
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
     parser.add_argument(
         "--delay", type=float, default=5.0, help="seconds of an answer that is slow"
     )
@@ -48,15 +48,7 @@ def main() -> int:
     print("|---|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        store = [
-            "--backend-store-uri",
-            f"sqlite:///{folder}/m.db",
-            "--artifacts-destination",
-            str(folder / "artifacts"),
-        ]
-        with mlflow_server(
-            folder, *store, "--workers", "1", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"
-        ) as server:
+        with mlflow_with_sqlite(folder) as server:
             for mode in arguments.modes:
                 limit = 2.0 if mode == "hangs" else 20.0
                 os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = f"{limit:.0f}"

@@ -9,7 +9,7 @@ python=${PYTHON:-.venv/bin/python}
 tests=("$@")
 if [ $# -eq 0 ]; then
   tests=(tests/training tests/tracker/comparison tests/tracker/images tests/tracker/workflows/test_ensemble.py
-    tests/test_again.py tests/test_families.py tests/test_demo.py tests/test_jobs.py tests/test_lifecycle.py)
+    tests/tracker/workflows/test_reused_runs.py tests/test_model_families.py tests/test_demo.py tests/test_jobs.py tests/test_lifecycle.py)
 fi
 
 highest=$("$python" -c 'import torch; print(torch.backends.cpu.get_cpu_capability().lower())')

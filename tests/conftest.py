@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import pty
 import struct
@@ -21,6 +22,9 @@ from PIL import Image
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
+# Commands keep the byte code that they compile: a new interpreter for each would compile it again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 if (
     "PYTEST_XDIST_WORKER" in os.environ
 ):  # make test: a test on each core, and no more threads than that
@@ -38,11 +42,14 @@ pytest_plugins = ["tests.support.forks", "tests.support.servers", "tests.support
 ROOT = Path(__file__).resolve().parent.parent
 LONGEST = (
     "test_jobs.py",
-    "test_lifecycle.py",
-    "test_races.py",
+    "test_demo.py",
     "test_options.py",
-    "test_again.py",
+    "test_reused_runs.py",
+    "test_lifecycle.py",
+    "test_mlflow_paths.py",
+    "test_races.py",
     "test_mlflow_log.py",
+    "test_install.py",
 )
 COMMAND_LIMIT_S = 900  # two trainings at once on two cores are ten times slower than one
 # Nothing listens there: a command says that MLflow is behind, at once, instead of importing it for
@@ -73,6 +80,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST)
         )
     )
+
+
+def pytest_collection_finish() -> None:
+    """What the imports have made stays to the end: a collection of garbage that looks through it
+    takes half a second."""
+    gc.freeze()
 
 
 def tracker_command(*words: str | Path) -> list[str]:

@@ -10,7 +10,6 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -19,6 +18,7 @@ import typer
 
 import tracker
 from tests.conftest import NO_MLFLOW, ROOT, Done, run_tracker
+from tests.support.commands import COMMANDS
 from tests.support.workspaces import make_run, make_workspace
 from tracker.commands.table import TABLE, app
 from tracker.workspace.tracker_toml import Workspace
@@ -38,23 +38,6 @@ HEAVY = {
     ),
     *("sklearn", "sqlalchemy", "tensorboard", "timm", "torch", "torchvision"),
 }
-
-
-def list_commands() -> Iterator[tuple[str, click.Command]]:
-    """Every command by its words, without groups and earlier names."""
-
-    def walk(command: click.Command, words: str) -> Iterator[tuple[str, click.Command]]:
-        children = getattr(command, "commands", {})
-        for name, child in children.items():
-            if not child.hidden:  # an earlier name
-                yield from walk(child, f"{words} {name}".strip())
-        if not children:
-            yield words, command
-
-    yield from walk(typer.main.get_command(app), "")
-
-
-COMMANDS = dict(list_commands())
 
 
 def imported_modules(code: str) -> set[str]:
@@ -197,6 +180,17 @@ def test_each_boundary_is_crossed_by_the_one_module_meant_for_it() -> None:
         path for path, names in edges.items() if "typer" in names and "commands" not in path
     ] == []
     assert [path for path, names in edges.items() if "torch" in names] == []
+
+
+def test_no_test_module_imports_another() -> None:
+    paths = sorted((ROOT / "tests").glob("**/*.py"))
+    found = []
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and ".test_" in str(node.module):
+                found.append(f"{path.relative_to(ROOT)} imports {node.module}")
+    assert len(paths) > 50
+    assert found == []
 
 
 # --- The version ---

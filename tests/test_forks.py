@@ -3,11 +3,17 @@ environment, signals."""
 
 from __future__ import annotations
 
+import os
+import pty
 import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+
 from tests.conftest import run_tracker
-from tests.support.forks import Forks
+from tests.support.forks import LIMIT_S, Forks
 from tracker.workspace.tracker_toml import Workspace
 
 
@@ -46,3 +52,39 @@ def test_a_forked_command_can_be_killed(forks: Forks, workspace: Workspace) -> N
     child.kill()
     assert child.communicate() == ("", "")
     assert child.returncode == -signal.SIGKILL
+
+
+def wait_until(ready: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + LIMIT_S
+    while not ready():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_forked_command_has_the_terminal_that_it_is_given(
+    forks: Forks, workspace: Workspace, tmp_path: Path
+) -> None:
+    ours, theirs = pty.openpty()
+    gate = tmp_path / "gate"
+    child = forks.start("logs", "exp1", cwd=workspace.root, writes_to=theirs, gate=gate)
+    os.close(theirs)
+    wait_until(lambda: os.tcgetpgrp(ours) == child.pid)
+    gate.touch()
+    assert b"exp1" in os.read(ours, 1000)
+    assert child.wait() != 0
+    os.close(ours)
+
+
+def test_spare_processes_become_what_a_forked_command_starts_and_end_with_it(
+    forks: Forks, workspace: Workspace, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    words = ("run", "train", "--detach")  # the workspace has no images to train on
+    child = forks.start(*words, cwd=workspace.root, gate=gate, spares=2)
+    wait_until(lambda: len(psutil.Process(child.pid).children()) == 2)
+    spares = psutil.Process(child.pid).children()
+    gate.touch()
+    _, stderr = child.communicate()
+    started = run_tracker(*words, cwd=workspace.root, ok=False)
+    assert (child.returncode, stderr) == (started.returncode, started.stderr)
+    assert psutil.wait_procs(spares, timeout=LIMIT_S)[1] == []

@@ -161,21 +161,23 @@ def test_logs_follow_a_run_to_its_end_and_stop_leaves_other_hosts_and_reused_num
 # --- Output that nobody can read any more ---
 
 
-def start_in_terminal(root: Path, *words: str, deaf: bool = False) -> tuple[int, int]:
+def start_in_terminal(
+    root: Path, forks: Forks, *words: str, deaf: bool = False, spares: int = 0
+) -> tuple[Child, int]:
     """A command as the first of a terminal of its own: its process, and our end; `deaf`: as under
     nohup."""
-    pid, terminal = pty.fork()
-    if not pid:
-        os.chdir(root)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN if deaf else signal.SIG_DFL)
-        os.execv(sys.executable, tracker_command(*words))  # noqa: S606
-    return pid, terminal
+    terminal, theirs = pty.openpty()
+    child = forks.start(*words, cwd=root, writes_to=theirs, deaf=deaf, spares=spares)
+    os.close(theirs)
+    return child, terminal
 
 
 @pytest.mark.parametrize("deaf", [False, True])
-def test_a_training_outlives_its_terminal_in_the_middle_of_an_epoch(root: Path, deaf: bool) -> None:
+def test_a_training_outlives_its_terminal_in_the_middle_of_an_epoch(
+    root: Path, forks: Forks, deaf: bool
+) -> None:
     words = ("run", "train", "base.toml", "--epochs", "5000", "--set", "data.workers=1")
-    pid, terminal = start_in_terminal(root, *words, deaf=deaf)
+    child, terminal = start_in_terminal(root, forks, *words, deaf=deaf)
     read_terminal(terminal, b"epoch 2/")
     os.close(terminal)
     log = root / "runs" / "exp1" / "output.log"
@@ -191,7 +193,7 @@ def test_a_training_outlives_its_terminal_in_the_middle_of_an_epoch(root: Path, 
     assert len(others) < read_record(root, "exp1")["epoch"] + 3  # no steps of a progress bar
     followed = start(root, "logs", "latest", "-f")
     run_tracker("stop", "latest", cwd=root)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
+    assert child.wait() == 130
     assert first in followed.communicate(timeout=COMMAND_LIMIT_S)[0]
     (run,) = list_runs(root)
     assert run["status"] == "interrupted"
@@ -207,9 +209,16 @@ def test_broken_pipes_full_disks_and_closed_descriptors_end_no_run(
     piped.stderr.close()
     piped.stdout.close()
     assert piped.wait(timeout=COMMAND_LIMIT_S) == 0
-    script = '"$@" > /dev/full 2>&1 && "$@" >&- 2>&- <&-'
+    with Path("/dev/full").open("w") as full:
+        child = forks.start(
+            "run", "train", "base.toml", "--force", cwd=root, writes_to=full.fileno()
+        )
+        assert child.wait() == 0
     subprocess.run(
-        ["sh", "-c", script, "sh", *words], cwd=root, check=True, timeout=COMMAND_LIMIT_S
+        ["sh", "-c", '"$@" >&- 2>&- <&-', "sh", *words],
+        cwd=root,
+        check=True,
+        timeout=COMMAND_LIMIT_S,
     )
     reasons = (
         "accepts no more output (Broken pipe)",
@@ -222,33 +231,26 @@ def test_broken_pipes_full_disks_and_closed_descriptors_end_no_run(
         assert reason in lines[0]
         assert any(line.startswith(f"{run['name']} finished: best epoch ") for line in lines)
     assert not list((root / ".tracker" / "output").iterdir())
-    infer = [
-        "sh",
-        "-c",
-        '"$@" > /dev/full 2>&1',
-        "sh",
-        *tracker_command("run", "infer", "--from", "exp1"),
-    ]
-    subprocess.run(
-        [*infer, "--set", "eval.tta=flip"], cwd=root, check=True, timeout=COMMAND_LIMIT_S
-    )
+    infer = ("run", "infer", "--from", "exp1", "--set", "eval.tta=flip")
+    with Path("/dev/full").open("w") as full:
+        assert forks.start(*infer, cwd=root, writes_to=full.fileno()).wait() == 0
     assert "exp4 finished: weights of exp1" in (root / "runs" / "exp4" / "output.log").read_text()
 
 
-def test_folds_and_a_queue_outlive_their_terminals(root: Path) -> None:
-    pid, terminal = start_in_terminal(root, "run", "train", "base.toml", "--folds", "2")
+def test_folds_and_a_queue_outlive_their_terminals(root: Path, forks: Forks) -> None:
+    child, terminal = start_in_terminal(root, forks, "run", "train", "base.toml", "--folds", "2")
     read_terminal(terminal, b"exp1: ")
     os.close(terminal)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert child.wait() == 0
     assert [run["kind"] for run in list_runs(root)] == ["train", "train", "ensemble"]
     assert "epoch 2/2" in (root / "runs" / "exp2" / "output.log").read_text()
     (root / "q.toml").write_text(
         '[[run]]\nconfig = "base.toml"\nseed = 1\n[[run]]\nconfig = "base.toml"\nseed = 2\n'
     )
-    pid, terminal = start_in_terminal(root, "run", "queue", "q.toml")
+    child, terminal = start_in_terminal(root, forks, "run", "queue", "q.toml", spares=2)
     read_terminal(terminal, b"epoch 1/")
     os.close(terminal)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert child.wait() == 0
     assert [run["status"] for run in list_runs(root)] == ["finished"] * 5
     (log,) = (root / ".tracker" / "queues").glob("*/output.log")
     assert "the terminal was closed (SIGHUP): output continues here; kill " in log.read_text()
@@ -277,7 +279,7 @@ def begin_run_of_two(
     return first, follower, others
 
 
-def end(first: Child | subprocess.Popen[str], others: list[psutil.Process]) -> tuple[int, str]:
+def end(first: Child, others: list[psutil.Process]) -> tuple[int, str]:
     """Wait for the end of all processes of a run; the exit code and stderr of the first."""
     _, stderr = first.communicate(timeout=COMMAND_LIMIT_S)
     assert psutil.wait_procs(others, timeout=COMMAND_LIMIT_S)[1] == []
@@ -316,14 +318,11 @@ def test_no_process_of_a_run_goes_on_alone(root: Path, forks: Forks) -> None:
 
 
 def begin_run_with_loaders(
-    root: Path, *words: str
-) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
+    root: Path, forks: Forks, *words: str
+) -> tuple[Child, list[psutil.Process]]:
     """A run in a session of its own, past its next epoch, and its loader processes."""
     before = max(read_record(root, "exp1")["epoch"], 0)
-    command = tracker_command("run", "train", *words)
-    child = subprocess.Popen(
-        command, cwd=root, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    child = forks.start("run", "train", *words, cwd=root, session=True)
     wait_until(lambda: read_record(root, "exp1")["epoch"] > before or child.poll() is not None)
     assert child.poll() is None, child.communicate()
     others = psutil.Process(child.pid).children(recursive=True)
@@ -333,10 +332,10 @@ def begin_run_with_loaders(
 
 
 def test_sigterm_to_all_processes_of_a_run_interrupts_it_and_sigkill_to_a_loader_process_fails_it(
-    root: Path,
+    root: Path, forks: Forks
 ) -> None:
     (root / "sig.toml").write_text(BASE.replace("workers = 0", "workers = 2"))
-    child, loaders = begin_run_with_loaders(root, "sig.toml", "--epochs", "5000")
+    child, loaders = begin_run_with_loaders(root, forks, "sig.toml", "--epochs", "5000")
     for process in loaders:  # those first, and one after the other
         process.terminate()
         time.sleep(0.1)
@@ -349,7 +348,7 @@ def test_sigterm_to_all_processes_of_a_run_interrupts_it_and_sigkill_to_a_loader
     )
     assert not any(word in stderr for word in ("bug in tracker", "memory", "error", "Error"))
 
-    child, loaders = begin_run_with_loaders(root, "--resume")
+    child, loaders = begin_run_with_loaders(root, forks, "--resume")
     loaders[0].kill()
     code, stderr = end(child, loaders)
     record = read_record(root, "exp1")
@@ -357,10 +356,110 @@ def test_sigterm_to_all_processes_of_a_run_interrupts_it_and_sigkill_to_a_loader
     assert record["error"].startswith("a loader process died: ")
     assert "memory may be short" in stderr and "bug in tracker" not in stderr
 
-    child, loaders = begin_run_with_loaders(root, "--resume")
+    child, loaders = begin_run_with_loaders(root, forks, "--resume")
     loaders[-1].terminate()  # the signal for the run itself is lost or late
     code, stderr = end(child, loaders)
     assert (code, read_record(root, "exp1")["error"]) == (130, "SIGTERM"), stderr
+
+
+# The first process is stopped while a loader process hands it a batch: it hangs up.
+HANGS_UP = """
+import multiprocessing.connection as connection, os, signal, sys, time
+pid, answer, calls = os.getpid(), connection.answer_challenge, []
+def hang_up(channel, key):
+    if os.getpid() == pid:
+        calls.append(channel)
+        if len(calls) == 2:
+            channel.close()
+            time.sleep(2)  # the loader process has seen it by then, and still runs
+            os.kill(pid, signal.SIGTERM)
+            return
+    answer(channel, key)
+connection.answer_challenge = hang_up
+"""
+TRAINS = """
+from tracker.cli import main
+sys.argv = ["tracker", "run", "train", "base.toml", "--set", "data.workers=1", "--epochs", "9"]
+main()
+"""
+OWN_LOOP = """
+import torch, tracker
+from torch.utils.data import DataLoader
+with tracker.start_run({"train": {"epochs": 9}}, follow=False) as run:
+    for epoch in range(9):
+        for batch in DataLoader(torch.arange(64.0), batch_size=4, num_workers=1):
+            run.log({"train/loss": float(batch.sum())})
+"""
+
+
+@pytest.mark.parametrize("program", [TRAINS, OWN_LOOP], ids=["run train", "own loop"])
+def test_a_loader_process_whose_batch_nobody_takes_anymore_prints_nothing(
+    root: Path, program: str
+) -> None:
+    command = [sys.executable, "-P", "-c", HANGS_UP + program]
+    done = subprocess.run(
+        command, cwd=root, capture_output=True, text=True, timeout=COMMAND_LIMIT_S, check=False
+    )
+    record = read_record(root, "exp1")
+    assert (record["status"], record["error"]) == ("interrupted", "SIGTERM"), done.stderr
+    assert done.returncode in (130, -signal.SIGINT), done.stderr
+    assert not any(word in done.stderr for word in ("bug in tracker", "Traceback", "EOFError"))
+    assert "exp1 was interrupted" in done.stderr.splitlines()[-1]
+
+
+# As where SIGTERM ends all processes: a lock breaks, and torch hears of its loader processes later.
+BREAKS = """
+import os, signal, threading, time, tracker
+def hear(*_):
+    raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Terminated.")
+run = tracker.start_run({}, follow=False)
+signal.signal(signal.SIGCHLD, hear)
+def explain():
+    os.kill(os.getpid(), signal.SIGCHLD)
+    time.sleep(0.01)
+    return "as before"
+run.explain_resume = explain
+def stop():
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        threading.Condition(threading.Lock()).__exit__(None, None, None)  # release unlocked lock
+"""
+IN_A_BLOCK, AT_THE_END = "with run:\n    stop()\n", "stop()\n"
+
+
+@pytest.mark.parametrize("where", [IN_A_BLOCK, AT_THE_END], ids=["with block", "script"])
+def test_what_sigterm_breaks_in_a_script_is_neither_shown_nor_breaks_off_its_record(
+    root: Path, where: str
+) -> None:
+    command = [sys.executable, "-P", "-c", BREAKS + where]
+    done = subprocess.run(
+        command, cwd=root, capture_output=True, text=True, timeout=COMMAND_LIMIT_S, check=False
+    )
+    assert (done.returncode, read_record(root, "exp1")["status"]) == (130, "interrupted")
+    assert done.stderr.splitlines() == [
+        "exp1 started in runs/exp1",
+        "exp1 was interrupted (SIGTERM). Resume: as before",
+    ]
+
+
+def test_a_script_whose_run_cannot_start_says_so_in_two_lines(root: Path) -> None:
+    def run(code: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-P", "-c", f"import tracker\n{code}"]
+        return subprocess.run(
+            command, cwd=root, capture_output=True, text=True, timeout=COMMAND_LIMIT_S, check=False
+        )
+
+    assert run("tracker.start_run({}, follow=False, quiet=True)").returncode == 0
+    done = run('tracker.start_run({}, resume="exp1")')
+    hint = 'parent="exp1", without resume, starts a new run from it'
+    assert (done.returncode, done.stderr.splitlines()) == (
+        2,
+        ["error: exp1 is finished and cannot be resumed", f"  try: {hint}"],
+    )
+    done = run('try: tracker.start_run({}, resume="exp1")\nexcept Exception: pass\n1 / 0')
+    assert "ZeroDivisionError" in done.stderr and "exp1" not in done.stderr
 
 
 SWALLOWED = """
@@ -435,10 +534,10 @@ def kill(pid: int) -> None:
 
 
 def test_a_queue_of_five_with_a_bad_entry_finishes_four_and_resumes_where_it_was_killed(
-    root: Path,
+    root: Path, forks: Forks
 ) -> None:
     (root / "q.toml").write_text(QUEUE)
-    queue = start(root, "run", "queue", "q.toml")
+    queue = forks.start("run", "queue", "q.toml", cwd=root, spares=2)
     wait_until(lambda: read_record(root, "exp2")["epoch"] >= 2)
     queue.kill()
     kill(read_record(root, "exp2")["pid"])
@@ -446,7 +545,7 @@ def test_a_queue_of_five_with_a_bad_entry_finishes_four_and_resumes_where_it_was
     assert stderr.startswith("entry 2 will fail: ")
     reached = read_record(root, "exp2")["epoch"]
     (root / "q.toml").write_text(QUEUE.replace("the first again", "the first once more"))
-    done = run_tracker("run", "queue", "q.toml", cwd=root, ok=False)
+    done = forks.run("run", "queue", "q.toml", cwd=root, ok=False, spares=4)
     assert done.returncode == 1
     assert f"exp2: resumed after epoch {reached} of 30" in done.stderr
     assert "exp1: " not in done.stderr, "a finished entry is not repeated"
@@ -524,15 +623,17 @@ train.epochs = 30
 """
 
 
-def test_a_killed_sweep_goes_on_prunes_a_bad_trial_and_trains_nothing_twice(root: Path) -> None:
+def test_a_killed_sweep_goes_on_prunes_a_bad_trial_and_trains_nothing_twice(
+    root: Path, forks: Forks
+) -> None:
     (root / "lr.toml").write_text(SWEEP)
-    sweep = start(root, "run", "sweep", "lr.toml")
+    sweep = forks.start("run", "sweep", "lr.toml", cwd=root, spares=1)
     wait_until(lambda: read_record(root, "exp1")["epoch"] >= 2)
     sweep.kill()
     kill(read_record(root, "exp1")["pid"])
     sweep.communicate(timeout=COMMAND_LIMIT_S)
     reached = read_record(root, "exp1")["epoch"]
-    done = run_tracker("run", "sweep", "lr.toml", cwd=root)
+    done = forks.run("run", "sweep", "lr.toml", cwd=root, spares=3)
     assert f"exp1: resumed after epoch {reached} of 30" in done.stderr
     rows = [
         line.split(maxsplit=5) for line in done.stdout.splitlines() if line.strip()[:1].isdigit()
@@ -559,13 +660,14 @@ def test_a_killed_sweep_goes_on_prunes_a_bad_trial_and_trains_nothing_twice(root
 
 
 def test_two_processes_of_one_sweep_make_its_trials_between_them_and_a_failed_one_counts(
-    root: Path,
+    root: Path, forks: Forks
 ) -> None:
     (root / "s.toml").write_text(
         'trials = 3\nstartup_trials = 1\n[base]\nconfig = "base.toml"\nepochs = 1\n[space]\n'
         "sched.warmup_epochs = { low = 0, high = 1 }\n[[first]]\nsched.warmup_epochs = 1\n"
     )
-    workers = [start(root, "run", "sweep", "s.toml", "--join") for _ in range(2)]
+    words = ("run", "sweep", "s.toml", "--join")
+    workers = [forks.start(*words, cwd=root, spares=3) for _ in range(2)]
     said = [worker.communicate(timeout=COMMAND_LIMIT_S) for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], said
     begun = [

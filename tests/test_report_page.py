@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.support.report_texts import CELLS, HEBREW, HOSTILE, list_expected, make_hostile
+from tests.support.winners_table import TABLE
 from tests.support.workspaces import make_workspace
-from tests.tracker.ledger.test_submission_table import TABLE
-from tests.tracker.test_team_report import CELLS, HEBREW, HOSTILE, list_expected, make_hostile
 from tracker.ledger.submission_table import import_table, read_submission_table
 from tracker.report.write import write_report
 from tracker.submissions.notes import add_note

@@ -18,8 +18,8 @@ from pathlib import Path
 import typer
 
 from tests.conftest import ROOT
+from tests.support.commands import COMMANDS
 from tests.support.servers import require_or_skip
-from tests.test_cli import COMMANDS
 from tracker.commands.table import app
 
 PROGRAMS = ("tracker", "make", "pip", "cd", "cp", "docker")

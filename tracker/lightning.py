@@ -22,7 +22,7 @@ from tracker.workflows.own_loop.active_run import ActiveRun, shorten
 from tracker.workflows.own_loop.begin import begin_in_group
 from tracker.workflows.own_loop.common_names import common_name, is_length
 from tracker.workflows.own_loop.config_tables import NO_SECTION, to_tables
-from tracker.workflows.own_loop.script_end import exit_with_interrupted_code
+from tracker.workflows.own_loop.script_end import exit_with_interrupted_code, remember_stop
 from tracker.workflows.own_loop.termination import SIGTERM_NAME
 
 
@@ -233,8 +233,10 @@ class TrackerLogger(Logger):
             if error is not None and (isinstance(error, KeyboardInterrupt) or stopped):
                 exit_with_interrupted_code(error)
             if stopped:
-                error = KeyboardInterrupt(SIGTERM_NAME)
-            if error is not None:
+                self._run.end(KeyboardInterrupt(SIGTERM_NAME))
+                if error is not None:
+                    remember_stop(error)
+            elif error is not None:
                 self._run.end(error)
             else:
                 self._run.finish("failed", error=status)

@@ -25,7 +25,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]  # public, 
 from tracker.training.config import TrainConfig
 from tracker.training.errors import ConfigError, TrainingError
 from tracker.training.fabric import ClusterEnvironment, Fabric, LightningEnvironment
-from tracker.training.watch import POLL_S, SIGNAL_S, ProcessWatch, Worker
+from tracker.training.watch import POLL_S, SIGNAL_S, ProcessWatch, Worker, name_signal
 
 END_S = 60.0  # for the workers to end after the work: the slowest may still write to a log
 JOINED, FAILURE = (
@@ -77,7 +77,10 @@ def share_work(
             yield None if external else LocalProcesses()
             watch.finish(END_S)
         except (RuntimeError, KeyboardInterrupt) as error:
-            if cause := _find_cause(watch, error):
+            cause = _find_cause(watch, error)
+            if watch.terminated:
+                raise KeyboardInterrupt(name_signal(signal.SIGTERM)) from error
+            if cause:
                 raise TrainingError(cause, reason="processes ended") from error
             raise
         finally:
@@ -166,6 +169,8 @@ def _start_group(watch: ProcessWatch, world: int) -> None:
     watch.workers += [Worker(rank, _start(rank, world, store.port)) for rank in range(1, world)]
     absent = {JOINED.format(rank=rank) for rank in range(1, world)}
     while absent := {key for key in absent if not store.check([key])}:
+        if watch.terminated:
+            raise KeyboardInterrupt(name_signal(signal.SIGTERM))
         if watch.failure:
             raise TrainingError(watch.failure)
         time.sleep(POLL_S)

@@ -8,7 +8,7 @@ import itertools
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from operator import itemgetter
 from pathlib import Path
@@ -141,11 +141,7 @@ def _parse_toml(text: str) -> dict[str, Any]:
     """The tables of a TOML text; raises ValueError, in one line."""
     if DOTTED.search(text):  # tomllib takes time and memory by the square of a key's parts
         raise ValueError(TOO_DEEP)
-    try:
-        tables = tomllib.loads(text)
-    except RecursionError as error:
-        raise ValueError(TOO_DEEP) from error
-    check_depth(tables)
+    tables: dict[str, Any] = _parse_shallow(tomllib.loads, text)
     return tables
 
 
@@ -167,8 +163,13 @@ def check_depth(value: Any) -> None:
 
 def parse_json(text: str | bytes) -> Any:
     """The value of a JSON text; raises ValueError, in one line."""
+    return _parse_shallow(json.loads, text)
+
+
+def _parse_shallow(parse: Callable[[Any], Any], text: str | bytes) -> Any:
+    """What `parse` makes of a text; raises ValueError where that is nested too deeply."""
     try:
-        value = json.loads(text)
+        value = parse(text)
     except RecursionError as error:
         raise ValueError(TOO_DEEP) from error
     check_depth(value)

@@ -17,6 +17,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from multiprocessing import AuthenticationError
 from types import TracebackType
 
 from tracker.training.errors import TrainingError
@@ -27,6 +28,7 @@ FREE_S = 5.0  # a signal frees the main thread within this time, unless it is in
 GIVE_UP_S = 15.0  # the end of the other processes frees it within this time
 TAIL_LINES = 50  # of stderr: a traceback with its error at the end
 LOADER, TERMINATED = "DataLoader worker", "signal: Terminated"  # torch's words
+SHARER = "multiprocessing.resource_sharer"
 _ERROR = re.compile(
     r"(?:\[rank\d+\]: ?)?((?:process \d+: |[\w.]*(?:Error|Exception|Interrupt)\b).*)"
 )
@@ -78,7 +80,8 @@ class Worker:
 class ProcessWatch:
     """Within the block, a thread watches `workers` and signals.
 
-    `failure` says how the first of the workers ended. When a follower is lost, the others are
+    `failure` says how the first of the workers ended, and `terminated` whether by SIGTERM: then
+    somebody stops the run. When a follower is lost, the others are
     killed, which frees the main thread from a collective. Where it does not, or where a signal does
     not, `on_stuck` gets the reason, in the watching thread, and the process ends.
     """
@@ -86,6 +89,7 @@ class ProcessWatch:
     def __init__(self, on_stuck: Callable[[BaseException], None]) -> None:
         self.workers: list[Worker] = []
         self.failure = ""
+        self.terminated = False
         self._on_stuck = on_stuck
         self._working = True
         self._cause: BaseException | None = None
@@ -153,8 +157,13 @@ class ProcessWatch:
     def _look(self) -> None:
         ended = [worker for worker in self.workers if worker.process.poll()]
         if ended and self._working:
+            self.terminated = ended[0].process.returncode == -signal.SIGTERM
             self.failure = ended[0].describe_end()
-            self._cause = TrainingError(self.failure)
+            self._cause = (
+                KeyboardInterrupt(name_signal(signal.SIGTERM))
+                if self.terminated
+                else TrainingError(self.failure)
+            )
         with suppress(OSError):  # nothing to read
             numbers = os.read(self._pipe[0], 1000)
             received = [number for number in numbers if number in (signal.SIGINT, signal.SIGTERM)]
@@ -208,6 +217,29 @@ def _list_exit_codes(error: BaseException) -> set[int | None]:
             workers = getattr(frame.f_locals.get("self"), "_workers", ())
             return {worker.exitcode for worker in workers if str(worker.pid) in pids}
     return set()
+
+
+def is_lost_reader(error: BaseException) -> bool:
+    """Whether the process that was about to take a batch of this loader process has gone.
+
+    A thread of multiprocessing hands batches over, and gives this error to sys.excepthook. It says
+    nothing: that process was stopped, or it failed and has an error of its own.
+    """
+    if not isinstance(error, OSError | EOFError | AuthenticationError):
+        return False
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_globals.get("__name__") == SHARER for frame, _ in frames)
+
+
+def ignore_lost_reader() -> None:
+    """In a loader process: print nothing when the process that it loads for has gone."""
+    hook_before = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not is_lost_reader(error):
+            hook_before(kind, error, trace)
+
+    sys.excepthook = hook
 
 
 def end_with(parent: int) -> None:

@@ -10,6 +10,7 @@ interpreters: `run_tracker` in tests/conftest.py.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gc
 import importlib
 import json
@@ -19,11 +20,13 @@ import socket
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from types import SimpleNamespace
+from typing import Any, TextIO
 
 import pytest
 
@@ -116,9 +119,26 @@ class Forks:
         self._connection = connection
         self._folder = folder
 
-    def start(self, *words: str | Path, cwd: Path, gate: Path | None = None, **env: str) -> Child:
+    def start(
+        self,
+        *words: str | Path,
+        cwd: Path,
+        gate: Path | None = None,
+        writes_to: int | None = None,
+        session: bool = False,
+        deaf: bool = False,
+        spares: int = 0,
+        **env: str,
+    ) -> Child:
         """A tracker command in the background, with pipes for its output; it begins once the file
-        `gate` is there."""
+        `gate` is there.
+
+        `writes_to`: a file for its output instead, or a terminal, which is then its own, and
+        nothing to `communicate`;
+        `session`: it is the first process of a session, as it is with a terminal; `deaf`: SIGHUP is
+        ignored, as under nohup. So many of the commands that it starts in the background as
+        `spares` says are forked as well, from processes that wait from its beginning on.
+        """
         out, out_end = os.pipe()
         err, err_end = os.pipe()
         call = {
@@ -126,20 +146,26 @@ class Forks:
             "cwd": str(cwd),
             "env": {**os.environ, **env},
             "gate": str(gate or cwd),
+            "session": session or (writes_to is not None and os.isatty(writes_to)),
+            "deaf": deaf,
+            "spares": spares,
         }
-        message = json.dumps(call).encode()
-        socket.send_fds(self._connection, [len(message).to_bytes(4, "big")], [out_end, err_end])
-        self._connection.sendall(message)
+        ends = [out_end, err_end] if writes_to is None else [writes_to, writes_to]
+        send_call(self._connection, call, ends)
         os.close(out_end)
         os.close(err_end)
         pid = int.from_bytes(self._connection.recv(4), "big")
-        return Child(pid, (os.fdopen(out), os.fdopen(err)), self._folder / str(pid))
+        child = Child(pid, (os.fdopen(out), os.fdopen(err)), self._folder / str(pid))
+        if writes_to is not None:
+            child.stdout.close()
+            child.stderr.close()
+        return child
 
     def run(
-        self, *words: str | Path, cwd: Path, ok: bool = True, **env: str
+        self, *words: str | Path, cwd: Path, ok: bool = True, spares: int = 0, **env: str
     ) -> subprocess.CompletedProcess[str]:
         """A tracker command to its end; with `ok`, its exit code must be 0."""
-        child = self.start(*words, cwd=cwd, **env)
+        child = self.start(*words, cwd=cwd, spares=spares, **env)
         stdout, stderr = child.communicate()
         code = child.wait()
         assert not ok or code == 0, f"{words}: exit {code}\n{stdout}\n{stderr}"
@@ -165,6 +191,25 @@ def forks() -> Iterator[Forks]:
 # --- The server ---
 
 
+def send_call(connection: socket.socket, call: dict[str, object], files: list[int]) -> None:
+    """Hand over what is to be run, and its open files."""
+    message = json.dumps(call).encode()
+    socket.send_fds(connection, [len(message).to_bytes(4, "big")], files)
+    connection.sendall(message)
+
+
+def receive_call(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """The next call and its open files; the call is empty when the other end has gone."""
+    head, files, _, _ = socket.recv_fds(connection, 4, 3)
+    if not head:
+        return {}, []
+    size, message = int.from_bytes(head, "big"), b""
+    while len(message) < size:
+        message += connection.recv(size - len(message))
+    call: dict[str, Any] = json.loads(message)
+    return call, list(files)
+
+
 def serve(connection: socket.socket, folder: Path) -> None:
     """Fork for each call until the client goes; write the exit code of what ended to a file called
     after it."""
@@ -173,19 +218,17 @@ def serve(connection: socket.socket, folder: Path) -> None:
     gc.freeze()  # what is never collected is never copied
     signal.signal(signal.SIGCHLD, lambda *_: note_ended(folder))
     while True:
-        head, pipes, _, _ = socket.recv_fds(connection, 4, 2)
-        if not head:
+        call, files = receive_call(connection)
+        if not call:
             os._exit(0)  # libraries complain of what is frozen
-        size, message = int.from_bytes(head, "big"), b""
-        while len(message) < size:
-            message += connection.recv(size - len(message))
         pid = os.fork()
         if not pid:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             connection.close()
-            become(json.loads(message), pipes)
-        for pipe in pipes:
-            os.close(pipe)
+            keep_spares(call["spares"])
+            become(call, files)
+        for file in files:
+            os.close(file)
         connection.sendall(pid.to_bytes(4, "big"))
 
 
@@ -198,22 +241,16 @@ def note_ended(folder: Path) -> None:
             (folder / f"{pid}.new").rename(folder / str(pid))
 
 
-def become(call: dict[str, object], pipes: list[int]) -> None:
+def become(call: dict[str, Any], files: list[int]) -> None:
     """Be the process of a command, and end with it."""
     from tracker import cli
 
-    for number, pipe in enumerate(pipes, start=1):
-        os.dup2(pipe, number)
-        os.close(pipe)
-    os.chdir(str(call["cwd"]))
-    environment = call["env"]
-    assert isinstance(environment, dict)
+    take_streams(files, session=call["session"], deaf=call["deaf"])
+    os.chdir(call["cwd"])
     os.environ.clear()
-    os.environ.update(environment)
-    words = call["words"]
-    assert isinstance(words, list)
-    sys.argv = ["tracker", *words]
-    gate = Path(str(call["gate"]))
+    os.environ.update(call["env"])
+    sys.argv = ["tracker", *call["words"]]
+    gate = Path(call["gate"])
     while not gate.exists():
         time.sleep(0.001)
     code = 1
@@ -229,6 +266,104 @@ def become(call: dict[str, object], pipes: list[int]) -> None:
             with contextlib.suppress(OSError):
                 stream.flush()
         os._exit(code)
+
+
+def take_streams(files: list[int], *, session: bool, deaf: bool) -> None:
+    """Write to these files; a terminal is read too, and is from now on the terminal of this
+    process."""
+    if session:
+        os.setsid()
+        signal.signal(signal.SIGHUP, signal.SIG_IGN if deaf else signal.SIG_DFL)
+    for number, file in enumerate(files[:2], start=1):
+        os.dup2(file, number)
+    if os.isatty(1):
+        fcntl.ioctl(1, termios.TIOCSCTTY, 0)
+        os.dup2(1, 0)
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115
+        # an interpreter that starts at a terminal writes whole lines
+        sys.stdout = open(1, "w", closefd=False, buffering=1)  # noqa: SIM115
+    for file in files:
+        os.close(file)
+
+
+# --- What a forked command starts in the background
+# -----------------------------------------------------------------------------
+
+
+class Spare:
+    """A process that waits to become a command of its parent; as subprocess.Popen has it."""
+
+    def __init__(self, pid: int, connection: socket.socket) -> None:
+        self.pid = pid
+        self.connection = connection
+        self.stdin: Any = None
+        self._code: int | None = None
+
+    def begin(self, words: list[str], cwd: Path | None, output: int) -> Spare:
+        """Be `tracker WORDS` after a line on stdin; end when it is closed without one."""
+        reads, writes = os.pipe()
+        call = {
+            "words": words,
+            "cwd": str(cwd or Path.cwd()),
+            "env": dict(os.environ),
+            "gate": "/",
+            "session": False,
+            "deaf": False,
+        }
+        send_call(self.connection, call, [output, output, reads])
+        self.connection.close()
+        os.close(reads)
+        self.stdin = os.fdopen(writes, "wb")
+        return self
+
+    def poll(self) -> int | None:
+        """As Popen.poll."""
+        if self._code is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self._code = os.waitstatus_to_exitcode(status) if pid else None
+        return self._code
+
+
+def keep_spares(count: int) -> None:
+    """Fork processes that become the commands which this one will start in the background.
+
+    They are there before this process has opened or remembered anything, as a new interpreter
+    would be, and end with it when they are not needed.
+    """
+    from tracker.jobs import background
+
+    spares: list[Spare] = []
+    for _ in range(count):
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if not pid:
+            for other in (ours, *(spare.connection for spare in spares)):
+                other.close()
+            wait_as_spare(theirs)
+        theirs.close()
+        spares.append(Spare(pid, ours))
+
+    def start(command: list[str], **options: Any) -> Any:
+        if not spares:
+            return subprocess.Popen(command, **options)
+        words = command[command.index("tracker.cli") + 1 :]
+        return spares.pop(0).begin(words, options["cwd"], options["stdout"].fileno())
+
+    if count:
+        names = SimpleNamespace(Popen=start, PIPE=subprocess.PIPE)
+        background.subprocess = names  # type: ignore[assignment]
+
+
+def wait_as_spare(connection: socket.socket) -> None:
+    """Wait for the command, then for the line on stdin; end if one of them does not come."""
+    os.setsid()
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for number in range(3):  # whoever reads the output of the parent does not wait for this one
+        os.dup2(nothing, number)
+    call, files = receive_call(connection)
+    if not call or not os.read(files[2], 1):
+        os._exit(1)
+    become(call, files)
 
 
 if __name__ == "__main__":

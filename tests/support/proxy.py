@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.support.workspaces import make_workspace
+from tests.support.workspaces import begin_run, make_workspace
 from tracker.mirror.copy import FILES, sync_run
 from tracker.mirror.targets import TargetError
 from tracker.mirror.targets.mlflow_server import connect
-from tracker.runs.recorder import Recorder
 from tracker.submissions.submit import sync_all
 from tracker.training.config import Config, config_to_dict
 from tracker.workspace.tracker_toml import Workspace
@@ -213,14 +212,7 @@ def copy_through(
         workspace = make_workspace(
             folder / "ws", mlflow_uri=proxy.address, competition={"name": folder.name}
         )
-        recorder = Recorder.create(
-            workspace.runs_dir,
-            kind="train",
-            config=config_to_dict(Config()),
-            parent=None,
-            note="n",
-            fingerprints={},
-        )
+        recorder = begin_run(workspace, config=config_to_dict(Config()), note="n")
         proxy.set_mode(mode)
         for step in range(1, steps + 1):
             values = {

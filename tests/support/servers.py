@@ -281,6 +281,17 @@ def mlflow_server(folder: Path, *flags: str, port: int | None = None, **env: str
         yield address
 
 
+@contextmanager
+def mlflow_with_sqlite(folder: Path, *, port: int | None = None) -> Iterator[str]:
+    """An MLflow server that keeps everything in `folder`, with one worker; its address."""
+    folder.mkdir(exist_ok=True)
+    flags = ("--backend-store-uri", f"sqlite:///{folder}/m.db", "--workers", "1")
+    artifacts = ("--artifacts-destination", str(folder / "artifacts"))
+    jobs_off = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with mlflow_server(folder, *flags, *artifacts, port=port, **jobs_off) as address:
+        yield address
+
+
 @pytest.fixture(scope="session")
 def mlflow_db(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty database of MLflow, made once in a session: to be copied where a test needs one,

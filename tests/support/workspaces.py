@@ -3,7 +3,8 @@ model."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,28 @@ def make_workspace_with_images(root: Path) -> Workspace:
     return workspace
 
 
+def begin_run(
+    workspace: Workspace,
+    *,
+    kind: str = "train",
+    config: Mapping[str, Mapping[str, Any]] | None = None,
+    parent: str | None = None,
+    note: str = "",
+    fingerprints: Mapping[str, str | None] | None = None,
+    tags: Sequence[str] = (),
+) -> Recorder:
+    """A run that has begun: what records it until it ends."""
+    return Recorder.create(
+        workspace.runs_dir,
+        kind=kind,
+        config=config or {},
+        parent=parent,
+        note=note,
+        fingerprints=fingerprints or {},
+        tags=tags,
+    )
+
+
 def make_run(
     workspace: Workspace,
     answers: str = "",
@@ -82,9 +105,7 @@ def make_run(
         section, _, key = name.partition(".")
         tables = merge(tables, {section: {key: value}})
     prints = {"config": config_fingerprint(tables), "data": "sha256:d"}
-    recorder = Recorder.create(
-        workspace.runs_dir, kind="train", config=tables, parent=None, note=note, fingerprints=prints
-    )
+    recorder = begin_run(workspace, config=tables, note=note, fingerprints=prints)
     recorder.metrics({"train/loss": 0.5, "val/f1": f1}, step=1, epoch=1)
     recorder.progress(
         epoch=1, best_epoch=1, summary={"train/loss": 0.5, "val/f1": f1, "val/accuracy": f1}
@@ -98,3 +119,41 @@ def make_run(
         )
     (recorder.folder / "best.pth").write_bytes(b"weights")
     return recorder.finish(status)
+
+
+def make_loop(
+    workspace: Workspace,
+    config: Mapping[str, Mapping[str, Any]],
+    f1: float = 0.6,
+    parent: str | None = None,
+) -> str:
+    """A run as a loop of one's own leaves it, or Hugging Face."""
+    prints = {"data": None}
+    recorder = begin_run(workspace, config=config, parent=parent, note="own", fingerprints=prints)
+    recorder.progress(
+        epoch=1, best_epoch=1, summary={"val/f1": f1, "val/loss": 0.5, "train/f1": f1}
+    )
+    predictions = make_run(workspace, "0000011110", f1=f1).name
+    name = recorder.finish("finished").name
+    source, target = workspace.runs_dir / predictions, workspace.runs_dir / name
+    (target / "predictions.csv").write_bytes((source / "predictions.csv").read_bytes())
+    return name
+
+
+def set_parent(workspace: Workspace, name: str, parent: str) -> None:
+    """What `--from` writes, without the training."""
+    _edit_record(workspace, name, parent=parent)
+
+
+def set_data(workspace: Workspace, name: str, fingerprint: str | None) -> None:
+    """Have a run trained on other data, or by a loop of its own, whose data are unknown: None."""
+    _edit_record(workspace, name, fingerprints={"data": fingerprint})
+
+
+def _edit_record(workspace: Workspace, name: str, **changes: Any) -> None:
+    """Change fields of run.json; a table gets the values in addition to its own."""
+    path = workspace.runs_dir / name / "run.json"
+    record = json.loads(path.read_text())
+    for key, value in changes.items():
+        record[key] = {**record[key], **value} if isinstance(value, dict) else value
+    path.write_text(json.dumps(record))

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from mlflow.entities import ViewType
 
-from tests.support.servers import mlflow_server
-from tests.support.workspaces import make_run
+from tests.support.mlflow_runs import find_runs
+from tests.support.servers import mlflow_with_sqlite
+from tests.support.workspaces import begin_run, make_run
 from tracker.commands.table import app
 from tracker.comparison.compare import compare_runs
 from tracker.comparison.tree import build_family
@@ -48,14 +49,7 @@ def list_names(records: Sequence[Any]) -> list[str]:
 
 
 def make_child(workspace: Workspace, parent: str, status: str = "finished") -> None:
-    recorder = Recorder.create(
-        workspace.runs_dir,
-        kind="train",
-        config={},
-        parent=parent,
-        note="",
-        fingerprints={"data": "d"},
-    )
+    recorder = begin_run(workspace, parent=parent, fingerprints={"data": "d"})
     recorder.finish(status)
 
 
@@ -126,9 +120,7 @@ def test_what_was_made_from_an_archived_run_follows_its_nearest_ancestor(
 
 def test_a_running_run_is_not_archived_nor_what_was_named_with_it(workspace: Workspace) -> None:
     make_run(workspace)
-    recorder = Recorder.create(
-        workspace.runs_dir, kind="train", config={}, parent=None, note="", fingerprints={}
-    )
+    recorder = begin_run(workspace)
     with pytest.raises(ConfigError, match="exp2 is running: nothing was archived"):
         archive_runs(workspace, ["exp1", "exp2"])
     assert load_run(workspace.runs_dir, "exp1").archived_at is None
@@ -148,15 +140,7 @@ def test_an_archived_run_is_resumed_by_name_alone_and_is_in_the_lists_again(
 
 
 def test_tags_of_a_running_run_outlast_what_the_run_writes(workspace: Workspace) -> None:
-    recorder = Recorder.create(
-        workspace.runs_dir,
-        kind="train",
-        config={},
-        parent=None,
-        note="",
-        fingerprints={},
-        tags=["first"],
-    )
+    recorder = begin_run(workspace, tags=["first"])
     tag_run(workspace, "exp1", ["최종", "first", "lr=0.1"])
     recorder.finish("finished")
     assert load_run(workspace.runs_dir, "exp1").tags == ("first", "최종", "lr=0.1")
@@ -240,27 +224,21 @@ def copied(workspace: Workspace, mlflow_db: Path) -> Workspace:
     return workspace
 
 
-def find_in_mlflow(workspace: Workspace, view: int = ViewType.ACTIVE_ONLY) -> list[Any]:
-    client = connect(workspace)
-    experiment = client.get_experiment_by_name(workspace.competition.name)
-    return list(client.search_runs([experiment.experiment_id], run_view_type=view))
-
-
 def test_mlflow_lists_an_archived_run_no_more_and_has_it_again(copied: Workspace) -> None:
     tag_run(copied, "exp1", ["kept"])
     archive_runs(copied, ["exp1"])
     sync_run(copied, "exp1")
     sync_run(copied, "exp1")
-    assert find_in_mlflow(copied) == []
-    (hidden,) = find_in_mlflow(copied, ViewType.ALL)
+    assert find_runs(copied) == []
+    (hidden,) = find_runs(copied, ViewType.ALL)
     assert hidden.data.tags["tracker.tags"] == "kept"
     unarchive_runs(copied, ["exp1"])
     sync_run(copied, "exp1")
-    (shown,) = find_in_mlflow(copied, ViewType.ALL)
+    (shown,) = find_runs(copied, ViewType.ALL)
     assert (shown.info.run_id, shown.info.lifecycle_stage) == (hidden.info.run_id, "active")
     tag_run(copied, "exp1", ["kept"], remove=True)
     sync_run(copied, "exp1")
-    assert "tracker.tags" not in find_in_mlflow(copied)[0].data.tags
+    assert "tracker.tags" not in find_runs(copied)[0].data.tags
 
 
 def test_an_archived_run_that_mlflow_has_removed_for_good_is_copied_anew(copied: Workspace) -> None:
@@ -268,13 +246,13 @@ def test_an_archived_run_that_mlflow_has_removed_for_good_is_copied_anew(copied:
 
     archive_runs(copied, ["exp1"])
     sync_run(copied, "exp1")
-    (hidden,) = find_in_mlflow(copied, ViewType.DELETED_ONLY)
+    (hidden,) = find_runs(copied, ViewType.DELETED_ONLY)
     store = SqlAlchemyStore(copied.mlflow_uri, (copied.root / "mlartifacts").as_uri())
     store._hard_delete_run(hidden.info.run_id)  # what mlflow gc calls
     shutil.rmtree(copied.root / "mlartifacts")
     unarchive_runs(copied, ["exp1"])
     sync_run(copied, "exp1")
-    (shown,) = find_in_mlflow(copied)
+    (shown,) = find_runs(copied)
     assert shown.data.metrics["val/f1"] == 0.5
     assert "best.pth" in {file.path for file in connect(copied).list_artifacts(shown.info.run_id)}
 
@@ -299,35 +277,25 @@ def test_a_deletion_whose_answer_was_lost_is_undone_all_the_same(
         sync_run(copied, "exp1", Connections({"MLflow": client}))
     monkeypatch.undo()
     sync_run(copied, "exp1")
-    assert find_in_mlflow(copied) == []
+    assert find_runs(copied) == []
     unarchive_runs(copied, ["exp1"])
     sync_run(copied, "exp1")
-    assert len(find_in_mlflow(copied)) == 1
+    assert len(find_runs(copied)) == 1
 
 
 @pytest.mark.slow
 def test_a_server_hides_an_archived_run_and_shows_it_again(
     workspace: Workspace, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "server"
-    folder.mkdir()
-    store = [
-        "--backend-store-uri",
-        f"sqlite:///{folder}/m.db",
-        "--artifacts-destination",
-        str(folder / "artifacts"),
-    ]
-    with mlflow_server(
-        folder, *store, "--workers", "1", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"
-    ) as address:
+    with mlflow_with_sqlite(tmp_path / "server") as address:
         remote = replace(workspace, mlflow_uri=address)
         make_run(remote, "0000011110")
         for change, count in ((None, 1), (archive_runs, 0), (unarchive_runs, 1)):
             if change is not None:
                 change(remote, ["exp1"])
             sync_run(remote, "exp1")
-            assert len(find_in_mlflow(remote)) == count
-        assert len(find_in_mlflow(remote, ViewType.ALL)) == 1
+            assert len(find_runs(remote)) == count
+        assert len(find_runs(remote, ViewType.ALL)) == 1
 
 
 def test_an_archived_run_that_one_may_not_delete_in_mlflow_stays_in_its_lists(
@@ -346,18 +314,18 @@ def test_an_archived_run_that_one_may_not_delete_in_mlflow_stays_in_its_lists(
     assert "does not allow this user to delete runs" in capsys.readouterr().err
     unarchive_runs(copied, ["exp1"])
     sync_run(copied, "exp1")
-    assert len(find_in_mlflow(copied)) == 1
+    assert len(find_runs(copied)) == 1
 
 
 def test_a_run_deleted_in_mlflow_by_a_person_stays_deleted_after_the_archive(
     copied: Workspace,
 ) -> None:
-    connect(copied).delete_run(find_in_mlflow(copied)[0].info.run_id)
+    connect(copied).delete_run(find_runs(copied)[0].info.run_id)
     archive_runs(copied, ["exp1"])
     sync_run(copied, "exp1")
     unarchive_runs(copied, ["exp1"])
     sync_run(copied, "exp1")
-    assert find_in_mlflow(copied) == []
+    assert find_runs(copied) == []
 
 
 def test_an_archived_run_that_mlflow_never_had_is_not_brought_there(

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, hamming_loss, roc_auc_score
 
+from tests.support.training_loop import CONFIG, train
+from tests.support.validation import TRUTH, guess, keep
 from tests.support.workspaces import make_run, make_workspace
-from tests.tracker.comparison.test_diff import TRUTH, guess, keep
 from tests.training.conftest import folders
-from tests.training.run.test_loop import CONFIG, train
 from tracker.comparison.compare import compare_runs
 from tracker.comparison.diff import diff_runs
 from tracker.comparison.private_scores import LabeledPredictions

@@ -18,9 +18,10 @@ import pytest
 
 import tracker
 from tests.conftest import run_tracker, save_image
+from tests.support.mlflow_runs import find_runs
 from tests.support.proxy import MODES, compare, copy_through, proxy_before
-from tests.support.servers import free_port, mlflow_server
-from tests.support.workspaces import make_run, make_workspace
+from tests.support.servers import free_port, mlflow_with_sqlite
+from tests.support.workspaces import begin_run, make_run, make_workspace
 from tracker.ledger.read import list_run_paths, list_submissions
 from tracker.mirror.copy import Connections, RunCopy, sync_run
 from tracker.mirror.mirror import Mirror
@@ -53,12 +54,6 @@ def workspace(workspace: Workspace, mlflow_db: Path) -> Workspace:
     return workspace
 
 
-def find_runs(workspace: Workspace) -> list[Any]:
-    client = connect(workspace)
-    experiment = client.get_experiment_by_name(workspace.competition.name)
-    return list(client.search_runs([experiment.experiment_id]))
-
-
 def history(workspace: Workspace, run_id: str, key: str) -> list[tuple[int, float]]:
     return [
         (metric.step, metric.value) for metric in connect(workspace).get_metric_history(run_id, key)
@@ -66,14 +61,7 @@ def history(workspace: Workspace, run_id: str, key: str) -> list[tuple[int, floa
 
 
 def start_run(workspace: Workspace) -> Recorder:
-    return Recorder.create(
-        workspace.runs_dir,
-        kind="train",
-        config=config_to_dict(Config()),
-        parent=None,
-        note="n",
-        fingerprints={},
-    )
+    return begin_run(workspace, config=config_to_dict(Config()), note="n")
 
 
 def test_a_copied_run_has_params_curve_files_note_and_scores(workspace: Workspace) -> None:
@@ -351,34 +339,6 @@ def test_copiers_that_start_at_once_on_an_empty_database_all_work(workspace: Wor
     assert sorted(run.info.run_name for run in find_runs(workspace)) == ["exp1", "exp2", "exp3"]
 
 
-def test_a_server_out_of_reach_fails_at_once_and_sync_makes_up_for_it(tmp_path: Path) -> None:
-    port = free_port()
-    workspace = make_workspace(tmp_path / "ws", mlflow_uri=f"http://user:secret@127.0.0.1:{port}")
-    make_run(workspace, "0000011110")
-    with pytest.raises(MlflowError, match=f"127.0.0.1:{port} does not answer") as caught:
-        sync_run(workspace, "exp1")
-    assert "secret" not in str(caught.value)
-    submit(workspace, "exp1", "sent while MLflow was down")
-    folder = tmp_path / "server"
-    folder.mkdir()
-    store = [
-        "--backend-store-uri",
-        f"sqlite:///{folder}/m.db",
-        "--artifacts-destination",
-        str(folder / "artifacts"),
-    ]
-    with mlflow_server(
-        folder, *store, "--workers", "1", port=port, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"
-    ):
-        assert sync_all(workspace, ["exp1"]) == (["exp1"], [])
-        (run,) = find_runs(workspace)
-        assert run.data.metrics["public_f1"] == 1.0
-        client = connect(workspace)
-        assert "best.pth" in {file.path for file in client.list_artifacts(run.info.run_id)}
-    state = (workspace.runs_dir / "exp1" / "mlflow.json").read_text()
-    assert "secret" not in state
-
-
 def test_facts_have_tags_of_their_own(workspace: Workspace) -> None:
     record = replace(make_run(workspace), facts={"status": "fine", "uid": "1", "idea": 7})
     tags, _ = describe_run(workspace, record, [])
@@ -514,16 +474,7 @@ def test_many_points_are_copied_as_few_are(
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """One MLflow server for the tests of lost answers."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    store = [
-        "--backend-store-uri",
-        f"sqlite:///{folder}/m.db",
-        "--artifacts-destination",
-        str(folder / "artifacts"),
-    ]
-    with mlflow_server(
-        folder, *store, "--workers", "1", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"
-    ) as address:
+    with mlflow_with_sqlite(tmp_path_factory.mktemp("mlflow")) as address:
         yield address
 
 
@@ -540,6 +491,31 @@ def test_a_run_arrives_once_and_whole_whatever_answers_are_lost(
         outcome = copy_through(server, tmp_path / f"{mode}-{seed}", mode, seed=seed, delay_s=0.05)
         assert outcome.faults > 0
         assert outcome.perfect, outcome
+
+
+def test_a_server_out_of_reach_fails_at_once_and_sync_makes_up_for_it(
+    server: str, tmp_path: Path
+) -> None:
+    with proxy_before(server, rate=1.0) as proxy:
+        proxy.set_mode("refuses")  # nothing listens there
+        workspace = make_workspace(
+            tmp_path / "ws",
+            mlflow_uri=f"http://user:secret@127.0.0.1:{proxy.port}",
+            competition={"name": str(tmp_path)},
+        )
+        make_run(workspace, "0000011110")
+        with pytest.raises(MlflowError, match=f"127.0.0.1:{proxy.port} does not answer") as caught:
+            sync_run(workspace, "exp1")
+        assert "secret" not in str(caught.value)
+        submit(workspace, "exp1", "sent while MLflow was down")
+        proxy.set_mode("")
+        assert sync_all(workspace, ["exp1"]) == (["exp1"], [])
+        (run,) = find_runs(workspace)
+        assert run.data.metrics["public_f1"] == 1.0
+        client = connect(workspace)
+        assert "best.pth" in {file.path for file in client.list_artifacts(run.info.run_id)}
+    state = (workspace.runs_dir / "exp1" / "mlflow.json").read_text()
+    assert "secret" not in state
 
 
 @pytest.mark.parametrize("retries", ["0", "3"])

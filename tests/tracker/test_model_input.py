@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from tests.conftest import NO_MLFLOW, make_pictures
+from tests.support.workspaces import begin_run
 from tracker.core.config_diff import diff_configs
 from tracker.core.errors import AlreadyTrainedError
 from tracker.runs.environment import collect_code
 from tracker.runs.read import load_config, load_run
-from tracker.runs.recorder import Recorder
 from tracker.setup.init import init_workspace
 from tracker.training.config import Config, config_to_dict
 from tracker.training.config_fingerprint import config_fingerprint
@@ -55,9 +55,7 @@ def add_old_run(ws: Workspace) -> Mapping[str, Any]:
     tables = read_toml(ASSETS / "config-0.1.toml")
     _, data = prepare_data(ws, config_from_dict(tables))
     prints = {"config": OLD_FINGERPRINT, "data": data.fingerprint, "code": collect_code(ws.root)}
-    recorder = Recorder.create(
-        ws.runs_dir, kind="train", config={}, parent=None, note="", fingerprints=prints
-    )
+    recorder = begin_run(ws, fingerprints=prints)
     shutil.copy(ASSETS / "config-0.1.toml", recorder.folder / "config.toml")
     recorder.finish("finished")
     return tables
@@ -177,14 +175,7 @@ def test_another_model_brings_its_own_figures_where_the_parents_were_its_models(
     ws: Workspace,
 ) -> None:
     config = resolve_model_input(resolve_config(ws, assignments=SMALL), root=ws.root)
-    recorder = Recorder.create(
-        ws.runs_dir,
-        kind="train",
-        config=config_to_dict(config),
-        parent=None,
-        note="",
-        fingerprints={"data": "d"},
-    )
+    recorder = begin_run(ws, config=config_to_dict(config), fingerprints={"data": "d"})
     recorder.finish("finished")
     other = resolve_model_input(
         resolve_config(ws, parent="exp1", flags={"model.name": "resnet18"}), root=ws.root

@@ -8,7 +8,6 @@ import csv
 import hashlib
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -19,10 +18,10 @@ import pytest
 from scipy.stats import spearmanr
 
 from tests.conftest import NO_MLFLOW, run_tracker
+from tests.support.mlflow_runs import find_runs
+from tests.support.report_texts import CELLS, HEBREW, HOSTILE, list_expected, make_hostile
+from tests.support.winners_table import TABLE
 from tests.support.workspaces import make_run, make_workspace
-from tests.tracker.comparison.test_tree import set_parent
-from tests.tracker.ledger.test_submission_table import TABLE
-from tests.tracker.test_mlflow_log import find_runs
 from tracker.comparison.cv_lb import compare_cv_with_leaderboard
 from tracker.comparison.statistics.regression import spearman
 from tracker.core.markdown import escape
@@ -49,18 +48,6 @@ from tracker.submissions.submit import submit
 from tracker.workspace.tracker_toml import Workspace
 
 VOID = {"meta", "link", "br", "line", "path"}
-HOSTILE = "<script>document.title='owned'</script> | `b` & \"c\" 'd'\n# e"
-HEBREW = "תיקון תוויות 12"
-CELLS = {
-    "public F1": ("public_f1", 1),
-    "private F1": ("private_f1", 1),
-    "public acc.": ("public_acc", 100),
-    "private acc.": ("private_acc", 100),
-    "train acc.": ("train_acc", 100),
-    "val acc.": ("val_acc", 100),
-    "train loss": ("train_loss", 1),
-    "val loss": ("val_loss", 1),
-}
 
 
 class Page(HTMLParser):
@@ -96,21 +83,6 @@ class Page(HTMLParser):
             for name, attributes, texts in self.elements
             if name == tag and wanted.items() <= attributes.items()
         ]
-
-
-def list_expected() -> Iterator[dict[str, str]]:
-    """The cells of the reference table, as the report prints them."""
-    with TABLE.open(newline="") as file:
-        for row in csv.DictReader(file):
-            yield {
-                "number": row["number"],
-                "model": row["model.name"],
-                "memo": row["memo"],
-                **{
-                    label: f"{float(row[key]) / by:.4f}" if row[key] else "\u2013"
-                    for label, (key, by) in CELLS.items()
-                },
-            }
 
 
 @pytest.fixture
@@ -324,19 +296,6 @@ def test_an_empty_workspace_has_a_report(workspace: Workspace) -> None:
 
 
 # --- That it is well made ---
-
-
-def make_hostile(workspace: Workspace) -> None:
-    """Every text that a user may give, with markup in it."""
-    (workspace.root / "t.csv").write_text(
-        "memo,model.name,author,public_f1,optim.name\n"
-        f'"{HOSTILE.replace(chr(34), chr(34) * 2)}",<b>m</b>,<i>a</i>,0.5,x\n'
-        f'{HEBREW},<b>m</b>,<i>a</i>,0.6,<script>1</script>\n"=1+1|x",m,a,0.7,"]]>"\n'
-    )
-    import_table(workspace, read_submission_table(workspace.root / "t.csv", workspace.competition))
-    add_note(workspace, "1", HOSTILE)
-    make_run(workspace, note=HOSTILE)
-    set_parent(workspace, "exp1", "</li><script>2</script>")
 
 
 def test_every_text_is_escaped_and_the_only_script_is_ours(workspace: Workspace) -> None:

@@ -15,8 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.run.test_loop import CONFIG, train
-from tests.training.test_options import PLAIN
+from tests.support.training_loop import CONFIG, PLAIN, train
 from tracker.training.config import ModelConfig
 
 RESNET = (0.738468, 0.969431, 0.513096, 0.314552, 0.411850, 0.154124)

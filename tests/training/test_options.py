@@ -12,19 +12,14 @@ import numpy as np
 import pytest
 import torch
 
+from tests.support.training_loop import CONFIG, PLAIN, SHORT, Stop, train, vary
 from tests.training.conftest import TWO
-from tests.training.run.test_loop import CONFIG, Stop, train
 from tracker.training.config import (
     AugmentConfig,
-    Config,
     LossConfig,
     ModelConfig,
     OptimConfig,
-    SchedConfig,
-    config_to_dict,
-    merge,
 )
-from tracker.training.config_reading import config_from_dict
 from tracker.training.data.data import load_data
 from tracker.training.errors import ConfigError
 from tracker.training.input.mixup import build_mixer
@@ -34,19 +29,6 @@ from tracker.training.model.optim import build_optimizer
 from tracker.training.predict import predict
 from tracker.training.predict.probabilities import load_probabilities
 from tracker.training.run.checkpoint import load_checkpoint
-
-# No batch norm: so the loss of a batch is the mean of its parts' losses.
-PLAIN = ModelConfig(name="test_vit")
-SHORT = replace(CONFIG, sched=SchedConfig(), train=replace(CONFIG.train, epochs=1))
-
-
-def vary(config: Config, **options: Any) -> Config:
-    """The config with other values, given as section__key."""
-    tables = config_to_dict(config)
-    for name, value in options.items():
-        section, _, key = name.partition("__")
-        tables = merge(tables, {section: {key: value}})
-    return config_from_dict(tables)
 
 
 def last_weights(root: Path, name: str) -> Mapping[str, torch.Tensor]:

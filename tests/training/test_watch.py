@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from tests.conftest import COMMAND_LIMIT_S
+from tests.support.torchrun import run_two_processes
 from tracker.training import processes
 from tracker.training.config import TrainConfig
 from tracker.training.errors import TrainingError
@@ -107,6 +108,36 @@ def test_a_signal_ends_a_main_thread_that_nothing_frees() -> None:
     assert (child.returncode, stdout) == (130, "KeyboardInterrupt('SIGTERM')\n")
 
 
+ENDED_AT_ONCE = "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"
+ENDED_IN_THE_WORK = f"""
+from tracker.training import processes
+processes.join_group()
+processes.torch.distributed.broadcast_object_list([None], src=0)
+{ENDED_AT_ONCE}
+"""
+
+
+@pytest.mark.parametrize("code", [ENDED_AT_ONCE, ENDED_IN_THE_WORK], ids=["at once", "in the work"])
+def test_sigterm_to_another_process_alone_interrupts_the_run_too(
+    monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    def start(rank: int, world: int, port: int) -> subprocess.Popen[bytes]:
+        group = {"RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_PORT": str(port)}
+        return subprocess.Popen(
+            [sys.executable, "-P", "-c", code],
+            env={**os.environ, **group},
+            stderr=subprocess.PIPE,
+        )
+
+    monkeypatch.setattr(processes, "_start", start)
+    with (
+        pytest.raises(KeyboardInterrupt, match=r"^SIGTERM$"),
+        processes.share_work(TrainConfig(devices=2), {}, first=True, on_stuck=lambda _: None),
+    ):
+        # the other process never takes part in this
+        processes.torch.distributed.all_reduce(torch.ones(1))
+
+
 class Waits(torch.utils.data.Dataset[int]):
     """Its second item never comes."""
 
@@ -142,22 +173,7 @@ def test_the_reason_of_a_process_under_torchrun_is_told_though_its_end_arrives_a
     tmp_path: Path,
 ) -> None:
     (tmp_path / "script.py").write_text(UNDER_TORCHRUN)
-    torchrun = [
-        sys.executable,
-        "-P",
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-    ]
-    subprocess.run(
-        [*torchrun, "script.py"],
-        cwd=tmp_path,
-        capture_output=True,
-        timeout=COMMAND_LIMIT_S,
-        check=False,
-    )
+    run_two_processes(tmp_path / "script.py", cwd=tmp_path)
     assert (tmp_path / "reason").read_text() == "process 1: DataError: x.png: the image is broken"
 
 

@@ -32,7 +32,7 @@ from tracker.workspace.tracker_toml import Workspace
 PEOPLE, EVAL_PEOPLE, SEED = 48, 24, 7
 FIRST = {
     "model.name": "resnet10t",
-    "data.image_size": [64, 48],
+    "data.image_size": [48, 36],
     "train.epochs": 8,
     "optim.lr": 0.001,
     "sched.warmup_epochs": 1.0,
@@ -70,8 +70,9 @@ def run_demo(folder: Path) -> None:
         list_validation_scores(workspace, rows),
         marks=read_submission_marks(workspace, rows),
     )
+    go_there = "" if folder.resolve() == Path.cwd().resolve() else f"cd {folder} && "
     print(
-        f"look around:  cd {folder} && tracker ui     (curves, best.pth and memos in the MLflow web"
+        f"look around:  {go_there}tracker ui     (curves, best.pth and memos in the MLflow web"
         " page)"
     )
 

@@ -1,13 +1,16 @@
 """Options that contradict each other are refused, before anything is read or written; whether there
-is one to ask."""
+is one to ask; which run `latest` leaves out."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
+
+if TYPE_CHECKING:
+    from tracker.workspace.tracker_toml import Workspace
 
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
@@ -81,3 +84,12 @@ def refuse_beside(option: str, given: Mapping[str, bool], *, why: str) -> None:
             f"{' and '.join(names)} {verb} nothing beside {option}: {why}",
             hint="use only one of them",
         )
+
+
+def notify_latest(workspace: Workspace, *words: str | None) -> None:
+    """Say on stderr that there is a newer run than `latest`, where that is one of the words."""
+    from tracker.runs.output import notify
+    from tracker.runs.read import describe_newer_than_latest
+
+    if "latest" in words and (line := describe_newer_than_latest(workspace.runs_dir)):
+        notify(line)

@@ -33,7 +33,7 @@ def explain_command(
     """Draw where a run looks: heat maps over wrong, uncertain or named images, in explain.png."""
     import sys
 
-    from tracker.commands.options import refuse_beside, refuse_together
+    from tracker.commands.options import notify_latest, refuse_beside, refuse_together
     from tracker.core.terminal import print_json
     from tracker.images.explain import explain
     from tracker.images.report_pictures import print_explanation
@@ -46,6 +46,7 @@ def explain_command(
         given = {"--pick": pick is not None, "--count": count is not None}
         refuse_beside("--image", given, why="the images that are named are shown")
     workspace = find_workspace()
+    notify_latest(workspace, run)
     name = resolve_run(workspace, run)
     result = explain(workspace, name, pick=pick or "wrong", ids=image or (), count=count or 12)
     if as_json:
@@ -102,7 +103,7 @@ def suspects_command(
     as_json: Json = False,
 ) -> None:
     """Find labels that are likely wrong, and nearly equal images in all parts of the data."""
-    from tracker.commands.options import refuse_together
+    from tracker.commands.options import notify_latest, refuse_together
     from tracker.core.terminal import print_json
     from tracker.images.report_pictures import print_suspects
     from tracker.images.suspects import find_suspects
@@ -111,6 +112,7 @@ def suspects_command(
 
     refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
+    notify_latest(workspace, run)
     result = find_suspects(
         workspace, resolve_run(workspace, run), out=out, threshold=threshold, count=count
     )

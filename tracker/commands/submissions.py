@@ -23,12 +23,14 @@ def check_command(run: Run = "latest", as_json: Json = False) -> None:
 
     Exit code 0 where submit would accept it, better than SOTA or not; 1 where it would refuse it.
     """
+    from tracker.commands.options import notify_latest
     from tracker.console.submissions import print_check
     from tracker.core.terminal import print_json
     from tracker.submissions.examine import check
     from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
+    notify_latest(workspace, run)
     report = check(workspace, run)
     if as_json:
         print_json(report.to_dict())
@@ -54,6 +56,7 @@ def submit_command(
 
     It asks before it takes the last one that the daily limit leaves; a script says --yes.
     """
+    from tracker.commands.options import notify_latest
     from tracker.console.submissions import (
         print_check_details,
         render_submission_scores,
@@ -71,6 +74,7 @@ def submit_command(
     from tracker.workspace.tracker_toml import find_workspace
 
     workspace, memo = find_workspace(), check_memo(memo)
+    notify_latest(workspace, run)
     comp, examination = workspace.competition, examine(workspace, run)
     report = None if as_json else build_check_report(workspace, examination)
     if not yes:

@@ -97,10 +97,13 @@ def init_command(
     _warn_of_deadline(workspace)
     if reason:
         print_text(reason)
-    if found or given["data"].get("train_dir"):
-        print(f"next: cd {folder} && tracker run train")
-    else:
-        print("next: set classes and [data] in tracker.toml, or tracker ledger import FILE")
+    has_images = bool(found or given["data"].get("train_dir"))
+    step = "set classes and [data] in tracker.toml, or tracker ledger import FILE"
+    if has_images:
+        step = "tracker run train"
+    if has_images and folder.resolve() != Path.cwd().resolve():
+        step = f"cd {folder} && {step}"
+    print(f"next: {step}")
 
 
 def _name_classes(workspace: Workspace) -> None:

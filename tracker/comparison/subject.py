@@ -19,9 +19,10 @@ from tracker.ledger.read import (
     list_submissions_of,
 )
 from tracker.ledger.records import Note, Submission
-from tracker.ledger.resolve import parse_submission, resolve_run
+from tracker.ledger.resolve import load_resolved, parse_submission
 from tracker.runs.points import Curves, read_curves
-from tracker.runs.read import load_config, load_run
+from tracker.runs.read import load_config
+from tracker.runs.record import RunRecord
 from tracker.workspace.metrics import COLUMNS
 from tracker.workspace.predictions import Answers, load_answers, unpack_answers
 from tracker.workspace.tracker_toml import Workspace
@@ -54,7 +55,7 @@ def load_subject(workspace: Workspace, word: str) -> Subject:
     elif word == "sota":
         row = find_sota(workspace)
     if row is None or has_run(workspace, row):
-        return _load_run_subject(workspace, resolve_run(workspace, word), row)
+        return _load_run_subject(workspace, load_resolved(workspace, word), row)
     fingerprints = {
         "predictions": row.predictions_fingerprint,
         "weights": row.weights_fingerprint,
@@ -84,14 +85,14 @@ def _unpack(workspace: Workspace, number: int) -> Answers | None:
     return unpack_answers(packed) if packed else None
 
 
-def _load_run_subject(workspace: Workspace, name: str, row: Submission | None) -> Subject:
-    record = load_run(workspace.runs_dir, name)
+def _load_run_subject(workspace: Workspace, record: RunRecord, row: Submission | None) -> Subject:
     if row is None:
         row = next(reversed(list_submissions_of(workspace, record)), None)
-    folder, config = workspace.runs_dir / name, load_config(workspace.runs_dir, name)
+    folder = workspace.runs_dir / record.name
+    config = load_config(workspace.runs_dir, record.name)
     path, curves = folder / "predictions.csv", read_curves(folder / "metrics.jsonl")
     return Subject(
-        name=name,
+        name=record.name,
         config=config,
         metrics={**(row.scores if row else {}), **record.summary},
         best_epoch=record.best_epoch,

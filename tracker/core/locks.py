@@ -8,6 +8,7 @@ import struct
 import sys
 from pathlib import Path
 
+from tracker.training.errors import StorageError
 from tracker.training.files import translate_os_errors
 
 
@@ -55,3 +56,14 @@ class FileLock:
 
     def __exit__(self, *exception: object) -> None:
         self.release()
+
+
+def is_locked(path: Path) -> bool | None:
+    """Whether another process holds this lock; None where it cannot be tried: a read-only copy."""
+    lock = FileLock(path)
+    try:
+        free = lock.acquire(wait=False)
+    except StorageError:
+        return None
+    lock.release()
+    return not free

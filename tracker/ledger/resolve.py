@@ -8,7 +8,7 @@ from tracker.core.errors import UnknownRunError
 from tracker.ledger.read import find_sota, get_submission, has_run, list_newest_submissions
 from tracker.ledger.records import Submission
 from tracker.runs.read import find_latest, load_run
-from tracker.runs.record import list_run_numbers
+from tracker.runs.record import RunRecord, list_run_numbers
 from tracker.workspace.leaderboard_kinds import KINDS
 from tracker.workspace.metrics import NO_PUBLIC_SCORE, render_score_command
 from tracker.workspace.tracker_toml import Workspace
@@ -30,6 +30,17 @@ def render_first_score_command(workspace: Workspace) -> str:
 
 def resolve_run(workspace: Workspace, name: str) -> str:
     """The run meant by `exp12`, `latest`, `sota` or `s12`; raises UnknownRunError."""
+    return _find_meant(workspace, name) or load_run(workspace.runs_dir, name).name
+
+
+def load_resolved(workspace: Workspace, word: str) -> RunRecord:
+    """The record of the run that a word means; raises UnknownRunError or StorageError."""
+    name = _find_meant(workspace, word) or word
+    return load_run(workspace.runs_dir, name)
+
+
+def _find_meant(workspace: Workspace, name: str) -> str | None:
+    """The run that `latest`, `sota` or `s12` means; None for a word that is a run's name itself."""
     if name == "latest":
         return find_latest(workspace.runs_dir)
     if name == "sota":
@@ -43,7 +54,7 @@ def resolve_run(workspace: Workspace, name: str) -> str:
         raise UnknownRunError(
             f"{name} is not the name of a run", hint=_explain_number(workspace, int(name))
         )
-    return load_run(workspace.runs_dir, name).name
+    return None
 
 
 def _explain_number(workspace: Workspace, number: int) -> str:

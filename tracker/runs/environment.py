@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import re
 import socket
 import subprocess
 import sys
@@ -18,6 +19,12 @@ from tracker.core.version import __version__
 GIT_TIMEOUT_S = 30  # a diff of a big repository on a slow network disk takes seconds
 # every bug report needs their versions
 REPORTED_LIBRARIES = ("torch", "timm", "lightning-fabric", "mlflow")
+METADATA_FILES = (
+    "METADATA",
+    "PKG-INFO",
+    "",
+)  # of wheels, of older installations, and of oldest ones
+NAME_OR_VERSION = re.compile(r"^(Name|Version):[ \t]*(.*?)[ \t\r]*$", re.MULTILINE)
 
 
 def collect_environment(folder: Path) -> dict[str, Any]:
@@ -119,8 +126,11 @@ def _cpu_name() -> str:
 
 
 def _list_packages() -> dict[str, str]:
+    """Names and versions; their READMEs are not parsed, which would take a third of a second."""
     versions = {}
     for distribution in importlib.metadata.distributions():
-        if name := distribution.metadata["Name"]:  # a damaged installation has no name
-            versions[name] = distribution.version
+        text = next(filter(None, map(distribution.read_text, METADATA_FILES)), "")
+        fields = dict(NAME_OR_VERSION.findall(text.partition("\n\n")[0]))
+        if name := fields.get("Name"):  # a damaged installation has no name
+            versions[name] = fields.get("Version", "")
     return dict(sorted(versions.items(), key=lambda item: item[0].lower()))

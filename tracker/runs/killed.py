@@ -42,12 +42,17 @@ def complete_record(folder: Path, record: RunRecord) -> RunRecord:
     heartbeat = from_utc_text(record.heartbeat).timestamp()
     if last is None or last["time"] < heartbeat - SLACK_S:
         return record
+    # a training of this program: run.json has the epoch of last.pth, so nothing is added
+    if not record.fingerprints.get("data"):
+        record = _complete_once(folder, record)
     if last["time"] > heartbeat:
         duration = round(record.duration_s + last["time"] - heartbeat, 3)
         record = replace(record, duration_s=duration, finished_at=_to_text(last["time"]))
-    # a training of this program: run.json has the epoch of last.pth, so nothing is added
-    if record.fingerprints.get("data"):
-        return record
+    return record
+
+
+def _complete_once(folder: Path, record: RunRecord) -> RunRecord:
+    """The record of a loop with what its points add, from the cache if that is of these files."""
     sources = _describe_sources(folder)
     cached = _read_cached(folder, record, sources)
     if cached is not None:

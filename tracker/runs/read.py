@@ -6,13 +6,14 @@ import datetime as dt
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from tracker.core.clock import from_utc_text, to_utc_text
 from tracker.core.errors import UnknownRunError
-from tracker.core.locks import FileLock
+from tracker.core.locks import is_locked
 from tracker.runs.record import (
     MARK_FIELDS,
     MARKS,
@@ -76,15 +77,15 @@ def _load_unrecorded(folder: Path) -> RunRecord:
     """
     with translate_os_errors(folder, "read"):
         names = {path.name for path in folder.iterdir()}
-        since = to_utc_text(dt.datetime.fromtimestamp(folder.stat().st_mtime, dt.UTC))
+        changed = folder.stat().st_mtime
     if any(name not in FIRST_FILES and not TEMPORARY.fullmatch(name) for name in names):
         raise StorageError(
             f"{folder / 'run.json'} is missing", hint="restore the file from a backup"
         )
-    record = RunRecord(
-        name=folder.name, uid="", created_at=since, heartbeat=since, **read_marks(folder)
-    )
-    if is_abandoned(folder):
+    marks, abandoned = read_marks(folder), is_abandoned(folder)
+    since = to_utc_text(dt.datetime.fromtimestamp(changed, dt.UTC))
+    record = RunRecord(name=folder.name, uid="", created_at=since, heartbeat=since, **marks)
+    if abandoned:
         return replace(
             record, status="killed", finished_at=since, error="killed before its first record"
         )
@@ -96,14 +97,10 @@ def _is_alive(folder: Path, record: RunRecord) -> bool:
     if record.host == os.uname().nodename:
         if record.pid == os.getpid():
             return True
-        lock = FileLock(folder / ".lock")
-        try:
-            free = lock.acquire(wait=False)
-        except StorageError:
-            pass  # a read-only copy: the heartbeat decides
-        else:
-            lock.release()
-            return not free
+        held = is_locked(folder / ".lock")
+        if held is not None:
+            return held
+        # a read-only copy: the heartbeat decides
     age = dt.datetime.now(dt.UTC) - from_utc_text(record.heartbeat)
     return age.total_seconds() < STALE_HEARTBEAT_S
 
@@ -145,9 +142,41 @@ def find_latest(runs_dir: Path) -> str:
             record = load_run(runs_dir, name)
             if record.status == "finished" and record.archived_at is None:
                 return name
+    newest = _find_newest(runs_dir)
     raise UnknownRunError(
-        "no finished run with predictions yet", hint="tracker run train makes one"
+        "no finished run with predictions yet" + (f": {_describe_lack(newest)}" if newest else ""),
+        hint=(f"tracker show {newest.name}; " if newest else "") + "tracker run train makes one",
     )
+
+
+def describe_newer_than_latest(runs_dir: Path) -> str:
+    """Why the newest run is not `latest`; empty where it is, or where no run is `latest`."""
+    newest = _find_newest(runs_dir)
+    if newest is None:
+        return ""
+    try:
+        latest = find_latest(runs_dir)
+    except UnknownRunError:
+        return ""  # the same facts are in the message of that error
+    return "" if latest == newest.name else f"{_describe_lack(newest)}: latest is {latest}"
+
+
+def _find_newest(runs_dir: Path) -> RunRecord | None:
+    """The newest run that is not archived."""
+    for number in list_run_numbers(runs_dir):
+        with suppress(StorageError, UnknownRunError):
+            record = load_run(runs_dir, f"exp{number}")
+            if record.archived_at is None:
+                return record
+    return None
+
+
+def _describe_lack(record: RunRecord) -> str:
+    """Why a run is not `latest`: `exp7 was interrupted`."""
+    if record.status == "finished":
+        return f"{record.name} has no predictions"
+    verbs = {"interrupted": "was ", "killed": "was ", "failed": ""}
+    return f"{record.name} {verbs.get(record.status, 'is ')}{record.status}"
 
 
 def load_config(runs_dir: Path, name: str) -> dict[str, dict[str, Any]]:

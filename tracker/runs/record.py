@@ -13,7 +13,7 @@ from types import NoneType
 from typing import Any
 
 from tracker.core.clock import from_utc_text
-from tracker.core.locks import FileLock
+from tracker.core.locks import FileLock, is_locked
 from tracker.training.errors import StorageError
 from tracker.training.files import remove_leftovers, translate_os_errors, write_json
 from tracker.training.tables import parse_json
@@ -164,13 +164,10 @@ def is_abandoned(folder: Path) -> bool:
         return False
     if not (folder / ".lock").exists():
         return True  # FileLock would create the file, and so change the folder's time
-    lock = FileLock(folder / ".lock")
-    try:
-        free = lock.acquire(wait=False)
-    except StorageError:  # a read-only copy: by its age
+    held = is_locked(folder / ".lock")
+    if held is None:  # a read-only copy: by its age
         return time.time() - folder.stat().st_mtime > STALE_HEARTBEAT_S
-    lock.release()
-    return free
+    return not held
 
 
 def raw_fields(record: RunRecord) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from tracker.ledger.connection import open_reader
 from tracker.ledger.read import find_metric_value, find_sota, has_server, list_packed_answers
 from tracker.ledger.records import Submission
 from tracker.ledger.refusals import find_duplicate_refusal, read_quota_window
-from tracker.ledger.resolve import resolve_run
-from tracker.runs.read import load_config, load_run
+from tracker.ledger.resolve import load_resolved
+from tracker.runs.read import load_config
 from tracker.runs.record import RunRecord
 from tracker.training.metrics import METRICS
 from tracker.workspace.answer_kinds import find_answer_kind
@@ -87,8 +87,8 @@ class CheckReport:
 
 def load_candidate(workspace: Workspace, run: str) -> Candidate:
     """Read and check a run's predictions; raises RefusedError, DataError or UnknownRunError."""
-    name = resolve_run(workspace, run)
-    record = load_run(workspace.runs_dir, name)
+    record = load_resolved(workspace, run)
+    name = record.name
     path = workspace.runs_dir / name / "predictions.csv"
     if record.status == "running":
         raise RefusedError(f"{name} is still running", hint="wait until it has finished")

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from tracker.core.text import check_utf8
 from tracker.ledger.read import find_sota, get_submission, has_run
-from tracker.ledger.resolve import parse_submission, resolve_run
-from tracker.runs.read import load_run
+from tracker.ledger.resolve import load_resolved, parse_submission
 from tracker.training.errors import ConfigError
 from tracker.workspace.tracker_toml import Workspace
 
@@ -36,7 +35,7 @@ def find_note_target(workspace: Workspace, word: str) -> NoteTarget:
     if row is not None:
         run = row.run if has_run(workspace, row) else None
         return NoteTarget(submission=row.number, run_uid=None, run=run)
-    record = load_run(workspace.runs_dir, resolve_run(workspace, word))
+    record = load_resolved(workspace, word)
     return NoteTarget(submission=None, run_uid=record.uid, run=record.name)
 
 

@@ -21,6 +21,7 @@ from tracker.training.formats.images import decode_image, read_image
 from tracker.training.input.augment import STEP_ERRORS, Pipeline, build_pipeline
 from tracker.training.input.cache import PixelCache, open_cache
 from tracker.training.input.sampler import Position
+from tracker.training.watch import ignore_lost_reader
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # images, labels, indices
 
@@ -178,6 +179,7 @@ def _start_worker(_: int) -> None:
     import signal
 
     torch.set_num_threads(1)
+    ignore_lost_reader()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # a process group in the background may write to the terminal
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.workspaces import make_run
-from tests.tracker.comparison.test_foreign import make_loop
+from tests.support.workspaces import make_loop, make_run
 from tracker.comparison.audit import audit
 from tracker.comparison.tree import shorten_change
 from tracker.console.submissions import print_audit

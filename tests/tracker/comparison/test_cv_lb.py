@@ -3,7 +3,6 @@ many looks."""
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from pathlib import Path
@@ -11,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.winners_table import import_winners
 from tests.support.workspaces import make_run, make_workspace
-from tests.tracker.ledger.test_submission_table import TABLE
 from tracker.comparison.comparable import find_scheme
 from tracker.comparison.cv_lb import CvLb, ScoreRelation, compare_cv_with_leaderboard
 from tracker.comparison.diff import diff_runs
@@ -36,23 +35,6 @@ from tracker.workspace.tracker_toml import Workspace, load_workspace
 
 ANSWERS = ("0000011111", "0000011110", "1000011110", "1100011110", "0100011111", "1110011100")
 VALIDATION = (0.9, 0.95, 0.74, 0.76, 0.94, 0.35)  # near the public scores: they predict
-
-
-def import_winners(root: Path, *, private: bool = True) -> Workspace:
-    """The table of 2022 on a leaderboard elsewhere, with or without its private columns."""
-    workspace = make_workspace(root, solution=None)
-    with TABLE.open(newline="") as file:
-        rows = [
-            {k: v for k, v in row.items() if private or "private" not in k}
-            for row in csv.DictReader(file)
-        ]
-    path = root / "table.csv"
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-    import_table(workspace, read_submission_table(path, workspace.competition))
-    return workspace
 
 
 def relation(found: CvLb, metric: str, x: str, y: str) -> ScoreRelation:

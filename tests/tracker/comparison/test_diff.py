@@ -14,12 +14,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from tests.conftest import NO_MLFLOW, run_tracker
-from tests.support.workspaces import make_run, make_workspace
+from tests.support.validation import IMAGES, TRUTH, guess, keep
+from tests.support.workspaces import make_run, make_workspace, set_data
 from tracker.comparison.audit import audit
 from tracker.comparison.diff import RunDiff, diff_runs
 from tracker.comparison.evidence import Move
@@ -40,36 +40,10 @@ from tracker.submissions.scores import reveal
 from tracker.submissions.submit import submit
 from tracker.training.config_fingerprint import config_fingerprint
 from tracker.training.errors import ConfigError
-from tracker.training.predict.probabilities import Predictions, save_probabilities
 from tracker.workflows.ensemble import ensemble
 from tracker.workspace.tracker_toml import Workspace, load_workspace
 
 KEPT_NOTHING = "exp1 saved no validation predictions (validation.npz)"
-IMAGES = 400
-TRUTH = np.arange(IMAGES) % 2
-
-
-def guess(errors: int, *, since: int = 0) -> Sequence[int]:
-    """Guesses that are wrong on the first `errors` images from `since` on."""
-    wrong = (np.arange(IMAGES) >= since) & (np.arange(IMAGES) < since + errors)
-    return [int(label) for label in np.where(wrong, 1 - TRUTH, TRUTH)]
-
-
-def keep(
-    workspace: Workspace,
-    run: str,
-    guesses: Sequence[int],
-    *,
-    truth: Sequence[int] | None = None,
-    ids: Sequence[str] | None = None,
-    classes: tuple[str, ...] = ("cat", "dog"),
-) -> None:
-    """validation.npz as training leaves it."""
-    ids = ids or [f"v{number:03d}.png" for number in range(len(guesses))]
-    labels = np.array(TRUTH[: len(guesses)] if truth is None else truth)
-    probabilities = np.eye(len(classes), dtype=np.float32)[list(guesses)]
-    path = workspace.runs_dir / run / "validation.npz"
-    save_probabilities(path, Predictions(tuple(ids), probabilities, classes, labels=labels))
 
 
 def make_pair(workspace: Workspace, first: Sequence[int], second: Sequence[int]) -> RunDiff:
@@ -78,14 +52,6 @@ def make_pair(workspace: Workspace, first: Sequence[int], second: Sequence[int])
         make_run(workspace, "0000011110", config={"optim.lr": 0.1 * number}, f1=0.5 + 0.1 * number)
         keep(workspace, f"exp{number}", guesses)
     return diff_runs(workspace, "exp1", "exp2", resamples=1000, images=2)
-
-
-def set_data(workspace: Workspace, run: str, fingerprint: str) -> None:
-    """Have a run trained on other data."""
-    path = workspace.runs_dir / run / "run.json"
-    record = json.loads(path.read_text())
-    record["fingerprints"]["data"] = fingerprint
-    path.write_text(json.dumps(record))
 
 
 def write_curves(workspace: Workspace, run: str, *, epochs: int = 15) -> None:
@@ -705,3 +671,14 @@ def test_fingerprint_and_diff_agree_on_what_is_the_same(
 ) -> None:
     assert (config_fingerprint(a) == config_fingerprint(b)) == same
     assert (diff_configs(a, b) == {} and list_unknown(a, b) == []) == same
+
+
+def test_a_caption_marks_the_epoch_of_the_tables_value_and_tells_ties() -> None:
+    curve = [(1, 0.5), (2, 0.9), (3, 0.6), (4, 0.9)]
+    drawn = render_curves("val/f1", [Panel(name="exp1", curve=curve, best=2)], width=100)
+    assert "run's best epoch 2 of 4: 0.9000 (as good: 4)" in drawn[-1]
+    falling = [(1, 0.5), (2, 0.4), (3, 0.3), (4, 0.2)]
+    panel = Panel(name="exp1", curve=falling, best=2, figure=0.2)
+    assert "in the table: epoch 4 of 4: 0.2000" in render_curves("l", [panel], width=100)[-1]
+    same = Panel(name="exp1", curve=falling, best=2, figure=0.4)
+    assert "run's best epoch 2 of 4: 0.4000" in render_curves("l", [same], width=100)[-1]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import tracker.ledger.read
+from tests.support.ledger_rows import draft
 from tests.support.workspaces import make_workspace
-from tests.tracker.ledger.test_append import draft
 from tracker.commands.runs import runs_command
 from tracker.commands.submissions import _print_rows
 from tracker.comparison.audit import find_duplicates

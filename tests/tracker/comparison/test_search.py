@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import run_tracker
-from tests.support.workspaces import make_run, make_workspace
-from tests.tracker.ledger.test_submission_table import TABLE
+from tests.support.winners_table import TABLE
+from tests.support.workspaces import make_run, make_workspace, set_parent
 from tracker.comparison.search import rank_submissions, search_runs, sort_submissions
 from tracker.comparison.tree import build_family, read_marks
 from tracker.core.errors import UnknownRunError
@@ -21,11 +21,6 @@ from tracker.runs.marks import archive_runs
 from tracker.submissions.submit import submit
 from tracker.training.errors import ConfigError
 from tracker.workspace.tracker_toml import Workspace
-
-
-def set_parent(workspace: Workspace, run: str, parent: str) -> None:
-    path = workspace.runs_dir / run / "run.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "parent": parent}))
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 
 import tracker
 from tests.conftest import run_tracker
-from tests.support.workspaces import make_run, make_workspace
-from tests.tracker.ledger.test_submission_table import TABLE
+from tests.support.winners_table import TABLE
+from tests.support.workspaces import make_run, make_workspace, set_parent
 from tracker.comparison.tree import MAX_INDENT, build_family
 from tracker.console.tree import print_family
 from tracker.core.clock import utc_now
@@ -20,12 +20,6 @@ from tracker.runs.record import RunRecord
 from tracker.submissions.submit import submit
 from tracker.training.config import Config, config_to_dict
 from tracker.workspace.tracker_toml import Workspace
-
-
-def set_parent(workspace: Workspace, name: str, parent: str) -> None:
-    """What `--from` writes, without the training."""
-    path = workspace.runs_dir / name / "run.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "parent": parent}))
 
 
 def list_parents(workspace: Workspace) -> dict[str, str | None]:

@@ -13,8 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.conftest import make_pictures
+from tests.support.mask_profiles import make_profiles
 from tests.support.workspaces import make_run
-from tests.training.data.test_data import make_profiles
 from tracker.commands.table import app
 from tracker.images.dataset_report import print_survey
 from tracker.setup.init import init_workspace

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from tests.conftest import run_tracker
+from tests.support.workspaces import begin_run
 from tracker.core.errors import TrackerError
 from tracker.jobs import logs as running
 from tracker.jobs import stop
@@ -35,14 +36,7 @@ def follow(workspace: Workspace, recorder: Recorder) -> tuple[str, list[str]]:
 
 def start(workspace: Workspace, **fingerprints: str) -> Recorder:
     config = config_to_dict(Config())
-    return Recorder.create(
-        workspace.runs_dir,
-        kind="train",
-        config=config,
-        parent=None,
-        note="",
-        fingerprints=fingerprints,
-    )
+    return begin_run(workspace, config=config, fingerprints=fingerprints)
 
 
 def test_logs_say_which_epoch_a_silent_run_is_in_and_since_when(

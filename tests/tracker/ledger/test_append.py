@@ -15,6 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from tests.conftest import ROOT
+from tests.support.ledger_rows import add, draft
 from tests.support.servers import PostgresServer
 from tests.support.workspaces import make_run, make_workspace
 from tracker.comparison.audit import audit
@@ -28,7 +29,6 @@ from tracker.ledger.append import (
     MIGRATIONS,
     RUNS,
     SUBMISSIONS,
-    Draft,
     create_ledger,
     open_ledger,
 )
@@ -46,10 +46,8 @@ from tracker.ledger.read import (
     read_clock,
 )
 from tracker.runs.read import load_config
-from tracker.runs.record import RunRecord
 from tracker.submissions.examine import check
 from tracker.training.errors import StorageError
-from tracker.workspace.predictions import Answers
 from tracker.workspace.tracker_toml import Metric, Workspace
 
 LIMIT_S = 120
@@ -59,29 +57,6 @@ LIMIT_S = 120
 def shared(ledger_url: str, tmp_path: Path) -> Workspace:
     """A workspace on a fresh ledger of either database."""
     return make_workspace(tmp_path / "ws", ledger_url=ledger_url)
-
-
-def draft(letter: str = "0", *, memo: str = "m", config: dict[str, Any] | None = None) -> Draft:
-    """A submission of ten equal answers."""
-    record = RunRecord(
-        name="exp1", uid="u1", summary={"val/f1": 0.5, "train/loss": 0.1}, best_epoch=3
-    )
-    answers = Answers.of({f"i{number}.png": letter for number in range(10)})
-    return Draft(
-        record=record,
-        config=config or {"optim": {"lr": 0.1}},
-        memo=memo,
-        answers=answers,
-        file="f.csv",
-    )
-
-
-def add(workspace: Workspace, letter: str, f1: float | None = None, **options: Any) -> int:
-    with open_ledger(workspace) as ledger:
-        number = ledger.append_submission(draft(letter, **options), workspace.competition).number
-        if f1 is not None:
-            ledger.append_missing(number, {("public", "f1"): f1})
-    return number
 
 
 def test_a_submission_is_read_back_whole(shared: Workspace) -> None:

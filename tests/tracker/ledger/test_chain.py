@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from tests.support.ledger_rows import add
 from tests.support.servers import PostgresServer
 from tests.support.workspaces import make_workspace
-from tests.tracker.ledger.test_append import add
 from tracker.ledger.append import open_ledger
 from tracker.ledger.chain import read_head, verify_ledger
 from tracker.ledger.columns import load_schema

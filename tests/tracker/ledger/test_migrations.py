@@ -181,7 +181,7 @@ def test_a_backup_made_while_others_write_is_whole_and_restores_to_either_databa
 ) -> None:
     import threading
 
-    from tests.tracker.ledger.test_append import add
+    from tests.support.ledger_rows import add
 
     workspace = make_workspace(tmp_path / "ws", ledger_url=ledger_url)
     stop = threading.Event()
@@ -217,7 +217,7 @@ def test_a_backup_made_while_others_write_is_whole_and_restores_to_either_databa
 def test_a_backup_restores_to_an_empty_postgresql_and_to_no_other(
     workspace: Workspace, postgres_server: PostgresServer, tmp_path: Path
 ) -> None:
-    from tests.tracker.ledger.test_append import add
+    from tests.support.ledger_rows import add
 
     add(workspace, "0", 0.5)
     backup = tmp_path / "b.db"

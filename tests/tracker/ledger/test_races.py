@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.ledger_rows import draft
 from tests.support.workspaces import make_workspace
-from tests.tracker.ledger.test_append import draft
 from tracker.core.errors import RefusedError
 from tracker.ledger.append import open_ledger
 from tracker.ledger.chain import verify_ledger

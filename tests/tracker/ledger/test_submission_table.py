@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import ROOT
+from tests.support.ledger_rows import add, draft
+from tests.support.winners_table import TABLE
 from tests.support.workspaces import IMAGES, make_run, make_workspace
-from tests.tracker.ledger.test_append import add, draft
 from tracker.comparison.audit import audit
 from tracker.comparison.diff import diff_runs
 from tracker.core.errors import DuplicateError, RefusedError
@@ -42,8 +42,6 @@ from tracker.submissions.submit import submit
 from tracker.training.errors import ConfigError, DataError
 from tracker.workspace.predictions import Answers
 from tracker.workspace.tracker_toml import Workspace
-
-TABLE = ROOT / "tests" / "assets" / "submissions-2022.csv"
 
 
 @pytest.fixture

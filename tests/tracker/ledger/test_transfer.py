@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from tests.support.ledger_rows import add
 from tests.support.servers import PostgresServer
-from tests.tracker.ledger.test_append import add
 from tracker.core.errors import LedgerError
 from tracker.ledger.append import create_ledger
 from tracker.ledger.read import list_submissions

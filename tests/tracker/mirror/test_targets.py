@@ -14,12 +14,11 @@ from typing import Any
 
 import pytest
 
-from tests.support.workspaces import make_run
+from tests.support.workspaces import begin_run, make_run
 from tracker.mirror.copy import RunCopy
 from tracker.mirror.process import copy_until_end
 from tracker.mirror.targets import TARGETS, TargetError, list_targets
 from tracker.runs.read import load_run
-from tracker.runs.recorder import Recorder
 from tracker.submissions.notes import add_note
 from tracker.submissions.submit import submit, sync_all
 from tracker.training.config import Config, config_to_dict
@@ -115,14 +114,7 @@ def read_lines(workspace: Workspace) -> list[dict[str, Any]]:
 def test_a_target_registered_at_run_time_gets_a_run_once_through_a_mirror_that_was_killed(
     workspace: Workspace, plugin: Path
 ) -> None:
-    recorder = Recorder.create(
-        workspace.runs_dir,
-        kind="train",
-        config=config_to_dict(Config()),
-        parent=None,
-        note="idea",
-        fingerprints={},
-    )
+    recorder = begin_run(workspace, config=config_to_dict(Config()), note="idea")
     for step in range(1, 31):
         recorder.metrics({"train/loss": 1 / step}, step=step, epoch=1)
     (workspace.root / "hold").touch()

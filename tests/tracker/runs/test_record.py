@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import math
 import multiprocessing
@@ -20,12 +21,18 @@ import pytest
 import tracker
 import tracker.runs.killed
 from tests.conftest import NO_MLFLOW, run_tracker
-from tests.support.workspaces import make_run
+from tests.support.workspaces import begin_run, make_run
 from tracker.comparison.compare import compare_runs
 from tracker.core.clock import from_utc_text, to_utc_text, utc_now
 from tracker.core.errors import UnknownRunError
 from tracker.runs.points import read_curves, read_points
-from tracker.runs.read import find_latest, list_runs, load_config, load_run
+from tracker.runs.read import (
+    describe_newer_than_latest,
+    find_latest,
+    list_runs,
+    load_config,
+    load_run,
+)
 from tracker.runs.record import allocate_run, is_abandoned, list_run_numbers
 from tracker.runs.recorder import Recorder
 from tracker.training.errors import ConfigError, StorageError
@@ -109,6 +116,25 @@ def test_environment_has_packages_hardware_and_the_uncommitted_diff(tmp_path: Pa
     assert dirty["hardware"]["cores"] >= 1
 
 
+def test_packages_are_those_that_python_knows_whatever_their_readmes_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tracker.runs.environment import collect_environment
+
+    for name, text in (
+        ("odd-1.0.dist-info/METADATA", "Name: odd\nVersion: 1.0\n\nName: other\nVersion: 9\n"),
+        ("old.egg-info", "Metadata-Version: 1.0\nName: old\nVersion: 2\n"),
+        ("broken-1.dist-info/RECORD", ""),
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    packages = collect_environment(tmp_path)["packages"]
+    assert (packages["odd"], packages["old"], packages.get("other")) == ("1.0", "2", None)
+    known = importlib.metadata.distributions()
+    assert packages == {one.metadata["Name"]: one.version for one in known if one.metadata["Name"]}
+
+
 def test_every_point_is_on_disk_when_the_call_returns(workspace: Workspace) -> None:
     recorder = _new_run(workspace)
     for step in range(1, 4):
@@ -135,14 +161,7 @@ def test_a_step_logged_again_after_a_resume_counts_once(tmp_path: Path) -> None:
 
 
 def _new_run(workspace: Workspace) -> Recorder:
-    return Recorder.create(
-        workspace.runs_dir,
-        kind="train",
-        config={"train": {"epochs": 1}},
-        parent=None,
-        note="",
-        fingerprints={},
-    )
+    return begin_run(workspace, config={"train": {"epochs": 1}})
 
 
 CHILD = """
@@ -531,8 +550,25 @@ def test_latest_is_the_newest_finished_run_with_predictions(workspace: Workspace
         find_latest(workspace.runs_dir)
     make_run(workspace, "0" * 10)
     make_run(workspace)
+    assert (
+        describe_newer_than_latest(workspace.runs_dir) == "exp2 has no predictions: latest is exp1"
+    )
     make_run(workspace, "1" * 10, status="failed")
     assert find_latest(workspace.runs_dir) == "exp1"
+    assert describe_newer_than_latest(workspace.runs_dir) == "exp3 failed: latest is exp1"
+
+
+def test_a_newer_run_that_latest_leaves_out_is_named(workspace: Workspace) -> None:
+    make_run(workspace, status="interrupted")
+    done = run_tracker("check", cwd=workspace.root, ok=False)
+    assert "no finished run with predictions yet: exp1 was interrupted" in done.stderr
+    make_run(workspace, "0" * 10)
+    assert run_tracker("show", cwd=workspace.root).stderr == ""
+    make_run(workspace, status="interrupted")
+    for command in (("show",), ("show", "--json"), ("check",), ("diff", "exp2", "latest")):
+        done = run_tracker(*command, cwd=workspace.root, ok=False)
+        assert done.stderr.splitlines()[0] == "exp3 was interrupted: latest is exp2", command
+    assert run_tracker("show", "exp2", cwd=workspace.root).stderr == ""
 
 
 def test_naive_times_are_refused() -> None:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pynvml
 import pytest
 
-from tests.support.workspaces import make_run
+from tests.support.workspaces import begin_run, make_run
 from tracker.jobs.logs import stream_logs
 from tracker.runs.points import read_curves, read_points
 from tracker.runs.recorder import Recorder
@@ -28,9 +28,7 @@ sys.stdin.read()
 
 
 def new_recorder(workspace: Workspace) -> Recorder:
-    return Recorder.create(
-        workspace.runs_dir, kind="train", config={}, parent=None, note="", fingerprints={}
-    )
+    return begin_run(workspace)
 
 
 def test_a_run_has_figures_of_its_start_its_end_and_between(workspace: Workspace) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import make_pictures, run_tracker
-from tests.training.model.test_hub import CLOSED, hang, save_to_cache, serve
+from tests.support.hub import CLOSED, hang, save_to_cache, serve
 from tracker.runs.read import list_runs
 from tracker.setup import pretrained
 from tracker.setup.init import init_workspace

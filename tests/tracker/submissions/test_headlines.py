@@ -15,13 +15,12 @@ import pytest
 import typer.testing
 
 from tests.conftest import NO_MLFLOW
-from tests.support.workspaces import IMAGES, make_run, make_workspace
+from tests.support.workspaces import IMAGES, begin_run, make_run, make_workspace
 from tracker.commands.table import app
 from tracker.comparison.diff import diff_runs
 from tracker.core.errors import TrackerError, UnknownRunError
 from tracker.jobs.stop import resolve_running
 from tracker.ledger.history import list_history
-from tracker.runs.recorder import Recorder
 from tracker.submissions.examine import check
 from tracker.submissions.headlines import _render_gap
 from tracker.submissions.scores import score
@@ -316,14 +315,7 @@ def test_latest_is_the_running_run_for_logs_and_stop(
     with pytest.raises(UnknownRunError, match="no run yet"):
         resolve_running(workspace, "latest", or_newest=True)
     make_run(workspace, "0000011110")
-    running = Recorder.create(
-        workspace.runs_dir,
-        kind="train",
-        config={},
-        parent=None,
-        note="",
-        fingerprints={"config": "c"},
-    )
+    running = begin_run(workspace, fingerprints={"config": "c"})
     make_run(workspace, "0000001111")
     for or_newest in (True, False):
         assert resolve_running(workspace, "latest", or_newest=or_newest) == "exp2"

@@ -16,14 +16,13 @@ import numpy as np
 import pytest
 
 from tests.conftest import run_tracker, tracker_command
-from tests.support.workspaces import make_run
+from tests.support.workspaces import begin_run, make_run
 from tracker.comparison.audit import audit
 from tracker.core.errors import TrackerError
 from tracker.mirror.copy import sync_run
 from tracker.mirror.targets.mlflow_server import connect
 from tracker.runs.marks import archive_runs, tag_run
 from tracker.runs.read import list_runs, load_run
-from tracker.runs.recorder import Recorder
 from tracker.submissions.submit import submit
 from tracker.training.errors import ConfigError
 from tracker.training.input.cache import open_cache
@@ -46,9 +45,7 @@ def make_follower(
 ) -> str:
     """A finished run that has the weights of others."""
     config = {"ensemble": {"members": list(members), "method": "soft"}} if members else {}
-    recorder = Recorder.create(
-        workspace.runs_dir, kind=kind, config=config, parent=parent, note="", fingerprints={}
-    )
+    recorder = begin_run(workspace, kind=kind, config=config, parent=parent)
     return recorder.finish("finished").name
 
 
@@ -69,9 +66,7 @@ def test_the_end_of_finished_runs_is_freed_and_nothing_of_others(workspace: Work
         make_trained(workspace, "0000011110"),
         make_trained(workspace, "0000011100", "interrupted"),
     )
-    recorder = Recorder.create(
-        workspace.runs_dir, kind="train", config={}, parent=None, note="", fingerprints={}
-    )
+    recorder = begin_run(workspace)
     (recorder.folder / LAST).write_bytes(b"l")
     (recorder.folder / BEST).write_bytes(b"b")
     plan = plan_clean(workspace)
@@ -197,9 +192,7 @@ def test_audit_tells_what_was_freed_from_what_has_gone_and_what_never_was(
 ) -> None:
     make_trained(workspace, "0000011110")
     lost = make_trained(workspace, "0000011100")
-    own = Recorder.create(
-        workspace.runs_dir, kind="train", config={}, parent=None, note="", fingerprints={}
-    )
+    own = begin_run(workspace)
     own.finish("finished")  # neither weights nor predictions
     free_files(workspace, plan_clean(workspace, checkpoints=True), checkpoints=True)
     (lost / BEST).write_bytes(b"back from a backup")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import save_image
+from tests.support.mask_profiles import MASKS, make_profiles
 from tests.training.conftest import TWO
 from tracker.training.config import Config, DataConfig
 from tracker.training.data.data import list_eval_ids, load_data
@@ -16,26 +17,8 @@ from tracker.training.data.split import split_samples
 from tracker.training.errors import DataError
 from tracker.training.formats.format import IMAGE_SUFFIXES
 from tracker.training.formats.images import check_images, decode_image
-from tracker.training.formats.mask_profiles import MASK_PROFILE_CLASSES, mask_profile_label
-from tracker.training.formats.samples import Sample, Task
-
-MASKS = Task(
-    classes=MASK_PROFILE_CLASSES,
-    id_column="ImageID",
-    label_column="ans",
-    answer_words=tuple(str(number) for number in range(18)),
-)
-SEVEN = ("mask1", "mask2", "mask3", "mask4", "mask5", "incorrect_mask", "normal")
-
-
-def make_profiles(root: Path, people: int) -> None:
-    """`people` profiles that take every gender and age band in turn."""
-    for number in range(people):
-        name = (
-            f"{number:06d}_{('male', 'female')[number % 2]}_Asian_{(20, 45, 60)[number // 2 % 3]}"
-        )
-        for photo in SEVEN:
-            save_image(root / name / f"{photo}.jpg", seed=number)
+from tracker.training.formats.mask_profiles import mask_profile_label
+from tracker.training.formats.samples import Sample
 
 
 def test_image_folder_labels_are_places_in_the_class_list(folders: Path) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import save_image
+from tests.support.mask_profiles import MASKS, make_profiles
 from tests.training.conftest import TWO
-from tests.training.data.test_data import MASKS, make_profiles
 from tracker.training.config import Config as Whole
 from tracker.training.config import DataConfig, config_to_dict, merge
 from tracker.training.config_fingerprint import config_fingerprint, trajectory_fingerprint

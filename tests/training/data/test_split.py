@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.mask_profiles import MASKS, make_profiles
 from tests.training.conftest import TWO
-from tests.training.data.test_data import MASKS, make_profiles
 from tracker.training.config import Config, DataConfig
 from tracker.training.config_reading import config_from_dict
 from tracker.training.data.data import load_data

@@ -20,8 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from tests.conftest import save_image
-from tests.training.run.test_loop import train
-from tests.training.test_options import SHORT, vary
+from tests.support.training_loop import SHORT, train, vary
 from tracker.training.config import AugmentConfig, DataConfig, EvalConfig
 from tracker.training.errors import ConfigError, DataError
 from tracker.training.input.augment import Pipeline, build_pipeline

@@ -16,9 +16,8 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT, save_image
-from tests.training.filling import SHAPE, draw, keep, list_files, open_for
-from tests.training.run.test_loop import train
-from tests.training.test_options import SHORT, vary
+from tests.support.cache_filling import SHAPE, draw, keep, list_files, open_for
+from tests.support.training_loop import SHORT, train, vary
 from tracker.training.input import loader
 from tracker.training.input.cache import MAX_FILES, open_cache
 
@@ -31,7 +30,7 @@ def make_files(folder: Path, count: int) -> list[Path]:
 
 def start_filling(folder: Path, *words: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.training.filling", str(folder), *words], cwd=ROOT
+        [sys.executable, "-m", "tests.support.cache_filling", str(folder), *words], cwd=ROOT
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from tests.conftest import ROOT, save_image
-from tests.training.test_options import SHORT
+from tests.support.training_loop import SHORT
 from tracker.training.input.loader import ImageSource, build_dataset
 
 AFTER_CV2 = """

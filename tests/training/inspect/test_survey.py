@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from tests.conftest import save_image
+from tests.support.mask_profiles import MASKS, make_profiles
 from tests.training.conftest import TWO
-from tests.training.data.test_data import MASKS, make_profiles
 from tracker.training.config import Config, DataConfig
 from tracker.training.data.data import load_data
 from tracker.training.data.split import split_samples

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.training.run.test_loop import CONFIG, Stop, train
+from tests.support.training_loop import CONFIG, Stop, train
 from tracker.training.config import ModelConfig
 from tracker.training.errors import WeightsError
 from tracker.training.model.model import build_model

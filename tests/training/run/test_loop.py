@@ -4,102 +4,27 @@ loss."""
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from tests.support.training_loop import CONFIG, ListLogger, Stop, train
 from tests.training.conftest import TWO
 from tracker.training.config import (
-    Config,
-    DataConfig,
     LossConfig,
     ModelConfig,
     OptimConfig,
     SchedConfig,
-    TrainConfig,
     config_to_dict,
 )
 from tracker.training.config_fingerprint import old_trajectory_fingerprint
 from tracker.training.data.data import load_data
 from tracker.training.errors import ConfigError, DataError, NonFiniteLossError
 from tracker.training.run.checkpoint import load_checkpoint, save_checkpoint
-from tracker.training.run.loop import EpochReport, FitResult, fit, translate_torch_errors
-
-
-class Stop(Exception):
-    """Ends a run, as a kill would."""
-
-
-class ListLogger:
-    """Keeps what the loop reports."""
-
-    def __init__(self, stop_at_step: int = 0) -> None:
-        self._stop_at_step = stop_at_step
-        self.points: list[tuple[int, dict[str, float]]] = []
-        self.facts: dict[str, Any] = {}
-        self.files: list[str] = []
-
-    def params(self, values: Mapping[str, Any]) -> None:
-        self.facts |= values
-
-    def metrics(self, values: Mapping[str, float], *, step: int, epoch: int) -> None:
-        self.points.append((step, dict(values)))
-        if step == self._stop_at_step and "train/batch_loss" in values:
-            raise Stop
-
-    def artifact(self, path: Path) -> None:
-        self.files.append(path.name)
-
-
-CONFIG = Config(
-    data=DataConfig(
-        train_dir="train", eval_dir="eval", image_size=(32, 32), workers=0, split="stratified"
-    ),
-    model=ModelConfig(name="test_resnet", pretrained=False),
-    optim=OptimConfig(lr=0.003),
-    sched=SchedConfig(warmup_epochs=1.0),
-    train=TrainConfig(epochs=4, batch_size=8, log_every=1, accelerator="cpu"),
-)
-
-
-def train(
-    config: Config,
-    root: Path,
-    name: str,
-    *,
-    stop_after: int = 0,
-    stop_at_step: int = 0,
-    resume: bool = False,
-    cache_dir: Path | None = None,
-) -> tuple[FitResult, ListLogger]:
-    """Fit into root/name; raise Stop after epoch `stop_after`, or within one after optimizer step
-    `stop_at_step`."""
-    logger, run_dir = ListLogger(stop_at_step), root / name
-    run_dir.mkdir(exist_ok=True)
-
-    def on_epoch(report: EpochReport) -> None:
-        if report.epoch == stop_after:
-            raise Stop
-
-    data = load_data(config.data, TWO, root=root)
-    result = fit(
-        config,
-        data,
-        TWO,
-        root=root,
-        run_dir=run_dir,
-        logger=logger,
-        on_epoch=on_epoch,
-        cache_dir=cache_dir,
-        resume=resume,
-        quiet=True,
-    )
-    return result, logger
+from tracker.training.run.loop import fit, translate_torch_errors
 
 
 def test_a_run_learns_and_leaves_everything_behind(folders: Path, seed: int) -> None:

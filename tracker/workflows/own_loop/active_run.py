@@ -50,7 +50,7 @@ from tracker.workflows.own_loop.script_end import (
     record_exit_code,
     remember_stop,
 )
-from tracker.workflows.own_loop.termination import SIGTERM_NAME, Termination
+from tracker.workflows.own_loop.termination import SIGTERM_NAME, Termination, ignore_loader_ends
 from tracker.workspace.data import build_task, list_competition_ids
 from tracker.workspace.metrics import higher_is_better
 from tracker.workspace.predictions import check_answers, load_answers
@@ -448,6 +448,10 @@ class ActiveRun:
         A run that was stopped is interrupted, whatever `status` is. `times` are its beginning and
         end, for a run that was made elsewhere.
         """
+        with ignore_loader_ends():
+            return self._finish(status, error, times)
+
+    def _finish(self, status: str, error: str, times: tuple[str, str] | None) -> RunRecord:
         # A signal waits in this block: how the run ended is on disk before anything else stops it.
         with self._termination.end():
             self._ended = True
@@ -510,7 +514,7 @@ class ActiveRun:
             return
         if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
             self.finish()
-        elif is_stop(error):
+        elif is_stop(error) or self._termination.received:
             remember_stop(error)
             # Whoever ends all processes may have ended the loader of this one first.
             by_key = isinstance(error, KeyboardInterrupt)

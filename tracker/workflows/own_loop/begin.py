@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tracker.core.errors import TrackerError
 from tracker.core.settings import find_rank
 from tracker.core.text import check_utf8
 from tracker.runs.marks import tag_run
@@ -22,6 +23,7 @@ from tracker.workflows.own_loop.active_run import LAST, ActiveRun, shorten
 from tracker.workflows.own_loop.common_names import is_length
 from tracker.workflows.own_loop.config_tables import to_tables
 from tracker.workflows.own_loop.null_run import NullRun
+from tracker.workflows.own_loop.script_end import show_refusal_briefly
 from tracker.workspace.tracker_toml import Workspace, find_workspace
 
 SHOWN_KEYS = 5  # in a message
@@ -130,7 +132,11 @@ def begin_in_group(config: Mapping[str, Any], *, rank: int | None, **options: An
         if distributed is not None and distributed.is_available() and distributed.is_initialized():
             rank, variable = distributed.get_rank(), ""
     if rank <= 0:
-        return begin(config, **options)
+        try:
+            return begin(config, **options)
+        except TrackerError as error:
+            show_refusal_briefly(error)
+            raise
     # Tasks of srun may be one group, or each of them an experiment of its own.
     if variable == "SLURM_PROCID":
         notify(

@@ -8,18 +8,23 @@ from __future__ import annotations
 import builtins
 import functools
 import sys
+import traceback
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from tracker.training.watch import is_loader_terminated
-from tracker.workflows.own_loop.termination import has_open_run
+from tracker.core.errors import TrackerError
+from tracker.core.hints import find_hint
+from tracker.runs.output import notify
+from tracker.training.watch import is_loader_terminated, is_lost_reader
+from tracker.workflows.own_loop.termination import has_open_run, has_received_sigterm
 
 INTERRUPTED = 130  # the exit code of a stopped script, as a shell gives it after Ctrl-C
 
 # Each list holds the newest one only, or nothing.
 _EXITS: list[SystemExit] = []  # from sys.exit, exit or quit
 _STOPS: list[BaseException] = []  # the error that interrupted a run
+_REFUSALS: list[TrackerError] = []  # why a run could not start
 _LIBRARY_STOPS: list[BaseException] = []  # a stop that a library answers with sys.exit(1)
 
 
@@ -77,17 +82,61 @@ def remember_stop(error: BaseException) -> None:
     _STOPS[:] = [error]
 
 
+def show_refusal_briefly(error: TrackerError) -> None:
+    """If this error, of a run that cannot start, ends the script, show it in two lines."""
+    _REFUSALS[:] = [error]
+    if not hasattr(sys, "ps1") and sys.excepthook is sys.__excepthook__:
+        sys.excepthook = _show_refusal
+
+
+def _show_refusal(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    if not isinstance(error, TrackerError) or error not in _REFUSALS:
+        sys.__excepthook__(kind, error, trace)
+        return
+    notify(f"error: {error}")
+    if hint := find_hint(error):
+        notify(f"  try: {hint}")
+    raise SystemExit(error.exit_code)
+
+
+def _has_stopped_run(error: BaseException) -> bool:
+    """Whether this error is a stop of a run, or what a stop has broken in a library.
+
+    The exception of a stop may come anywhere. What the script itself raises is an error of its own.
+    """
+    if is_stop(error):
+        return has_open_run() or error in _STOPS
+    if _is_raised_by_script(error):
+        return False
+    if has_open_run() and has_received_sigterm():
+        return True
+    cause: BaseException | None = error
+    while cause is not None and cause not in _STOPS:
+        cause = cause.__cause__ or cause.__context__
+    return cause is not None
+
+
+def _is_raised_by_script(error: BaseException) -> bool:
+    """Whether a line of the script raised it, not one of a library."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return bool(frames) and frames[-1].f_globals.get("__name__") == "__main__"
+
+
 def hide_stop_traceback() -> None:
     """End a script that is stopped while its run is open without a traceback.
 
     The run's last line says everything. A hook that somebody else has set stays, and any other
     error is shown as always.
     """
-    if hasattr(sys, "ps1") or sys.excepthook is not sys.__excepthook__:
+    if hasattr(sys, "ps1") or sys.excepthook not in (sys.__excepthook__, _show_refusal):
         return
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if not is_stop(error) or not (has_open_run() or error in _STOPS):
+        if is_lost_reader(error):  # in a loader process, which has this hook from its parent
+            return
+        if not _has_stopped_run(error):
             sys.__excepthook__(kind, error, trace)
         elif not isinstance(error, KeyboardInterrupt):  # Python exits with 130 after that one
             raise SystemExit(INTERRUPTED)

@@ -60,6 +60,33 @@ def has_open_run() -> bool:
     return bool(_find_open())
 
 
+def has_received_sigterm() -> bool:
+    """Whether an open run of this process has got SIGTERM."""
+    return any(termination.received for termination in _find_open())
+
+
+@contextmanager
+def ignore_loader_ends() -> Iterator[None]:
+    """In the block no error is raised when a data loader's process ends.
+
+    torch raises it wherever the main thread is; a stop ends loader processes, too, and must not
+    break off the recording of the end.
+    """
+    before = signal.getsignal(signal.SIGCHLD)
+    if not callable(before) or not _is_main_thread():
+        yield
+        return
+    signal.signal(signal.SIGCHLD, _ignore)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+def _ignore(_number: int, _frame: FrameType | None) -> None:
+    """A handler, because Python complains of SIG_IGN when a signal is already on its way."""
+
+
 def _is_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
@@ -78,5 +105,7 @@ def _interrupt(number: int, _frame: FrameType | None) -> None:
         return
     for termination in open_runs:
         termination.received = True
+    if callable(signal.getsignal(signal.SIGCHLD)):  # as in ignore_loader_ends, until the end
+        signal.signal(signal.SIGCHLD, _ignore)
     if not any(termination.ending for termination in open_runs):
         raise KeyboardInterrupt(SIGTERM_NAME)

@@ -16,6 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 import tracker
 from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, run_tracker
+from tests.support.torchrun import run_two_processes
 from tests.support.workspaces import make_run
 from tracker.comparison.diff import diff_runs
 from tracker.core.errors import DuplicateError, RefusedError, UnknownRunError
@@ -349,22 +350,7 @@ def test_torchrun_and_processes_without_variables_make_one_run(
 ) -> None:
     script = tmp_path / "group.py"
     script.write_text(GROUP)
-    torchrun = [
-        sys.executable,
-        "-P",
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-    ]
-    subprocess.run(
-        [*torchrun, script],
-        cwd=workspace.root,
-        check=True,
-        timeout=COMMAND_LIMIT_S,
-        capture_output=True,
-    )
+    assert run_two_processes(script, cwd=workspace.root) == 0
     assert [record.status for record in list_runs(workspace.runs_dir)] == ["finished"] * 2
     words = [[sys.executable, str(script), str(rank), str(tmp_path / "store")] for rank in range(2)]
     both = [subprocess.Popen(each, cwd=workspace.root, stderr=subprocess.DEVNULL) for each in words]

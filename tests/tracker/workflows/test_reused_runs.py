@@ -19,7 +19,8 @@ from tracker.runs.read import list_runs, load_config
 from tracker.runs.record import RunRecord
 from tracker.setup.init import init_workspace
 from tracker.training.errors import ConfigError
-from tracker.training.predict.probabilities import load_probabilities, measure
+from tracker.training.predict.decide import measure
+from tracker.training.predict.probabilities import load_probabilities
 from tracker.training.run.checkpoint import load_checkpoint
 from tracker.workflows.folds import train_folds
 from tracker.workflows.infer import infer

@@ -1,5 +1,7 @@
-"""Fills a cache of prepared images: `python -m tests.training.filling FOLDER [N]`; the N-th write
-is cut by kill -9."""
+"""Fills a cache of prepared images; the N-th write is cut by kill -9.
+
+`python -m tests.support.cache_filling FOLDER [N]`
+"""
 
 from __future__ import annotations
 

@@ -4,12 +4,11 @@ change."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from tests.support.workspaces import make_run
+from tests.support.workspaces import make_loop, make_run
 from tracker.comparison.audit import audit
 from tracker.comparison.compare import compare_runs
 from tracker.comparison.diff import diff_runs
@@ -31,38 +30,11 @@ from tracker.ledger.read import get_submission, list_submissions
 from tracker.report.data import build_report
 from tracker.report.markdown import render_markdown as render_report
 from tracker.report.page import render_page
-from tracker.runs.recorder import Recorder
 from tracker.submissions.examine import check
 from tracker.submissions.headlines import _count_changes
 from tracker.submissions.submit import submit
 from tracker.training.config import Config, config_to_dict
 from tracker.workspace.tracker_toml import Workspace
-
-
-def make_loop(
-    workspace: Workspace,
-    config: Mapping[str, Mapping[str, Any]],
-    f1: float = 0.6,
-    parent: str | None = None,
-) -> str:
-    """A run as a loop of one's own leaves it, or Hugging Face."""
-    prints = {"data": None}
-    recorder = Recorder.create(
-        workspace.runs_dir,
-        kind="train",
-        config=config,
-        parent=parent,
-        note="own",
-        fingerprints=prints,
-    )
-    recorder.progress(
-        epoch=1, best_epoch=1, summary={"val/f1": f1, "val/loss": 0.5, "train/f1": f1}
-    )
-    predictions = make_run(workspace, "0000011110", f1=f1).name
-    name = recorder.finish("finished").name
-    source, target = workspace.runs_dir / predictions, workspace.runs_dir / name
-    (target / "predictions.csv").write_bytes((source / "predictions.csv").read_bytes())
-    return name
 
 
 def test_what_another_program_does_not_know_is_no_change(workspace: Workspace) -> None:
