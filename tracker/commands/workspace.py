@@ -33,6 +33,14 @@ def init_command(
             " answer are found there. Nothing is copied or written there."
         ),
     ] = None,
+    download: Annotated[
+        bool,
+        typer.Option(
+            "--download",
+            help="Fetch the files of --kaggle NAME first, into --data or DIR/data; goes on where an"
+            " interrupted call stopped.",
+        ),
+    ] = False,
     metric: Annotated[
         list[str] | None,
         typer.Option(help="f1, accuracy:percent, rmse:lower ...; the first decides."),
@@ -62,6 +70,9 @@ def init_command(
 
     _refuse_contradictions(context.obj)
     given = read_given(context.obj)
+    if download:
+        data = data or folder / "data" / context.obj.get("--kaggle", "")
+        _fetch(folder, context.obj.get("--kaggle", ""), data)
     found = _read_folder(data, given, metric or ()) if data else None
     _refuse_ages(given["data"])
     reason = ""
@@ -104,6 +115,21 @@ def init_command(
     if has_images and folder.resolve() != Path.cwd().resolve():
         step = f"cd {folder} && {step}"
     print(f"next: {step}")
+
+
+def _fetch(root: Path, slug: str, folder: Path) -> None:
+    """Download the files of a competition, and say so."""
+    from tracker.core.terminal import print_text
+    from tracker.setup.fetch import fetch_competition
+    from tracker.training.errors import ConfigError
+    from tracker.workspace.tracker_toml import TRACKER_TOML, already_made
+
+    if not slug:
+        raise ConfigError("--download needs a competition", hint="--kaggle NAME, as in its address")
+    if (root / TRACKER_TOML).exists():  # better said before the download than after it
+        raise already_made(root)
+    fetched = fetch_competition(slug, folder)
+    print_text(f"{slug}: {'downloaded' if fetched else 'was downloaded before'} to {folder}")
 
 
 def _name_classes(workspace: Workspace) -> None:

@@ -186,3 +186,12 @@ def test_rows_that_training_cannot_use_are_told_by_init(tmp_path: Path) -> None:
     done = run_tracker("init", "ws", "--data", built.name, "--no-pretrained", cwd=tmp_path)
     assert "warning: 1 row without a label (train.csv, line 4)" in done.stderr
     assert "warning: 1 row whose image is not there (train.csv, line 30)" in done.stderr
+
+
+def test_download_needs_a_competition_and_a_folder_that_is_no_workspace(tmp_path: Path) -> None:
+    done = run_tracker("init", "ws", "--download", cwd=tmp_path, ok=False)
+    assert (done.returncode, "--kaggle NAME" in done.stderr) == (2, True)
+    run_tracker("init", "ws", "--no-pretrained", cwd=tmp_path)
+    done = run_tracker("init", "ws", "--kaggle", "x", "--download", cwd=tmp_path, ok=False)
+    assert "is a workspace already" in done.stderr
+    assert not (tmp_path / "ws" / "data").exists()
