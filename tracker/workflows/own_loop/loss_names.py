@@ -62,8 +62,9 @@ def _read_options(loss: Any) -> dict[str, Any]:
             found[key] = value
     for name, key in WEIGHTS.items():
         value = values.get(name, getattr(loss, name, None))
-        if hasattr(value, "tolist"):
-            found[key] = value.tolist()
+        to_list = getattr(value, "tolist", None)
+        if to_list is not None:
+            found[key] = to_list()
     return found
 
 
