@@ -61,6 +61,7 @@ def train_command(
     from functools import partial
 
     from tracker.commands.jobs import print_detached
+    from tracker.commands.options import notify_latest
     from tracker.core.settings import is_secondary_rank
     from tracker.ledger.resolve import resolve_run
     from tracker.runs.output import outlive_terminal
@@ -75,6 +76,7 @@ def train_command(
         _follow()
         return
     workspace = find_workspace()
+    notify_latest(workspace, parent)
     source = resolve_run(workspace, parent) if parent else None
     flags = {
         "model": model,
@@ -250,6 +252,7 @@ def ensemble_command(
     """Combine the probabilities of several runs into a new run."""
     import sys
 
+    from tracker.commands.options import notify_latest
     from tracker.comparison.members import list_members
     from tracker.console.members import print_members
     from tracker.console.runs import render_scores
@@ -263,6 +266,7 @@ def ensemble_command(
 
     numbers = [float(part) for part in _split_numbers(weights)]
     workspace = find_workspace()
+    notify_latest(workspace, *runs)
     with outlive_terminal(workspace):
         record = ensemble(workspace, runs, method=method, weights=numbers, note=note)
         config, comp = load_config(workspace.runs_dir, record.name), workspace.competition
