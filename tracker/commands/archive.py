@@ -155,11 +155,10 @@ def _resolve(workspace: Workspace, words: Sequence[str]) -> list[str]:
 
 def _copy(workspace: Workspace, names: Sequence[str]) -> None:
     """Bring MLflow up to date; only the first problem is printed."""
-    import sys
-
+    from tracker.core.terminal import print_note
     from tracker.mirror.sync import copy_run
 
     for name in names:
         if problem := copy_run(workspace, name):
-            print(problem, file=sys.stderr)
+            print_note(problem)
             return

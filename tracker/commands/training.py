@@ -250,14 +250,12 @@ def ensemble_command(
     note: Annotated[str, typer.Option(help="What this run tests; shown everywhere.")] = "",
 ) -> None:
     """Combine the probabilities of several runs into a new run."""
-    import sys
-
     from tracker.commands.options import notify_latest
     from tracker.comparison.members import list_members
     from tracker.console.members import print_members
     from tracker.console.runs import render_scores
     from tracker.core.config_diff import describe_ensemble
-    from tracker.core.terminal import print_text
+    from tracker.core.terminal import print_note, print_text
     from tracker.mirror.sync import copy_run
     from tracker.runs.output import outlive_terminal
     from tracker.runs.read import load_config
@@ -276,7 +274,7 @@ def ensemble_command(
         )
         print_members(list_members(workspace, config), comp)
         if problem := copy_run(workspace, record.name):
-            print(problem, file=sys.stderr)
+            print_note(problem)
 
 
 def _split_numbers(text: str) -> list[str]:

@@ -114,11 +114,16 @@ def test_the_local_leaderboard_answers_submit_with_the_public_score(
     assert not [line for line in lines if line.startswith("would be")]  # it is done
 
 
-def test_the_head_of_the_ledger_stands_in_the_command_that_checks_it(manual: Workspace) -> None:
+def test_the_head_of_the_ledger_stands_in_the_command_that_checks_it(
+    manual: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_run(manual, "0000011110")
-    line = next(line for line in say("submit", "--memo", "a") if line.startswith("ledger head "))
-    head = line.split()[2]
-    assert f"tracker ledger verify --head {head} " in line
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = say("submit", "--memo", "a")
+    place = next(n for n, line in enumerate(lines) if line.startswith("ledger head "))
+    head = lines[place].split()[2].removesuffix(":")
+    assert lines[place + 1] == f"  tracker ledger verify --head {head}"
+    assert all(measure(line) <= 80 for line in lines)
     assert say("ledger", "verify", "--head", head)[0].startswith("all 1 rows agree")
 
 
@@ -312,7 +317,7 @@ def test_show_begins_with_the_result_and_has_the_whole_note_at_any_width(
     monkeypatch.setenv("COLUMNS", "80")
     lines = say("show", "exp1")
     words = "flattered: weights were searched on these validation images"
-    assert " ".join(lines).startswith(f"exp1 finished: val f1 0.7500 (~ {words})")
+    assert " ".join(" ".join(lines).split()).startswith(f"exp1 finished: val f1 0.7500 (~ {words})")
     start = next(place for place, line in enumerate(lines) if line.startswith("note"))
     end = next(place for place, line in enumerate(lines) if line.startswith("author"))
     assert note in " ".join(" ".join(lines[start:end]).split())
