@@ -290,13 +290,14 @@ def test_the_loss_that_the_user_gave_the_trainer_is_in_the_config(workspace: Wor
     trainer, callback = make_trainer(workspace.root, max_steps=1)
     trainer.compute_loss_func = half_loss
     trainer.train()
+    callback.run.finish()
     assert load_config(workspace.runs_dir, "exp1")["loss"] == {"name": "half_loss"}
     trainer, callback = make_trainer(workspace.root, max_steps=1, label_smoothing_factor=0.25)
     trainer.__class__ = TrainerWithLoss
     trainer.train()
+    callback.run.finish()
     loss = load_config(workspace.runs_dir, "exp2")["loss"]
     assert loss == {"name": "TrainerWithLoss.compute_loss", "smoothing": 0.25}
-    callback.run.finish()
 
 
 def test_a_run_without_a_recorded_loss_is_resumed_and_an_unknown_one_is_named(
