@@ -8,6 +8,7 @@ from fastai.callback.core import Callback
 
 from tracker.workflows.own_loop.active_run import ActiveRun
 from tracker.workflows.own_loop.common_names import common_name
+from tracker.workflows.own_loop.loss_names import describe_loss
 from tracker.workflows.own_loop.trainer_run import BestEpoch, TrainerRun
 
 
@@ -70,7 +71,6 @@ class TrackerCallback(Callback):  # type: ignore[misc]
 
 def describe_training(learn: Any) -> dict[str, Any]:
     """The config of a fit: model, optimizer, loss, epochs, batch size."""
-    loss = learn.loss_func
     return {
         "model": {"name": getattr(learn, "arch_name", None) or _name(learn.model)},
         "optim": {
@@ -78,7 +78,7 @@ def describe_training(learn: Any) -> dict[str, Any]:
             "lr": float(learn.opt.hypers[-1]["lr"]),
             "weight_decay": learn.wd,
         },
-        "loss": {"name": _name(loss)},
+        "loss": describe_loss(learn.loss_func),
         "train": {"epochs": learn.n_epoch, "batch_size": learn.dls.bs},
     }
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 
 from tracker.core.errors import UnknownRunError
 from tracker.runs.output import notify
-from tracker.runs.read import load_run
+from tracker.runs.read import load_config, load_run
 from tracker.training.errors import ConfigError
 from tracker.training.key_names import common_key
 from tracker.workflows.own_loop.active_run import ActiveRun
 from tracker.workflows.own_loop.common_names import common_name, whole_epoch
+from tracker.workflows.own_loop.loss_names import describe_loss
 from tracker.workflows.own_loop.trainer_run import TrainerRun
 from tracker.workspace.tracker_toml import find_workspace
 
@@ -112,9 +114,11 @@ class TrackerCallback(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Start a run, or resume that of the checkpoint."""
         self._owner.end()
-        config = describe_training(args, kwargs.get("model"))
+        config = describe_training(args, kwargs.get("model"), _find_trainer())
         rank = 0 if state.is_world_process_zero else 1
         before = self._find_run_of(state) if state.global_step and rank == 0 else None
+        if before and "loss" not in self._load_config(before):
+            config.pop("loss", None)  # it is of a version that recorded no loss
         try:
             run = self._owner.begin(config, rank=rank, **({"resume": before} if before else {}))
         except ConfigError as error:  # it is finished, or has another config
@@ -122,6 +126,8 @@ class TrackerCallback(TrainerCallback):
                 raise
             run = self._owner.begin(config, rank=rank, parent=before)
             notify(f"{run.name} is a new run, started from a checkpoint of {before}: {error}")
+        if before is None and run.name and state.global_step and not run.last_step:
+            notify(f"{run.name} is a new run: {_explain_unknown_run(state)}")
         self._start_step = 0 if run.last_step else state.global_step
         self._best = ""
         newest = Path(args.output_dir) / f"checkpoint-{state.global_step}"
@@ -130,6 +136,9 @@ class TrackerCallback(TrainerCallback):
         if run.name:
             uid = load_run(run.folder.parent, run.name).uid
             state.stateful_callbacks[STATE_KEY] = {"name": run.name, "uid": uid}
+
+    def _load_config(self, name: str) -> dict[str, dict[str, Any]]:
+        return load_config(find_workspace(self._owner.root).runs_dir, name)
 
     def _explain_resume(self) -> str:
         if self._newest:
@@ -254,8 +263,43 @@ def _to_values(logs: Mapping[str, Any]) -> dict[str, float]:
     return values
 
 
-def describe_training(args: Any, model: Any) -> dict[str, Any]:
-    """The config of a training: arguments unlike their defaults, and the model's config."""
+def _explain_unknown_run(state: Any) -> str:
+    """Why no run can be resumed from a checkpoint."""
+    at = f"the checkpoint of step {state.global_step}"
+    before = state.stateful_callbacks.get(STATE_KEY)
+    if not isinstance(before, dict):
+        return f"{at} was saved without tracker"
+    return f"{at} is of {before.get('name')}, which is not in this workspace"
+
+
+def _find_trainer() -> Trainer | None:
+    """The Trainer that calls the callback, which is not told: from the calls that led here."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        caller = frame.f_locals.get("self")
+        if isinstance(caller, Trainer):
+            return caller
+        frame = frame.f_back
+    return None
+
+
+def _describe_loss(model: Any, trainer: Trainer | None) -> dict[str, Any]:
+    """The loss of a training; empty where only the code of the model knows it."""
+    if trainer is None:
+        return {}
+    if trainer.compute_loss_func is not None:
+        return describe_loss(trainer.compute_loss_func)
+    compute = type(trainer).compute_loss
+    if compute is not Trainer.compute_loss:
+        return {"name": compute.__qualname__}  # of the user's own class
+    return describe_loss(getattr(model, "loss_type", None))
+
+
+def describe_training(args: Any, model: Any, trainer: Trainer | None = None) -> dict[str, Any]:
+    """The config of a training: arguments unlike their defaults, the model's config, the loss.
+
+    `trainer` knows the loss.
+    """
     tables: dict[str, Any] = {}
     # The arguments of the Trainer.
     defaults = {field.name: field.default for field in dataclasses.fields(args)}
@@ -282,6 +326,8 @@ def describe_training(args: Any, model: Any) -> dict[str, Any]:
             if key not in IGNORED_MODEL_CONFIG and value is not None
         }
         tables |= {"model_config": plain} if plain else {}
+    if loss := _describe_loss(model, trainer):
+        tables["loss"] = {**tables.get("loss", {}), **loss}
     return tables
 
 

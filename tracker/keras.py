@@ -14,6 +14,7 @@ from keras.optimizers.schedules import LearningRateSchedule
 
 from tracker.workflows.own_loop.active_run import ActiveRun
 from tracker.workflows.own_loop.common_names import common_name
+from tracker.workflows.own_loop.loss_names import describe_loss
 from tracker.workflows.own_loop.trainer_run import BestEpoch, TrainerRun
 
 BEST_FILE = "best.weights.h5"  # what model.load_weights reads
@@ -91,9 +92,6 @@ def _count_steps(model: Any) -> int:
 def describe_training(model: Any, params: Mapping[str, Any]) -> dict[str, Any]:
     """The config of a training: model, optimizer, loss, epochs, and the backend."""
     optimizer = model.optimizer
-    loss = model.loss
-    if not isinstance(loss, str):
-        loss = getattr(loss, "name", None) or str(loss)
     # Not from get_config(), which warns with torch.
     schedule = getattr(optimizer, "_learning_rate", None)
     return {
@@ -109,7 +107,7 @@ def describe_training(model: Any, params: Mapping[str, Any]) -> dict[str, Any]:
         "sched": {
             "name": type(schedule).__name__ if isinstance(schedule, LearningRateSchedule) else None
         },
-        "loss": {"name": loss},
+        "loss": describe_loss(model.loss),
         "train": {"epochs": params.get("epochs")},
         "keras": {"backend": backend.backend(), "steps_per_epoch": params.get("steps")},
     }

@@ -7,6 +7,7 @@ import sys
 import weakref
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tracker.workflows.own_loop.active_run import ActiveRun, shorten
 from tracker.workflows.own_loop.begin import begin_in_group
 from tracker.workflows.own_loop.common_names import common_name, is_length
 from tracker.workflows.own_loop.config_tables import NO_SECTION, to_tables
+from tracker.workflows.own_loop.loss_names import describe_loss
 from tracker.workflows.own_loop.script_end import exit_with_interrupted_code, remember_stop
 from tracker.workflows.own_loop.termination import SIGTERM_NAME
 
@@ -155,6 +157,24 @@ class TrackerLogger(Logger):
         trainer = getattr(model, "_trainer", None)
         self._trainer = None if trainer is None else weakref.ref(trainer)
         self._note_source(trainer)
+        if trainer is not None and trainer.state.fn == "fit":
+            self._note_loss(model)
+
+    def _note_loss(self, model: Any) -> None:
+        """Record the loss of a new run, where the module has one loss as a part.
+
+        A loss that only the module's code calls is not known, nor which of several counts.
+        """
+        losses = [part for part in model.children() if type(part).__name__.endswith("Loss")]
+        run = self.run
+        if len(losses) != 1 or not run.name or self._options["resume"]:
+            return
+        before = load_config(run.folder.parent, run.name).get("loss", {})
+        if "name" in before:  # by the hyperparameters
+            return
+        found = {key: value for key, value in describe_loss(losses[0]).items() if key not in before}
+        with suppress(ConfigError):  # points were logged before this fit: the config stays
+            run.add_config({"loss": found})
 
     def _note_source(self, trainer: Any) -> None:
         """Record the parent of a new run that is fitted from another run's checkpoint; say so."""
@@ -163,8 +183,10 @@ class TrackerLogger(Logger):
             return
         runs_dir = run.folder.parent.resolve()
         folders = Path(path).resolve().parents
-        source = next((folder.name for folder in folders if folder.parent == runs_dir), run.name)
-        if source != run.name:
+        source = next((folder.name for folder in folders if folder.parent == runs_dir), "")
+        if not source:
+            notify(f"{run.name} is a new run: {shorten(Path(path))} is of no run in this workspace")
+        elif source != run.name:
             notify(
                 f"{run.name} is a new run, started from a checkpoint of {source}:"
                 f' TrackerLogger(resume="{source}") resumes {source} itself'

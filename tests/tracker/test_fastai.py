@@ -43,7 +43,7 @@ def test_the_fits_of_a_learner_are_one_run_that_can_be_submitted(
     learn = Learner(
         dls,
         model,
-        loss_func=torch.nn.CrossEntropyLoss(),
+        loss_func=torch.nn.CrossEntropyLoss(torch.tensor([1.0, 2.0]), label_smoothing=0.25),
         metrics=accuracy,
         cbs=callback,
         path=tmp_path,
@@ -76,6 +76,10 @@ def test_the_fits_of_a_learner_are_one_run_that_can_be_submitted(
     ]
     assert [value for _, value in curves["lr"].values()] == [0.125, 0.25, 0.25]
     config = load_config(workspace.runs_dir, "exp1")
-    assert config["loss"] == {"name": "CrossEntropyLoss"}
+    assert config["loss"] == {
+        "name": "CrossEntropyLoss",
+        "smoothing": 0.25,
+        "class_weights": [1.0, 2.0],
+    }
     assert config["train"] == {"epochs": 1, "batch_size": 4}
     assert submit(workspace, "exp1", "by fastai")[0].number == 1

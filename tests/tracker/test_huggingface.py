@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -140,6 +141,7 @@ def test_a_training_of_the_trainer_is_ensembled_diffed_with_statistics_and_submi
     assert config["optim"]["lr"] == 0.01
     assert {"epochs": 2, "batch_size": 4}.items() <= config["train"].items()
     assert (config["model"]["name"], config["model_config"]["depths"]) == ("resnet", [1, 1])
+    assert config["loss"] == {"name": "ForImageClassification"}
     assert "checkpoints" not in str(config)  # where files lie
 
     curves = read_curves(workspace.runs_dir / "exp1" / "metrics.jsonl")
@@ -271,6 +273,60 @@ def test_a_checkpoint_goes_on_to_more_epochs_and_another_config_makes_a_run_of_i
         f"exp3: the Trainer has loaded {old}, which is better than every epoch of this run"
         in capfd.readouterr().err
     )
+
+
+class TrainerWithLoss(Trainer):
+    """A Trainer whose user computes the loss."""
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        return super().compute_loss(*args, **kwargs)
+
+
+def half_loss(outputs: Any, labels: Any, **_: Any) -> Any:
+    return torch.nn.functional.cross_entropy(outputs.logits, labels) / 2
+
+
+def test_the_loss_that_the_user_gave_the_trainer_is_in_the_config(workspace: Workspace) -> None:
+    trainer, callback = make_trainer(workspace.root, max_steps=1)
+    trainer.compute_loss_func = half_loss
+    trainer.train()
+    callback.run.finish()
+    assert load_config(workspace.runs_dir, "exp1")["loss"] == {"name": "half_loss"}
+    trainer, callback = make_trainer(workspace.root, max_steps=1, label_smoothing_factor=0.25)
+    trainer.__class__ = TrainerWithLoss
+    trainer.train()
+    callback.run.finish()
+    loss = load_config(workspace.runs_dir, "exp2")["loss"]
+    assert loss == {"name": "TrainerWithLoss.compute_loss", "smoothing": 0.25}
+
+
+def test_a_run_without_a_recorded_loss_is_resumed_and_an_unknown_one_is_named(
+    workspace: Workspace, capfd: pytest.CaptureFixture[str]
+) -> None:
+    trainer, callback = make_trainer(workspace.root, interrupt_at=PER_EPOCH + 1)
+    with pytest.raises(KeyboardInterrupt) as raised:
+        trainer.train()
+    callback.run.end(raised.value)
+    config = workspace.runs_dir / "exp1" / "config.toml"
+    loss = '[loss]\nname = "ForImageClassification"\n'  # what older versions did not record
+    assert loss in config.read_text()
+    config.write_text(config.read_text().replace(loss, ""))
+    checkpoint = workspace.root / "checkpoints" / f"checkpoint-{PER_EPOCH}"
+    old = str(shutil.copytree(checkpoint, workspace.root / f"old-{PER_EPOCH}"))
+    trainer, callback = make_trainer(workspace.root)
+    trainer.train(resume_from_checkpoint=old)
+    assert callback.run.finish().name == "exp1"
+    assert "is a new run" not in capfd.readouterr().err
+
+    shutil.rmtree(workspace.runs_dir / "exp1")
+    trainer, callback = make_trainer(workspace.root)
+    trainer.train(resume_from_checkpoint=old)
+    name = callback.run.finish().name
+    line = (
+        f"{name} is a new run: the checkpoint of step {PER_EPOCH} is of exp1, which is not in this"
+        " workspace"
+    )
+    assert line in capfd.readouterr().err.splitlines()
 
 
 class Terminate(TrainerCallback):

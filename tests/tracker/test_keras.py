@@ -12,12 +12,13 @@ import pytest
 
 from tests.conftest import NO_MLFLOW
 from tests.support.workspaces import IMAGES
-from tracker.keras import BEST_FILE, TrackerCallback
+from tracker.keras import BEST_FILE, TrackerCallback, describe_training
 from tracker.runs.points import read_curves
 from tracker.runs.read import load_config, load_run
 from tracker.submissions.submit import submit
 from tracker.training.errors import ConfigError
 from tracker.training.model.weights import read_state_dict
+from tracker.workflows.own_loop.loss_names import describe_loss
 from tracker.workspace.tracker_toml import Workspace
 
 # Keras's torch backend and NumPy 2
@@ -144,3 +145,26 @@ def test_a_training_of_keras_that_was_broken_off_goes_on_and_keeps_what_was_best
     assert [
         epoch for epoch, _ in read_curves(again.run.folder / "metrics.jsonl")["val/f1"].values()
     ] == [1, 2]
+
+
+def my_loss(truth: object, predicted: object) -> object:
+    return keras.losses.sparse_categorical_crossentropy(truth, predicted)
+
+
+def test_a_loss_of_keras_is_named_with_its_options_and_without_an_address(
+    workspace: Workspace,
+) -> None:
+    def describe(loss: object) -> dict[str, object]:
+        model = make_model()
+        model.compile(keras.optimizers.SGD(0.125), loss)
+        return describe_training(model, {})["loss"]
+
+    smooth = keras.losses.CategoricalCrossentropy(label_smoothing=0.25, from_logits=True)
+    assert describe(smooth) == {
+        "name": "categorical_crossentropy",
+        "smoothing": 0.25,
+        "from_logits": True,
+    }
+    assert describe(my_loss) == {"name": "my_loss"}
+    assert describe([my_loss]) == {"name": "my_loss"}
+    assert describe_loss(None) == {}

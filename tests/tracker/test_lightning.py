@@ -275,6 +275,39 @@ def test_the_trainer_s_checkpoints_best_epoch_and_hyperparameters_are_the_run_s(
     assert len(list_runs(workspace.runs_dir)) == 1
 
 
+class NetWithLoss(Net):
+    """A module that has its loss as a part."""
+
+    def __init__(self, *losses: nn.Module) -> None:
+        super().__init__()
+        for place, loss in enumerate(losses):
+            self.add_module(f"loss{place}", loss)
+
+
+def test_the_loss_of_a_module_is_in_the_config_where_it_is_its_only_one(
+    workspace: Workspace, capfd: pytest.CaptureFixture[str]
+) -> None:
+    smooth = nn.CrossEntropyLoss(label_smoothing=0.25)
+    logger = TrackerLogger(root=workspace.root, follow=False)
+    trainer = fit(logger, epochs=1, model=NetWithLoss(smooth))
+    logger.run.finish()
+    config = load_config(workspace.runs_dir, "exp1")
+    assert config["loss"] == {"name": "CrossEntropyLoss", "smoothing": 0.25}
+    path = workspace.root / "elsewhere.ckpt"
+    trainer.save_checkpoint(path)
+    capfd.readouterr()
+    logger = TrackerLogger(root=workspace.root, follow=False)
+    fit(logger, epochs=2, model=NetWithLoss(smooth), ckpt_path=str(path))
+    logger.run.finish()
+    told = capfd.readouterr().err
+    assert "exp2 is a new run: " in told
+    assert "elsewhere.ckpt is of no run in this workspace" in told
+    logger = TrackerLogger(root=workspace.root, follow=False)
+    fit(logger, epochs=1, model=NetWithLoss(smooth, nn.MSELoss()))
+    logger.run.finish()
+    assert "loss" not in load_config(workspace.runs_dir, "exp3")
+
+
 def test_without_a_checkpoint_the_summary_is_that_of_the_curves(workspace: Workspace) -> None:
     logger = TrackerLogger(root=workspace.root, follow=False)
     trainer = Trainer(accelerator="cpu", logger=logger, max_epochs=3, enable_checkpointing=False)

@@ -32,7 +32,7 @@ def stats_command(
     """Count images by class, mask, gender and age; sizes, formats, mean and standard deviation."""
     import sys
 
-    from tracker.commands.options import refuse_together
+    from tracker.commands.options import notify_latest, refuse_together
     from tracker.core.terminal import print_json, print_note
     from tracker.images.dataset import survey
     from tracker.images.dataset_report import print_survey
@@ -41,6 +41,7 @@ def stats_command(
 
     refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
+    notify_latest(workspace, parent)
     result, drawn = survey(
         workspace, resolve_for(workspace, config, parent, assign), figures=figures
     )
@@ -67,6 +68,7 @@ def check_command(
     as_json: Json = False,
 ) -> None:
     """Decode every image; check labels, label fixes and ids. Exit code 1: something is wrong."""
+    from tracker.commands.options import notify_latest
     from tracker.core.terminal import print_json
     from tracker.images.dataset import check_data
     from tracker.images.dataset_report import print_check
@@ -74,6 +76,7 @@ def check_command(
     from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
+    notify_latest(workspace, parent)
     result = check_data(
         workspace, resolve_for(workspace, config, parent, assign), write_exclude=write_exclude
     )
@@ -99,7 +102,7 @@ def split_command(
     as_json: Json = False,
 ) -> None:
     """Write the split (train, validation or fold of each image), and show the class balance."""
-    from tracker.commands.options import refuse_together
+    from tracker.commands.options import notify_latest, refuse_together
     from tracker.core.terminal import print_json, print_note
     from tracker.images.dataset import write_split
     from tracker.images.dataset_report import list_warnings, print_split
@@ -109,6 +112,7 @@ def split_command(
 
     refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
+    notify_latest(workspace, parent)
     table = write_split(workspace, resolve_for(workspace, config, parent, assign), out, force=force)
     if as_json:
         print_json(table.to_dict())

@@ -31,10 +31,8 @@ def explain_command(
     as_json: Json = False,
 ) -> None:
     """Draw where a run looks: heat maps over wrong, uncertain or named images, in explain.png."""
-    import sys
-
     from tracker.commands.options import notify_latest, refuse_beside, refuse_together
-    from tracker.core.terminal import print_json
+    from tracker.core.terminal import print_json, print_note
     from tracker.images.explain import explain
     from tracker.images.report_pictures import print_explanation
     from tracker.ledger.resolve import resolve_run
@@ -54,7 +52,7 @@ def explain_command(
     else:
         print_explanation(result, wide=wide)
     if problem := copy_run(workspace, result.run):
-        print(problem, file=sys.stderr)
+        print_note(problem)
 
 
 def remove_background_command(

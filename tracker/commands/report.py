@@ -21,8 +21,7 @@ def report_command(
     ] = False,
 ) -> None:
     """Write the team's report: submissions, steps of SOTA, agreement, family and audit."""
-    import sys
-
+    from tracker.core.terminal import print_note
     from tracker.report.write import copy_report, write_report
     from tracker.training.errors import ConfigError
     from tracker.workspace.tracker_toml import find_workspace
@@ -38,7 +37,7 @@ def report_command(
     for path in filter(None, (html, md)):
         print(path, flush=True)  # MLflow's copy takes seconds, and the files are there
     if problem := copy_report(workspace, written):
-        print(problem, file=sys.stderr)
+        print_note(problem)
     if browser and html:
         _browse(html)
 

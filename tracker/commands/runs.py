@@ -24,7 +24,12 @@ def runs_command(
 ) -> None:
     """List the runs, newest first."""
     from tracker.commands.options import refuse_together
-    from tracker.comparison.members import list_searched, load_ensembles, name_ensembles
+    from tracker.comparison.members import (
+        list_searched,
+        load_ensembles,
+        name_ensembles,
+        shorten_notes,
+    )
     from tracker.comparison.search import explain_mixed_losses, explain_no_runs, search_runs
     from tracker.comparison.tree import read_marks
     from tracker.console.runs import print_runs, runs_to_json
@@ -58,6 +63,7 @@ def runs_command(
                 workspace.competition,
                 marks=marks,
                 searched=list_searched(ensembles),
+                brief_notes=shorten_notes(records, ensembles),
                 wide=wide,
             )
         if warning := explain_mixed_losses(workspace, records, sort):

@@ -119,12 +119,10 @@ def submit_command(
         print_text(scores)
     print_check_details(report, comp)
     _explain_sealed(workspace, [row])
-    print(render_quota(quota, comp))
+    print_text(render_quota(quota, comp))
     head = read_head(workspace.ledger_url)
-    print(
-        f"ledger head {head} (save it: tracker ledger verify --head {head} then detects deleted"
-        " rows)"
-    )
+    print_text(f"ledger head {head}: save it, this command then detects deleted rows:")
+    print_text(f"  tracker ledger verify --head {head}")
     if quota.left == 0:
         print("that was the last one")
     if step := build_leaderboard(workspace).next_step(row.number, comp):

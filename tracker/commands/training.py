@@ -61,6 +61,7 @@ def train_command(
     from functools import partial
 
     from tracker.commands.jobs import print_detached
+    from tracker.commands.options import notify_latest
     from tracker.core.settings import is_secondary_rank
     from tracker.ledger.resolve import resolve_run
     from tracker.runs.output import outlive_terminal
@@ -75,6 +76,7 @@ def train_command(
         _follow()
         return
     workspace = find_workspace()
+    notify_latest(workspace, parent)
     source = resolve_run(workspace, parent) if parent else None
     flags = {
         "model": model,
@@ -248,13 +250,12 @@ def ensemble_command(
     note: Annotated[str, typer.Option(help="What this run tests; shown everywhere.")] = "",
 ) -> None:
     """Combine the probabilities of several runs into a new run."""
-    import sys
-
+    from tracker.commands.options import notify_latest
     from tracker.comparison.members import list_members
     from tracker.console.members import print_members
     from tracker.console.runs import render_scores
     from tracker.core.config_diff import describe_ensemble
-    from tracker.core.terminal import print_text
+    from tracker.core.terminal import print_note, print_text
     from tracker.mirror.sync import copy_run
     from tracker.runs.output import outlive_terminal
     from tracker.runs.read import load_config
@@ -263,6 +264,7 @@ def ensemble_command(
 
     numbers = [float(part) for part in _split_numbers(weights)]
     workspace = find_workspace()
+    notify_latest(workspace, *runs)
     with outlive_terminal(workspace):
         record = ensemble(workspace, runs, method=method, weights=numbers, note=note)
         config, comp = load_config(workspace.runs_dir, record.name), workspace.competition
@@ -272,7 +274,7 @@ def ensemble_command(
         )
         print_members(list_members(workspace, config), comp)
         if problem := copy_run(workspace, record.name):
-            print(problem, file=sys.stderr)
+            print_note(problem)
 
 
 def _split_numbers(text: str) -> list[str]:

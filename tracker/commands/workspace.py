@@ -313,6 +313,7 @@ def sync_command(
     ] = None,
 ) -> None:
     """Bring MLflow and the ledger up to date with the run folders."""
+    from tracker.commands.options import notify_latest
     from tracker.core.errors import TrackerError
     from tracker.ledger.resolve import resolve_run
     from tracker.runs.record import list_run_numbers
@@ -321,6 +322,7 @@ def sync_command(
     from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
+    notify_latest(workspace, *(run or ()))
     names = [resolve_run(workspace, name) for name in run or ()]
     names = names or [f"exp{number}" for number in reversed(list_run_numbers(workspace.runs_dir))]
     done, problems = sync_all(workspace, names)

@@ -72,6 +72,14 @@ _OPTIMIZER = re.compile(
 )
 HOW_TO_NAME_LOSS = 'name it in the config: {"loss": "cross_entropy"}'
 HOW_TO_SAVE_VALIDATION = "run.save_validation(...) records it"
+HOW_TO_NAME_ADOPTED_LOSS = (
+    "name it in the config file of its folder, as loss: cross_entropy, then: tracker adopt DIR"
+    " --force"
+)
+ADOPTED_VALIDATION = (
+    "an adopted run has no validation predictions; train with start_run or a callback to record"
+    " them"
+)
 Scheme = Mapping[str, Any]
 
 
@@ -88,6 +96,7 @@ class Basis:
     name: str
     own: bool
     scheme: Scheme
+    adopted: bool = False  # its loop has ended elsewhere, and can record nothing more
     images: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     loss: Mapping[str, Any] = field(default_factory=dict)
@@ -106,6 +115,7 @@ def find_basis(
     data: str | None,
     folder: Path | None = None,
     recorded: bool = True,
+    adopted: bool = False,
 ) -> Basis:
     """What the figures of a run are measured on.
 
@@ -119,6 +129,7 @@ def find_basis(
         return Basis(
             name=name,
             own=True,
+            adopted=adopted,
             scheme={
                 key: value
                 for key, value in _select_named(values, _OWN_SPLIT).items()
@@ -155,7 +166,12 @@ def basis_of_run(workspace: Workspace, record: RunRecord, config: Mapping[str, A
     """The basis of a run of this workspace."""
     folder = workspace.runs_dir / record.name
     return find_basis(
-        workspace, record.name, config, data=record.fingerprints.get("data"), folder=folder
+        workspace,
+        record.name,
+        config,
+        data=record.fingerprints.get("data"),
+        folder=folder,
+        adopted="adopted_from" in record.facts,
     )
 
 
@@ -164,7 +180,16 @@ def basis_of_submission(workspace: Workspace, row: Submission) -> Basis:
     folder = workspace.runs_dir / row.run if row.run and has_run(workspace, row) else None
     recorded, name = row.run_uid is not None, f"submission {row.number}"
     data = row.data_fingerprint
-    return find_basis(workspace, name, row.config, data=data, folder=folder, recorded=recorded)
+    adopted = folder is not None and "adopted_from" in load_run(folder.parent, folder.name).facts
+    return find_basis(
+        workspace,
+        name,
+        row.config,
+        data=data,
+        folder=folder,
+        recorded=recorded,
+        adopted=adopted,
+    )
 
 
 def find_scheme(
@@ -327,8 +352,12 @@ def _explain_unknown(unknown: Sequence[Basis], other: Basis | None) -> str:
     if len(unknown) == 1 and unknown[0].checksums and other is not None:
         return f"{other.name} has no {VALIDATION} to compare the images of {unknown[0].name} with"
     names = " and ".join(dict.fromkeys(basis.name for basis in unknown))
-    loops = any(basis.own and not basis.checksums for basis in unknown)
-    return f"how {names} validated is not known{f' ({HOW_TO_SAVE_VALIDATION})' if loops else ''}"
+    loops = [basis for basis in unknown if basis.own and not basis.checksums]
+    hint = ""
+    if loops:
+        adopted = any(basis.adopted for basis in loops)
+        hint = f" ({ADOPTED_VALIDATION if adopted else HOW_TO_SAVE_VALIDATION})"
+    return f"how {names} validated is not known{hint}"
 
 
 def _explain_unknown_training(a: Basis, b: Basis) -> str:
@@ -373,10 +402,12 @@ def explain_loss(a: Basis, b: Basis) -> str:
     """Why the losses of two runs cannot be compared; empty if they can."""
     if a.own != b.own:  # another program may average in another way
         return f"the loss of {a.name if a.own else b.name} is not known"
-    unnamed = [basis.name for basis in (a, b) if basis.own and not _names_loss(basis)]
+    unnamed = [basis for basis in (a, b) if basis.own and not _names_loss(basis)]
     if unnamed:
-        names = " and ".join(dict.fromkeys(unnamed))
-        return f"the loss of {names} is not known ({HOW_TO_NAME_LOSS})"
+        names = " and ".join(dict.fromkeys(basis.name for basis in unnamed))
+        adopted = any(basis.adopted for basis in unnamed)
+        how = HOW_TO_NAME_ADOPTED_LOSS if adopted else HOW_TO_NAME_LOSS
+        return f"the loss of {names} is not known ({how})"
     return _describe_difference("different loss", _differ(a.loss, b.loss))
 
 

@@ -430,7 +430,9 @@ def _find_best(
 ) -> tuple[dict[str, int], list[Incomparable]]:
     """{metric: index of the best row} among comparable rows, and why other rows are left out.
 
-    There is no best row if all are equal, or if no set of comparable rows is the largest.
+    There is no best row if all are equal, or if no set of comparable rows is the largest. A
+    validation score that flatters its row is not the best, nor one that does not compare with each
+    other of the set.
     """
     best: dict[str, int] = {}
     incomparable: list[Incomparable] = []
@@ -439,9 +441,15 @@ def _find_best(
         comparable, others = _find_comparable(groups, indexes, name)
         incomparable += others
         means = {index: rows[index].metrics[name].mean for index in comparable}
+        if name.startswith("val/"):
+            means = {index: mean for index, mean in means.items() if not rows[index].flattered}
         if len(set(means.values())) > 1:
             choose = max if higher_is_better(workspace.competition.metrics, name) else min
-            best[name] = choose(means, key=lambda index: means[index])
+            top = choose(means, key=lambda index: means[index])
+            apart = [index for index in means if _are_apart(groups, top, index, name)]
+            if not apart:
+                best[name] = top
+            incomparable += [_explain_apart(groups, index, top, name) for index in apart]
     return best, incomparable
 
 
@@ -479,6 +487,19 @@ def _find_comparable(
     return (sets[0] if len(sets[0]) > len(sets[1]) else []), others
 
 
+def _are_apart(groups: Sequence[Sequence[ComparedRun]], one: int, other: int, name: str) -> bool:
+    """Whether two rows of a set do not compare: each is only known to compare with its first."""
+    return one != other and bool(_explain_incomparable_rows(groups[other], groups[one], name))
+
+
+def _explain_apart(
+    groups: Sequence[Sequence[ComparedRun]], index: int, top: int, name: str
+) -> Incomparable:
+    reason = _explain_incomparable_rows(groups[index], groups[top], name)
+    runs = [run.name for run in groups[index]]
+    return Incomparable(metric=name, runs=runs, other=groups[top][0].name, reason=reason)
+
+
 def _explain_incomparable_rows(
     one: Sequence[ComparedRun], other: Sequence[ComparedRun], name: str
 ) -> str:
@@ -488,13 +509,19 @@ def _explain_incomparable_rows(
     """
     if name.startswith(LEADERBOARD_PREFIXES):
         return ""
-    left = {run.outcome.get("data.fold"): run.basis for run in one}
-    right = {run.outcome.get("data.fold"): run.basis for run in other}
-    if len(one) + len(other) > 2 and left.keys() != right.keys():
+    left = {_find_fold(run): run.basis for run in one}
+    right = {_find_fold(run): run.basis for run in other}
+    known = None not in left.keys() | right.keys()
+    if len(one) + len(other) > 2 and known and left.keys() != right.keys():
         folds = f"{_join_folds(left)} against {_join_folds(right)}"
         return f"different validation images (folds {folds})"
     fold = next(iter(left))
     return explain_incomparable(left[fold], right.get(fold, other[0].basis), name)
+
+
+def _find_fold(run: ComparedRun) -> Any:
+    """The fold of a run; that of its members for an ensemble; None where it is not known."""
+    return run.basis.images.get("data.fold", run.outcome.get("data.fold"))
 
 
 def _join_folds(folds: Iterable[Any]) -> str:

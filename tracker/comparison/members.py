@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from typing import Any
 
-from tracker.core.config_diff import describe_ensemble, is_searched
+from tracker.core.config_diff import describe_ensemble, describe_ensemble_briefly, is_searched
 from tracker.core.errors import TrackerError
 from tracker.ledger.read import list_newest_of_runs
 from tracker.runs.read import load_config, load_run
@@ -130,6 +130,25 @@ def name_ensembles(
 ) -> list[RunRecord]:
     """The records for display: the note of an ensemble begins with what it is made of."""
     return [_name_ensemble(record, ensembles.get(record.name, {})) for record in records]
+
+
+def shorten_notes(
+    records: Sequence[RunRecord], ensembles: Mapping[str, Mapping[str, Any]]
+) -> dict[str, tuple[str, ...]]:
+    """{ensemble: its note for a narrow list, shorter and shorter}, without its members' names.
+
+    `records` are as they were read.
+    """
+    notes: dict[str, tuple[str, ...]] = {}
+    for record in records:
+        table = ensembles.get(record.name, {}).get("ensemble")
+        if table:
+            brief = describe_ensemble_briefly(table)
+            texts = (brief, brief[brief.index("ensemble") :].removesuffix(" runs"))
+            notes[record.name] = tuple(
+                f"{text}: {record.note}" if record.note else text for text in texts
+            )
+    return notes
 
 
 def list_searched(ensembles: Mapping[str, Mapping[str, Any]]) -> set[str]:

@@ -293,7 +293,10 @@ def _list_best(result: Comparison, name: str) -> list[int]:
     return [
         place
         for place, row in enumerate(result.rows)
-        if name in row.metrics and row.metrics[name].mean == top and not apart & set(row.runs)
+        if name in row.metrics
+        and row.metrics[name].mean == top
+        and not apart & set(row.runs)
+        and not (row.flattered and name.startswith("val/"))
     ]
 
 

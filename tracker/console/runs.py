@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from tracker.console.notes import print_notes, render_newest
 from tracker.console.submissions import Validation, print_leaderboard
-from tracker.core.list_marks import SEARCHED, Marks, explain_marks, mark_flattered, style_marks
+from tracker.core.list_marks import (
+    FLATTERED,
+    SEARCHED,
+    Marks,
+    explain_marks,
+    mark_flattered,
+    style_marks,
+)
 from tracker.core.table import Cell, Column, Styled
-from tracker.core.terminal import print_table, print_text, style_status
+from tracker.core.terminal import fold_pairs, print_table, print_text, style_status
 from tracker.core.text import render_number, render_value
 from tracker.runs.resumes import explain_own_resume
 from tracker.training.numbers import render_count
@@ -73,11 +81,13 @@ def print_runs(
     *,
     marks: Marks | None = None,
     searched: Collection[str] = (),
+    brief_notes: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
     wide: bool = False,
 ) -> None:
     """A line a run; what was noted last has a column when anything was.
 
     `searched` are the ensembles whose validation scores flatter them: they get a mark.
+    `brief_notes` are notes for where the whole one has no room.
     """
     marks = marks or Marks()
     noted = any(record.uid in notes for record in records)
@@ -111,6 +121,7 @@ def print_runs(
         number = submitted.get(record.uid)
         own = marks.list_marks(number, record.name)
         used += own
+        note = record.note or record.error.partition("\n")[0]
         row: list[Cell] = [
             Styled(" ".join([record.name, *own]), style_marks(own)),
             record.kind,
@@ -123,7 +134,7 @@ def print_runs(
             ],
             "-" if number is None else str(number),
             competition.local_time(record.created_at),
-            record.note or record.error.partition("\n")[0],
+            Styled(note, shorter=brief_notes.get(record.name, ())),
             *([", ".join(record.tags) or "-"] if tagged else ()),
             *([render_newest(notes.get(record.uid, ()))] if noted else ()),
         ]
@@ -179,9 +190,11 @@ def print_run(
     figures = [pair for pair in summary if config.full or not _is_minor(pair[0])]
     own, of_rows = marks
     # the table of metrics brings its own empty line
+    headline = render_end(record, comp)
+    print_text(f"{headline} ({SEARCHED} {FLATTERED})" if flattered else headline)
     print_table(
         (" ".join([record.name, *own]), ""),
-        list(about.items()),
+        fold_pairs(list(about.items())),
         legend=explain_marks(own),
         blank_below=not figures,
     )

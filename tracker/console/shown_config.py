@@ -25,12 +25,15 @@ def choose_config(
 ) -> ShownConfig:
     """The keys that differ, and from what; with `full`, all of them.
 
+    Of another program's run and of the user's own loop all are shown: the defaults are not theirs.
     A key that only the parent has was given up, where the run has the section; an ensemble has none
     of a training's.
     """
     own = flatten(config)
     if full:
         return ShownConfig(own, full=True)
+    if record.uid and not record.fingerprints.get("data") and "ensemble" not in config:
+        return ShownConfig(own)
     name, tables = _find_base(workspace, record, config)
     base = {key: value for key, value in flatten(tables).items() if key.partition(".")[0] in config}
     keys = [*own, *(key for key in base if key not in own and name == record.parent)]

@@ -6,7 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tracker.console.notes import render_newest
-from tracker.core.config_diff import is_searched, list_changes, list_implied_changes, render_change
+from tracker.core.config_diff import (
+    ENSEMBLE,
+    describe_ensemble_briefly,
+    is_searched,
+    list_changes,
+    list_implied_changes,
+    render_change,
+)
 from tracker.core.list_marks import SEARCHED, Marks, explain_marks, mark_flattered, style_marks
 from tracker.core.table import Cell, Column, Styled
 from tracker.core.terminal import WIDE, print_table, print_text
@@ -42,6 +49,9 @@ def style_change(
     # The members of an ensemble without their weights, a key without its values.
     if len(changes) == 1:
         heads = [changes[0].partition(mark)[0] for mark in (" (", " ")]
+        brief = _describe_new_ensemble(diff or {})
+        if brief and changes[0].startswith(brief.partition(" of ")[0]):
+            heads.insert(1, brief)
         shorter += [before + "; ".join([head, *rest]) for head in heads]
     is_whole = not rest and not list_implied_changes(diff or {})
     for shown in range(len(changes) - is_whole, -1, -1):
@@ -53,6 +63,16 @@ def style_change(
             parts = [*keys, *([more] if shown < len(changes) else ())]
             shorter.append(before + "; ".join([*([", ".join(parts)] if parts else ()), *rest]))
     return Styled(whole, shorter=tuple(shorter))
+
+
+def _describe_new_ensemble(diff: Mapping[str, Sequence[Any]]) -> str:
+    """`weighted ensemble of 5 runs`, where the members changed to those of an ensemble."""
+    new = {
+        key.removeprefix(ENSEMBLE): pair[1]
+        for key, pair in diff.items()
+        if key.startswith(ENSEMBLE)
+    }
+    return describe_ensemble_briefly(new) if new.get("members") else ""
 
 
 def submission_to_json(

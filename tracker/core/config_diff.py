@@ -11,6 +11,7 @@ from tracker.core.text import render_value, render_values
 from tracker.training.config import CROP_KEYS, FITTED, TABLE_KEYS, list_options
 from tracker.training.config_fingerprint import outcome_values
 from tracker.training.key_names import to_common_keys
+from tracker.training.numbers import render_count
 from tracker.training.tables import flatten
 
 # The key in a diff when images or labels changed but no config key shows it.
@@ -315,6 +316,13 @@ def describe_ensemble(table: Mapping[str, Any]) -> str:
     if table.get("searched"):
         weights += ", val flattered: weights searched on it"
     return f"{method} ensemble of {members}{weights}".strip()
+
+
+def describe_ensemble_briefly(table: Mapping[str, Any]) -> str:
+    """`weighted ensemble of 5 runs`, where there is no room for their names."""
+    names, given = list(table.get("members") or []), list(table.get("weights") or [])
+    members = sum(map(bool, given)) if any(given) and len(given) == len(names) else len(names)
+    return f"{table.get('method') or ''} ensemble of {render_count(members, 'run')}".strip()
 
 
 def _list_values(values: Any) -> str:

@@ -13,7 +13,7 @@ MEANINGS = {
     THEN: "SOTA when it was scored",
     ANCESTOR: "SOTA was made from it",
     DUPLICATE: "duplicate (=8: of submission 8)",
-    BEST: "the best of the table",
+    BEST: "the best of those that compare",
     SEARCHED: FLATTERED,
     APART: "does not compare with SOTA's: validated on other images or labels, or how is unknown",
 }

@@ -54,7 +54,7 @@ class Styled:
     """A cell with a style, which is words of `SGR` as in `bold green`.
 
     A `whole` cell is never cut, such as a number in a column of texts. If the text does not fit,
-    the first of the `shorter` texts that fits is shown.
+    the first of the `shorter` texts that fits is shown; if none does, the last is cut.
     """
 
     text: str
@@ -113,7 +113,7 @@ def _draw_row(
     for index, width in widths.items():
         cell = row[index]
         fitting = (text for text in (cell.text, *cell.shorter) if measure(text) <= width)
-        text = next(fitting, None) or cut(cell.text, width)
+        text = next(fitting, None) or cut((cell.text, *cell.shorter)[-1], width)
         space = " " * (width - measure(text))
         shown = paint(text, cell.style if color else "")
         if columns[index].right:

@@ -13,7 +13,18 @@ from dataclasses import replace
 from typing import Any, TextIO, TypeGuard, TypeVar
 
 from tracker.core.settings import allows_color, get_columns
-from tracker.core.table import CUT, Cell, Column, Styled, draw_table, paint, wrap
+from tracker.core.table import (
+    COMFORTABLE_WIDTH,
+    CUT,
+    GAP,
+    Cell,
+    Column,
+    Styled,
+    draw_table,
+    measure,
+    paint,
+    wrap,
+)
 from tracker.core.text import clean_text
 
 WIDE: ContextVar[bool | None] = ContextVar("wide", default=None)  # None: the command has no --wide
@@ -107,6 +118,20 @@ def print_table(
     above = wrap(clean_text(title), width) if title else []
     below = wrap(legend, width) if legend else []
     _write(["", *above, *lines, *below, *([""] if blank_below else ())])
+
+
+def fold_pairs(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The rows of a table of names and texts: a text too long for the terminal takes several."""
+    width = None if WIDE.get() else find_width()
+    if width is None:
+        return list(pairs)
+    names = max(measure(name) for name, _ in pairs)
+    room = max(width - names - len(GAP), COMFORTABLE_WIDTH)
+    rows: list[tuple[str, str]] = []
+    for name, text in pairs:
+        first, *others = wrap(clean_text(text.replace("\n", " ")), room)
+        rows += [(name, first), *(("", line.strip()) for line in others)]
+    return rows
 
 
 def _clean_row(row: Sequence[Cell], bare: Sequence[bool]) -> list[Cell]:

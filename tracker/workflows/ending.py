@@ -43,15 +43,37 @@ def record_end(workspace: Workspace, recorder: Recorder) -> Iterator[None]:
                 end = signals.find_cause(error)
                 record_failure(workspace, recorder, end)
                 if isinstance(end, KeyboardInterrupt):
-                    train = recorder.record.kind == "train"
-                    hint = f"tracker run train --from {name} --resume" if train else ""
-                    raise InterruptedByUserError(
-                        f"{name} was interrupted ({end})", hint=hint
-                    ) from error
+                    raise _interrupted(recorder, end) from error
                 raise
         index_run(workspace, recorder.finish("finished"))
         if problem := mirror.wait():
             print(problem, file=sys.stderr)
+
+
+def _interrupted(recorder: Recorder, end: BaseException) -> InterruptedByUserError:
+    """The error that says how to resume an interrupted run."""
+    return InterruptedByUserError(
+        f"{recorder.record.name} was interrupted ({end})", hint=_how_to_resume(recorder)
+    )
+
+
+def _how_to_resume(recorder: Recorder) -> str:
+    record = recorder.record
+    return f"tracker run train --from {record.name} --resume" if record.kind == "train" else ""
+
+
+def record_stuck(workspace: Workspace, recorder: Recorder, error: BaseException) -> None:
+    """Record the end of a run whose process is ended at once, and say how to resume it.
+
+    That is said here, because no error reaches `main`.
+    """
+    record_failure(workspace, recorder, error)
+    go_on = _how_to_resume(recorder)
+    if isinstance(error, KeyboardInterrupt):
+        notify(f"{_interrupted(recorder, error)}; continue with: {go_on}")
+    else:
+        notify(f"error: {describe_error(error)}")
+        notify(f"  try: completed epochs are saved: {go_on}")
 
 
 def record_failure(workspace: Workspace, recorder: Recorder, error: BaseException) -> None:

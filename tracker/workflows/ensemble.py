@@ -115,7 +115,7 @@ def _explain_missing(workspace: Workspace, names: Sequence[str]) -> str:
     if missing:
         return (
             f"no validation predictions in {', '.join(missing)} (run.save_validation(...) saves"
-            " those of your own training loop)"
+            " those of your own training loop while it runs; adopted runs have none)"
         )
     return "the members have different validation images, or different labels for them"
 

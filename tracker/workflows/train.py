@@ -19,7 +19,7 @@ from tracker.training.errors import ConfigError
 from tracker.training.input.channels import resolve_input
 from tracker.training.libraries import TRAINING, require
 from tracker.training.targets import check_config
-from tracker.workflows.ending import fingerprint_predictions, record_end, record_failure
+from tracker.workflows.ending import fingerprint_predictions, record_end, record_stuck
 from tracker.workflows.resolve import refuse_ensemble
 from tracker.workflows.reuse import copy_progress, find_reusable_run
 from tracker.workspace.data import build_task, prepare_data
@@ -142,7 +142,7 @@ def _fit(
                 logger=recorder,
                 on_epoch=lambda report: _record_epoch(recorder, report),
                 on_trained=lambda weights: _warn_of_equal_weights(workspace, recorder, weights),
-                on_stuck=lambda error: record_failure(workspace, recorder, error),
+                on_stuck=lambda error: record_stuck(workspace, recorder, error),
                 cache_dir=workspace.state_dir,
                 resume=resume,
                 quiet=quiet,

@@ -9,12 +9,14 @@ import shutil
 import statistics
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.conftest import NO_MLFLOW, run_tracker
 from tests.support.winners_table import TABLE
-from tests.support.workspaces import make_run, make_workspace
+from tests.support.workspaces import begin_run, make_run, make_workspace
 from tracker.comparison.compare import Comparison, Incomparable, Spread, compare_runs
 from tracker.comparison.compared_run import expand_ranges
 from tracker.comparison.search import search_runs
@@ -34,6 +36,7 @@ from tracker.runs.recorder import Recorder
 from tracker.submissions.notes import add_note
 from tracker.submissions.submit import submit
 from tracker.training.errors import ConfigError, StorageError
+from tracker.training.predict.probabilities import Predictions, save_probabilities
 from tracker.workspace.tracker_toml import Workspace
 
 SCORES = ["public_f1", "public_accuracy", "private_f1", "private_accuracy"]
@@ -49,6 +52,57 @@ def seeded(workspace: Workspace) -> Workspace:
         )
     make_run(workspace, "0000011111", config={"optim.lr": 0.5}, f1=0.7, note="a high | rate")
     return workspace
+
+
+def make_ensemble(
+    workspace: Workspace, members: list[str], *, f1: float, searched: bool = False
+) -> None:
+    table: dict[str, Any] = {
+        "method": "weighted",
+        "members": members,
+        "weights": [1.0] * len(members),
+    }
+    if searched:
+        table["searched"] = True
+    prints = {"data": None}
+    recorder = begin_run(
+        workspace, kind="ensemble", config={"ensemble": table}, fingerprints=prints
+    )
+    recorder.progress(epoch=0, best_epoch=None, summary={"val/f1": f1})
+    recorder.finish("finished")
+
+
+def test_an_ensemble_of_runs_compares_with_a_row_of_several_seeds(seeded: Workspace) -> None:
+    make_ensemble(seeded, ["exp1", "exp4"], f1=0.8)
+    found = compare_runs(seeded, ["exp1..exp5"])
+    assert "val/f1" not in found.not_comparable
+    assert found.rows[found.best["val/f1"]].runs == ["exp5"]
+
+
+def test_a_flattered_score_is_never_the_best(seeded: Workspace) -> None:
+    make_ensemble(seeded, ["exp1", "exp4"], f1=0.7, searched=True)
+    make_ensemble(seeded, ["exp2", "exp4"], f1=0.9, searched=True)
+    found = compare_runs(seeded, ["exp1..exp6"])
+    header, lines = build_cells(found, seeded.competition)
+    place = header.index("val/f1")
+    cells = {line[0].text: line[place].text.split() for line in lines}
+    assert cells["exp4"] == ["0.7000", "+"]
+    assert cells["exp5"] == ["0.7000", "~"]
+    assert cells["exp6"] == ["0.9000", "~"]
+
+
+def test_a_row_that_does_not_compare_with_another_is_not_the_best(workspace: Workspace) -> None:
+    for f1 in (0.5, 0.6, 0.7):
+        make_run(workspace, config={"optim.lr": f1}, f1=f1)
+    # What exp1 validated on is not saved: it compares with both, but they do not.
+    for name, image in (("exp2", "a"), ("exp3", "b")):
+        kept = Predictions((image,), np.ones((1, 1)), ("cat",), labels=np.array([0]))
+        save_probabilities(workspace.runs_dir / name / "validation.npz", kept)
+    found = compare_runs(workspace, ["exp1..exp3"])
+    assert "val/f1" not in found.best
+    assert found.not_comparable["val/f1"] == [
+        "exp2 with exp3: different validation images (0 shared of 1 and 1)"
+    ]
 
 
 def test_only_what_differs_is_a_column_and_seeds_are_one_row(seeded: Workspace) -> None:

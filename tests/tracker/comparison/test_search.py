@@ -121,7 +121,7 @@ def test_sota_now_sota_then_and_what_it_was_made_from_have_three_marks(
     for words, legends in {
         "runs": legend,
         "tree": legend,
-        "compare": f"{legend}, + the best of the table",
+        "compare": f"{legend}, + the best of those that compare",
     }.items():
         shown = run_tracker(words, cwd=workspace.root).stdout
         assert legends in shown

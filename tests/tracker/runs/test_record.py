@@ -567,7 +567,17 @@ def test_a_newer_run_that_latest_leaves_out_is_named(workspace: Workspace) -> No
     make_run(workspace, "0" * 10)
     assert run_tracker("show", cwd=workspace.root).stderr == ""
     make_run(workspace, status="interrupted")
-    for command in (("show",), ("show", "--json"), ("check",), ("diff", "exp2", "latest")):
+    for command in (
+        ("show",),
+        ("show", "--json"),
+        ("check",),
+        ("diff", "exp2", "latest"),
+        ("run", "train", "--from", "latest", "--resume"),
+        ("run", "ensemble", "latest", "exp2"),
+        ("data", "split", "--from", "latest"),
+        ("tag", "latest", "chosen"),
+        ("archive", "latest"),
+    ):
         done = run_tracker(*command, cwd=workspace.root, ok=False)
         assert done.stderr.splitlines()[0] == "exp3 was interrupted: latest is exp2", command
     assert run_tracker("show", "exp2", cwd=workspace.root).stderr == ""

@@ -19,6 +19,7 @@ from tests.support.workspaces import IMAGES, begin_run, make_run, make_workspace
 from tracker.commands.table import app
 from tracker.comparison.diff import diff_runs
 from tracker.core.errors import TrackerError, UnknownRunError
+from tracker.core.table import measure
 from tracker.jobs.stop import resolve_running
 from tracker.ledger.history import list_history
 from tracker.submissions.examine import check
@@ -113,11 +114,16 @@ def test_the_local_leaderboard_answers_submit_with_the_public_score(
     assert not [line for line in lines if line.startswith("would be")]  # it is done
 
 
-def test_the_head_of_the_ledger_stands_in_the_command_that_checks_it(manual: Workspace) -> None:
+def test_the_head_of_the_ledger_stands_in_the_command_that_checks_it(
+    manual: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_run(manual, "0000011110")
-    line = next(line for line in say("submit", "--memo", "a") if line.startswith("ledger head "))
-    head = line.split()[2]
-    assert f"tracker ledger verify --head {head} " in line
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = say("submit", "--memo", "a")
+    place = next(n for n, line in enumerate(lines) if line.startswith("ledger head "))
+    head = lines[place].split()[2].removesuffix(":")
+    assert lines[place + 1] == f"  tracker ledger verify --head {head}"
+    assert all(measure(line) <= 80 for line in lines)
     assert say("ledger", "verify", "--head", head)[0].startswith("all 1 rows agree")
 
 
@@ -297,6 +303,30 @@ def test_show_has_metrics_before_the_config_and_of_that_only_what_differs(
     )  # the parent is gone: against the defaults
 
 
+def test_show_begins_with_the_result_and_has_the_whole_note_at_any_width(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(workspace.root)
+    note = " ".join(f"작은 모델 {number}" for number in range(30))
+    table = {"method": "weighted", "members": [f"exp{n}" for n in range(5)], "weights": [1.0] * 5}
+    recorder = begin_run(
+        workspace, kind="ensemble", config={"ensemble": {**table, "searched": True}}, note=note
+    )
+    recorder.progress(epoch=0, best_epoch=None, summary={"val/f1": 0.75})
+    recorder.finish("finished")
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = say("show", "exp1")
+    words = "flattered: weights were searched on these validation images"
+    assert " ".join(" ".join(lines).split()).startswith(f"exp1 finished: val f1 0.7500 (~ {words})")
+    start = next(place for place, line in enumerate(lines) if line.startswith("note"))
+    end = next(place for place, line in enumerate(lines) if line.startswith("author"))
+    assert note in " ".join(" ".join(lines[start:end]).split())
+    assert all(measure(line) <= 80 for line in lines)
+    listed = next(line for line in say("runs") if line.startswith("exp1"))
+    assert "ensemble of 5: 작은" in listed
+    assert "weighted ensemble of exp0, exp1" in " ".join(say("runs", "--wide"))
+
+
 def test_show_of_a_loop_of_ones_own_shows_its_keys_alone(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -304,7 +334,7 @@ def test_show_of_a_loop_of_ones_own_shows_its_keys_alone(
     with begin({"optim": {"lr": 2e-5}, "epochs": 5}, root=workspace.root, follow=False):
         pass
     lines = [line.split() for line in say("show", "exp1")]
-    assert ["optim.lr", "0.001", "2e-05"] in lines and ["config.epochs", "-", "5"] in lines
+    assert ["optim.lr", "2e-05"] in lines and ["config.epochs", "5"] in lines
     assert not [line for line in lines if line[:1] == ["optim.weight_decay"]]
 
 

@@ -20,14 +20,18 @@ import tracker
 from tests.conftest import NO_MLFLOW, run_tracker
 from tests.support.workspaces import IMAGES
 from tracker.comparison.compared_run import load_values
+from tracker.comparison.diff import diff_runs
+from tracker.console.shown_config import choose_config
 from tracker.core.errors import RefusedError, TrackerError
 from tracker.images.explain import explain
 from tracker.runs.points import Curves, read_curves
 from tracker.runs.read import load_config, load_run
 from tracker.runs.record import list_run_numbers
 from tracker.submissions.submit import submit
+from tracker.training.config import Config, config_to_dict
 from tracker.training.errors import ConfigError, DataError
 from tracker.training.run.checkpoint import weights_fingerprint
+from tracker.training.tables import flatten
 from tracker.workflows.adopt.adopt import adopt_folder
 from tracker.workflows.infer import infer
 from tracker.workflows.reproduce import reproduce
@@ -509,3 +513,36 @@ def test_an_adoption_that_fails_leaves_no_run(
         adopt_folder(workspace, tmp_path / "old")
     assert list_run_numbers(workspace.runs_dir) == []
     assert not list(workspace.runs_dir.glob("exp*"))
+
+
+def test_show_has_all_that_an_adopted_run_logged_and_says_what_can_be_done(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    config = {"model": "resnet18", "lr": config_to_dict(Config())["optim"]["lr"], "hidden": 3}
+    for name, f1 in (("a", 0.5), ("b", 0.75)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps(config))
+        (tmp_path / name / "metrics.csv").write_text(f"epoch,val_f1,val_loss\n1,{f1},{f1}\n")
+        adopt_folder(workspace, tmp_path / name, force=True)
+    tables = load_config(workspace.runs_dir, "exp1")
+    shown = choose_config(workspace, load_run(workspace.runs_dir, "exp1"), tables)
+    assert (dict(shown.values), shown.base) == (flatten(tables), None)
+    text = run_tracker("show", "exp1", cwd=workspace.root).stdout
+    assert "resnet18" in text
+    assert "optim.lr" in text
+
+    found = diff_runs(workspace, "exp1", "exp2").not_comparable
+    assert "val/f1" in found, (found, load_run(workspace.runs_dir, "exp1").summary)
+    assert found["val/f1"] == (
+        "how exp1 and exp2 validated is not known (an adopted run has no validation predictions;"
+        " train with start_run or a callback to record them)"
+    )
+    assert found["val/loss"] == (
+        "the loss of exp1 and exp2 is not known (name it in the config file of its folder, as"
+        " loss: cross_entropy, then: tracker adopt DIR --force)"
+    )
+    for name in ("a", "b"):
+        named = json.dumps(config | {"loss": "cross_entropy"})
+        (tmp_path / name / "config.json").write_text(named)
+        adopt_folder(workspace, tmp_path / name, force=True)
+    assert "the loss" not in diff_runs(workspace, "exp3", "exp4").not_comparable["val/loss"]

@@ -20,6 +20,7 @@ from tests.support.workspaces import IMAGES, make_run, make_workspace_with_image
 from tracker.comparison.diff import diff_runs
 from tracker.comparison.selection import select_final
 from tracker.core.errors import UnknownRunError
+from tracker.images.dataset import write_split
 from tracker.images.suspects import find_suspects
 from tracker.runs.points import read_curves
 from tracker.runs.read import list_runs, load_config, load_run
@@ -29,6 +30,8 @@ from tracker.training.errors import ConfigError, DataError, WeightsError
 from tracker.training.predict.probabilities import load_probabilities, save_probabilities, select
 from tracker.workflows.ensemble import ensemble
 from tracker.workflows.own_loop.active_run import ActiveRun
+from tracker.workflows.resolve import resolve_config
+from tracker.workspace.data import prepare_data
 from tracker.workspace.tracker_toml import Workspace, load_workspace
 
 IDS = [f"i{number}.png" for number in range(IMAGES)]
@@ -571,6 +574,8 @@ def test_the_example_of_the_documents_makes_a_run_that_can_be_submitted(
     stop = f"{last}        if epoch == 2 and not resume:\n            raise KeyboardInterrupt\n"
     assert example.count(last) == 1
     (tmp_path / "train.py").write_text(example.replace(last, stop))
+    config = resolve_config(workspace)
+    write_split(workspace, config, tmp_path / "split.csv")
     subprocess.run([sys.executable, "train.py"], check=False, timeout=COMMAND_LIMIT_S)
     assert (load_run(workspace.runs_dir, "exp1").status, len(list_runs(workspace.runs_dir))) == (
         "interrupted",
@@ -591,4 +596,11 @@ def test_the_example_of_the_documents_makes_a_run_that_can_be_submitted(
     assert record.best_epoch == max(curve, key=lambda epoch: (curve[epoch], -epoch))
     assert record.summary["val/accuracy"] == max(curve.values())
     assert submit(workspace, "exp1", "own loop")[0].number == 1
-    assert find_suspects(workspace, "exp1", out="suspects", threshold=0, count=1).covered == 8
+    # The validation images and labels are those of `tracker run train`.
+    _, data = prepare_data(workspace, config)
+    predictions = load_probabilities(workspace.runs_dir / "exp1" / "validation.npz")
+    assert predictions.labels is not None
+    validated = dict(zip(predictions.ids, predictions.labels.tolist(), strict=True))
+    assert validated == {sample.id: sample.label for sample in data.val}
+    found = find_suspects(workspace, "exp1", out="suspects", threshold=0, count=1)
+    assert found.covered == len(data.val)

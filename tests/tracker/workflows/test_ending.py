@@ -1,0 +1,73 @@
+"""How the end of a run is told where its process is ended at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, ROOT
+from tests.support.workspaces import begin_run
+from tracker.runs.read import load_run
+from tracker.workspace.tracker_toml import Workspace
+
+# A wait in C that no signal ends, within a training.
+STUCK = """
+import ctypes, subprocess, sys
+from pathlib import Path
+from tracker.runs.recorder import Recorder
+from tracker.training import watch
+from tracker.workflows.ending import record_end, record_stuck
+from tracker.workspace.tracker_toml import find_workspace
+watch.FREE_S = watch.GIVE_UP_S = 0.2
+workspace = find_workspace()
+recorder = Recorder.reopen(workspace.runs_dir, "exp1")
+mutex, libc = ctypes.create_string_buffer(128), ctypes.CDLL(None)
+with record_end(workspace, recorder):
+    with watch.ProcessWatch(lambda error: record_stuck(workspace, recorder, error)) as group:
+        if sys.argv[1:]:
+            process = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stderr=subprocess.PIPE)
+            group.workers.append(watch.Worker(1, process))
+        print("begun", flush=True)
+        for _ in range(2):
+            libc.pthread_mutex_lock(mutex)
+"""
+
+
+def start_stuck(workspace: Workspace, *words: str) -> subprocess.Popen[str]:
+    begin_run(workspace, config={"train": {"epochs": 2}}).finish("failed")
+    return subprocess.Popen(
+        [sys.executable, "-c", STUCK, *words],
+        cwd=workspace.root,
+        env={**os.environ, **NO_MLFLOW, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_stuck_run_whose_other_process_was_killed_says_how_to_resume_it(
+    workspace: Workspace,
+) -> None:
+    code = "import os; os.kill(os.getpid(), 9)"
+    stdout, stderr = start_stuck(workspace, code).communicate(timeout=COMMAND_LIMIT_S)
+    assert load_run(workspace.runs_dir, "exp1").status == "failed", stdout + stderr
+    reason = "process 1 of this run ended unexpectedly (killed by SIGKILL)"
+    assert stderr.splitlines()[-2:] == [
+        f"error: {reason}",
+        "  try: completed epochs are saved: tracker run train --from exp1 --resume",
+    ]
+
+
+def test_a_stuck_run_that_got_a_signal_says_how_to_resume_it(workspace: Workspace) -> None:
+    child = start_stuck(workspace)
+    assert child.stdout
+    assert child.stdout.readline() == "begun\n"
+    os.kill(child.pid, signal.SIGTERM)
+    _, stderr = child.communicate(timeout=COMMAND_LIMIT_S)
+    assert child.returncode == 130, stderr
+    assert load_run(workspace.runs_dir, "exp1").status == "interrupted"
+    assert stderr.splitlines()[-1] == (
+        "exp1 was interrupted (SIGTERM); continue with: tracker run train --from exp1 --resume"
+    )
