@@ -437,3 +437,16 @@ def test_a_table_without_a_clear_label_names_its_columns(draft: Draft) -> None:
     assert "one of id, one, other" in error.value.hint
     found = read_competition_folder(draft.folder, Given(label_column="other"))
     assert found.answer.classes == ("w0", "w1", "w2", "w3")
+
+
+def test_a_sample_without_rows_is_told_and_training_is_read(draft: Draft) -> None:
+    draft.table("sample_submission.csv", ("id", "label"), [])
+    found = write_labels(draft, LINES)
+    assert (found.labeled, found.ids, found.eval_dir) == (10, 0, None)
+    assert any("no image has an id of sample_submission.csv" in note for note in found.notes)
+
+
+def test_a_name_column_without_images_is_refused(draft: Draft) -> None:
+    write_labels(draft, LINES)
+    with pytest.raises(DataError, match="no image is named in column label"):
+        read_competition_folder(draft.folder, Given(name_column="label"))

@@ -161,6 +161,11 @@ def find_ids(reading: Reading, table: Table, id_column: str) -> Ids:
     wanted = table.find_column(given.label_id or id_column)
     if given.name_column:
         match = match_column(reading.images, table, need_column(table, given.name_column))
+        if not match.found:
+            raise DataError(
+                f"no image is named in column {given.name_column} of {table.path}",
+                hint="another column: --name-column",
+            )
         return Ids(wanted or given.name_column, match, given.name_column)
     matches = reading.match(table)
     if not matches:

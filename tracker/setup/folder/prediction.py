@@ -41,7 +41,7 @@ def find_prediction(
     if table is None:
         return _map_ids(reading, None, id_column, ids) or Prediction()
     own = match_column(reading.images, table, id_column)
-    if chosen is None and own.found == own.rows:
+    if chosen is None and own.found == own.rows > 0:
         return _build_prediction(reading, table, own)
     mapped = _map_ids(reading, table, id_column, ids)
     if mapped is not None:
