@@ -82,10 +82,13 @@ def init_command(
     _warn_of_deadline(workspace)
     if reason:
         print_text(reason)
-    if given["data"].get("train_dir"):
-        print(f"next: cd {folder} && tracker run train")
-    else:
-        print("next: set classes and [data] in tracker.toml, or tracker ledger import FILE")
+    has_images = bool(given["data"].get("train_dir"))
+    step = "set classes and [data] in tracker.toml, or tracker ledger import FILE"
+    if has_images:
+        step = "tracker run train"
+    if has_images and folder.resolve() != Path.cwd().resolve():
+        step = f"cd {folder} && {step}"
+    print(f"next: {step}")
 
 
 def _explain_given(workspace: Workspace) -> None:
