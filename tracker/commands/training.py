@@ -138,6 +138,7 @@ def _print_end(workspace: Workspace, record: RunRecord, *, quiet: bool) -> None:
     from tracker.core.terminal import print_text
     from tracker.runs.points import read_curves
     from tracker.runs.read import load_config
+    from tracker.workspace.metrics import deciding_first
 
     print_text(render_end(record, workspace.competition))
     if quiet:
@@ -147,7 +148,7 @@ def _print_end(workspace: Workspace, record: RunRecord, *, quiet: bool) -> None:
         load_config(workspace.runs_dir, record.name),
         read_curves(folder / "metrics.jsonl"),
     )
-    advice = advise_run(record, config, curves, workspace.competition.metrics)
+    advice = advise_run(record, config, curves, deciding_first(workspace.competition))
     for sentence in advice.sentences if advice else ():
         print_text(f"  {sentence}")
 

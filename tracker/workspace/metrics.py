@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from tracker.training.metrics import METRICS, find_kind
+from tracker.training.metrics import METRICS, find_kind, has_spelling, list_spellings
 
 if TYPE_CHECKING:
     from tracker.workspace.tracker_toml import Competition, Metric
@@ -63,6 +63,25 @@ def strip_split(name: str) -> str:
 def is_loss(name: str) -> bool:
     """Whether a metric's name means that lower is better: `log_loss`, `top5-error`, `RMSE`."""
     return any(_LOSS.fullmatch(word) for word in re.split(r"[^A-Za-z]+", name))
+
+
+def find_declared(competition: Competition, text: str) -> Metric | None:
+    """The metric of the competition that a table calls `text`: `logloss`, `AUC`, `qwk`.
+
+    None where none is called so, or more than one.
+    """
+    exact = [metric for metric in competition.metrics if metric.name == text]
+    found = exact or [
+        metric
+        for metric in competition.metrics
+        if has_spelling(text, list_spellings(metric.name, metric.kind, metric.parameters))
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def deciding_first(competition: Competition) -> list[Metric]:
+    """The competition's metrics, the deciding one first."""
+    return sorted(competition.metrics, key=lambda metric: metric is not competition.primary)
 
 
 def choose_metrics(competition: Competition, measured: Collection[str]) -> list[str]:
