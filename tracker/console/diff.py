@@ -25,6 +25,7 @@ from tracker.training.numbers import render_count
 
 SCREEN_LINES = 30  # of the short view: a terminal of 32 lines, less the command and the prompt
 LEAST_ROWS = 3  # of a table of the short view, however long its sentences are
+LONGEST_ANSWER = 40  # characters of an answer in a list
 BRIEF_MOVES = 3  # kinds of change to predictions in the short view
 LOSSES = ("val/loss", "train/loss")
 PIPED_WIDTH = 100
@@ -463,10 +464,20 @@ def _list_moves(diff: RunDiff) -> Iterator[Section]:
     yield from _list_changed_images(diff)
 
 
+def render_answer(text: str) -> str:
+    """An answer in a list: no answer has a word, and of a long one, as a mask is, the beginning."""
+    if len(text) <= LONGEST_ANSWER:
+        return text or "(empty)"
+    return f"{text[:LONGEST_ANSWER]}... ({len(text):,} characters)"
+
+
 def _render_moves(diff: RunDiff, most: int) -> Iterator[str]:
     """Where the predictions went, the `most` common changes by name."""
     changes = diff.moves["evaluation"]
-    moves = [f"{move.a} -> {move.b} {move.images}" for move in changes[:most]]
+    moves = [
+        f"{render_answer(move.a)} -> {render_answer(move.b)} {move.images}"
+        for move in changes[:most]
+    ]
     if len(changes) > most:
         moves.append(f"and {len(changes) - most} other changes")
     if moves:
@@ -512,7 +523,8 @@ def _name_change(changed: Move | ChangedImage) -> str:
 
 
 def _render_image(image: ChangedImage) -> tuple[Styled, ...]:
-    return tuple(map(Styled, (image.id, image.truth or "-", image.a, image.b, _name_change(image))))
+    answers = (image.truth or "-", render_answer(image.a), render_answer(image.b))
+    return tuple(map(Styled, (image.id, *answers, _name_change(image))))
 
 
 def _draw_curves(diff: RunDiff, width: int) -> list[str]:

@@ -111,7 +111,6 @@ def _read_cells(path: Path) -> list[dict[str, Any]]:
             if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
                 raise DataError(f"{path}: expected a list of objects")
             return list(map(_read_json_row, rows))
-        csv.field_size_limit(1 << 30)  # packed answers are long
         return list(map(_read_csv_row, csv.DictReader(io.StringIO(text, newline=""), restval="")))
     except FileNotFoundError:
         raise DataError(f"no such file: {path}") from None
