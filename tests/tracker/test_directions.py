@@ -33,7 +33,7 @@ from tracker.submissions.scores import score
 from tracker.submissions.submit import submit
 from tracker.training.errors import ConfigError
 from tracker.workflows.own_loop.begin import begin
-from tracker.workspace.metrics import find_declared
+from tracker.workspace.metrics import describe_limits, find_declared
 from tracker.workspace.tracker_toml import Workspace
 
 IMAGES = 40
@@ -184,6 +184,18 @@ def test_usual_spellings_of_the_declared_metric_are_known(tmp_path: Path, declar
     for text in SPELLED[declared]:
         assert find_declared(competition, text) == metric
     assert find_declared(competition, "dice") is None
+
+
+def test_the_limits_of_a_metric_are_its_own(tmp_path: Path) -> None:
+    names = ("f1", "mcc", "rmse", "r2", "dice")
+    metrics = make_contest(tmp_path / "ws", *names, target="ordered").competition.metrics
+    assert [describe_limits(metric) for metric in metrics] == [
+        "between 0 and 1",
+        "between -1 and 1",
+        "at least 0",
+        "at most 1",
+        "any number",
+    ]
 
 
 def write_table(path: Path, **columns: list[Any]) -> Path:

@@ -19,13 +19,12 @@ from tracker.core.config_diff import ENSEMBLE, list_changes, list_implied_keys, 
 from tracker.core.markdown import escape, render_table
 from tracker.core.table import MIN_WIDTH, Column, Styled, wrap
 from tracker.core.terminal import find_width, print_table, print_text
-from tracker.core.text import clean_text, render_number, render_values
+from tracker.core.text import clean_text, render_answer, render_number, render_values
 from tracker.training.metrics import METRICS
 from tracker.training.numbers import render_count
 
 SCREEN_LINES = 30  # of the short view: a terminal of 32 lines, less the command and the prompt
 LEAST_ROWS = 3  # of a table of the short view, however long its sentences are
-LONGEST_ANSWER = 40  # characters of an answer in a list
 BRIEF_MOVES = 3  # kinds of change to predictions in the short view
 LOSSES = ("val/loss", "train/loss")
 PIPED_WIDTH = 100
@@ -462,13 +461,6 @@ def _list_moves(diff: RunDiff) -> Iterator[Section]:
     if evaluation:
         yield Section(lines=[*_render_moves(diff, MOVES)])
     yield from _list_changed_images(diff)
-
-
-def render_answer(text: str) -> str:
-    """An answer in a list: no answer has a word, and of a long one, as a mask is, the beginning."""
-    if len(text) <= LONGEST_ANSWER:
-        return text or "(empty)"
-    return f"{text[:LONGEST_ANSWER]}... ({len(text):,} characters)"
 
 
 def _render_moves(diff: RunDiff, most: int) -> Iterator[str]:

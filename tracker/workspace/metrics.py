@@ -6,6 +6,7 @@ MLflow writes them, is in tracker/core/metric_names.py.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -107,6 +108,15 @@ def render_score_command(
         short = SHORT_OPTIONS.get(metric.name)
         parts.append(f"--{split}-{short} X" if short else f"--{split} {metric.name}=X")
     return " ".join(parts)
+
+
+def describe_limits(metric: Metric) -> str:
+    """What values the metric can have: `between 0 and 1`, `at least 0`."""
+    known = find_kind(metric.kind)
+    low, high = (known.low, known.high) if known else (-math.inf, math.inf)
+    if math.isinf(high):
+        return "any number" if math.isinf(low) else f"at least {low:g}"
+    return f"at most {high:g}" if math.isinf(low) else f"between {low:g} and {high:g}"
 
 
 def metric_title(metric: Metric) -> str:
