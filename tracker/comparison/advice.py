@@ -116,11 +116,10 @@ def advise_run(
 def find_monitor(curves: Curves, metrics: Sequence[Metric]) -> str:
     """The metric that judges a run whose config names none.
 
-    It is the first of the competition's that was logged, the deciding one first in `metrics`; else
-    the first that is measured of every run of classes.
+    It is the first of the competition's that was logged, the deciding one first in `metrics`.
     """
     own = [f"val/{metric.name}" for metric in metrics]
-    return next((name for name in (*own, *list_monitors()) if name in curves), DEFAULT_MONITOR)
+    return next((name for name in own if name in curves), DEFAULT_MONITOR)
 
 
 def find_best(values: Series, sign: int) -> int:
