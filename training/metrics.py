@@ -275,6 +275,48 @@ SHORT_NAMES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+# What tables and other programs call them, beside ComputedMetric.aliases: {short name: spellings}.
+SPELLINGS: dict[str, tuple[str, ...]] = {
+    "f1_macro": ("f1", *METRICS["f1"].aliases),
+    "accuracy": METRICS["accuracy"].aliases,
+    "f1_micro": ("micro_f1", "micro_f1_score", "f1_score_micro"),
+    "f1_weighted": ("weighted_f1", "weighted_f1_score", "f1_score_weighted"),
+    "f1_samples": ("samples_f1", "sample_f1", "f1_score_samples"),
+    "log_loss": ("multi_log_loss", "m_log_loss", "binary_log_loss", "multiclass_log_loss"),
+    "roc_auc": ("auc", "auroc", "auc_roc", "roc_auc_score", "area_under_roc"),
+    "average_precision": ("ap", "pr_auc", "auprc", "average_precision_score"),
+    "balanced_accuracy": ("bal_acc", "balanced_acc", "bacc", "balanced_accuracy_score"),
+    "mcc": ("matthews", "matthews_corrcoef", "matthews_correlation"),
+    "kappa": ("cohen_kappa", "cohens_kappa", "cohen_kappa_score"),
+    "kappa_quadratic": ("qwk", "quadratic_kappa", "quadratic_weighted_kappa", "weighted_kappa"),
+    "rmse": ("root_mean_squared_error", "rmse_score"),
+    "mae": ("mean_absolute_error",),
+    "r2": ("r2_score", "r_squared"),
+}
+
+
+def list_spellings(name: str, kind: str, parameters: scorers.Parameters) -> set[str]:
+    """What a metric of tracker.toml may be called, in small letters and digits only."""
+    names = {_squeeze(name)}
+    for short, others in SPELLINGS.items():
+        group = set(map(_squeeze, (short, *others)))
+        known = read_short_name(short)
+        assert known is not None  # noqa: S101
+        same = known[0] == kind and scorers.Parameters(**known[1]) == parameters
+        if same or _squeeze(name) in group:
+            names |= group
+    return names
+
+
+def has_spelling(text: str, spellings: set[str]) -> bool:
+    """Whether `Log-Loss`, `logLoss` or `log loss` is one of `list_spellings`."""
+    return _squeeze(text) in spellings
+
+
+def _squeeze(text: str) -> str:
+    return "".join(letter for letter in text.lower() if letter.isalnum())
+
+
 def read_short_name(name: str) -> tuple[str, dict[str, Any]] | None:
     """The kind and the parameters that a metric's name stands for; None for an unknown name."""
     name = ALIASES.get(name, name)
@@ -311,6 +353,11 @@ def first_metric() -> str:
 def list_figures() -> tuple[str, ...]:
     """The curves of a run: the loss, then the metrics, the most decisive last."""
     return ("loss", *reversed(METRICS))
+
+
+def is_validation_figure(name: str) -> bool:
+    """Whether it is a validation metric of all classes: val/f1, but not val/f1/cat."""
+    return name.startswith("val/") and name.count("/") == 1
 
 
 def list_monitors() -> tuple[str, ...]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from tracker.training.metrics import METRICS, list_figures
+from tracker.training.metrics import METRICS, is_validation_figure, list_figures
 from tracker.training.numbers import render_float
 
 if TYPE_CHECKING:
@@ -19,16 +19,24 @@ REPORT_S = 10.0  # between two lines in a pipe or a log file
 RATE, LEFT = "rate", "left"
 
 
-def list_shown() -> tuple[str, ...]:
-    """The metrics in the line of an epoch: loss and accuracy of training, all of validation."""
-    return ("train/loss", "train/accuracy", *(f"val/{name}" for name in list_figures()))
+def list_shown(measured: Iterable[str] = ()) -> tuple[str, ...]:
+    """The metrics in the line of an epoch: loss and accuracy of training, all of validation.
+
+    `measured` are those that were measured: metrics of the competition come last.
+    """
+    usual = ("train/loss", "train/accuracy", *(f"val/{name}" for name in list_figures()))
+    own = [name for name in measured if is_validation_figure(name)]
+    return tuple(dict.fromkeys([*usual, *own]))
 
 
-def _list_leaving() -> tuple[str, ...]:
+def _list_leaving(shown: Iterable[str]) -> tuple[str, ...]:
     """The parts of the line that a narrow terminal drops, in this order."""
     first, *others = METRICS
+    usual = list_shown()
+    own = [name for name in shown if is_validation_figure(name) and name not in usual]
     less = [f"val/{name}" for name in reversed(others)]
-    return (RATE, "train/accuracy", *less, "train/loss", LEFT, f"val/{first}", "val/loss")
+    last = ("train/loss", LEFT, f"val/{first}", "val/loss")
+    return (RATE, "train/accuracy", *reversed(own), *less, *last)
 
 
 class _Bar:
@@ -113,7 +121,7 @@ class Progress(_Bar):
         parts = {"epoch": f"epoch {epoch}/{self._epochs}"}
         parts |= {
             name: f"{name} {render_float(metrics[name])}"
-            for name in list_shown()
+            for name in list_shown(metrics)
             if name in metrics
         }
         parts[RATE] = f"{metrics.get('train/images_per_s', 0.0):.0f} images/s"
@@ -126,7 +134,7 @@ class Progress(_Bar):
     def _fit(self, parts: dict[str, str]) -> str:
         """One line of the parts, without the less important ones on a narrow terminal."""
         bar = self._find_bar()
-        for name in _list_leaving():
+        for name in _list_leaving(tuple(parts)):
             if bar is None or len("  ".join(parts.values())) <= bar.console.width:
                 break
             if name != self._monitor:

@@ -27,6 +27,9 @@ DOTTED = re.compile(  # a key of more parts than that
 LARGEST = 1_000_000  # values of a YAML text with its aliases written out
 PART = 500  # rows read at once: they fit in the processor's cache
 
+# A cell may be long, as the mask of a large image or packed answers; Python's limit is 131,072.
+csv.field_size_limit(1 << 30)
+
 
 def read_table(path: Path, columns: Sequence[str], /, **defaults: str) -> list[tuple[str, ...]]:
     """The rows of a CSV: the values of `columns`, without blanks around them.

@@ -98,7 +98,7 @@ def test_the_runs_table_has_a_view_with_the_deciding_metric_also_where_the_exper
     assert ensure_experiment(client, workspace) == old
     view = json.loads(client.get_experiment(old).tags[f"mlflow.sharedViewState.{VIEW_KEY}"])
     assert (view["orderByKey"], view["orderByAsc"]) == ("metrics.`public_rmse`", True)
-    columns = ["tags.`best/val/rmse`", "tags.`best/val/f1`", "metrics.`public_rmse`"]
+    columns = ["tags.`best/val/rmse`", "metrics.`public_rmse`"]
     assert view["selectedColumns"] == [*columns, "tags.`submission`", "attributes.`Description`"]
 
 

@@ -283,7 +283,7 @@ def test_a_metric_where_lower_is_better_has_its_best_below(tmp_path: Path) -> No
     report = build_report(workspace)
     assert report.sota is not None
     assert report.sota.number == 2
-    assert Page(render_page(report)).find("td", **{"data-label": "public rmse"}) == [
+    assert Page(render_page(report)).find("td", **{"data-label": "public RMSE"}) == [
         "3.5000",
         "2.5000",
     ]

@@ -91,3 +91,22 @@ def test_after_its_batches_the_bar_says_what_goes_on(monkeypatch: pytest.MonkeyP
             assert shown.startswith(label)
             assert "2/2" not in shown
             assert "0:00:00" not in shown
+
+
+def test_the_line_of_an_epoch_has_the_metrics_of_the_competition(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = {"train/loss": 0.5, "val/loss": 0.25, "val/rmse": 7.5, "val/f1/cat": 0.1}
+    with Progress(epochs=2, monitor="val/rmse") as progress:
+        progress.begin(batches=1, done=0)
+        progress.epoch(epoch=1, metrics=figures, best=True, seconds_left=0)
+    assert capsys.readouterr().err == (
+        "epoch 1/2  train/loss 0.5000  val/loss 0.2500  val/rmse 7.500  0 images/s  *best\n"
+    )
+    terminal = watch(monkeypatch, 40)  # what decides stays where there is no room
+    others = {f"val/{name}": 0.5 for name in ("log_loss", "kappa_quadratic")}
+    with Progress(epochs=2, monitor="val/log_loss") as progress:
+        progress.begin(batches=1, done=0)
+        progress.epoch(epoch=1, metrics={**METRICS, **others}, best=True, seconds_left=0)
+    (line,) = [line.rstrip() for line in read(terminal) if line.rstrip().endswith("*best")]
+    assert "val/log_loss 0.5000" in line and "kappa" not in line and len(line) <= 40

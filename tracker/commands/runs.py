@@ -108,6 +108,7 @@ def show_command(
     from tracker.ledger.resolve import resolve_run
     from tracker.runs.points import read_curves
     from tracker.runs.read import load_config, load_run
+    from tracker.workspace.metrics import deciding_first
     from tracker.workspace.tracker_toml import find_workspace
 
     refuse_together({"--json": as_json, "--wide": wide})
@@ -121,7 +122,7 @@ def show_command(
     )
     comp, validation = workspace.competition, list_validation_scores(workspace, rows)
     curves = read_curves(workspace.runs_dir / record.name / "metrics.jsonl")
-    advice = advise_run(record, config, curves, comp.metrics)
+    advice = advise_run(record, config, curves, deciding_first(comp))
     if as_json:
         result = [submission_to_json(row, comp, validation, sota=None, was=False) for row in rows]
         for item in result:

@@ -140,6 +140,7 @@ def _print_end(workspace: Workspace, record: RunRecord, *, quiet: bool) -> None:
     from tracker.core.terminal import print_text
     from tracker.runs.points import read_curves
     from tracker.runs.read import load_config
+    from tracker.workspace.metrics import deciding_first
 
     print_text(render_end(record, workspace.competition))
     if quiet:
@@ -149,7 +150,7 @@ def _print_end(workspace: Workspace, record: RunRecord, *, quiet: bool) -> None:
         load_config(workspace.runs_dir, record.name),
         read_curves(folder / "metrics.jsonl"),
     )
-    advice = advise_run(record, config, curves, workspace.competition.metrics)
+    advice = advise_run(record, config, curves, deciding_first(workspace.competition))
     for sentence in advice.sentences if advice else ():
         print_text(f"  {sentence}")
 
@@ -243,7 +244,9 @@ def ensemble_command(
     runs: Annotated[
         list[str], typer.Argument(metavar="R R...", help="Two or more runs with probabilities.")
     ],
-    method: Annotated[str, typer.Option(help="hard, soft, weighted or rank.")] = "soft",
+    method: Annotated[
+        str, typer.Option(help="soft (mean), geometric, rank, hard, weighted or greedy.")
+    ] = "soft",
     weights: Annotated[
         str, typer.Option(help="For weighted: a number for each run, as in 2,1,1.")
     ] = "",

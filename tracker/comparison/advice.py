@@ -71,7 +71,8 @@ def advise(
 
     `metrics` are the competition's: they say which way is better.
     """
-    stoppers = list_monitors()
+    own = [f"val/{metric.name}" for metric in metrics]
+    stoppers = list(dict.fromkeys([*list_monitors(), *own]))
     signs = {name: 1 if higher_is_better(metrics, name) else -1 for name in (*stoppers, monitor)}
     series = {name: by_epoch(curves.get(name, {})) for name in (*stoppers, monitor, "train/loss")}
     finite = {name: _finite(values) for name, values in series.items()}
@@ -108,9 +109,17 @@ def advise_run(
     """
     if record.kind != "train":
         return None
-    return advise(
-        curves, monitor=config.get("train", {}).get("monitor", DEFAULT_MONITOR), metrics=metrics
-    )
+    monitor = config.get("train", {}).get("monitor") or find_monitor(curves, metrics)
+    return advise(curves, monitor=monitor, metrics=metrics)
+
+
+def find_monitor(curves: Curves, metrics: Sequence[Metric]) -> str:
+    """The metric that judges a run whose config names none.
+
+    It is the first of the competition's that was logged, the deciding one first in `metrics`.
+    """
+    own = [f"val/{metric.name}" for metric in metrics]
+    return next((name for name in own if name in curves), DEFAULT_MONITOR)
 
 
 def find_best(values: Series, sign: int) -> int:

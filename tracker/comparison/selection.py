@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,9 @@ from tracker.ledger.read import find_metric_value, list_submissions, list_with_n
 from tracker.ledger.records import Submission
 from tracker.ledger.resolve import render_first_score_command
 from tracker.training.errors import ConfigError
+from tracker.workspace.answer_kinds import find_answer_kind
 from tracker.workspace.metrics import NO_PUBLIC_SCORE
+from tracker.workspace.predictions import Answers, diff_answers
 from tracker.workspace.tracker_toml import Metric, Workspace
 
 if TYPE_CHECKING:
@@ -110,7 +112,8 @@ class Selection:
     `differing` is the share of images on which the answers of two contenders differ. `lucky` has
     the best public ones that are not chosen because validation shows others to be better. The best
     public one took the place of `instead_of` because validation cannot separate the two.
-    `unscored` have no public score yet, so they cannot be chosen.
+    `unscored` have no public score yet, so they cannot be chosen. Where answers are numbers,
+    `greatest` has the greatest difference of two contenders.
     """
 
     metric: str
@@ -126,10 +129,14 @@ class Selection:
     lucky: Sequence[int]
     instead_of: int | None
     unscored: Sequence[int] = ()
+    greatest: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for --json."""
-        return asdict(self)
+        """Plain values for --json; `greatest` only where answers are numbers."""
+        plain = asdict(self)
+        if not self.greatest:
+            del plain["greatest"]
+        return plain
 
 
 def select_final(workspace: Workspace, count: int, *, public_images: int = 0) -> Selection:
@@ -154,6 +161,7 @@ def select_final(workspace: Workspace, count: int, *, public_images: int = 0) ->
     contenders = ranked[: max(MAX_CONTENDERS, count + 1)]
     answers = load_answers_of(workspace, [item.number for item in contenders])
     differing = compare_answers(answers)
+    distances = _compare_numbers(workspace, answers)
     private = _simulate_private_scores(contenders, differing, metric, own_sd, sample)
     # The best set, with the best public score in it unless validation speaks against it.
     separated = _find_separated(workspace, looks, contenders, metric)
@@ -192,7 +200,23 @@ def select_final(workspace: Workspace, count: int, *, public_images: int = 0) ->
         lucky=_find_lucky(by_public, chosen, separated),
         instead_of=instead_of,
         unscored=[row.number for row in valid if row.number not in scored],
+        greatest={f"{a},{b}": distance for (a, b), distance in distances.items()},
     )
+
+
+def _compare_numbers(
+    workspace: Workspace, answers: Mapping[int, Answers]
+) -> dict[tuple[int, int], float]:
+    """The greatest difference of two submissions, by their numbers; empty where answers are no
+    numbers."""
+    if not find_answer_kind(workspace.competition).is_number:
+        return {}
+    greatest = {}
+    for a, b in combinations(sorted(answers), 2):
+        distance = diff_answers(answers[a], answers[b], workspace.competition).greatest
+        if distance is not None:
+            greatest[a, b] = distance
+    return greatest
 
 
 def rank_contenders(

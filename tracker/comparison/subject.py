@@ -17,13 +17,14 @@ from tracker.ledger.read import (
     has_run,
     list_notes,
     list_submissions_of,
+    read_imported_metric,
 )
 from tracker.ledger.records import Note, Submission
 from tracker.ledger.resolve import load_resolved, parse_submission
 from tracker.runs.points import Curves, read_curves
 from tracker.runs.read import load_config
 from tracker.runs.record import RunRecord
-from tracker.workspace.metrics import COLUMNS
+from tracker.workspace.metrics import COLUMNS, deciding_first
 from tracker.workspace.predictions import Answers, load_answers, unpack_answers
 from tracker.workspace.tracker_toml import Workspace
 
@@ -65,6 +66,10 @@ def load_subject(workspace: Workspace, word: str) -> Subject:
     figures = {}
     for part, name in product(("train", "val"), COLUMNS):
         figures[f"{part}/{name}"] = getattr(row, f"{part}_{name}")
+    for metric in workspace.competition.metrics:
+        imported = read_imported_metric(workspace.competition, row, metric.name)
+        if imported is not None:
+            figures.setdefault(f"val/{metric.name}", imported)
     return Subject(
         name=f"s{row.number}",
         config=row.config,
@@ -102,6 +107,6 @@ def _load_run_subject(workspace: Workspace, record: RunRecord, row: Submission |
         answers=lambda: load_answers(path, workspace.competition) if path.is_file() else None,
         folder=folder,
         curves=curves,
-        advice=advise_run(record, config, curves, workspace.competition.metrics),
+        advice=advise_run(record, config, curves, deciding_first(workspace.competition)),
         basis=basis_of_run(workspace, record, config),
     )

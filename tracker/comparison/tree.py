@@ -20,6 +20,7 @@ from tracker.core.errors import TrackerError
 from tracker.core.list_marks import Marks
 from tracker.ledger.connection import Query, open_reader
 from tracker.ledger.read import (
+    find_metric_value,
     find_origin,
     find_sota,
     has_run,
@@ -117,7 +118,9 @@ def build_family(workspace: Workspace, *, archived: bool = False) -> Family:
         for record in records
     ]
     members += [
-        _build_submission(row, _find_parent_of_row(row, stated_parents, node_of.get), names)
+        _build_submission(
+            workspace, row, _find_parent_of_row(row, stated_parents, node_of.get), names
+        )
         for row in elsewhere
     ]
     members.sort(key=lambda member: (member.time, len(member.node.name), member.node.name))
@@ -240,8 +243,10 @@ def _load_config(workspace: Workspace, record: RunRecord) -> Mapping[str, Any]:
         return {}  # the tree shows the run all the same, without its change
 
 
-def _build_submission(row: Submission, parent: str | None, names: Iterable[str]) -> _UnplacedNode:
-    figures = {f"val_{name}": getattr(row, f"val_{name}", None) for name in names}
+def _build_submission(
+    workspace: Workspace, row: Submission, parent: str | None, names: Iterable[str]
+) -> _UnplacedNode:
+    figures = {f"val_{name}": find_metric_value(workspace, row, "val", name) for name in names}
     node = Node(
         name=f"s{row.number}",
         kind="submission",

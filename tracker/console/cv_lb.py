@@ -289,7 +289,7 @@ def _describe_chosen(item: Contender, ranks: Sequence[int], result: Selection) -
     shares = _list_shares(item.number, result)
     if len(shares) > 1:
         near = min(shares, key=lambda number: shares[number])
-        reasons.append(f"differs least from {near}, on {shares[near]:.1%} of the images")
+        reasons.append(f"differs least from {near}, {_render_difference(shares[near], result)}")
     return "; ".join(reasons)
 
 
@@ -299,7 +299,16 @@ def _describe_difference(result: Selection) -> Iterator[str]:
         yield "  how much their answers differ is unknown"
     if len(result.chosen) == 2:
         shares = _list_shares(result.chosen[0], result).values()
-        yield from (f"  their answers differ on {share:.1%} of the images" for share in shares)
+        yield from (
+            f"  their answers differ {_render_difference(share, result)}" for share in shares
+        )
+
+
+def _render_difference(difference: float, result: Selection) -> str:
+    """The share of images whose answers differ, or the greatest difference of numbers."""
+    if result.greatest:
+        return f"by at most {render_number(difference)}"
+    return f"on {difference:.1%} of the images"
 
 
 def _describe_next(result: Selection) -> Iterator[str]:
@@ -335,9 +344,11 @@ def _list_left_out(result: Selection) -> Iterator[str]:
 
 
 def _list_shares(number: int, result: Selection) -> dict[int, float]:
-    """The share of images on which it differs, by chosen submission, where it is known."""
+    """How much it differs, by chosen submission, where it is known: see `_render_difference`."""
     shares = {
-        other: result.differing.get(f"{min(number, other)},{max(number, other)}")
+        other: (result.greatest or result.differing).get(
+            f"{min(number, other)},{max(number, other)}"
+        )
         for other in result.chosen
     }
     return {other: share for other, share in shares.items() if share is not None}

@@ -19,7 +19,7 @@ from tracker.core.config_diff import ENSEMBLE, list_changes, list_implied_keys, 
 from tracker.core.markdown import escape, render_table
 from tracker.core.table import MIN_WIDTH, Column, Styled, wrap
 from tracker.core.terminal import find_width, print_table, print_text
-from tracker.core.text import clean_text, render_number, render_values
+from tracker.core.text import clean_text, render_answer, render_number, render_values
 from tracker.training.metrics import METRICS
 from tracker.training.numbers import render_count
 
@@ -466,7 +466,10 @@ def _list_moves(diff: RunDiff) -> Iterator[Section]:
 def _render_moves(diff: RunDiff, most: int) -> Iterator[str]:
     """Where the predictions went, the `most` common changes by name."""
     changes = diff.moves["evaluation"]
-    moves = [f"{move.a} -> {move.b} {move.images}" for move in changes[:most]]
+    moves = [
+        f"{render_answer(move.a)} -> {render_answer(move.b)} {move.images}"
+        for move in changes[:most]
+    ]
     if len(changes) > most:
         moves.append(f"and {len(changes) - most} other changes")
     if moves:
@@ -512,7 +515,8 @@ def _name_change(changed: Move | ChangedImage) -> str:
 
 
 def _render_image(image: ChangedImage) -> tuple[Styled, ...]:
-    return tuple(map(Styled, (image.id, image.truth or "-", image.a, image.b, _name_change(image))))
+    answers = (image.truth or "-", render_answer(image.a), render_answer(image.b))
+    return tuple(map(Styled, (image.id, *answers, _name_change(image))))
 
 
 def _draw_curves(diff: RunDiff, width: int) -> list[str]:

@@ -17,9 +17,9 @@ from tracker.core.config_diff import (
 from tracker.core.list_marks import SEARCHED, Marks, explain_marks, mark_flattered, style_marks
 from tracker.core.table import Cell, Column, Styled
 from tracker.core.terminal import WIDE, print_table, print_text
-from tracker.core.text import render_number
+from tracker.core.text import render_answer, render_number
 from tracker.training.numbers import render_count
-from tracker.workspace.metrics import NO_PUBLIC_SCORE, choose_metrics
+from tracker.workspace.metrics import NO_PUBLIC_SCORE, choose_metrics, describe_limits
 from tracker.workspace.quota import render_quota
 
 if TYPE_CHECKING:
@@ -182,6 +182,12 @@ def _list_score_columns(competition: Competition, measured: Sequence[str]) -> It
         yield Column(f"val {name}", leaves=3 if name == deciding else 12, right=True)
 
 
+def _shorten_move(move: str) -> str:
+    """`(empty) -> 1 3 10 5` for a move of answers that may be very long, or empty."""
+    old, arrow, new = move.partition(" -> ")
+    return f"{render_answer(old)}{arrow}{render_answer(new)}"
+
+
 def _shorten_fingerprint(fingerprint: str | None) -> str:
     return (fingerprint or "unknown").replace("sha256:", "")[:19]
 
@@ -216,9 +222,10 @@ def print_check_details(report: CheckReport, competition: Competition) -> None:
         if report.changed_from_sota:
             moves = list(report.changed_from_sota.items())
             print_text(
-                "answers moved: " + ", ".join(f"{name} {count}" for name, count in moves[:8])
+                "answers moved: "
+                + ", ".join(f"{_shorten_move(name)} {count}" for name, count in moves[:8])
             )
-    print_text(_render_expected(report.expected))
+    print_text(_render_expected(report.expected, competition))
     for item in report.nearest:
         print_text(f"nearest: submission {item['number']} ({item['run']}), {_render_near(item)}")
 
@@ -233,7 +240,7 @@ def _render_near(item: Mapping[str, Any]) -> str:
     )
 
 
-def _render_expected(expected: Mapping[str, Any]) -> str:
+def _render_expected(expected: Mapping[str, Any], competition: Competition) -> str:
     """The public score that submissions of the same validation scheme let one expect."""
     name = f"expected public {expected['metric']}"
     left_out = (
@@ -243,7 +250,8 @@ def _render_expected(expected: Mapping[str, Any]) -> str:
         return f"{name}: unknown, {expected['reason']}{left_out}"
     low, high = (render_number(expected[side]) for side in ("low", "high"))
     few = ", few" if expected["n"] < 10 else ""
-    left_out += f"; {expected['metric']} is between 0 and 1" if expected.get("limited") else ""
+    limits = describe_limits(competition.metric(expected["metric"]))
+    left_out += f"; {expected['metric']} is {limits}" if expected.get("limited") else ""
     return (
         f"{name} {render_number(expected['value'])}, {low} to {high} in 95 of 100 cases "
         f"(line through {render_count(expected['n'], 'submission')}{few}{left_out})"

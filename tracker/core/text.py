@@ -13,6 +13,8 @@ from tracker.training.numbers import render_float
 
 __all__ = ["find_nearest", "first_line", "render_minute"]
 
+LONGEST_ANSWER = 40  # characters of an answer in a list
+
 
 def render_minute(time: str | None, *, unknown: str = "") -> str:
     """A UTC text to the minute, for people: `2026-11-24 02:11`."""
@@ -38,6 +40,13 @@ _STEERING = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\
 def clean_text(text: str) -> str:
     """A text that cannot control a terminal: such characters are shown as `\\x1b` or `\\u202e`."""
     return _STEERING.sub(lambda match: ascii(match[0])[1:-1], text)
+
+
+def render_answer(text: str) -> str:
+    """An answer in a list: no answer has a word, and of a long one, as a mask is, the beginning."""
+    if len(text) <= LONGEST_ANSWER:
+        return text or "(empty)"
+    return f"{text[:LONGEST_ANSWER]}... ({len(text):,} characters)"
 
 
 def render_number(value: Any, *, signed: bool = False) -> str:

@@ -74,14 +74,13 @@ class _EpochLines:
 
     def read(self, folder: Path, offset: int) -> tuple[str, int]:
         """The new lines after byte `offset` of metrics.jsonl, and the next offset."""
-        lines, shown_metrics = [], list_shown()
+        lines = []
         for next_offset, point in read_new_points(folder / "metrics.jsonl", offset):
             offset = next_offset
             if not point:
                 continue
-            shown = {
-                name: value for name, value in point["values"].items() if name in shown_metrics
-            }
+            names = list_shown(point["values"])
+            shown = {name: value for name, value in point["values"].items() if name in names}
             if shown:
                 resumes = [moment for moment in list_resumes(folder) if moment <= point["time"]]
                 if len(resumes) > self._resumes:
@@ -100,11 +99,10 @@ def describe_progress(workspace: Workspace, name: str) -> str:
     # Our own training logs these metrics at the end of an epoch. Other loops log what and when they
     # like: there any point counts.
     own_training = bool(record.fingerprints.get("data"))
-    shown = list_shown()
     epoch, since = 0, from_utc_text(record.created_at).timestamp()
     for point in read_points(workspace.runs_dir / name / "metrics.jsonl"):
         if own_training:
-            counts = any(name in shown for name in point["values"])
+            counts = any(name in list_shown(point["values"]) for name in point["values"])
         else:
             counts = any(not name.startswith(SYSTEM_PREFIX) for name in point["values"])
         if counts:

@@ -6,6 +6,8 @@ import datetime as dt
 import json
 from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from tracker.core.config_diff import (
@@ -20,14 +22,15 @@ from tracker.ledger.connection import Query, Row, open_reader, read_rows
 from tracker.ledger.records import Note, Origin, Submission
 from tracker.runs.read import load_run
 from tracker.runs.record import RunRecord
+from tracker.training.errors import ConfigError
 from tracker.training.metrics import METRICS
-from tracker.workspace.metrics import COLUMNS
+from tracker.workspace.metrics import COLUMNS, find_declared
 from tracker.workspace.predictions import unpack_answers
-from tracker.workspace.tracker_toml import Metric, Workspace
+from tracker.workspace.tracker_toml import Competition, Metric, Workspace, parse_score
 
 MAX_IN_VALUES = 500  # values in one query; every database allows more
 
-_DERIVED = ("scores", "notes", "not_known")  # fields of Submission that are not columns
+_DERIVED = ("scores", "notes", "not_known", "imported")  # fields of Submission that are not columns
 _FIELDS = [name for name in Submission.__dataclass_fields__ if name not in _DERIVED]
 _COLUMNS = ", ".join(f"s.{name}" for name in _FIELDS)
 _OF_SOTA = (
@@ -75,13 +78,20 @@ def list_submissions(
             own = scores.setdefault(row["submission"], {})
             own[f"{row['split']}_{row['metric']}"] = row["value"]
         notes = _read_notes(query, where, parameters or {})
+        also = f"AND {clause.removeprefix('WHERE ')}" if clause else ""
+        sql = "SELECT submission, text FROM notes WHERE kind = 'imported' AND text LIKE :val"
+        found = query(f"{sql} {also}", {**(parameters or {}), "val": '%"val%'})
+        imported = {row["submission"]: json.loads(row["text"]) for row in found}
     by_number, by_run = _group_notes(notes)
     submissions = []
     parsed: dict[str, Any] = {}  # the configs of the few that were SOTA, each parsed once
     for row in rows:
         own_notes = [*by_number.get(row["number"], ()), *by_run.get(row["run_uid"], ())]
         own_notes.sort(key=lambda note: note.time)
-        submissions.append(_build(row, scores.get(row["number"], {}), own_notes, parsed))
+        built = _build(row, scores.get(row["number"], {}), own_notes, parsed)
+        if row["number"] in imported:
+            built = replace(built, imported=imported[row["number"]])
+        submissions.append(built)
     return submissions
 
 
@@ -479,8 +489,19 @@ def find_metric_value(
         value: float | None = getattr(row, f"val_{metric}")
         return value
     if row.run is None or not has_run(workspace, row):
-        return None
+        return read_imported_metric(workspace.competition, row, metric)
     return load_run(workspace.runs_dir, row.run).summary.get(f"val/{metric}")
+
+
+def read_imported_metric(competition: Competition, row: Submission, metric: str) -> float | None:
+    """The validation value of a metric in an imported row: in column val_rmse, val_logloss, ..."""
+    for column, text in row.imported.items():
+        split, _, name = column.partition("_")
+        known = find_declared(competition, name) if split == "val" else None
+        if known is not None and known.name == metric:
+            with suppress(ConfigError):  # a text of an older import that is no number
+                return parse_score(known, text)
+    return None
 
 
 def list_validation_scores(

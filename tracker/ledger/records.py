@@ -30,8 +30,9 @@ class Note:
 class Submission:
     """A submission, its newest scores by `<split>_<metric>`, and the notes on it and on its run.
 
-    `not_known` are the config keys that only one of it and the SOTA of that time has, because
-    another program never logged them; they are not in `config_diff`.
+    `imported` has the columns of an imported table that the ledger has none for, where one of them
+    is a validation metric. `not_known` are the config keys that only one of it and the SOTA of that
+    time has, because another program never logged them; they are not in `config_diff`.
     """
 
     number: int
@@ -60,10 +61,13 @@ class Submission:
     scores: Mapping[str, float] = field(default_factory=dict)
     notes: Sequence[Note] = ()
     not_known: Sequence[str] = ()
+    imported: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for --json."""
-        return asdict(self)
+        """Plain values for --json; an imported metric is among the validation scores there."""
+        plain = asdict(self)
+        del plain["imported"]
+        return plain
 
 
 @dataclass(frozen=True, kw_only=True)

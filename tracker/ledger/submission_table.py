@@ -31,16 +31,17 @@ from tracker.ledger.historical import (
 from tracker.ledger.read import list_imported_columns, list_packed_answers, list_submissions
 from tracker.training.errors import ConfigError, DataError
 from tracker.training.files import check_regular, write_text
-from tracker.training.metrics import METRICS
+from tracker.training.metrics import METRICS, has_spelling, list_spellings
 from tracker.training.numbers import render_count
+from tracker.training.scorers import Parameters
 from tracker.training.tables import flatten, parse_json, parse_toml_value
-from tracker.workspace.metrics import COLUMNS
+from tracker.workspace.metrics import COLUMNS, find_declared
 from tracker.workspace.predictions import load_answers
 from tracker.workspace.tracker_toml import Competition, Metric, Workspace, build_metric, parse_score
 
 MARK, FORMAT = "tracker_export", "1"
 SPLITS = ("public", "private", "overall")
-ALIASES = {"acc": "accuracy"}
+FIGURE_SPLITS = ("train", "val")
 FIGURE_METRICS = {
     "loss": Metric(name="loss"),
     **{name: build_metric(METRICS[name]) for name in COLUMNS if name in METRICS},
@@ -56,6 +57,7 @@ class SubmissionTable:
     rows: Sequence[HistoricalSubmission]
     config_keys: Sequence[str]
     extra_keys: Sequence[str]
+    figures: Sequence[str] = ()  # those of extra_keys that are metrics of the competition
 
 
 # --- Import ---
@@ -95,7 +97,9 @@ def read_submission_table(path: Path, competition: Competition) -> SubmissionTab
         raise ConfigError(f"{render_count(len(problems), 'problem')} in {path}:", problems=problems)
     config_keys = list(dict.fromkeys(key for row in rows for key in flatten(row.config)))
     extra_keys = list(dict.fromkeys(key for row in rows for key in row.extra))
-    return SubmissionTable(path, rows, config_keys, extra_keys)
+    names = [f"{split}_{m.name}" for split in FIGURE_SPLITS for m in competition.metrics]
+    figures = [name for name in extra_keys if name in names]
+    return SubmissionTable(path, rows, config_keys, extra_keys, figures)
 
 
 def _read_cells(path: Path) -> list[dict[str, Any]]:
@@ -107,7 +111,6 @@ def _read_cells(path: Path) -> list[dict[str, Any]]:
             if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
                 raise DataError(f"{path}: expected a list of objects")
             return list(map(_read_json_row, rows))
-        csv.field_size_limit(1 << 30)  # packed answers are long
         return list(map(_read_csv_row, csv.DictReader(io.StringIO(text, newline=""), restval="")))
     except FileNotFoundError:
         raise DataError(f"no such file: {path}") from None
@@ -178,7 +181,7 @@ def _take(
     """Store one cell in the part of the row where it belongs; raises one of REFUSALS."""
     check_value(name)
     split, _, rest = name.partition("_")
-    metric = rest if exact else ALIASES.get(rest, rest)
+    metric = rest if exact else _find_name(rest, split, competition)
     if f"{split}_{metric}" in METRIC_COLUMNS:
         row.columns[f"{split}_{metric}"] = _read_figure(FIGURE_METRICS[metric], cell, exact=exact)
         return
@@ -192,11 +195,37 @@ def _take(
     elif "." in name:
         value = parse_cell(cell) if isinstance(cell, str) and not exact else cell
         _take_config(row.config, name, value)
+    elif split in FIGURE_SPLITS and not exact and (own := find_declared(competition, rest)):
+        _keep_figure(row, f"{split}_{own.name}", parse_score(own, str(cell)))
     elif split in SPLITS and rest:
         known = competition.metric(metric)
+        if (split, metric) in row.scores:
+            raise ConfigError(f"a second column with the {split} {metric}, expected one")
         row.scores[split, metric] = _read_score(cell) if exact else parse_score(known, str(cell))
     else:
         row.extra[name] = str(cell)
+
+
+def _find_name(text: str, split: str, competition: Competition) -> str:
+    """The name here of a metric in a column's name: of a ledger column, or a declared one."""
+    if f"{split}_{text}" in METRIC_COLUMNS:
+        return text
+    declared = find_declared(competition, text)
+    if declared is not None:
+        return declared.name
+    usual = [
+        metric.name
+        for metric in METRICS.values()
+        if has_spelling(text, list_spellings(metric.name, metric.kind, Parameters()))
+    ]
+    return usual[0] if usual and split in FIGURE_SPLITS else text
+
+
+def _keep_figure(row: HistoricalSubmission, name: str, value: float) -> None:
+    """A figure that the ledger has no column for, under the name of the competition's metric."""
+    if name in row.extra:
+        raise ConfigError(f"a second column with {name}, expected one")
+    row.extra[name] = repr(value)
 
 
 def _take_config(config: dict[str, dict[str, Any]], name: str, value: Any) -> None:
@@ -271,7 +300,8 @@ def render_summary(table: SubmissionTable) -> str:
     for row in rows:
         scores.update(f"{split}_{metric}" for split, metric in row.scores)
         columns |= dict.fromkeys(row.columns)
-    metrics = [name for name in columns if name in METRIC_COLUMNS]
+    extra = [name for name in table.extra_keys if name not in table.figures]
+    metrics = [name for name in columns if name in METRIC_COLUMNS] + list(table.figures)
     known = sum("predictions_fingerprint" in row.columns for row in rows)
     count = render_count(len(rows), "submission")
     lines = [
@@ -279,7 +309,7 @@ def render_summary(table: SubmissionTable) -> str:
         f"scores: {', '.join(sorted(scores)) or 'none'}",
         f"training and validation: {', '.join(metrics) or 'none'}",
         f"config keys: {', '.join(table.config_keys) or 'none'}",
-        f"stored with the rows: {', '.join(table.extra_keys) or 'nothing'}",
+        f"stored with the rows: {', '.join(extra) or 'nothing'}",
         f"predictions known: {known} of {len(rows)}",
     ]
     return "\n".join(lines)

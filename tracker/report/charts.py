@@ -166,8 +166,9 @@ def describe_timeline(entries: Sequence[SubmissionEntry], metric: Metric) -> str
     what = f"{len(steps)} became SOTA"
     if len(listed) < len(steps):
         what += f", the last {len(listed)}"
+    lower = "" if metric.higher_is_better else ", lower is better"
     return (
-        f"{count}; {what} with this public {label_metric(metric.name)} (submission):"
+        f"{count}; {what} with this public {label_metric(metric.name)} (submission{lower}):"
         f" {', '.join(scores)}."
     )
 
@@ -191,14 +192,18 @@ def draw_scatter(
     x, y = fit_scale(both or xs, left, right), fit_scale(both or ys, bottom, top)
     drawing = Drawing(size, size)
     _draw_rows(drawing, y, metrics[1], (left, right))
+    across, up = title_axis(relation.x, metrics[0]), title_axis(relation.y, metrics[1])
     ticks = x.ticks(5)
     for tick, text in zip(ticks, render_ticks(ticks), strict=True):
         drawing.line((x(tick), top), (x(tick), bottom), "grid")
         drawing.text((x(tick), bottom + 16), "middle", text, "tick")
     drawing.text(
-        ((left + right) / 2, size - 6), "middle", f"{name_axis(relation.x)} \u2192", "axis"
+        ((left + right) / 2, size - 6),
+        "middle",
+        f"{across} \u2192",
+        "axis",
     )
-    drawing.text((left, top - 2), "start", f"{name_axis(relation.y)} \u2191", "axis")
+    drawing.text((left, top - 2), "start", f"{up} \u2191", "axis")
     low, high = max(x.low, y.low), min(x.high, y.high)
     if relation.same_metric and low < high:
         drawing.line((x(low), y(low)), (x(high), y(high)), "equal")
@@ -218,8 +223,13 @@ def draw_scatter(
     return drawing.finish(name, title_scatter(relation), describe_scatter(relation))
 
 
+def title_axis(key: str, metric: Metric) -> str:
+    """The name of an axis, and that lower is better where it is."""
+    return name_axis(key) + ("" if metric.higher_is_better else " (lower is better)")
+
+
 def name_axis(key: str) -> str:
-    """The title of an axis: `val_f1` is `validation F1`."""
+    """The score of an axis: `val_f1` is `validation F1`."""
     split, _, metric = key.partition("_")
     return f"{'validation' if split == 'val' else split} {label_metric(metric)}"
 

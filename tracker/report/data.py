@@ -39,7 +39,7 @@ from tracker.ledger.read import (
 )
 from tracker.ledger.records import Submission
 from tracker.runs.read import load_config, load_run
-from tracker.training.metrics import METRICS
+from tracker.training.metrics import COMPETITION, METRICS
 from tracker.workspace.metrics import COLUMNS, choose_metrics, metric_title
 from tracker.workspace.quota import Quota, build_quota, render_quota, split_times, window_start
 from tracker.workspace.tracker_toml import Competition, Metric, Workspace
@@ -348,7 +348,8 @@ def _find_best(
 
 def label_metric(name: str) -> str:
     """The metric's name beside a figure."""
-    return METRICS[name].label if name in METRICS else name
+    known = METRICS.get(name) or COMPETITION.get(name)
+    return known.label if known else name
 
 
 def render_gain(entry: SubmissionEntry) -> str:
@@ -404,7 +405,8 @@ def _list_columns(entries: Sequence[SubmissionEntry], competition: Competition) 
 
 
 def _shorten(name: str) -> str:
-    return METRICS[name].short if name in METRICS else label_metric(name)
+    known = METRICS.get(name) or COMPETITION.get(name)
+    return known.short if known else name
 
 
 def _list_relations(

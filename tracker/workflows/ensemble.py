@@ -15,6 +15,9 @@ from tracker.workspace.data import build_task
 from tracker.workspace.tracker_toml import Workspace
 
 if TYPE_CHECKING:
+    from tracker.training.config import EvalConfig
+    from tracker.training.formats.samples import Task
+    from tracker.training.predict.decide import Decision
     from tracker.training.predict.probabilities import Predictions
 
 
@@ -25,21 +28,24 @@ def ensemble(
     method: str,
     weights: Sequence[float] = (),
     note: str = "",
+    eval_config: EvalConfig | None = None,
 ) -> RunRecord:
-    """Combine the probabilities of two or more runs into a new run.
+    """Combine the predictions of two or more runs into a new run.
 
-    Its metrics are from images that no member was trained on. For method weighted without
-    `weights`, the weights are searched on the members' validation images. Raises ConfigError when a
-    member is given twice, when members differ in classes or images, or when weights are wrong.
+    Its metrics are from images that no member was trained on. For method weighted (or greedy)
+    without `weights`, the weights are searched on the members' validation images, for the deciding
+    metric. How the scores become answers is said by `eval_config`, or by section eval of
+    tracker.toml; thresholds and cut points are tuned on the joined validation predictions. Raises
+    ConfigError when a member is given twice, when members differ in classes or images, when
+    weights are wrong, or when the method does not fit the competition.
     """
-    from tracker.training.config import EvalConfig
-    from tracker.training.predict.decide import measure, plain_decision, save_predictions
-    from tracker.training.predict.ensemble import (
-        check_method,
-        combine,
-        combine_validation,
-        search_weights,
+    from tracker.training.predict.decide import (
+        measure,
+        plain_decision,
+        save_decision,
+        save_predictions,
     )
+    from tracker.training.predict.ensemble import combine, combine_validation
     from tracker.training.predict.probabilities import (
         Predictions,
         align,
@@ -53,6 +59,9 @@ def ensemble(
         raise ConfigError(
             "an ensemble needs two or more different runs", hint="tracker run ensemble exp3 exp5"
         )
+    # Checked here: joining folds, where each image is in one of them, does not look at it.
+    method = _check_method(workspace, method, weights)
+    decided_by = eval_config or _read_eval_section(workspace)
     paths = [workspace.runs_dir / name / "probabilities.npz" for name in names]
     validations = _load_validations(workspace, names)
     # Without an evaluation set there are only validation images to combine.
@@ -60,25 +69,17 @@ def ensemble(
     members = [] if no_evaluation else align([load_probabilities(path) for path in paths], names)
     searched = method == "weighted" and not weights
     if searched:
-        weights = search_weights(validations)
-        pairs = zip(names, weights, strict=True)
-        weight_list = ", ".join(f"{name} {weight:g}" for name, weight in pairs)
-        print(
-            f"weights found on the validation images: {weight_list} (the validation score of the"
-            " ensemble is therefore too good)",
-            file=sys.stderr,
-        )
-    # Checked here: joining folds, where each image is in one of them, does not look at it.
-    check_method(method, weights)
-    scores = (
-        combine(method, [member.probabilities for member in members], weights) if members else None
-    )
+        weights = _search(names, validations, task, decided_by)
+    scores = None
+    if members:
+        scores = combine(method, [each.probabilities for each in members], weights, task.target)
     config = {
         "ensemble": {
             "method": method,
             "members": names,
             "weights": list(weights),
             "searched": searched,
+            **_list_decision_keys(task, decided_by),
         }
     }
     options: dict[str, Any] = {
@@ -89,10 +90,12 @@ def ensemble(
     }
     with begin(config, note=note, parent=names[0], **options) as run:
         run.add_facts({"members": [load_run(workspace.runs_dir, name).uid for name in names]})
-        joined = combine_validation(validations, method, weights) if validations else None
+        joined, decision = None, plain_decision(task, decided_by)
+        if validations:
+            joined = combine_validation(validations, method, weights, task.target)
         if joined is not None:
             save_probabilities(run.folder / "validation.npz", joined)
-            metrics = measure(joined, task)
+            metrics = measure(joined, task, decision)
             run.log(metrics, step=1, epoch=1)
             run.set_summary(metrics)
         else:
@@ -100,11 +103,83 @@ def ensemble(
                 f"the ensemble has no validation score: {_explain_missing(workspace, names)}",
                 file=sys.stderr,
             )
+        decision = _choose_decision(task, decided_by, joined)
+        save_decision(run.folder, decision)
         if scores is not None:
             combined = Predictions(members[0].ids, scores, classes=task.classes)
-            save_predictions(run.folder, combined, task, plain_decision(task, EvalConfig()))
+            save_predictions(run.folder, combined, task, decision)
             run.fingerprint_predictions()
     return load_run(workspace.runs_dir, run.name)
+
+
+def _check_method(workspace: Workspace, method: str, weights: Sequence[float]) -> str:
+    """The method's own name; raises ConfigError for one that this competition cannot take."""
+    from tracker.training.predict.ensemble import read_method
+
+    competition = workspace.competition
+    name = read_method(method, weights, competition.target)
+    if name == "rank" and competition.answer == "columns" and competition.sum_to_one:
+        raise ConfigError(
+            "method rank gives no probabilities, and each row must sum to 1",
+            hint="method soft is the mean, method geometric the geometric mean",
+        )
+    return name
+
+
+def _read_eval_section(workspace: Workspace) -> EvalConfig:
+    """Section eval of tracker.toml; raises ConfigError for what it cannot have."""
+    from tracker.training.config_reading import config_from_dict
+
+    table = workspace.defaults.get("eval", {})
+    return config_from_dict({"eval": table}, source="tracker.toml").eval
+
+
+def _list_decision_keys(task: Task, config: EvalConfig) -> dict[str, Any]:
+    """How scores become answers, where it is not the usual way: it changes the predictions."""
+    from tracker.training.predict.decide import has_choice
+
+    if not has_choice(task):
+        return {}
+    usual = type(config)()
+    keys = {"decide": config.decide, "threshold": config.threshold}
+    return {key: value for key, value in keys.items() if value != getattr(usual, key)}
+
+
+def _search(
+    names: Sequence[str], validations: Sequence[Predictions], task: Task, config: EvalConfig
+) -> list[float]:
+    """Weights that were searched on the validation images; says which."""
+    from tracker.training.metrics import find_kind
+    from tracker.training.predict.ensemble import find_search_metric, search_weights
+
+    weights = search_weights(validations, task, config)
+    pairs = zip(names, weights, strict=True)
+    weight_list = ", ".join(f"{name} {weight:g}" for name, weight in pairs)
+    metric = find_search_metric(task)
+    known = find_kind(metric.kind)
+    print(
+        f"weights found on the validation images for {known.title if known else metric.name}:"
+        f" {weight_list} (the validation score of the ensemble is therefore too good)",
+        file=sys.stderr,
+    )
+    return weights
+
+
+def _choose_decision(task: Task, config: EvalConfig, joined: Predictions | None) -> Decision:
+    """The decision of the config, tuned on the joined validation predictions where it says so."""
+    from tracker.training.predict.decide import choose_decision, has_choice, plain_decision
+
+    if joined is None:
+        if config.decide == "tuned" and has_choice(task):
+            print(
+                "eval.decide = tuned has no effect: there are no validation predictions to tune on",
+                file=sys.stderr,
+            )
+        return plain_decision(task, config)
+    decision = choose_decision(task, config, joined)
+    if decision.note:
+        print(decision.note, file=sys.stderr)
+    return decision
 
 
 def _explain_missing(workspace: Workspace, names: Sequence[str]) -> str:

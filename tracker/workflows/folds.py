@@ -26,7 +26,7 @@ def train_folds(
     force: bool = False,
     report: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
 ) -> RunRecord:
-    """Train each fold of data.folds and combine the runs by soft vote; `report` gets messages.
+    """Train each fold of data.folds and combine the runs by their mean; `report` gets messages.
 
     A fold that an earlier run has trained is not trained again, unless `force`. Each image's
     validation probabilities come from the one run that was not trained on it.
@@ -47,4 +47,10 @@ def train_folds(
         except AlreadyTrainedError as error:
             report(f"fold {fold}: skipped, {error.run} already has this config, data and code")
             names.append(error.run)
-    return ensemble(workspace, names, method="soft", note=f"{note} ({folds} folds)".strip())
+    return ensemble(
+        workspace,
+        names,
+        method="soft",
+        note=f"{note} ({folds} folds)".strip(),
+        eval_config=config.eval,
+    )

@@ -6,11 +6,12 @@ MLflow writes them, is in tracker/core/metric_names.py.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from tracker.training.metrics import METRICS, find_kind
+from tracker.training.metrics import METRICS, find_kind, has_spelling, list_spellings
 
 if TYPE_CHECKING:
     from tracker.workspace.tracker_toml import Competition, Metric
@@ -65,6 +66,25 @@ def is_loss(name: str) -> bool:
     return any(_LOSS.fullmatch(word) for word in re.split(r"[^A-Za-z]+", name))
 
 
+def find_declared(competition: Competition, text: str) -> Metric | None:
+    """The metric of the competition that a table calls `text`: `logloss`, `AUC`, `qwk`.
+
+    None where none is called so, or more than one.
+    """
+    exact = [metric for metric in competition.metrics if metric.name == text]
+    found = exact or [
+        metric
+        for metric in competition.metrics
+        if has_spelling(text, list_spellings(metric.name, metric.kind, metric.parameters))
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def deciding_first(competition: Competition) -> list[Metric]:
+    """The competition's metrics, the deciding one first."""
+    return sorted(competition.metrics, key=lambda metric: metric is not competition.primary)
+
+
 def choose_metrics(competition: Competition, measured: Collection[str]) -> list[str]:
     """The `measured` validation metrics (`f1`, not `val/f1`) that are shown next to scores.
 
@@ -88,6 +108,15 @@ def render_score_command(
         short = SHORT_OPTIONS.get(metric.name)
         parts.append(f"--{split}-{short} X" if short else f"--{split} {metric.name}=X")
     return " ".join(parts)
+
+
+def describe_limits(metric: Metric) -> str:
+    """What values the metric can have: `between 0 and 1`, `at least 0`."""
+    known = find_kind(metric.kind)
+    low, high = (known.low, known.high) if known else (-math.inf, math.inf)
+    if math.isinf(high):
+        return "any number" if math.isinf(low) else f"at least {low:g}"
+    return f"at most {high:g}" if math.isinf(low) else f"between {low:g} and {high:g}"
 
 
 def metric_title(metric: Metric) -> str:

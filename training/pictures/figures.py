@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from tracker.training.formats.samples import Task
-from tracker.training.metrics import list_figures
+from tracker.training.metrics import is_validation_figure, list_figures
 from tracker.training.pictures.sheets import (
     NARROWEST,
     RIGHT,
@@ -29,6 +29,7 @@ from tracker.training.predict.probabilities import Predictions
 from tracker.training.scores import confusion_matrix
 
 PART_NAMES = {"train": "training", "val": "validation"}
+MAX_PANELS = 6  # curves side by side that can still be read
 MAX_BARS = 60  # classes in labels.png: more would be too high to look at
 MAX_EXAMPLES = 24  # four rows of six: a sheet that fits on a screen
 MOST_CLASSES = 120  # beyond, a confusion matrix with numbers would be too large to open
@@ -192,8 +193,9 @@ def draw_examples(examples: Sequence[Example], path: Path) -> Path:
 
 def draw_curves(curves: Mapping[str, Curve], best_epoch: int | None, path: Path) -> Path:
     """Loss and metrics of training and validation by epoch; the best epoch is marked."""
-    figure = Figure(figsize=(11 / 3 * len(list_figures()), 3.6), layout="constrained")
-    for name, axes in _add_panels(figure):
+    names = list_panels(curves)
+    figure = Figure(figsize=(11 / 3 * len(names), 3.6), layout="constrained")
+    for name, axes in _add_panels(figure, names):
         for part in ("train", "val"):
             points = curves.get(f"{part}/{name}", {})
             axes.plot(list(points), [value for _, value in points.values()], marker=".", label=part)
@@ -221,8 +223,9 @@ def draw_two_runs(
 
     A ring marks the best epoch.
     """
-    figure = Figure(figsize=(13 / 3 * len(list_figures()), 4.2), layout="constrained")
-    for name, axes in _add_panels(figure):
+    panels = list_panels([*curves[0], *curves[1]])
+    figure = Figure(figsize=(13 / 3 * len(panels), 4.2), layout="constrained")
+    for name, axes in _add_panels(figure, panels):
         for index, run in enumerate(names):
             for part, style in (("train", "--"), ("val", "-")):
                 line = curves[index].get(f"{part}/{name}", [])
@@ -252,9 +255,21 @@ def draw_two_runs(
     return save_figure(figure, path)
 
 
-def _add_panels(figure: Figure) -> Iterator[tuple[str, Axes]]:
+def list_panels(curves: Iterable[str]) -> list[str]:
+    """What has axes of its own: the loss, then each metric of validation, MAX_PANELS at most.
+
+    Without any metric of validation there are those that are measured of classes.
+    """
+    measured = {name.removeprefix("val/") for name in curves if is_validation_figure(name)}
+    usual = list_figures()
+    if not measured - {"loss"} or measured & {*usual[1:]}:
+        measured |= {*usual}
+    own = sorted(measured - {*usual})
+    return ["loss", *(name for name in [*usual, *own] if name in measured - {"loss"})][:MAX_PANELS]
+
+
+def _add_panels(figure: Figure, names: Sequence[str]) -> Iterator[tuple[str, Axes]]:
     """Axes side by side, for the loss and each metric by epoch."""
-    names = list_figures()
     for index, name in enumerate(names, start=1):
         axes = figure.add_subplot(1, len(names), index)
         axes.set_title(name)

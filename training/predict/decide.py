@@ -42,6 +42,15 @@ class Decision:
     note: str = ""
 
 
+def has_choice(task: Task) -> bool:
+    """Whether there is another way from scores to answers than the plain one.
+
+    Scores and lists of the best classes are answers as they are.
+    """
+    answers = task.answer not in ("columns", "probability", "ranked")
+    return answers and task.target in ("binary", "labels", "ordered")
+
+
 def plain_decision(task: Task, config: EvalConfig) -> Decision:
     """The decision before anything is tuned."""
     if task.target == "labels" or (task.target == "binary" and config.threshold != 0.5):

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.conftest import run_tracker
-from tests.support.workspaces import IMAGES, make_run
+from tests.support.workspaces import IMAGES, begin_run, make_run
 from tracker.comparison.audit import audit
 from tracker.comparison.compare import compare_runs
 from tracker.comparison.diff import diff_runs
 from tracker.images.explain import explain
 from tracker.runs.read import find_latest, list_runs, load_config
+from tracker.setup.init import init_workspace
 from tracker.submissions.submit import submit
 from tracker.training.errors import ConfigError, DataError
+from tracker.training.predict.probabilities import Predictions, save_probabilities
 from tracker.workflows.ensemble import ensemble
 from tracker.workflows.infer import infer
 from tracker.workflows.reproduce import reproduce
 from tracker.workflows.resolve import resolve_config
-from tracker.workspace.tracker_toml import Workspace
+from tracker.workspace.tracker_toml import Workspace, find_workspace
 
 IDS = np.array([f"i{number}.png" for number in range(IMAGES)])
 CLASSES = np.array(["cat", "dog"])
@@ -135,6 +141,99 @@ def test_why_an_ensemble_has_no_validation_score_is_said(
         "the ensemble has no validation score: no validation predictions in exp2"
         in capsys.readouterr().err
     )
+
+
+def make_contest(root: Path, target: str, answer: str, metric: str, **more: Any) -> Workspace:
+    return init_workspace(
+        root,
+        data={},
+        competition={"target": target, "answer": answer, "id_column": "id", **more},
+        metrics=[metric],
+    )
+
+
+def make_guesses(workspace: Workspace, table: Any, truth: Any, classes: tuple[str, ...]) -> str:
+    """A run whose scores of the evaluation images are those of the validation images."""
+    record = begin_run(workspace).finish("finished")
+    folder = workspace.runs_dir / record.name
+    ids = tuple(f"i{number}" for number in range(len(table)))
+    scores = Predictions(ids, np.asarray(table, np.float32), classes=classes)
+    save_probabilities(folder / "probabilities.npz", scores)
+    save_probabilities(folder / "validation.npz", replace(scores, labels=truth))
+    return record.name
+
+
+def read_column(workspace: Workspace, name: str, column: str) -> list[str]:
+    with (workspace.runs_dir / name / "predictions.csv").open() as file:
+        return [row[column] for row in csv.DictReader(file)]
+
+
+def test_an_ensemble_of_numbers_is_weighted_by_the_lower_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace = make_contest(tmp_path, "number", "number", "rmse", label_column="age")
+    truth = np.arange(1, 21, dtype=np.float32)[:, None]
+    names = [make_guesses(workspace, truth + shift, truth, ()) for shift in (9, -1, 1)]
+    record = ensemble(workspace, names, method="greedy")
+    assert load_config(workspace.runs_dir, record.name)["ensemble"] == {
+        "method": "weighted",
+        "members": names,
+        "weights": [0.0, 1.0, 1.0],
+        "searched": True,
+    }
+    assert record.summary == {"val/rmse": 0.0}
+    assert "weights found on the validation images for RMSE" in capsys.readouterr().err
+    assert list(map(float, read_column(workspace, record.name, "age"))) == truth[:, 0].tolist()
+    soft = ensemble(workspace, names, method="soft")
+    assert soft.summary["val/rmse"] == pytest.approx(3.0)
+    for method in ("hard", "rank"):
+        with pytest.raises(ConfigError, match=f"method {method}"):
+            ensemble(workspace, names, method=method)
+    assert len(list_runs(workspace.runs_dir)) == 5  # nothing was begun for them
+
+
+def test_thresholds_of_an_ensemble_are_tuned_on_the_joined_predictions_and_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("ant", "bee", "cat")
+    workspace = make_contest(
+        tmp_path, "labels", "labels", "f1_micro", label_column="tags", classes=words, answers="name"
+    )
+    toml = tmp_path / "tracker.toml"
+    toml.write_text(toml.read_text() + '\n[eval]\ndecide = "tuned"\n')
+    workspace = find_workspace(tmp_path)
+    truth = (np.random.default_rng(1).random((30, 3)) < 0.5).astype(np.float32)
+    # no model is ever sure: at 0.5 no image has a label
+    names = [make_guesses(workspace, truth * 0.2 + low, truth, words) for low in (0.1, 0.2)]
+    record = ensemble(workspace, names, method="soft")
+    kept = json.loads((workspace.runs_dir / record.name / "decision.json").read_text())
+    assert kept["rule"] == "thresholds" and "f1_micro 0.0000 -> 1.0000" in kept["note"]
+    assert kept["note"] in capsys.readouterr().err
+    assert read_column(workspace, record.name, "tags") == [
+        " ".join(word for word, has in zip(words, row, strict=True) if has) for row in truth
+    ]
+    assert load_config(workspace.runs_dir, record.name)["ensemble"]["decide"] == "tuned"
+    # without validation predictions there is nothing to tune on
+    for name in names:
+        (workspace.runs_dir / name / "validation.npz").unlink()
+    plain = ensemble(workspace, names, method="geometric")
+    assert "eval.decide = tuned has no effect" in capsys.readouterr().err
+    assert set(read_column(workspace, plain.name, "tags")) == {""}
+
+
+def test_ranks_are_refused_where_rows_must_sum_to_one(tmp_path: Path) -> None:
+    workspace = make_contest(
+        tmp_path, "class", "columns", "log_loss", classes=("ant", "bee"), sum_to_one=True
+    )
+    names = [
+        make_guesses(workspace, [[p, 1 - p], [1 - p, p]], np.array([0, 1]), ("ant", "bee"))
+        for p in (0.6, 0.9)
+    ]
+    with pytest.raises(ConfigError, match="rank gives no probabilities"):
+        ensemble(workspace, names, method="rank")
+    record = ensemble(workspace, names, method="geometric")
+    first = [read_column(workspace, record.name, word)[0] for word in ("ant", "bee")]
+    assert sum(map(float, first)) == pytest.approx(1)
 
 
 def test_what_needs_one_training_refuses_an_ensemble_and_names_its_best_member(

@@ -21,6 +21,7 @@ from tracker.training.pictures.figures import (
     draw_confusion,
     draw_curves,
     draw_examples,
+    draw_two_runs,
 )
 from tracker.training.pictures.sheets import fold_text, measure_text
 from tracker.training.predict.probabilities import Predictions
@@ -48,6 +49,24 @@ def test_curves_show_both_parts_by_epoch_and_mark_the_best(
     assert [text.get_text() for text in legend.get_texts()] == ["train", "val", "best: epoch 2"]
     draw_curves(curves, None, tmp_path / "curves.png")
     assert len(drawn[1].axes[0].lines) == 2
+
+
+def test_curves_have_a_panel_for_each_metric_of_the_competition(
+    tmp_path: Path, drawn: list[Figure]
+) -> None:
+    curve = {n: (n, 1 / n) for n in (1, 2, 3)}
+    names = ["train/loss", "val/loss", "val/rmse", "val/mae", "train/lr"]
+    draw_curves(dict.fromkeys(names, curve), 3, tmp_path / "curves.png")
+    assert [axes.get_title() for axes in drawn[0].axes] == ["loss", "mae", "rmse"]
+    assert list(drawn[0].axes[2].lines[1].get_ydata()) == [1, 1 / 2, 1 / 3]
+    # of classes there are the usual ones first, and no panel for a single class
+    names = ["val/loss", "val/accuracy", "val/f1", "val/f1/cat", "val/log_loss"]
+    draw_curves(dict.fromkeys(names, curve), 3, tmp_path / "curves.png")
+    titles = [axes.get_title() for axes in drawn[1].axes]
+    assert titles == ["loss", "accuracy", "f1", "log_loss"]
+    lines = {name: [(epoch, value) for epoch, value in curve.values()] for name in names}
+    draw_two_runs(("exp1", "exp2"), (lines, lines), (1, 2), tmp_path / "two.png")
+    assert [axes.get_title() for axes in drawn[2].axes] == titles
 
 
 def test_the_confusion_matrix_has_the_counts_in_their_places(

@@ -15,7 +15,8 @@ from tracker.mirror.targets.mlflow_server import (
     library_errors,
     translate,
 )
-from tracker.training.metrics import METRICS, first_metric
+from tracker.training.metrics import find_kind, first_metric
+from tracker.training.targets import TARGETS
 from tracker.workspace.tracker_toml import Workspace
 
 # MLflow saves shared views of the runs table in such tags. `tracker ui` opens this one.
@@ -43,10 +44,13 @@ def describe_view(workspace: Workspace) -> str:
     """
     primary = workspace.competition.primary
     score = f"metrics.`public_{primary.name}`"
-    # Training does not compute every competition metric: then its own first one is shown, too.
-    validated = [primary.name]
-    if primary.name not in METRICS:
+    # the competition's metrics, the deciding one first
+    validated = [primary.name, *(metric.name for metric in workspace.competition.metrics)]
+    # What training cannot compute may be nowhere: then its own first metric is shown, too.
+    is_class = TARGETS[workspace.competition.target].is_class
+    if is_class and find_kind(primary.kind) is None:
         validated.append(first_metric())
+    validated = list(dict.fromkeys(validated))
     columns = [f"tags.`best/val/{name}`" for name in validated]
     columns += [score, "tags.`submission`", "attributes.`Description`"]
     order = {"orderByKey": score, "orderByAsc": not primary.higher_is_better}
