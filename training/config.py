@@ -23,7 +23,10 @@ T = TypeVar("T")
 OF_MODEL = "model"  # the value of a key that takes what timm's model was trained with
 MEASURED = "measured"
 CROP_KEYS = ("crop_pct", "crop_mode", "interpolation")  # of FITTED, in section augment
-FITTED = ("base", "standard")  # values of augment.name that fit an image to the model as timm does
+AUTOMATIC = ("auto", "strong")  # values of augment.name with operations of torchvision
+# Values that train on random crops, and those that fit an image to the model as timm does.
+CROPPED = ("standard", *AUTOMATIC)
+FITTED = ("base", *CROPPED)
 PIPELINE_SUFFIXES = (".yaml", ".yml", ".json")
 TABLE_KEYS = ("data.label_fixes", "data.exclude")  # their content is in the data fingerprint
 
@@ -165,10 +168,11 @@ class AugmentConfig:
     name: str = option(
         "base",
         "base: resize and normalize. standard: the same, but in training a random resized crop and"
-        " a random flip, as torchvision and timm train. custom: center crop, resize, color jitter,"
-        " normalize. Or the path of an albumentations pipeline (.yaml, .json); relative to the"
+        " a random flip, as torchvision and timm train. auto: then one operation of TrivialAugment."
+        " strong: then two of RandAugment, and random erasing. custom: center crop, resize, color"
+        " jitter, normalize. Or the path of an albumentations pipeline (.yaml, .json); relative to the"
         " workspace.",
-        choices=("base", "standard", "custom"),
+        choices=(*FITTED, "custom"),
         files=PIPELINE_SUFFIXES,
     )
     file_sha256: str = option("", "SHA-256 of the pipeline file; filled in when a run is started.")
@@ -177,8 +181,8 @@ class AugmentConfig:
     )
     crop_pct: float | str = option(
         1.0,
-        "Share of the side that the center crop of base keeps, and of standard outside of training."
-        ' "model", the default where data.mean is "model": as timm\'s model was trained.',
+        "Share of the side that the center crop of base keeps, and of standard, auto and strong"
+        ' outside of training. "model", the default where data.mean is "model": as timm\'s model was trained.',
         low=0.1,
         high=1,
         later=True,
@@ -198,7 +202,7 @@ class AugmentConfig:
     )
     scale: float = option(
         0.08,
-        "Smallest share of the image's area in a random crop of standard.",
+        "Smallest share of the image's area in a random crop of standard, auto and strong.",
         low=0.01,
         high=1,
         later=True,
@@ -212,7 +216,7 @@ class AugmentConfig:
     )
     flip: float = option(
         0.5,
-        "Share of the training images that standard mirrors, left to right.",
+        "Share of the training images that standard, auto and strong mirror, left to right.",
         low=0,
         high=1,
         later=True,
