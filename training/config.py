@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tracker.training.errors import find_nearest
 from tracker.training.formats import FORMATS, by_format
 from tracker.training.reading import key
 
@@ -28,6 +29,7 @@ AUTOMATIC = ("auto", "strong")  # values of augment.name with operations of torc
 CROPPED = ("standard", *AUTOMATIC)
 FITTED = ("base", *CROPPED)
 PIPELINE_SUFFIXES = (".yaml", ".yml", ".json")
+OPTIMIZERS = ("adamw", "adam", "sgd")  # torch's own; timm has the others
 TABLE_KEYS = ("data.label_fixes", "data.exclude")  # their content is in the data fingerprint
 
 
@@ -35,6 +37,26 @@ def parse_monitor(raw: Any) -> str:
     """The name of a validation figure; raises ValueError."""
     if not isinstance(raw, str) or not re.fullmatch(r"val/\S+", raw):
         raise ValueError
+    return raw
+
+
+def parse_optimizer(raw: Any) -> str:
+    """One of OPTIMIZERS or of timm's names; raises ValueError with the nearest.
+
+    timm is asked only where it must be, because that loads torch.
+    """
+    if raw in OPTIMIZERS:
+        return str(raw)
+    expected = "adamw, adam, sgd or another name of timm.optim.list_optimizers()"
+    if not isinstance(raw, str):
+        raise ValueError(expected)
+    try:
+        from timm.optim import list_optimizers
+    except ImportError:  # this machine reads what others train
+        return raw
+    known = list_optimizers()
+    if raw not in known:
+        raise ValueError(expected, find_nearest(raw, known))
     return raw
 
 
@@ -170,8 +192,8 @@ class AugmentConfig:
         "base: resize and normalize. standard: the same, but in training a random resized crop and"
         " a random flip, as torchvision and timm train. auto: then one operation of TrivialAugment."
         " strong: then two of RandAugment, and random erasing. custom: center crop, resize, color"
-        " jitter, normalize. Or the path of an albumentations pipeline (.yaml, .json); relative to the"
-        " workspace.",
+        " jitter, normalize. Or the path of an albumentations pipeline (.yaml, .json); relative to"
+        " the workspace.",
         choices=(*FITTED, "custom"),
         files=PIPELINE_SUFFIXES,
     )
@@ -182,7 +204,8 @@ class AugmentConfig:
     crop_pct: float | str = option(
         1.0,
         "Share of the side that the center crop of base keeps, and of standard, auto and strong"
-        ' outside of training. "model", the default where data.mean is "model": as timm\'s model was trained.',
+        ' outside of training. "model", the default where data.mean is "model": as timm\'s model was'
+        " trained.",
         low=0.1,
         high=1,
         later=True,
@@ -294,10 +317,16 @@ class LossConfig:
 class OptimConfig:
     """The optimizer."""
 
-    name: str = option("adamw", "Optimizer.", choices=("adamw", "adam", "sgd"))
+    name: str = option(
+        "adamw",
+        "Optimizer: adamw, adam, sgd, or any other of timm's, such as lion, muon, adan, lamb.",
+        parse=parse_optimizer,
+    )
     lr: float = option(1e-3, "Peak learning rate.", low=1e-12)
     weight_decay: float = option(0.01, "Weight decay.", low=0)
-    momentum: float = option(0.9, "Momentum of sgd.", low=0, high=0.9999)
+    momentum: float = option(
+        0.9, "Momentum of sgd and of timm's optimizers that have one.", low=0, high=0.9999
+    )
     layer_decay: float = option(
         1.0, "Factor of the learning rate from each layer to the one before it.", low=0.01, high=1
     )

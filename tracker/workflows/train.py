@@ -48,9 +48,11 @@ def train(
     """
     require(*TRAINING)
     from tracker.training.model.model import check_model
+    from tracker.training.model.optim import check_optimizer
 
     # Check everything that can be wrong before a run folder is made.
     check_model(config.model, root=workspace.root)
+    check_optimizer(config.optim)
     check_config(config, build_task(workspace))
     task, data = prepare_data(workspace, config)
     config = resolve_input(config, data, root=workspace.root)

@@ -32,7 +32,7 @@ class TorchvisionStep:
         self._as_tensor = as_tensor
         self._generator: Any = np.random.default_rng(0)
 
-    def set_random_state(self, generator: Any, python: random.Random) -> None:  # noqa: ARG002
+    def set_random_state(self, generator: Any, python: random.Random) -> None:
         """Draw from this numpy generator from now on; `python` is not used."""
         self._generator = generator
 
