@@ -29,6 +29,7 @@ AUTOMATIC = ("auto", "strong")  # values of augment.name with operations of torc
 CROPPED = ("standard", *AUTOMATIC)
 FITTED = ("base", *CROPPED)
 PIPELINE_SUFFIXES = (".yaml", ".yml", ".json")
+AUTO, AUTO_BATCH_SIZE = "auto", 0  # train.batch_size as people write it, and as the config has it
 OPTIMIZERS = ("adamw", "adam", "sgd")  # torch's own; timm has the others
 TABLE_KEYS = ("data.label_fixes", "data.exclude")  # their content is in the data fingerprint
 
@@ -36,6 +37,15 @@ TABLE_KEYS = ("data.label_fixes", "data.exclude")  # their content is in the dat
 def parse_monitor(raw: Any) -> str:
     """The name of a validation figure; raises ValueError."""
     if not isinstance(raw, str) or not re.fullmatch(r"val/\S+", raw):
+        raise ValueError
+    return raw
+
+
+def parse_batch_size(raw: Any) -> int:
+    """A number of images, or AUTO_BATCH_SIZE for "auto"; raises ValueError."""
+    if raw == AUTO:
+        return AUTO_BATCH_SIZE
+    if type(raw) is not int or raw < AUTO_BATCH_SIZE:
         raise ValueError
     return raw
 
@@ -204,8 +214,8 @@ class AugmentConfig:
     crop_pct: float | str = option(
         1.0,
         "Share of the side that the center crop of base keeps, and of standard, auto and strong"
-        ' outside of training. "model", the default where data.mean is "model": as timm\'s model was'
-        " trained.",
+        ' outside of training. "model", the default where data.mean is "model": as timm\'s model'
+        " was trained.",
         low=0.1,
         high=1,
         later=True,
@@ -286,6 +296,12 @@ class ModelConfig:
         " mask classes.",
         choices=("joint", "attributes"),
     )
+    grad_checkpointing: bool = option(
+        False,
+        "Compute activations again in the backward pass instead of keeping them: less memory,"
+        " slower steps, the same training losses.",
+        later=True,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -347,7 +363,14 @@ class TrainConfig:
     """The loop."""
 
     epochs: int = option(10, "Passes over the training data.", low=1)
-    batch_size: int = option(32, "Images per forward pass, over all processes.", low=1)
+    batch_size: int = option(
+        32,
+        'Images per forward pass, over all processes. "auto" (or 0): the largest power of two that'
+        " the GPU holds and that leaves 8 batches an epoch; 32 on a CPU. The run's config has the"
+        " number.",
+        parse=parse_batch_size,
+        expected='a whole number of at least 1, or "auto"',
+    )
     accumulate: int = option(1, "Batches per optimizer step.", low=1)
     clip_grad: float = option(0.0, "Largest gradient norm; 0: no clipping.", low=0)
     ema: float = option(

@@ -24,7 +24,7 @@ from tracker.training.data.data import load_data
 from tracker.training.errors import ConfigError
 from tracker.training.input.mixup import build_mixer
 from tracker.training.model.losses import build_loss
-from tracker.training.model.model import AttributeHeads, build_model, train_mode
+from tracker.training.model.model import AttributeHeads, build_model, check_model, train_mode
 from tracker.training.model.optim import build_optimizer, check_optimizer
 from tracker.training.predict import predict
 from tracker.training.predict.probabilities import load_probabilities
@@ -275,9 +275,42 @@ def test_an_unknown_optimizer_is_refused_with_the_nearest_name() -> None:
 def test_an_optimizer_that_cannot_be_used_is_refused_before_a_run_is_made(name: str) -> None:
     if name == "bnblion" and torch.cuda.is_available():
         pytest.skip("it can be used on a GPU")
-    with pytest.raises(ConfigError, match=f"optim.name: {name} cannot be used here"):
+    with pytest.raises(ConfigError, match=rf"optim\.name: {name} cannot be used here"):
         check_optimizer(OptimConfig(name=name))
     check_optimizer(OptimConfig(name="lion"))
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_resnet"])
+def test_gradient_checkpointing_keeps_fewer_activations_and_the_same_losses(
+    folders: Path, name: str
+) -> None:
+    config = vary(SHORT, model__name=name)
+    kept, losses = {}, {}
+    for checkpointing in (False, True):
+        options = vary(config, model__grad_checkpointing=checkpointing)
+        _, logger = train(options, folders, f"{name}-{checkpointing}")
+        losses[checkpointing] = [
+            values["train/batch_loss"]
+            for _, values in logger.points
+            if "train/batch_loss" in values
+        ]
+        model = build_model(options.model, num_classes=2, image_size=(32, 32), root=Path())
+        saved: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor, saved=saved: saved.append(tensor.numel()) or tensor,
+            lambda tensor: tensor,
+        ):
+            model(torch.rand(4, 3, 32, 32))
+        kept[checkpointing] = sum(saved)
+    assert losses[True] == pytest.approx(losses[False], abs=1e-5)
+    assert kept[True] < kept[False]
+
+
+def test_a_model_without_gradient_checkpointing_is_refused_before_a_run_is_made() -> None:
+    config = ModelConfig(name="vgg11", grad_checkpointing=True)
+    with pytest.raises(ConfigError, match=r"model\.grad_checkpointing: vgg11 does not have it"):
+        check_model(config, root=Path())
+    check_model(replace(config, name="test_vit"), root=Path())
 
 
 def test_attribute_heads_give_the_product_of_the_attributes() -> None:

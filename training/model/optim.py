@@ -70,7 +70,7 @@ def check_optimizer(config: OptimConfig) -> None:
     model = torch.nn.Linear(3, 2, bias=False)
     try:
         optimizer = _build_by_timm(model, replace(config, layer_decay=1.0))
-        model(torch.ones(2, 3)).sum().backward()  # type: ignore[no-untyped-call]
+        model(torch.ones(2, 3)).sum().backward()
         optimizer.step()
     except (AssertionError, ImportError, RuntimeError, TypeError, ValueError) as error:
         raise ConfigError(
