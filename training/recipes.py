@@ -49,7 +49,7 @@ RECIPES: dict[str, Recipe] = {
         },
         random={
             "augment": {"name": "standard", "scale": 0.35},
-            "optim": {"lr": 2e-3},
+            "optim": {"lr": 1e-3},
             "train": {"batch_size": 16, "ema": 0.99},
         },
         of_classes={"loss": {"name": "label_smoothing", "smoothing": 0.1}},
@@ -64,7 +64,7 @@ RECIPES: dict[str, Recipe] = {
         },
         random={
             "augment": {"name": "strong", "scale": 0.25, "mixup": 0.2, "cutmix": 1.0},
-            "optim": {"lr": 2e-3},
+            "optim": {"lr": 1e-3},
             "train": {"epochs": 60, "ema": 0.999, "clip_grad": 1.0},
         },
         of_classes={"loss": {"name": "label_smoothing", "smoothing": 0.1}},

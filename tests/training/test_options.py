@@ -249,6 +249,7 @@ def test_an_optimizer_of_timm_trains_and_resumes_to_the_bit(folders: Path, name:
 def test_an_optimizer_of_timm_gets_rate_momentum_and_layer_decay() -> None:
     model = build_model(PLAIN, num_classes=2, image_size=(32, 32), root=Path())
     config = OptimConfig(name="nesterov", lr=0.5, momentum=0.7, weight_decay=0.1, layer_decay=0.5)
+    assert type(build_optimizer(model, replace(config, name="lion"))).__name__ == "Lion"
     optimizer = build_optimizer(model, config)
     rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     decays = {
