@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tracker.training.errors import find_nearest
 from tracker.training.formats import FORMATS, by_format
 from tracker.training.reading import key
 
@@ -23,8 +24,13 @@ T = TypeVar("T")
 OF_MODEL = "model"  # the value of a key that takes what timm's model was trained with
 MEASURED = "measured"
 CROP_KEYS = ("crop_pct", "crop_mode", "interpolation")  # of FITTED, in section augment
-FITTED = ("base", "standard")  # values of augment.name that fit an image to the model as timm does
+AUTOMATIC = ("auto", "strong")  # values of augment.name with operations of torchvision
+# Values that train on random crops, and those that fit an image to the model as timm does.
+CROPPED = ("standard", *AUTOMATIC)
+FITTED = ("base", *CROPPED)
 PIPELINE_SUFFIXES = (".yaml", ".yml", ".json")
+AUTO, AUTO_BATCH_SIZE = "auto", 0  # train.batch_size as people write it, and as the config has it
+OPTIMIZERS = ("adamw", "adam", "sgd")  # torch's own; timm has the others
 TABLE_KEYS = ("data.label_fixes", "data.exclude")  # their content is in the data fingerprint
 
 
@@ -32,6 +38,35 @@ def parse_monitor(raw: Any) -> str:
     """The name of a validation figure; raises ValueError."""
     if not isinstance(raw, str) or not re.fullmatch(r"val/\S+", raw):
         raise ValueError
+    return raw
+
+
+def parse_batch_size(raw: Any) -> int:
+    """A number of images, or AUTO_BATCH_SIZE for "auto"; raises ValueError."""
+    if raw == AUTO:
+        return AUTO_BATCH_SIZE
+    if type(raw) is not int or raw < AUTO_BATCH_SIZE:
+        raise ValueError
+    return raw
+
+
+def parse_optimizer(raw: Any) -> str:
+    """One of OPTIMIZERS or of timm's names; raises ValueError with the nearest.
+
+    timm is asked only where it must be, because that loads torch.
+    """
+    if raw in OPTIMIZERS:
+        return str(raw)
+    expected = "adamw, adam, sgd or another name of timm.optim.list_optimizers()"
+    if not isinstance(raw, str):
+        raise ValueError(expected)
+    try:
+        from timm.optim import list_optimizers
+    except ImportError:  # this machine reads what others train
+        return raw
+    known = list_optimizers()
+    if raw not in known:
+        raise ValueError(expected, find_nearest(raw, known))
     return raw
 
 
@@ -214,10 +249,11 @@ class AugmentConfig:
     name: str = option(
         "base",
         "base: resize and normalize. standard: the same, but in training a random resized crop and"
-        " a random flip, as torchvision and timm train. custom: center crop, resize, color jitter,"
-        " normalize. Or the path of an albumentations pipeline (.yaml, .json); relative to the"
-        " workspace.",
-        choices=("base", "standard", "custom"),
+        " a random flip, as torchvision and timm train. auto: then one operation of TrivialAugment."
+        " strong: then two of RandAugment, and random erasing. custom: center crop, resize, color"
+        " jitter, normalize. Or the path of an albumentations pipeline (.yaml, .json); relative to"
+        " the workspace.",
+        choices=(*FITTED, "custom"),
         files=PIPELINE_SUFFIXES,
     )
     file_sha256: str = option("", "SHA-256 of the pipeline file; filled in when a run is started.")
@@ -226,8 +262,9 @@ class AugmentConfig:
     )
     crop_pct: float | str = option(
         1.0,
-        "Share of the side that the center crop of base keeps, and of standard outside of training."
-        ' "model", the default where data.mean is "model": as timm\'s model was trained.',
+        "Share of the side that the center crop of base keeps, and of standard, auto and strong"
+        ' outside of training. "model", the default where data.mean is "model": as timm\'s model'
+        " was trained.",
         low=0.1,
         high=1,
         later=True,
@@ -247,7 +284,7 @@ class AugmentConfig:
     )
     scale: float = option(
         0.08,
-        "Smallest share of the image's area in a random crop of standard.",
+        "Smallest share of the image's area in a random crop of standard, auto and strong.",
         low=0.01,
         high=1,
         later=True,
@@ -261,7 +298,7 @@ class AugmentConfig:
     )
     flip: float = option(
         0.5,
-        "Share of the training images that standard mirrors, left to right.",
+        "Share of the training images that standard, auto and strong mirror, left to right.",
         low=0,
         high=1,
         later=True,
@@ -308,6 +345,12 @@ class ModelConfig:
         " mask classes.",
         choices=("joint", "attributes"),
     )
+    grad_checkpointing: bool = option(
+        False,
+        "Compute activations again in the backward pass instead of keeping them: less memory,"
+        " slower steps, the same training losses.",
+        later=True,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -339,10 +382,16 @@ class LossConfig:
 class OptimConfig:
     """The optimizer."""
 
-    name: str = option("adamw", "Optimizer.", choices=("adamw", "adam", "sgd"))
+    name: str = option(
+        "adamw",
+        "Optimizer: adamw, adam, sgd, or any other of timm's, such as lion, muon, adan, lamb.",
+        parse=parse_optimizer,
+    )
     lr: float = option(1e-3, "Peak learning rate.", low=1e-12)
     weight_decay: float = option(0.01, "Weight decay.", low=0)
-    momentum: float = option(0.9, "Momentum of sgd.", low=0, high=0.9999)
+    momentum: float = option(
+        0.9, "Momentum of sgd and of timm's optimizers that have one.", low=0, high=0.9999
+    )
     layer_decay: float = option(
         1.0, "Factor of the learning rate from each layer to the one before it.", low=0.01, high=1
     )
@@ -363,7 +412,14 @@ class TrainConfig:
     """The loop."""
 
     epochs: int = option(10, "Passes over the training data.", low=1)
-    batch_size: int = option(32, "Images per forward pass, over all processes.", low=1)
+    batch_size: int = option(
+        32,
+        'Images per forward pass, over all processes. "auto" (or 0): the largest power of two that'
+        " the GPU holds and that leaves 8 batches an epoch; 32 on a CPU. The run's config has the"
+        " number.",
+        parse=parse_batch_size,
+        expected='a whole number of at least 1, or "auto"',
+    )
     accumulate: int = option(1, "Batches per optimizer step.", low=1)
     clip_grad: float = option(0.0, "Largest gradient norm; 0: no clipping.", low=0)
     ema: float = option(

@@ -24,8 +24,8 @@ from tracker.training.data.data import load_data
 from tracker.training.errors import ConfigError
 from tracker.training.input.mixup import build_mixer
 from tracker.training.model.losses import build_loss
-from tracker.training.model.model import AttributeHeads, build_model, train_mode
-from tracker.training.model.optim import build_optimizer
+from tracker.training.model.model import AttributeHeads, build_model, check_model, train_mode
+from tracker.training.model.optim import build_optimizer, check_optimizer
 from tracker.training.predict import predict
 from tracker.training.predict.probabilities import load_probabilities
 from tracker.training.run.checkpoint import load_checkpoint
@@ -233,6 +233,85 @@ def test_layer_decay_lowers_the_rate_from_head_to_stem() -> None:
     )
     plain = build_optimizer(model, OptimConfig(lr=1.0))
     assert [group["lr"] for group in plain.param_groups] == [1.0]
+
+
+@pytest.mark.parametrize("name", ["lion", "muon", "adan", "lamb"])
+def test_an_optimizer_of_timm_trains_and_resumes_to_the_bit(folders: Path, name: str) -> None:
+    config = vary(replace(CONFIG, model=PLAIN), optim__name=name, train__epochs=2)
+    whole, _ = train(config, folders, "whole")
+    plain, _ = train(vary(config, optim__name="adamw"), folders, "plain")
+    with pytest.raises(Stop):
+        train(config, folders, "cut", stop_after=1)
+    resumed, _ = train(config, folders, "cut", resume=True)
+    assert resumed.weights_fingerprint == whole.weights_fingerprint != plain.weights_fingerprint
+
+
+def test_an_optimizer_of_timm_gets_rate_momentum_and_layer_decay() -> None:
+    model = build_model(PLAIN, num_classes=2, image_size=(32, 32), root=Path())
+    config = OptimConfig(name="nesterov", lr=0.5, momentum=0.7, weight_decay=0.1, layer_decay=0.5)
+    assert type(build_optimizer(model, replace(config, name="lion"))).__name__ == "Lion"
+    optimizer = build_optimizer(model, config)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    decays = {
+        id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]
+    }
+    named = dict(model.named_parameters())
+    assert rates.keys() == {id(parameter) for parameter in named.values()}
+    assert rates[id(named["head.weight"])] == 0.5
+    assert rates[id(named["blocks.0.attn.qkv.weight"])] < 0.5
+    assert {group["momentum"] for group in optimizer.param_groups} == {0.7}
+    assert decays[id(named["head.weight"])] == 0.1
+    assert decays[id(named["head.bias"])] == 0.0
+
+
+def test_an_unknown_optimizer_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(ConfigError) as caught:
+        vary(CONFIG, optim__name="lionn")
+    assert "(nearest: lion)" in str(caught.value.problems)
+    assert "timm.optim.list_optimizers()" in str(caught.value.problems)
+    assert vary(CONFIG, optim__name="lion").optim.name == "lion"
+
+
+@pytest.mark.parametrize("name", ["adahessian", "bnblion"])
+def test_an_optimizer_that_cannot_be_used_is_refused_before_a_run_is_made(name: str) -> None:
+    if name == "bnblion" and torch.cuda.is_available():
+        pytest.skip("it can be used on a GPU")
+    with pytest.raises(ConfigError, match=rf"optim\.name: {name} cannot be used here"):
+        check_optimizer(OptimConfig(name=name))
+    check_optimizer(OptimConfig(name="lion"))
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_resnet"])
+def test_gradient_checkpointing_keeps_fewer_activations_and_the_same_losses(
+    folders: Path, name: str
+) -> None:
+    config = vary(SHORT, model__name=name)
+    kept, losses = {}, {}
+    for checkpointing in (False, True):
+        options = vary(config, model__grad_checkpointing=checkpointing)
+        _, logger = train(options, folders, f"{name}-{checkpointing}")
+        losses[checkpointing] = [
+            values["train/batch_loss"]
+            for _, values in logger.points
+            if "train/batch_loss" in values
+        ]
+        model = build_model(options.model, num_classes=2, image_size=(32, 32), root=Path())
+        saved: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor, saved=saved: saved.append(tensor.numel()) or tensor,
+            lambda tensor: tensor,
+        ):
+            model(torch.rand(4, 3, 32, 32))
+        kept[checkpointing] = sum(saved)
+    assert losses[True] == pytest.approx(losses[False], abs=1e-5)
+    assert kept[True] < kept[False]
+
+
+def test_a_model_without_gradient_checkpointing_is_refused_before_a_run_is_made() -> None:
+    config = ModelConfig(name="vgg11", grad_checkpointing=True)
+    with pytest.raises(ConfigError, match=r"model\.grad_checkpointing: vgg11 does not have it"):
+        check_model(config, root=Path())
+    check_model(replace(config, name="test_vit"), root=Path())
 
 
 def test_attribute_heads_give_the_product_of_the_attributes() -> None:

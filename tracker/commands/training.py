@@ -42,9 +42,20 @@ def train_command(
     model: Annotated[str | None, typer.Option(help="model.name")] = None,
     epochs: Annotated[int | None, typer.Option(help="train.epochs")] = None,
     lr: Annotated[float | None, typer.Option(help="optim.lr")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="train.batch_size")] = None,
+    batch_size: Annotated[
+        str | None, typer.Option(metavar="INTEGER|auto", help="train.batch_size")
+    ] = None,
     loss: Annotated[str | None, typer.Option(help="loss.name")] = None,
     seed: Annotated[int | None, typer.Option(help="train.seed")] = None,
+    recipe: Annotated[
+        str,
+        typer.Option(
+            help=(
+                "fast or strong: a set of config keys that places well; the file and --set win over"
+                " it. tracker run options lists them."
+            )
+        ),
+    ] = "",
     folds: Annotated[
         int, typer.Option(help="Train a run for each of so many folds, and combine them.", min=0)
     ] = 0,
@@ -63,9 +74,11 @@ def train_command(
     from tracker.commands.jobs import print_detached
     from tracker.commands.options import notify_latest
     from tracker.core.settings import is_secondary_rank
+    from tracker.core.terminal import print_note
     from tracker.ledger.resolve import resolve_run
     from tracker.runs.output import outlive_terminal
     from tracker.training.errors import ConfigError
+    from tracker.training.tables import parse_toml_value
     from tracker.workflows.folds import train_folds
     from tracker.workflows.resolve import FLAGS, find_resumable, resolve_config
     from tracker.workflows.train import resume as resume_run
@@ -82,25 +95,31 @@ def train_command(
         "model": model,
         "epochs": epochs,
         "lr": lr,
-        "batch_size": batch_size,
+        "batch_size": None if batch_size is None else parse_toml_value(batch_size),
         "loss": loss,
         "seed": seed,
     }
     given = {FLAGS[name]: value for name, value in flags.items() if value is not None}
     if resume:
-        if config or given or assign or note or fact or folds or force:
+        if config or given or assign or note or fact or folds or force or recipe:
             raise ConfigError(
                 "--resume goes on with an unchanged config",
                 hint="use --resume without the other options",
             )
         work = partial(resume_run, workspace, source or find_resumable(workspace), quiet=quiet)
     else:
-        facts = _parse_facts(fact or ())
+        facts = _parse_facts([*(fact or ()), *([f"recipe={recipe}"] if recipe else [])])
         if folds:
             _refuse_folds_twice(assign or ())
             given["data.folds"] = folds
         resolved = resolve_config(
-            workspace, config_file=config, parent=source, flags=given, assignments=assign or ()
+            workspace,
+            config_file=config,
+            parent=source,
+            flags=given,
+            assignments=assign or (),
+            recipe=recipe,
+            notify=print_note if not quiet else lambda _: None,
         )
         make = train_folds if folds else train
         work = partial(
@@ -292,9 +311,10 @@ def _split_numbers(text: str) -> list[str]:
 
 
 def options_command(wide: Wide = False) -> None:
-    """List every config key with its default in this workspace, its meaning and what it may be."""
+    """List every config key with its default in this workspace and its meaning; and the recipes."""
     from tracker.core.terminal import find_width, print_table, print_text
     from tracker.training.config import list_options
+    from tracker.training.recipes import RECIPES
 
     defaults = _render_defaults()
     rows = []
@@ -308,10 +328,13 @@ def options_command(wide: Wide = False) -> None:
         rows.append((key, defaults[key], words))
     if wide or find_width() is None:
         print_table(("key", "default", "meaning"), rows, wide=wide)
-        return
-    for key, default, words in rows:  # a sentence that is cut explains nothing
-        print_text(f"{key} = {default or '(empty)'}", style="bold")
-        print_text(f"  {words}")
+    else:
+        for key, default, words in rows:  # a sentence that is cut explains nothing
+            print_text(f"{key} = {default or '(empty)'}", style="bold")
+            print_text(f"  {words}")
+    for name, recipe in RECIPES.items():
+        print_text(f"--recipe {name}", style="bold")
+        print_text(f"  {recipe.doc}")
 
 
 def _render_defaults() -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,11 @@ from tracker.runs.read import list_runs, load_config, load_run, load_trained_con
 from tracker.runs.record import RunRecord
 from tracker.runs.resumes import explain_own_resume
 from tracker.training.config import Config, crop_defaults, format_defaults, merge
-from tracker.training.config_reading import config_from_dict, parse_assignment
+from tracker.training.config_reading import config_from_dict, parse_assignment, read_sections
 from tracker.training.errors import ConfigError
 from tracker.training.input.channels import inherit_model_input
 from tracker.training.input.pipeline_file import pin_pipeline_file
+from tracker.training.reading import refuse
 from tracker.training.tables import read_toml
 from tracker.workspace.tracker_toml import Workspace
 
@@ -35,11 +36,14 @@ def resolve_config(
     parent: str | None = None,
     flags: Mapping[str, Any] | None = None,
     assignments: Sequence[str] = (),
+    recipe: str = "",
+    notify: Callable[[str], None] = lambda _: None,
 ) -> Config:
-    """The config from defaults, tracker.toml, the parent run, the file, flags and --set.
+    """The config from defaults, tracker.toml, the parent run, recipe, file, flags and --set.
 
     The later one wins. A run with a parent has the config of that; only a run without one takes
-    the defaults that depend on data.format. Raises ConfigError with every problem.
+    the defaults that depend on data.format. `notify` gets the keys of the recipe. Raises
+    ConfigError with every problem.
     """
     layers: list[Mapping[str, Any]] = [read_toml(config_file)] if config_file is not None else []
     for name, value in (flags or {}).items():
@@ -49,15 +53,44 @@ def resolve_config(
         section, key, value = parse_assignment(text)
         layers.append({section: {key: value}})
     given = merge(*layers)
+    base = _load_trained(workspace, parent) if parent is not None else {}
+    if recipe:
+        given = merge(_take_recipe(workspace, recipe, base, given, notify), given)
     if parent is None:
         values = merge(workspace.defaults, given)
         values = merge(format_defaults(values), values)
     else:
-        record = load_run(workspace.runs_dir, parent)
-        refuse_ensemble(workspace, record, use="--from")
-        values = _change_parent(workspace, load_trained_config(workspace.runs_dir, record), given)
+        values = _change_parent(workspace, base, given)
     source = str(config_file) if config_file else "the config"
     return pin_pipeline_file(config_from_dict(values, source=source), workspace.root)
+
+
+def _load_trained(workspace: Workspace, name: str) -> Mapping[str, Any]:
+    record = load_run(workspace.runs_dir, name)
+    refuse_ensemble(workspace, record, use="--from")
+    return load_trained_config(workspace.runs_dir, record)
+
+
+def _take_recipe(
+    workspace: Workspace,
+    name: str,
+    parent: Mapping[str, Any],
+    given: Mapping[str, Any],
+    notify: Callable[[str], None],
+) -> Mapping[str, Any]:
+    """The keys that a recipe sets; `notify` gets them line by line."""
+    from tracker.training.recipes import build_recipe, render_recipe
+
+    # Wrong values are reported first: the recipe reads some of them.
+    problems: list[str] = []
+    read_sections(given, problems)
+    refuse(problems, "the config", reason="wrong config")
+    defaults = merge(workspace.defaults, parent)
+    target = workspace.competition.target
+    tables = build_recipe(name, defaults, given, target=target, root=workspace.root)
+    for line in (f"recipe {name} sets (--set wins over it):", *render_recipe(tables)):
+        notify(line)
+    return tables
 
 
 def _change_parent(

@@ -49,12 +49,16 @@ def train(
     """
     require(*TRAINING)
     from tracker.training.model.model import check_model
+    from tracker.training.model.optim import check_optimizer
 
     # Check everything that can be wrong before a run folder is made.
     check_model(config.model, root=workspace.root)
+    check_optimizer(config.optim)
     check_config(config, build_task(workspace))
     task, data = prepare_data(workspace, config)
     config = resolve_input(config, data, root=workspace.root)
+    facts = dict(facts or {})
+    config, sizes = _resolve_batch_size(workspace, config, data, task, facts)
     tables = config_to_dict(config)
     fingerprints = {"config": config_fingerprint(tables), "data": data.fingerprint}
     earlier = None if force else find_reusable_run(workspace, tables, data.fingerprint)
@@ -67,7 +71,7 @@ def train(
         fingerprints=fingerprints,
     )
     name = recorder.record.name
-    recorder.params(facts or {})
+    recorder.params(facts)
     # Continue from an earlier run's last epoch, if there is one.
     if earlier:
         copy_progress(workspace.runs_dir / earlier.name, recorder.folder)
@@ -81,8 +85,26 @@ def train(
     else:
         message = f"{name}: {len(data.train)} training, {len(data.val)} validation images"
     if not quiet:
-        print("\n".join([*data.notes, message]), file=sys.stderr)
+        print("\n".join([*data.notes, *sizes, message]), file=sys.stderr)
     return _fit(workspace, recorder, config, task, data, resume=earlier is not None, quiet=quiet)
+
+
+def _resolve_batch_size(
+    workspace: Workspace, config: Config, data: LoadedData, task: Task, facts: dict[str, Any]
+) -> tuple[Config, list[str]]:
+    """The config with the number that train.batch_size "auto" stands for, and what to say of it.
+
+    The number is added to `facts`. The run's config has it too, so that `reproduce` needs no GPU of
+    the same size.
+    """
+    from tracker.training.run.batch_size import resolve_batch_size
+    from tracker.training.run.loop import translate_torch_errors
+
+    with translate_torch_errors():
+        resolved, sentence = resolve_batch_size(config, data, task, root=workspace.root)
+    if sentence:
+        facts["auto_batch_size"] = resolved.train.batch_size
+    return resolved, [sentence] if sentence else []
 
 
 def resume(workspace: Workspace, name: str, *, quiet: bool = False) -> RunRecord:

@@ -24,7 +24,13 @@ import numpy as np
 from albumentations.augmentations.crops.transforms import CropSizeError
 from numpy.typing import NDArray
 
-from tracker.training.config import AugmentConfig, DataConfig, EvalConfig
+from tracker.training.config import (
+    AUTOMATIC,
+    CROPPED,
+    AugmentConfig,
+    DataConfig,
+    EvalConfig,
+)
 from tracker.training.errors import ConfigError
 from tracker.training.input.color import Matrix, jitter_matrix, normalization_matrix
 from tracker.training.input.fit_image import FitImage
@@ -217,11 +223,12 @@ def _list_steps(
 
 
 def _build_named(augment: AugmentConfig, data: DataConfig, *, train: bool) -> list[Any]:
-    if augment.name == "standard" and train:
+    if augment.name in CROPPED and train:
         shape = {"scale": (augment.scale, 1.0), "ratio": (1 / augment.ratio, augment.ratio)}
         return [
             albu.RandomResizedCrop(data.image_size, **shape, area_for_downscale="image"),
             albu.HorizontalFlip(p=augment.flip),
+            *_build_automatic(augment, data),
         ]
     if augment.name == "custom":
         return [albu.CenterCrop(*augment.crop, pad_if_needed=True), _build_resize(data.image_size)]
@@ -231,6 +238,22 @@ def _build_named(augment: AugmentConfig, data: DataConfig, *, train: bool) -> li
     return [
         _build_resize(data.image_size) if fit == PLAIN_RESIZE else FitImage(data.image_size, *fit)
     ]
+
+
+def _build_automatic(augment: AugmentConfig, data: DataConfig) -> list[Any]:
+    if augment.name not in AUTOMATIC:
+        return []
+    from tracker.training.input.auto_augment import build_auto_steps
+
+    if isinstance(data.mean, str):
+        raise _no_numbers()
+    return list(build_auto_steps(augment.name, data.mean))
+
+
+def _no_numbers() -> ConfigError:
+    return ConfigError(
+        "data.mean and data.std have no numbers yet", reason="channels are not measured yet"
+    )
 
 
 def _build_resize(size: tuple[int, int]) -> Any:
@@ -256,10 +279,7 @@ def _split_normalization(steps: Sequence[Any], data: DataConfig) -> tuple[list[A
     if _find_normalize(steps) < len(steps):
         return list(steps), None
     if isinstance(data.mean, str) or isinstance(data.std, str):
-        raise ConfigError(
-            "data.mean and data.std have no numbers yet",
-            reason="channels are not measured yet",
-        )
+        raise _no_numbers()
     return list(steps), normalization_matrix(data.mean, data.std)
 
 

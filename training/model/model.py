@@ -119,6 +119,8 @@ def build_model(
     body = _create(config, num_classes if joint else sum(SIZES), image_size, root)
     if isinstance(config.pretrained, str):
         notify(load_local_weights(body, locate(root, config.pretrained)))
+    if config.grad_checkpointing:
+        _checkpoint_gradients(body, config.name)
     _freeze(body, config.freeze)
     if not joint:
         return AttributeHeads(body)
@@ -128,10 +130,13 @@ def build_model(
 def check_model(config: ModelConfig, *, root: Path) -> None:
     """Check that the model exists, and download its weights.
 
-    Raises ConfigError for a model that timm does not have, WeightsError for weights that cannot be
-    had.
+    Raises ConfigError for a model that timm does not have or that lacks gradient checkpointing,
+    WeightsError for weights that cannot be had.
     """
     source = find_source(config.name, root)
+    if config.grad_checkpointing:
+        name = _name_for_timm(source, weights=False)
+        _checkpoint_gradients(_call_timm(config.name, name, 1, {}), config.name)
     if config.pretrained is True:
         fetch_weights(source, config.name)
     elif isinstance(config.pretrained, str) and not locate(root, config.pretrained).is_file():
@@ -188,6 +193,17 @@ def _call_timm(shown: str, name: str, outputs: int, options: dict[str, Any]) -> 
             raise
         raise ConfigError(f"{shown} cannot be made: {error}") from error
     return model
+
+
+def _checkpoint_gradients(body: Any, name: str) -> None:
+    """Switch it on; raises ConfigError for a model that does not have it."""
+    try:
+        body.set_grad_checkpointing(True)
+    except (AssertionError, AttributeError, NotImplementedError) as error:
+        raise ConfigError(
+            f"model.grad_checkpointing: {name} does not have it",
+            hint="set it to false and lower train.batch_size, with train.accumulate for the rest",
+        ) from error
 
 
 def _freeze(body: Any, parts: str) -> None:

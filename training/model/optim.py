@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from tracker.training.config import OptimConfig, SchedConfig
+from tracker.training.config import OPTIMIZERS, OptimConfig, SchedConfig
+from tracker.training.errors import ConfigError, first_line
 
 
 def build_optimizer(model: torch.nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
@@ -15,8 +17,10 @@ def build_optimizer(model: torch.nn.Module, config: OptimConfig) -> torch.optim.
 
     With `layer_decay` below 1, the learning rate falls from the head towards the first layer by
     that factor a layer, and biases and norms are not decayed (Clark et al. 2020, arXiv 2003.10555,
-    as timm groups the layers).
+    as timm groups the layers). An optimizer that only timm has never decays biases and norms.
     """
+    if config.name not in OPTIMIZERS:
+        return _build_by_timm(model, config)
     groups: list[dict[str, Any]] = [{"params": [p for p in model.parameters() if p.requires_grad]}]
     if config.layer_decay < 1:
         from timm.optim import param_groups_layer_decay
@@ -38,6 +42,41 @@ def build_optimizer(model: torch.nn.Module, config: OptimConfig) -> torch.optim.
         )
     kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
     return kind(groups, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+
+
+def _build_by_timm(model: torch.nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+    from timm.optim import create_optimizer_v2
+
+    optimizer: torch.optim.Optimizer = create_optimizer_v2(
+        model,
+        opt=config.name,
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+        momentum=config.momentum,
+        layer_decay=config.layer_decay if config.layer_decay < 1 else None,
+    )
+    for group in optimizer.param_groups:
+        group["lr"] *= group.pop("lr_scale", 1.0)
+    return optimizer
+
+
+def check_optimizer(config: OptimConfig) -> None:
+    """Take a step with a model of a few weights; raises ConfigError for one that cannot be used.
+
+    Some of timm's optimizers need a GPU, another package or second derivatives.
+    """
+    if config.name in OPTIMIZERS:
+        return
+    model = torch.nn.Linear(3, 2, bias=False)
+    try:
+        optimizer = _build_by_timm(model, replace(config, layer_decay=1.0))
+        model(torch.ones(2, 3)).sum().backward()
+        optimizer.step()
+    except (AssertionError, ImportError, RuntimeError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"optim.name: {config.name} cannot be used here: {first_line(error)}",
+            hint="adamw, lion and muon need nothing more",
+        ) from error
 
 
 def _is_sharded(model: torch.nn.Module) -> bool:

@@ -339,6 +339,14 @@ def _gather(
     return collect(logits)[present], collect(targets)[present], collect(labels)[present].cpu()
 
 
+def take_step(setup: Setup, images: Tensor, labels: Tensor) -> None:
+    """One step of training with a batch [n, 3, height, width] and its labels [n, ...]."""
+    train_mode(setup.model)
+    loss, _, _ = _forward(setup, images, labels)
+    setup.fabric.backward(loss)
+    _update_weights(setup)
+
+
 def _update_weights(setup: Setup) -> float:
     """One optimizer step; returns the learning rate of this step."""
     train = setup.config.train

@@ -242,6 +242,29 @@ def commit(root: Path) -> None:
         subprocess.run(["git", "-C", root, *words], check=True, capture_output=True)
 
 
+def test_a_recipe_is_shown_and_recorded_and_set_wins_over_it(ws: Workspace) -> None:
+    assigned = [
+        word for text in BASE if not text.startswith("train.batch") for word in ("--set", text)
+    ]
+    words = ("run", "train", "--recipe", "fast", "--batch-size", "auto", *assigned)
+    done = run_tracker(*words, cwd=ws.root, **NO_MLFLOW)
+    assert "recipe fast sets (--set wins over it):" in done.stderr
+    assert "  augment: name = standard" in done.stderr
+    assert "train.batch_size = 32 (auto: " in done.stderr
+    record, config = list_runs(ws.runs_dir)[0], load_config(ws.runs_dir, "exp1")
+    assert record.facts["recipe"] == "fast"
+    assert record.facts["auto_batch_size"] == config["train"]["batch_size"] == 32
+    assert (config["optim"]["lr"], config["sched"]["name"]) == (0.003, "constant")
+    assert (config["augment"]["name"], config["eval"]["tta"]) == ("standard", "flip")
+    assert config["loss"]["name"] == "label_smoothing"
+    refused = run_tracker(*words[:3], "fsat", cwd=ws.root, ok=False, **NO_MLFLOW)
+    assert refused.returncode == 2
+    assert "(nearest: fast)" in refused.stderr
+    assert len(list_runs(ws.runs_dir)) == 1
+    listed = run_tracker("run", "options", cwd=ws.root, **NO_MLFLOW)
+    assert all(f"--recipe {name}" in listed.stdout for name in ("fast", "strong"))
+
+
 def test_a_run_is_reproduced_from_its_record_on_its_commit(ws: Workspace) -> None:
     for name in CODE[1:]:
         source = ROOT / name

@@ -15,9 +15,11 @@ from typing import Any
 import albumentations as albu
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from numpy.typing import NDArray
+from torchvision.transforms import InterpolationMode, v2
 
 from tests.conftest import save_image
 from tests.support.training_loop import SHORT, train, vary
@@ -151,6 +153,56 @@ def test_standard_trains_on_random_resized_crops_and_mirrors_and_evaluates_as_ba
         np.testing.assert_array_equal(
             run(build(replace(augment, **fitted), train=False), image), base
         )
+
+
+def apply_torchvision(name: str, image: Image, generator: np.random.Generator) -> Image:
+    """torchvision's own transforms, seeded as their step documents."""
+    color = [round(255 * channel) for channel in MEAN]
+    options: dict[str, Any] = {"interpolation": InterpolationMode.BILINEAR, "fill": color}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(generator.integers(1 << 62)))
+        if name == "auto":
+            return np.array(v2.TrivialAugmentWide(**options)(PIL.Image.fromarray(image)))
+        picture = np.array(v2.RandAugment(**options)(PIL.Image.fromarray(image)))
+        torch.manual_seed(int(generator.integers(1 << 62)))
+        tensor = torch.from_numpy(picture).permute(2, 0, 1)
+        erased: Image = v2.RandomErasing(p=0.25, value=color)(tensor).permute(1, 2, 0).numpy()
+        return erased
+
+
+@pytest.mark.parametrize("name", ["auto", "strong"])
+def test_auto_and_strong_are_standard_and_torchvisions_own_operations(name: str) -> None:
+    image, augment = make_image(96, 128), AugmentConfig(name=name, scale=0.3)
+    crop = albu.RandomResizedCrop(
+        SIZE, scale=(0.3, 1.0), ratio=(3 / 4, 4 / 3), area_for_downscale="image"
+    )
+    mirror = albu.HorizontalFlip(p=0.5)
+    pipeline, changed = build(augment), 0
+    for seed in range(30):
+        shared = draw_from(seed)
+        for step in (crop, mirror):
+            step.set_random_state(*shared)
+        cut = mirror(image=crop(image=image)["image"])["image"]
+        wanted = apply_torchvision(name, cut, shared[0])
+        changed += not np.array_equal(cut, wanted)
+        np.testing.assert_allclose(run(pipeline, image, seed), normalize(wanted), atol=1e-5)
+    assert changed > 15
+    base = run(build(AugmentConfig(), train=False), image)
+    np.testing.assert_array_equal(run(build(augment, train=False), image), base)
+
+
+@pytest.mark.parametrize("name", ["auto", "strong"])
+def test_auto_and_strong_leave_torchs_generator_and_do_not_depend_on_it(name: str) -> None:
+    image, pipeline = make_image(), build(AugmentConfig(name=name))
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = run(pipeline, image, 7)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in a loader process
+    np.testing.assert_array_equal(run(pipeline, image, 7), first)
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("flip", [0.0, 1.0])

@@ -14,6 +14,7 @@ import torch
 from tests.support.training_loop import CONFIG, ListLogger, Stop, train
 from tests.training.conftest import TWO
 from tracker.training.config import (
+    AugmentConfig,
     LossConfig,
     ModelConfig,
     OptimConfig,
@@ -83,6 +84,20 @@ def test_worker_processes_do_not_change_the_result(folders: Path) -> None:
     first, _ = train(CONFIG, folders, "a")
     workers, _ = train(replace(CONFIG, data=replace(CONFIG.data, workers=2)), folders, "b")
     assert first.weights_fingerprint == workers.weights_fingerprint
+
+
+@pytest.mark.parametrize("name", ["auto", "strong"])
+def test_automatic_augmentation_is_the_same_with_workers_and_after_a_resume(
+    folders: Path, name: str
+) -> None:
+    config = replace(CONFIG, augment=AugmentConfig(name=name))
+    whole, _ = train(config, folders, "whole")
+    plain, _ = train(replace(CONFIG, augment=AugmentConfig(name="standard")), folders, "plain")
+    workers = replace(config, data=replace(config.data, workers=2))
+    with pytest.raises(Stop):
+        train(workers, folders, "cut", stop_after=2)
+    resumed, _ = train(workers, folders, "cut", resume=True)
+    assert resumed.weights_fingerprint == whole.weights_fingerprint != plain.weights_fingerprint
 
 
 @pytest.mark.parametrize("stop_after", [1, 3])
