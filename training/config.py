@@ -93,6 +93,52 @@ class DataConfig:
     labels: str = option(
         "", "CSV of image,label for format csv; empty: labels.csv in train_dir.", place=True
     )
+    sample: str = option(
+        "",
+        "Sample submission: its ids are predicted, in its order; empty: data.eval_table, info.csv"
+        " in eval_dir, or all images there.",
+        place=True,
+        later=True,
+    )
+    eval_table: str = option(
+        "",
+        "Table of the images to predict, where it says more than the sample: the file name of an id"
+        " in data.name_column.",
+        place=True,
+        later=True,
+    )
+    label_id: str = option(
+        "",
+        "Column of data.labels with the id; empty: competition.id_column.",
+        outcome=False,
+        later=True,
+    )
+    label_columns: tuple[str, ...] = option(
+        (),
+        "Column of data.labels with the label; several: a column of 0 and 1 for each class. Empty:"
+        " competition.label_column.",
+        outcome=False,
+        later=True,
+    )
+    name_column: str = option(
+        "",
+        "Column of data.labels and data.eval_table with the file name or path, where the id is"
+        " none.",
+        outcome=False,
+        later=True,
+    )
+    ending: str = option(
+        "",
+        'What an image\'s file name has after the id, as in ".jpg"; ".*" where images have several'
+        " endings.",
+        outcome=False,
+        later=True,
+    )
+    group: str = option(
+        "",
+        "Column of data.labels whose value a split never divides, as a patient; empty: none.",
+        later=True,
+    )
     split: str = option(
         "by_image",
         "Unit of the validation split: people, images, or images by class.",

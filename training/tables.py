@@ -9,6 +9,7 @@ import json
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -46,32 +47,49 @@ def read_columns(
 
     It takes a third of the time of reading row by row, and little memory.
     """
+    with _open_table(path) as (names, reader):
+        _check_header(path, names, columns, defaults)
+        rows_left: Iterator[list[str]] = reader
+        header = [LINE, *names] if LINE in columns else names
+        if LINE in columns:
+            rows_left = ([str(reader.line_num), *row] for row in reader if row)
+        positions = {name: header.index(name) for name in columns if name in header}
+        last = max(positions.values())
+        while part := list(itertools.islice(rows_left, PART)):
+            rows = [row for row in part if row]  # without blank lines
+            # rows that end early get empty cells
+            if min(map(len, rows), default=len(header)) <= last:
+                rows = [row + [""] * len(header) for row in rows]
+            yield [_take_column(rows, positions.get(name), defaults.get(name)) for name in columns]
+
+
+def read_header(path: Path) -> list[str]:
+    """The names of the columns of a CSV as they stand there; raises DataError."""
+    with _open_table(path) as (header, _):
+        return header
+
+
+@contextmanager
+def _open_table(path: Path) -> Iterator[tuple[list[str], Any]]:
+    """The column names of a CSV and the reader of its rows; raises DataError."""
     try:
         check_regular(path)
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
-            header = [name.strip() for name in next(reader, [])]
-            _check_header(path, header, columns, defaults)
-            rows_left: Iterator[list[str]] = reader
-            if LINE in columns:
-                header = [LINE, *header]
-                rows_left = ([str(reader.line_num), *row] for row in reader if row)
-            positions = {name: header.index(name) for name in columns if name in header}
-            last = max(positions.values())
-            while part := list(itertools.islice(rows_left, PART)):
-                rows = [row for row in part if row]  # without blank lines
-                # rows that end early get empty cells
-                if min(map(len, rows), default=len(header)) <= last:
-                    rows = [row + [""] * len(header) for row in rows]
-                yield [
-                    _take_column(rows, positions.get(name), defaults.get(name)) for name in columns
-                ]
+            reader = csv.reader(file, delimiter=_find_delimiter(file.readline()))
+            file.seek(0)
+            yield [name.strip() for name in next(reader, [])], reader
     except FileNotFoundError:
         raise DataError(f"no such file: {path}") from None
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"cannot read {path}: {error}") from error
+
+
+def _find_delimiter(line: str) -> str:
+    """What stands between the columns of a table, by its first line: a comma, else ; or a tab."""
+    bare = re.sub(r'"[^"]*"', "", line)
+    return next((mark for mark in (",", ";", "\t") if mark in bare), ",")
 
 
 def _check_header(

@@ -11,6 +11,13 @@ from typing import Any
 
 from tracker.core.text import check_utf8
 from tracker.leaderboards import build_leaderboard
+from tracker.setup.folder.recognize import CompetitionFolder
+from tracker.setup.folder.render import (
+    choose_usual_metrics,
+    list_competition_keys,
+    list_data_keys,
+    list_reasons,
+)
 from tracker.training import formats
 from tracker.training.config import SECTIONS
 from tracker.training.errors import ConfigError, DataError
@@ -53,6 +60,7 @@ def init_workspace(
     leaderboard: str = "",
     leaderboard_options: Mapping[str, str | Path] | None = None,
     pretrained: Callable[[], bool] = lambda: False,
+    found: CompetitionFolder | None = None,
 ) -> Workspace:
     """Write tracker.toml and create the ledger; raises ConfigError and leaves nothing when
     something is wrong.
@@ -65,15 +73,23 @@ def init_workspace(
     `name:percent`; without a word less is better of a loss or an error, as `rmse` and `log_loss`.
     `pretrained` says
     what model.pretrained is for new runs; it is asked when nothing else can be wrong any more.
+    `found` is a competition folder that was read: what it tells takes the place of looking at the
+    training folder.
     """
     if (root / TRACKER_TOML).exists():
         raise already_made(root)
     require("sqlalchemy", *(["psycopg"] if ledger_url.startswith("postgresql") else []))
-    from_data = _look_at_data(data, competition)
-    _check_eval_dir(data.get("eval_dir", ""))
+    if found is None:
+        from_data, reasons = _look_at_data(data, competition), {}
+        if not data.get("sample"):
+            _check_eval_dir(data.get("eval_dir", ""))
+        images = _count_images(data.get("eval_dir", ""), competition.get("id_column", "ImageID"))
+    else:
+        from_data, reasons, images = list_competition_keys(found), list_reasons(found), found.ids
+        data = {**data, **list_data_keys(found)}
+        metrics = metrics or choose_usual_metrics(found)
     metric_tables = [_parse_metric(text) for text in metrics]
     metric_tables = metric_tables or [_list_usual_keys(metric) for metric in DEFAULT_METRICS]
-    images = _count_images(data.get("eval_dir", ""), competition.get("id_column", "ImageID"))
     # what is typed wins over what the folders show, and both over what is declared
     suggested = {
         "name": root.resolve().name,
@@ -94,7 +110,8 @@ def init_workspace(
         "leaderboard": _choose_leaderboard(leaderboard, leaderboard_options or {}, root),
         "diff": {},
     }
-    text = render_tracker_toml(sections, notes={"competition.similar_share": similar})
+    notes = {**reasons, "competition.similar_share": similar}
+    text = render_tracker_toml(sections, notes=notes)
     check_utf8("what tracker.toml is to say", text)
     return write_tracker_toml(root, text, prepare=_prepare)
 
@@ -171,7 +188,7 @@ def _comment(known: Key, note: str = "") -> list[str]:
 def _build_data(data: Mapping[str, Any], root: Path) -> dict[str, Any]:
     """Section [data]: what is given, with paths as the file has them."""
     table = {**data, "format": data.get("format") or detect_format(data)}
-    for key in ("train_dir", "eval_dir", "labels"):
+    for key in ("train_dir", "eval_dir", "labels", "sample", "eval_table"):
         if data.get(key):
             table[key] = _make_path_relative(Path(data[key]), root)
     return {key: value for key, value in table.items() if value not in (None, "")}

@@ -18,12 +18,16 @@ if TYPE_CHECKING:
 
 
 def list_competition_ids(workspace: Workspace, config: Mapping[str, Any]) -> list[str] | None:
-    """The ids to predict, from the evaluation folder of tracker.toml or of the run, or None."""
-    eval_dir = workspace.data.get("eval_dir") or config.get("data", {}).get("eval_dir", "")
-    if not eval_dir:
+    """The ids to predict, as the sample, or else the evaluation folder of tracker.toml or of the
+    run has them, or None."""
+    paths: dict[str, Any] = {}
+    for key in ("eval_dir", "sample", "eval_table"):
+        text = workspace.data.get(key) or config.get("data", {}).get(key, "")
+        paths[key] = str(workspace.resolve(str(text))) if text else ""
+    if not any(paths.values()):
         return None
-    eval_dir = str(workspace.resolve(str(eval_dir)))
-    return list_eval_ids(DataConfig(eval_dir=eval_dir), build_task(workspace), root=workspace.root)
+    data = replace(DataConfig(label_id=str(workspace.data.get("label_id", ""))), **paths)
+    return list_eval_ids(data, _make_task(workspace.competition), root=workspace.root)
 
 
 def build_task(workspace: Workspace) -> Task:

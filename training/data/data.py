@@ -16,6 +16,7 @@ from pathlib import Path
 from tracker.training.config import DataConfig, locate
 from tracker.training.data.exclude import CSV, Exclude, split_entries
 from tracker.training.data.split import split_samples
+from tracker.training.data.to_predict import is_listed, list_ids, list_images
 from tracker.training.errors import DataError
 from tracker.training.files import check_regular, translate_os_errors, write_bytes
 from tracker.training.formats import FORMATS
@@ -23,6 +24,7 @@ from tracker.training.formats.format import IMAGE_SUFFIXES, TrainingFolder
 from tracker.training.formats.images import check_images
 from tracker.training.formats.label_fixes import LabelFixes
 from tracker.training.formats.samples import DataReport, EvalImage, LoadedData, Sample, Task
+from tracker.training.formats.table_rows import list_set
 from tracker.training.numbers import render_count
 from tracker.training.tables import read_table
 
@@ -131,7 +133,7 @@ def inspect_data(
     samples = _read_samples(train_dir, config, task, root, findings)
     images = _read_eval(config, task, root, findings)
     # an image in both sets would make validation and predictions too good
-    for sample, image in _list_overlaps(samples, images):
+    for sample, image in _list_overlaps(samples, images, by_name=not is_listed(config)):
         findings.add_problem(sample.id, image.id, "is both a training and an evaluation image")
     # decode and hash all files
     checked = check_images(
@@ -148,7 +150,7 @@ def inspect_data(
     # rules and classes without an image
     eval_ids = [image.id for image in images]
     problems += findings.exclude.list_unused(eval_ids)
-    counts = Counter(sample.label for sample in samples)
+    counts = _count_classes(samples)
     problems += [
         f"class {name!r}: no training image"
         for label, name in enumerate(task.classes)
@@ -206,9 +208,17 @@ def _read_samples(
         age_bands=config.age_bands,
         fixes=fixes,
         listing=findings,
+        label_id=config.label_id,
+        label_columns=config.label_columns,
+        name_column=config.name_column,
+        ending=config.ending,
+        group=config.group,
     )
     samples = FORMATS[config.format].read(source)
-    fixed = [replace(s, label=fixes.fix_label(s.id, s.label, task.classes)) for s in samples]
+    fixed = [
+        s if s.values else replace(s, label=fixes.fix_label(s.id, s.label, task.classes))
+        for s in samples
+    ]
     findings.problems += fixes.list_unused()
     return [sample for sample in fixed if not findings.exclude.covers(sample.id)]
 
@@ -216,12 +226,18 @@ def _read_samples(
 def _read_eval(
     config: DataConfig, task: Task, root: Path, findings: Findings
 ) -> tuple[EvalImage, ...]:
-    """The images of info.csv in its order; without info.csv, all images of the folder."""
+    """The images that a table lists, in its order: data.sample, data.eval_table or info.csv in the
+    folder; without any, all images of the folder."""
     if not config.eval_dir:
         return ()
     folder = locate(root, config.eval_dir)
     if not folder.is_dir():
         raise DataError(f"no such folder: {folder} (data.eval_dir)")
+    if is_listed(config):
+        listed = list_images(config, task, root, findings.problems)
+        if not listed and not findings.problems:
+            findings.problems.append(f"{config.sample or config.eval_table}: no image to predict")
+        return listed
     images = folder / "images" if (folder / "images").is_dir() else folder
     table = folder / "info.csv"
     if os.path.lexists(table):  # also a folder or a broken link: read_table reports it
@@ -242,13 +258,16 @@ def _read_eval(
 def list_eval_ids(config: DataConfig, task: Task, *, root: Path) -> list[str]:
     """The ids to predict, without reading an image; raises DataError."""
     findings = Findings(Exclude())
-    images = _read_eval(config, task, root, findings)
+    if is_listed(config):
+        ids = list(list_ids(config, task, root, findings.problems))
+    else:
+        ids = [image.id for image in _read_eval(config, task, root, findings)]
     if findings.problems:
         raise DataError(
             f"{render_count(len(findings.problems), 'problem')} in the evaluation set:",
             problems=findings.problems,
         )
-    return [image.id for image in images]
+    return ids
 
 
 def _name_clutter(relative: Path) -> str:
@@ -260,23 +279,40 @@ def _name_clutter(relative: Path) -> str:
     return ""
 
 
+def _count_classes(samples: Sequence[Sample]) -> Counter[int]:
+    """The number of images of each class; an image may have several."""
+    counts: Counter[int] = Counter()
+    for sample in samples:
+        values = sample.values
+        counts.update(list_set(values) if values else [sample.label])
+    return counts
+
+
 def _list_overlaps(
-    samples: Sequence[Sample], images: Sequence[EvalImage]
+    samples: Sequence[Sample], images: Sequence[EvalImage], *, by_name: bool
 ) -> Iterator[tuple[Sample, EvalImage]]:
-    """The training images that are evaluation images, too."""
-    by_id = {sample.id: sample for sample in samples}
+    """The training images that are evaluation images, too.
+
+    Without `by_name` only where they are the same file: a table may count the ids of both sets from
+    1.
+    """
     by_path = {sample.path.resolve(): sample for sample in samples}
-    by_name = {sample.path.name: sample for sample in samples}
-    if len(by_name) < len(samples):  # mask1.jpg in every profile is no id
-        by_name = {}
+    if not by_name:
+        pairs = ((by_path.get(image.path.resolve()), image) for image in images)
+        yield from ((sample, image) for sample, image in pairs if sample)
+        return
+    by_id = {sample.id: sample for sample in samples}
+    names = {sample.path.name: sample for sample in samples}
+    if len(names) < len(samples):  # mask1.jpg in every profile is no id
+        names = {}
     for image in images:
-        sample = by_id.get(image.id) or by_name.get(image.id) or by_path.get(image.path.resolve())
+        sample = by_id.get(image.id) or names.get(image.id) or by_path.get(image.path.resolve())
         if sample:
             yield sample, image
 
 
 def _list_split_problems(train: Sequence[Sample], val: Sequence[Sample], task: Task) -> list[str]:
-    counts = Counter(sample.label for sample in train)
+    counts = _count_classes(train)
     problems = [
         f"class {name!r}: all its images are in the validation split, lower data.val_ratio or use"
         " split stratified"
@@ -296,7 +332,12 @@ def _fingerprint(
 
     An excluded image has no label and no content.
     """
-    lines = [f"train,{s.id},{s.label},{hashes[s.path]}" for s in samples]
+    lines = [f"train,{s.id},{_render_label(s)},{hashes[s.path]}" for s in samples]
     lines += [f"eval,{i.id},,{hashes[i.path]}" for i in images]
     lines += [f"excluded,{name},," for name in left_out]
     return "sha256:" + hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
+
+def _render_label(sample: Sample) -> str:
+    """What a sample has, as the fingerprint counts it."""
+    return " ".join(f"{value:g}" for value in sample.values) or str(sample.label)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from tracker.training.formats.file_names import FILE_NAMES
 from tracker.training.formats.format import Format, Listing, TrainingFolder
 from tracker.training.formats.image_folder import IMAGE_FOLDER
 from tracker.training.formats.labels_table import LABELS_TABLE
@@ -24,7 +25,7 @@ __all__ = [
 ]
 
 FORMATS: dict[str, Format] = {
-    known.name: known for known in (MASK_PROFILES, IMAGE_FOLDER, LABELS_TABLE)
+    known.name: known for known in (MASK_PROFILES, IMAGE_FOLDER, FILE_NAMES, LABELS_TABLE)
 }
 
 

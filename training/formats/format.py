@@ -31,7 +31,8 @@ class Listing(Protocol):
 class TrainingFolder:
     """Where the training images are, and what is known before reading them.
 
-    `labels` is data.labels, or None.
+    `labels` is data.labels, or None; the keys after `listing` are those of the data section that
+    say how a table of labels is read, "" for their defaults.
     """
 
     folder: Path
@@ -40,6 +41,11 @@ class TrainingFolder:
     age_bands: tuple[int, int]
     fixes: LabelFixes
     listing: Listing
+    label_id: str = ""
+    label_columns: tuple[str, ...] = ()
+    name_column: str = ""
+    ending: str = ""
+    group: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

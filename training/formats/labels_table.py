@@ -1,4 +1,4 @@
-"""Format csv: a table of image and label; the label is an answer word or a class name."""
+"""Format csv: a table of images and what each has: a class, several, a number or 0/1 columns."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracker.training.formats.format import PLAIN_DEFAULTS, Format, TrainingFolder
-from tracker.training.tables import LINE, read_table
+from tracker.training.tables import read_table
 
 if TYPE_CHECKING:
     from tracker.training.formats.samples import Sample
@@ -28,22 +28,9 @@ def _suggest_classes(folder: Path, table: Path | None, column: str) -> dict[str,
 
 
 def _read(source: TrainingFolder) -> list[Sample]:
-    from tracker.training.formats.samples import Sample
+    from tracker.training.formats.table_rows import read_rows
 
-    task, table = source.task, source.labels or source.folder / TABLE
-    label_of = {name: label for label, name in enumerate(task.classes)}
-    label_of |= {word: label for label, word in enumerate(task.answer_words)}
-    images = source.folder / IMAGES if (source.folder / IMAGES).is_dir() else source.folder
-    samples, seen = [], set()
-    for line, name, word in read_table(table, (LINE, task.id_column, task.label_column)):
-        if word not in label_of:
-            source.listing.add_problem(name, f"{table}:{line}", f"unknown label {word!r}")
-        elif name in seen:
-            source.listing.add_problem(name, f"{table}:{line}", f"{name} is listed twice")
-        else:
-            samples.append(Sample(name, images / name, label_of[word], name))
-        seen.add(name)
-    return samples
+    return read_rows(source, source.labels or source.folder / TABLE)
 
 
 LABELS_TABLE = Format(

@@ -1,0 +1,439 @@
+"""A competition folder is read as it was downloaded, and nothing is written there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.competitions import (
+    BREEDS,
+    CATHETERS,
+    DISEASES,
+    FOURTEEN,
+    OTHERS,
+    SPECIES,
+    TEST,
+    TRAIN,
+    Draft,
+    build_competition,
+    list_state,
+    make_read_only,
+    one_of,
+)
+from tracker.setup.folder import CompetitionFolder, Given, read_competition_folder
+from tracker.training.config import DataConfig
+from tracker.training.data.data import list_eval_ids, load_data
+from tracker.training.errors import DataError
+from tracker.training.formats.samples import Task
+from tracker.training.tables import read_table
+
+FLOWERS = ("healthy", "multiple_diseases", "rust", "scab")
+ANIMALS = ("antelope_duiker", "bird", "blank", "leopard")
+# What each miniature must be read as: id column, ending, target, answer, classes, answers.
+READINGS: dict[str, dict[str, Any]] = {
+    "aerial-cactus-identification": {
+        "ids": ("id", ""),
+        "answer": ("binary", "probability", "index"),
+        "classes": ("0", "1"),
+    },
+    "aptos2019-blindness-detection": {
+        "ids": ("id_code", ".png"),
+        "answer": ("ordered", "class", "index"),
+        "classes": ("0", "1", "2", "3", "4"),
+    },
+    "cassava-leaf-disease-classification": {
+        "ids": ("image_id", ""),
+        "answer": ("class", "class", "index"),
+        "classes": tuple(DISEASES.values()),
+    },
+    "dog-breed-identification": {
+        "ids": ("id", ".jpg"),
+        "answer": ("class", "columns", "name"),
+        "classes": BREEDS,
+        "sum_to_one": True,
+    },
+    "dogs-vs-cats-redux": {
+        "ids": ("id", ".jpg"),
+        "answer": ("binary", "probability", "name"),
+        "classes": ("cat", "dog"),
+        "format": "file_names",
+    },
+    "histopathologic-cancer-detection": {
+        "ids": ("id", ".tif"),
+        "answer": ("binary", "probability", "index"),
+        "classes": ("0", "1"),
+    },
+    "hotel-id-2021-fgvc8": {
+        "ids": ("image", ""),
+        "answer": ("class", "ranked", "name"),
+        "classes": ("204", "18807", "36363", "53586", "60181", "64314"),
+    },
+    "imet-2020-fgvc7": {
+        "ids": ("id", ".png"),
+        "answer": ("labels", "labels", "name"),
+        "classes": ("147", "448", "616", "813", "1092", "2429", "2931", "3311"),
+    },
+    "iwildcam-2019-fgvc6": {
+        "ids": ("Id", ""),
+        "answer": ("class", "class", "name"),
+        "classes": ("0", "1", "8", "11", "19"),
+        "names": "file_name",
+        "group": "location",
+    },
+    "leaf-classification": {
+        "ids": ("id", ".jpg"),
+        "answer": ("class", "columns", "name"),
+        "classes": SPECIES,
+        "sum_to_one": True,
+    },
+    "paddy-disease-classification": {
+        "ids": ("image_id", ""),
+        "answer": ("class", "class", "name"),
+        "classes": ("bacterial_leaf_blight", "blast", "hispa", "normal"),
+    },
+    "petfinder-pawpularity-score": {
+        "ids": ("Id", ".jpg"),
+        "answer": ("number", "number", "index"),
+        "classes": (),
+    },
+    "plant-pathology-2020-fgvc7": {
+        "ids": ("image_id", ".jpg"),
+        "answer": ("class", "columns", "name"),
+        "classes": FLOWERS,
+    },
+    "ranzcr-clip-catheter-line-classification": {
+        "ids": ("StudyInstanceUID", ".jpg"),
+        "answer": ("labels", "columns", "name"),
+        "classes": CATHETERS,
+        "group": "PatientID",
+    },
+    "ai-stages": {
+        "ids": ("id", ".jpg"),
+        "answer": ("class", "class", "index"),
+        "classes": ("0", "1", "2"),
+    },
+    "dacon": {
+        "ids": ("id", ".jpg"),
+        "answer": ("class", "class", "name"),
+        "classes": ("Brachycera", "Formicidae", "Vespidae"),
+    },
+    "driven-data": {
+        "ids": ("id", ".jpg"),
+        "answer": ("class", "columns", "name"),
+        "classes": ANIMALS,
+        "sum_to_one": True,
+    },
+}
+
+
+def read_images(found: CompetitionFolder) -> tuple[Any, Any]:
+    """The loaded data of a reading, and its config."""
+    answer = found.answer
+    words = tuple(map(str, range(len(answer.classes))))
+    task = Task(
+        classes=answer.classes,
+        id_column=found.id_column,
+        label_column=found.label_column,
+        answer_words=answer.classes if answer.answers == "name" else words,
+        target=answer.target,
+    )
+    config = DataConfig(
+        format=found.data_format,
+        split="by_image",
+        train_dir=str(found.train_dir),
+        eval_dir=str(found.eval_dir or ""),
+        labels=str(found.labels or ""),
+        sample=str(found.sample or ""),
+        eval_table=str(found.eval_table or ""),
+        label_id=found.label_id,
+        label_columns=found.label_columns,
+        name_column=found.name_column,
+        ending=found.ending,
+        group=found.group,
+    )
+    root = found.folder
+    return load_data(config, task, root=root), list_eval_ids(config, task, root=root)
+
+
+@pytest.mark.parametrize("name", [*FOURTEEN, *OTHERS])
+def test_a_competition_is_read_as_it_is_meant(tmp_path: Path, name: str) -> None:
+    built = build_competition(name, tmp_path, read_only=True)
+    before, wanted = list_state(built.folder), READINGS[name]
+    found = read_competition_folder(built.folder, Given(metrics=[built.metric]))
+    answer = found.answer
+    assert (found.id_column, found.ending) == wanted["ids"]
+    assert (answer.target, answer.answer, answer.answers) == wanted["answer"]
+    assert answer.classes == wanted["classes"]
+    assert answer.sum_to_one == wanted.get("sum_to_one", False)
+    assert found.group == wanted.get("group", "")
+    assert found.data_format == wanted.get("format", "csv")
+    assert found.name_column == wanted.get("names", "")
+    counts = (found.labeled, found.train_images, found.ids, found.eval_images)
+    assert counts == (TRAIN, TRAIN, TEST, TEST)
+    assert found.problems == ()
+    assert list_state(built.folder) == before
+
+
+@pytest.mark.parametrize("name", [*FOURTEEN, *OTHERS])
+def test_training_finds_every_image_and_the_ids_of_the_sample(tmp_path: Path, name: str) -> None:
+    built = build_competition(name, tmp_path, read_only=True)
+    before = list_state(built.folder)
+    data, ids = read_images(read_competition_folder(built.folder, Given(metrics=[built.metric])))
+    column = READINGS[name]["ids"][0]
+    judged = [row[0] for row in read_table(built.answers, (column,))]
+    assert [image.id for image in data.eval] == ids == judged
+    assert len(data.train) + len(data.val) == TRAIN
+    assert list_state(built.folder) == before
+
+
+def test_labels_are_read_as_the_table_has_them(tmp_path: Path) -> None:
+    built = build_competition("imet-2020-fgvc7", tmp_path)
+    found = read_competition_folder(built.folder)
+    data, _ = read_images(found)
+    truth = dict(read_table(built.folder / "train.csv", ("id", "attribute_ids")))
+    for sample in (*data.train, *data.val):
+        pairs = zip(found.answer.classes, sample.values, strict=True)
+        assert " ".join(word for word, value in pairs if value) == truth[sample.id]
+
+
+def test_numbers_and_groups_are_read_as_the_table_has_them(tmp_path: Path) -> None:
+    pets = build_competition("petfinder-pawpularity-score", tmp_path)
+    data, _ = read_images(read_competition_folder(pets.folder))
+    truth = dict(read_table(pets.folder / "train.csv", ("Id", "Pawpularity")))
+    assert {s.id: s.values for s in (*data.train, *data.val)} == {
+        name: (float(score),) for name, score in truth.items()
+    }
+    lines = build_competition("ranzcr-clip-catheter-line-classification", tmp_path)
+    data, _ = read_images(read_competition_folder(lines.folder))
+    patients = dict(read_table(lines.folder / "train.csv", ("StudyInstanceUID", "PatientID")))
+    assert {s.id: s.group for s in (*data.train, *data.val)} == patients
+
+
+def test_a_metric_of_classes_and_one_of_probabilities_ask_for_other_answers(tmp_path: Path) -> None:
+    folder = build_competition("histopathologic-cancer-detection", tmp_path).folder
+    unsaid = read_competition_folder(folder)
+    assert (unsaid.answer.target, unsaid.answer.answer) == ("class", "class")
+    assert any("--answer probability" in note for note in unsaid.notes)
+    area = read_competition_folder(folder, Given(metrics=["roc_auc"]))
+    assert (area.answer.target, area.answer.answer) == ("binary", "probability")
+    accuracy = read_competition_folder(folder, Given(metrics=["accuracy"]))
+    assert (accuracy.answer.answer, accuracy.notes) == ("class", ())
+
+
+def test_each_reading_can_be_overridden(tmp_path: Path) -> None:
+    folder = build_competition("iwildcam-2019-fgvc6", tmp_path).folder
+    given = Given(
+        group="seq_id",
+        target="ordered",
+        label_column="frame_num",
+        train_dir="train_images",
+        eval_table="test.csv",
+        name_column="file_name",
+        id_column="Id",
+        sample="sample_submission.csv",
+        ending=".jpeg",
+    )
+    found = read_competition_folder(folder, given)
+    assert found.group == "seq_id"
+    assert found.label_columns == ("frame_num",)
+    assert (found.answer.target, found.answer.classes) == ("ordered", ("1", "2"))
+    assert found.ending == ".jpeg"
+    assert found.why["data.group"] == found.why["data.sample"] == "as given"
+    assert read_competition_folder(folder, Given(group="")).group == ""
+
+
+# The forms of files that real competitions have.
+
+
+@pytest.fixture
+def draft(tmp_path: Path) -> Draft:
+    """A folder with ten images of two classes, whose tables a test writes."""
+    made = Draft(tmp_path / "data", tmp_path / "answers.csv")
+    for number in range(10):
+        made.image(f"train/{number:03}.png", one_of(number % 2, 2))
+    for number in range(10, 14):
+        made.image(f"test/{number:03}.png", one_of(number % 2, 2))
+    made.table("sample_submission.csv", ("id", "label"), [(f"{n:03}", "a") for n in range(10, 14)])
+    return made
+
+
+def label(number: int) -> str:
+    return "ab"[number % 2]
+
+
+def write_labels(draft: Draft, lines: list[str]) -> CompetitionFolder:
+    draft.folder.joinpath("train.csv").write_text("\n".join(["id,label", *lines]) + "\n")
+    return read_competition_folder(draft.folder)
+
+
+LINES = [f"{number:03},{label(number)}" for number in range(10)]
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [
+        lambda text: text.encode("utf-8-sig"),
+        lambda text: text.replace("\n", "\r\n").encode(),
+        lambda text: text.replace(",", ";").encode(),
+    ],
+    ids=["BOM", "CRLF", "semicolons"],
+)
+def test_ids_with_zeros_stay_texts_however_the_table_is_written(
+    draft: Draft, encode: Callable[[str], bytes]
+) -> None:
+    (draft.folder / "train.csv").write_bytes(encode("\n".join(["id,label", *LINES]) + "\n"))
+    found = read_competition_folder(draft.folder)
+    data, ids = read_images(found)
+    assert ids == ["010", "011", "012", "013"]
+    assert sorted(s.id for s in (*data.train, *data.val)) == [f"{n:03}" for n in range(10)]
+    assert found.ending == ".png"
+
+
+def test_an_id_that_looks_like_a_float_stays_a_text(draft: Draft) -> None:
+    draft.image("train/1e5.png", [1, 0])
+    draft.image("test/2e5.png", [1, 0])
+    draft.table("sample_submission.csv", ("id", "label"), [("2e5", "a"), ("010", "a")])
+    data, ids = read_images(write_labels(draft, [*LINES, "1e5,a"]))
+    assert "1e5" in {s.id for s in (*data.train, *data.val)}
+    assert ids == ["2e5", "010"]
+
+
+def test_labels_as_floats_are_class_numbers(draft: Draft) -> None:
+    found = write_labels(draft, [f"{n:03},{n % 2 + 0.0}" for n in range(10)])
+    assert found.answer.classes == ("0", "1")
+    data, _ = read_images(found)
+    assert {s.id: s.label for s in (*data.train, *data.val)} == {
+        f"{n:03}": n % 2 for n in range(10)
+    }
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ([*LINES[:4], "004,", *LINES[5:]], "1 row without a label (train.csv, line 6)"),
+        (
+            [*LINES, "003,b"],
+            "1 row with an id that an earlier row has, too (train.csv, line 12)",
+        ),
+        ([*LINES, "x9,a"], "1 row whose image is not there (train.csv, line 12)"),
+        (LINES[:9], "1 image of train without a row in the label table (train/009.png)"),
+    ],
+    ids=["empty label", "doubled image", "no image", "no label"],
+)
+def test_rows_that_cannot_be_used_are_counted_with_their_lines(
+    draft: Draft, lines: list[str], words: str
+) -> None:
+    assert write_labels(draft, lines).problems == (words,)
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ([*LINES[:4], "004,", *LINES[5:]], "train.csv:6: no label"),
+        ([*LINES, "003,b"], "train.csv:12: 003 is listed twice, first in line 5"),
+        ([*LINES[:4], "004,,", *LINES[5:], "005,b"], "train.csv:12: 005 is listed twice"),
+    ],
+)
+def test_training_reports_the_same_rows_by_line(draft: Draft, lines: list[str], words: str) -> None:
+    found = write_labels(draft, lines)
+    with pytest.raises(DataError) as error:
+        read_images(found)
+    assert any(words in problem for problem in error.value.problems)
+
+
+def test_a_class_of_one_image_is_named(draft: Draft) -> None:
+    found = write_labels(draft, [*LINES[:9], "009,rare"])
+    assert found.answer.classes == ("a", "b", "rare")
+    assert any("1 class has a single image (rare)" in note for note in found.notes)
+
+
+def test_an_id_to_predict_without_an_image_is_named_by_line(draft: Draft) -> None:
+    rows = [(f"{n:03}", "a") for n in (10, 11, 12, 13, 99)]
+    draft.table("sample_submission.csv", ("id", "label"), rows)
+    found = write_labels(draft, LINES)
+    assert found.problems == ("1 row to predict without an image (sample_submission.csv, line 6)",)
+    with pytest.raises(DataError, match=r"sample_submission.csv:6: no image 099"):
+        read_images(found)
+
+
+def test_images_with_several_endings_are_found(draft: Draft) -> None:
+    draft.image("train/010x.jpg", [1, 0])
+    found = write_labels(draft, [*LINES, "010x,a"])
+    assert found.ending == ".*"
+    data, _ = read_images(found)
+    assert len(data.train) + len(data.val) == 11
+
+
+def test_names_of_several_words_are_one_label_each(draft: Draft) -> None:
+    names = ("black rot", "leaf spot", "healthy")
+    found = write_labels(draft, [f"{n:03},{names[n % 3]}" for n in range(10)])
+    assert found.answer.classes == ("black rot", "healthy", "leaf spot")
+    assert found.answer.target == "class"
+
+
+def test_the_same_ids_in_both_sets_are_two_images_each(tmp_path: Path) -> None:
+    made = Draft(tmp_path / "data", tmp_path / "answers.csv")
+    for number in range(6):
+        made.image(f"test/{number}.png", one_of(number % 2, 2))
+        made.image(f"train/{number}.png", one_of(number % 2, 2))
+    made.table("train.csv", ("id", "label"), [(n, label(n)) for n in range(6)])
+    made.table("sample_submission.csv", ("id", "label"), [(n, "a") for n in range(6)])
+    data, ids = read_images(read_competition_folder(made.folder))
+    assert ids == list("012345")
+    assert {image.path.parent.name for image in data.eval} == {"test"}
+    assert {sample.path.parent.name for sample in data.train} == {"train"}
+
+
+def test_a_folder_for_each_class_needs_no_table(tmp_path: Path) -> None:
+    made = Draft(tmp_path / "data", tmp_path / "answers.csv")
+    for number in range(8):
+        made.image(f"train/{('rose', 'tulip')[number % 2]}/{number}.png", one_of(number % 2, 2))
+        made.image(f"test/t{number}.png", one_of(number % 2, 2))
+    sample = [(f"t{n}.png", "rose") for n in range(8)]
+    made.table("sample_submission.csv", ("file", "flower"), sample)
+    make_read_only(made.folder)
+    found = read_competition_folder(made.folder)
+    assert (found.data_format, found.train_dir.name) == ("image_folder", "train")
+    assert (found.id_column, found.label_column) == ("file", "flower")
+    assert (found.answer.classes, found.answer.answers) == (("rose", "tulip"), "name")
+    data, ids = read_images(found)
+    assert ids == [f"t{n}.png" for n in range(8)]
+    assert len(data.train) + len(data.val) == 8
+
+
+def test_fifteen_thousand_classes_and_a_hundred_thousand_names_are_read(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    for number in range(100):
+        (folder / "train" / f"{number:02}").mkdir(parents=True)
+    for number in range(30_000):  # names are enough: no file is opened
+        place = folder / "train" / f"{number % 100:02}" / f"{number:06}.jpg"
+        os.close(os.open(place, os.O_CREAT))
+    rows = [f"{number:06}.jpg,{number % 15_000 * 3 + 7}" for number in range(30_000)]
+    (folder / "train.csv").write_text("\n".join(["image,hotel", *rows]))
+    found = read_competition_folder(folder)
+    assert len(found.answer.classes) == 15_000
+    assert found.answer.classes[:2] == ("7", "10")
+    assert (found.train_images, found.eval_dir) == (30_000, None)
+
+
+def test_a_folder_without_images_says_what_to_unpack(tmp_path: Path) -> None:
+    (tmp_path / "train.zip").write_bytes(b"PK")
+    with pytest.raises(DataError, match=r"has no image, but train\.zip"):
+        read_competition_folder(tmp_path)
+    with pytest.raises(DataError, match="no such folder"):
+        read_competition_folder(tmp_path / "absent")
+
+
+def test_a_table_without_a_clear_label_names_its_columns(draft: Draft) -> None:
+    (draft.folder / "sample_submission.csv").unlink()
+    rows = [(f"{n:03}", n % 3, f"w{n % 4}") for n in range(10)]
+    draft.table("train.csv", ("id", "one", "other"), rows)
+    with pytest.raises(DataError, match="no column that is clearly the label") as error:
+        read_competition_folder(draft.folder, Given(labels="train.csv"))
+    assert "one of id, one, other" in error.value.hint
+    found = read_competition_folder(draft.folder, Given(label_column="other"))
+    assert found.answer.classes == ("w0", "w1", "w2", "w3")

@@ -1,0 +1,125 @@
+"""The image files below a folder, found by what a table says of them: an id, a name or a path."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tracker.training.files import translate_os_errors
+from tracker.training.formats.format import IMAGE_SUFFIXES
+
+ANY = ".*"  # an ending: images have several
+SKIPPED = ("__macosx",)
+DEEPEST = 12  # folders in folders; no data set has more
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """An image: its folder relative to the index's ("" is that itself), and its name in parts."""
+
+    folder: str
+    stem: str
+    suffix: str
+
+    @property
+    def relative(self) -> str:
+        """The path relative to the index's folder, with slashes."""
+        name = self.stem + self.suffix
+        return f"{self.folder}/{name}" if self.folder else name
+
+
+@dataclass(frozen=True)
+class ImageIndex:
+    """All images below `root` by stem, and the number of images directly in each folder."""
+
+    root: Path
+    by_stem: dict[str, list[ImageFile]] = field(default_factory=dict)
+    folders: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, root: Path) -> ImageIndex:
+        """List a folder; no file is opened or asked for its size. Raises StorageError."""
+        index = cls(root)
+        for folder, name in _walk(root, "", DEEPEST):
+            stem, suffix = split_suffix(name)
+            if suffix.lower() in IMAGE_SUFFIXES:
+                index.by_stem.setdefault(stem, []).append(ImageFile(folder, stem, suffix))
+                index.folders[folder] = index.folders.get(folder, 0) + 1
+        return index
+
+    def find(self, text: str) -> list[ImageFile]:
+        """The images that an id, a file name or a path can mean.
+
+        Of a path, as much as the folders have in common with it decides: `./train/0.jpg` is
+        train/0.jpg where the index has train/0.jpg and test/0.jpg, and 0.jpg where it is of train.
+        """
+        *above, name = text.replace("\\", "/").split("/")
+        stem, suffix = split_suffix(name)
+        if suffix.lower() in IMAGE_SUFFIXES:
+            found = [image for image in self.by_stem.get(stem, ()) if image.suffix == suffix]
+        else:
+            found = self.by_stem.get(name, [])
+        if ".." in above:
+            return []
+        parts = [part for part in above if part not in ("", ".")]
+        return _choose_nearest(found, parts) if parts else list(found)
+
+    def find_one(self, text: str, ending: str = "") -> Path | None:
+        """The image of an id, a file name or a path; None where there is none.
+
+        `ending` is what images have that ids lack; with ANY, whatever an image has. Of images with
+        the same name in several folders, that in `root` itself is meant, else the first.
+        """
+        found = self.find(text)
+        if ending != ANY:
+            found = [image for image in found if text.endswith(image.stem + image.suffix)] or [
+                image for image in found if image.suffix == ending
+            ]
+        if not found:
+            return None
+        nearest = min(found, key=lambda image: (image.folder.count("/"), image.folder != ""))
+        return self.root / nearest.relative
+
+
+def split_suffix(name: str) -> tuple[str, str]:
+    """A file's name without its suffix, and the suffix; an id with dots has one too, as 1.2.826."""
+    stem, dot, end = name.rpartition(".")
+    return (stem, dot + end) if stem else (name, "")
+
+
+def _choose_nearest(found: Sequence[ImageFile], parts: Sequence[str]) -> list[ImageFile]:
+    """The images whose folders end like a path; all where none does."""
+    for start in range(len(parts)):
+        end = "/".join(parts[start:])
+        fitting = [
+            image for image in found if image.folder == end or image.folder.endswith(f"/{end}")
+        ]
+        if fitting:
+            return fitting
+    return list(found)
+
+
+def _walk(root: Path, folder: str, depth: int) -> Iterator[tuple[str, str]]:
+    """(folder relative to the root, name) of every file, by name; without hidden ones."""
+    below: list[str] = []
+    names: list[str] = []
+    with translate_os_errors(root / folder, "read"), os.scandir(root / folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(".") or entry.name.lower() in SKIPPED:
+                continue
+            if not entry.is_dir():
+                names.append(entry.name)
+            elif not (entry.is_symlink() and _leads_up(Path(entry.path))):
+                below.append(entry.name)
+    for name in sorted(names):
+        yield folder, name
+    if depth:
+        for name in sorted(below):
+            yield from _walk(root, f"{folder}/{name}" if folder else name, depth - 1)
+
+
+def _leads_up(link: Path) -> bool:
+    """Whether a link leads to a folder that it is in, which would never end."""
+    return link.parent.resolve().is_relative_to(link.resolve())
