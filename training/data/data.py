@@ -14,7 +14,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tracker.training.config import DataConfig, locate
+from tracker.training.data.balance import count_classes, describe_balance
 from tracker.training.data.exclude import CSV, Exclude, split_entries
+from tracker.training.data.fold_file import FoldFile
 from tracker.training.data.split import split_samples
 from tracker.training.data.to_predict import is_listed, list_ids, list_images
 from tracker.training.errors import DataError
@@ -24,7 +26,6 @@ from tracker.training.formats.format import IMAGE_SUFFIXES, TrainingFolder
 from tracker.training.formats.images import check_images
 from tracker.training.formats.label_fixes import LabelFixes
 from tracker.training.formats.samples import DataReport, EvalImage, LoadedData, Sample, Task
-from tracker.training.formats.table_rows import list_set
 from tracker.training.numbers import render_count
 from tracker.training.tables import read_table
 
@@ -150,23 +151,29 @@ def inspect_data(
     # rules and classes without an image
     eval_ids = [image.id for image in images]
     problems += findings.exclude.list_unused(eval_ids)
-    counts = _count_classes(samples)
+    counts = count_classes(samples)
     problems += [
         f"class {name!r}: no training image"
         for label, name in enumerate(task.classes)
         if not counts[label]
     ]
     # the split of damaged data says nothing
+    folds = FoldFile.read(config, task, root) if config.fold_file else None
+    samples = folds.assign(samples, config, problems) if folds else samples
     train, val = split_samples(samples, config) if samples else ((), ())
     if not problems:
-        problems += _list_split_problems(train, val, task)
+        problems += _list_split_problems(train, val, task, config)
     notes = (*findings.exclude.describe(eval_ids), *findings.note_ignored())
+    notes += folds.describe_unused(samples) if folds else ()
     rows = (*findings.exclude.to_rows(), *findings.broken.items())
     if problems:
         return DataReport(tuple(problems), rows, len(findings.broken), notes)
     hashes = {path: check.sha256 for path, check in checked.items()}
-    fingerprint = _fingerprint(samples, images, hashes, sorted(findings.exclude.left_out))
-    data = LoadedData(train, val, images, fingerprint, hashes, notes)
+    left_out = sorted(findings.exclude.left_out)
+    lines = _list_units(samples, config)
+    fingerprint = _fingerprint(samples, images, hashes, left_out, lines)
+    balance = describe_balance(train, val, task, grouped=bool(config.group))
+    data = LoadedData(train, val, images, fingerprint, hashes, notes, balance)
     return DataReport((), rows, 0, notes, data)
 
 
@@ -181,9 +188,12 @@ def _read_exclude(
 
 
 def copy_tables(config: DataConfig, root: Path, run_dir: Path) -> None:
-    """Copy the CSVs of label fixes and exclusions to the run folder; raises StorageError."""
+    """Copy the CSVs of label fixes, folds and exclusions to the run folder.
+
+    Raises StorageError.
+    """
     excluded = [text for text in split_entries(config.exclude) if text.lower().endswith(CSV)]
-    kept = {"label_fixes.csv": config.label_fixes}
+    kept = {"label_fixes.csv": config.label_fixes, "folds.csv": config.fold_file}
     kept |= {f"exclude{number or ''}.csv": text for number, text in enumerate(excluded)}
     for name, text in kept.items():
         if text:
@@ -279,15 +289,6 @@ def _name_clutter(relative: Path) -> str:
     return ""
 
 
-def _count_classes(samples: Sequence[Sample]) -> Counter[int]:
-    """The number of images of each class; an image may have several."""
-    counts: Counter[int] = Counter()
-    for sample in samples:
-        values = sample.values
-        counts.update(list_set(values) if values else [sample.label])
-    return counts
-
-
 def _list_overlaps(
     samples: Sequence[Sample], images: Sequence[EvalImage], *, by_name: bool
 ) -> Iterator[tuple[Sample, EvalImage]]:
@@ -311,15 +312,24 @@ def _list_overlaps(
             yield sample, image
 
 
-def _list_split_problems(train: Sequence[Sample], val: Sequence[Sample], task: Task) -> list[str]:
-    counts = _count_classes(train)
+def _list_split_problems(
+    train: Sequence[Sample], val: Sequence[Sample], task: Task, config: DataConfig
+) -> list[str]:
+    counts = count_classes(train)
+    advice = "lower data.val_ratio or use split stratified"
+    if config.fold_file:
+        advice = f"change {config.fold_file}"
+    elif config.group:
+        advice = "lower data.val_ratio, or take another data.split_seed"
     problems = [
-        f"class {name!r}: all its images are in the validation split, lower data.val_ratio or use"
-        " split stratified"
+        f"class {name!r}: all its images are in the validation split, {advice}"
         for label, name in enumerate(task.classes)
         if not counts[label]
     ]
-    return problems + ([] if val else ["no image is left for validation, raise data.val_ratio"])
+    if not val:
+        mend = "choose another data.fold" if config.fold_file else "raise data.val_ratio"
+        problems.append(f"no image is left for validation, {mend}")
+    return problems
 
 
 def _fingerprint(
@@ -327,15 +337,25 @@ def _fingerprint(
     images: Sequence[EvalImage],
     hashes: dict[Path, str],
     left_out: Sequence[str],
+    units: Sequence[str],
 ) -> str:
-    """SHA-256 over sorted `set,id,label,content` lines.
+    """SHA-256 over sorted `set,id,label,content` lines, and those of `_list_units`.
 
     An excluded image has no label and no content.
     """
     lines = [f"train,{s.id},{_render_label(s)},{hashes[s.path]}" for s in samples]
     lines += [f"eval,{i.id},,{hashes[i.path]}" for i in images]
     lines += [f"excluded,{name},," for name in left_out]
+    lines += units
     return "sha256:" + hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
+
+def _list_units(samples: Sequence[Sample], config: DataConfig) -> list[str]:
+    """Lines of what a table says about the split: the groups, and the folds of a fold file."""
+    lines = [f"group,{s.id},{s.group}," for s in samples] if config.group else []
+    if config.fold_file:
+        lines += [f"fold,{s.id},{s.fold}," for s in samples]
+    return lines
 
 
 def _render_label(sample: Sample) -> str:

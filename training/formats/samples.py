@@ -54,6 +54,7 @@ class Sample:
 
     `label` is the index of its class. Where an image has several classes or a number, `values` has
     0 or 1 for each class or the number, and `label` is only what a split is stratified by.
+    `fold` is that of data.fold_file, None without one.
     """
 
     id: str
@@ -62,6 +63,7 @@ class Sample:
     group: str
     person: Person | None = None
     values: tuple[float, ...] = ()
+    fold: int | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ class LoadedData:
     """The checked data of a run.
 
     `fingerprint` covers ids, labels and `hashes`, the SHA-256 of each image file. `notes` are
-    sentences for the user: what was left out, and what lies beside the images.
+    sentences for the user: what was left out, and what lies beside the images. `balance` is one
+    about how even the split is.
     """
 
     train: tuple[Sample, ...]
@@ -86,6 +89,7 @@ class LoadedData:
     fingerprint: str
     hashes: Mapping[Path, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    balance: str = ""
 
 
 @dataclass(frozen=True)
