@@ -41,7 +41,7 @@ from tracker.workspace.leaderboard_kinds import list_options as list_leaderboard
 WINDOW = 12  # lines in which a merge leaves both versions of a sentence
 ALIKE = 40  # characters
 # Files that users or other programs make.
-OTHERS = {"train.py", "my_loop.py", "setup.py"}
+OTHERS = {"judge.py", "train.py", "my_loop.py", "setup.py"}
 
 
 def list_files(*endings: str) -> list[Path]:
@@ -230,7 +230,8 @@ def test_the_page_of_keys_tells_the_metrics_and_the_leaderboard_of_a_workspace()
     text = build_pages()["config.md"]
     rows = dict(re.findall(r"^\| `(\w+\.\w+)` \|.*\| ?(.*?) ?\|$", text, re.MULTILINE))
     kind = re.findall(r"^\| `competition.metrics.kind` \|.*", text, re.MULTILINE)[0]
-    assert "| `macro_f1`, `accuracy`, `given` |" in kind
+    assert "| `macro_f1`, `accuracy`, `f_beta`, " in kind
+    assert ", `function`, `given` |" in kind
     assert [f'"{kind}": ' in rows["leaderboard.kind"] for kind in KINDS] == [True] * len(KINDS)
     assert [
         option.key for option in list_leaderboard_options() if not rows[f"leaderboard.{option.key}"]

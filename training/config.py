@@ -92,10 +92,13 @@ class DataConfig:
         "", "Folder of the training images; relative to the workspace.", place=True
     )
     eval_dir: str = option(
-        "", "Folder with images/ and info.csv to predict; empty: no predictions.", place=True
+        "",
+        "Folder with the images to predict, and info.csv unless data.sample lists them; empty: no"
+        " predictions.",
+        place=True,
     )
     labels: str = option(
-        "", "CSV of image,label for format csv; empty: labels.csv in train_dir.", place=True
+        "", "Table of labels for format csv; empty: labels.csv in train_dir.", place=True
     )
     sample: str = option(
         "",

@@ -1,5 +1,5 @@
 """A server on loopback that speaks Kaggle's submission protocol, as far as the official client uses
-it to submit."""
+it to submit and to download."""
 
 from __future__ import annotations
 
@@ -30,6 +30,9 @@ class Kaggle:
     submissions: list[dict[str, Any]] = field(default_factory=list)
     uploads: dict[str, bytes] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
+    archive: bytes = b""
+    cut_at: int = 0  # bytes of the archive after which a connection breaks; 0: none does
+    ranges: list[str] = field(default_factory=list)  # what a download asked for, "" is all of it
 
     def answer(self, request: str, body: dict[str, Any]) -> dict[str, Any]:
         """The answer to one request of the client."""
@@ -79,11 +82,30 @@ def kaggle_server() -> Iterator[Kaggle]:
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"{}")
             request = self.path.removeprefix(SERVICE)
+            if request == "DownloadDataFiles" and request not in state.refuse:
+                self.send_response(302)
+                self.send_header("Location", f"http://127.0.0.1:{state.port}/files/archive.zip")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             if request in state.refuse:
                 status, message = state.refuse[request]
                 self._send(status, {"code": status, "message": message})
             else:
                 self._send(200, state.answer(request, body))
+
+        def do_GET(self) -> None:
+            asked = self.headers.get("Range", "")
+            state.ranges.append(asked)
+            start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
+            content = state.archive[start:]
+            self.send_response(206 if asked else 200)
+            self.send_header("Content-Length", str(len(content)))
+            self.send_header("Accept-Ranges", "bytes")
+            self.send_header("ETag", '"one"')
+            self.send_header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
+            self.end_headers()
+            self.wfile.write(content[: max(0, state.cut_at - start)] if state.cut_at else content)
 
         def do_PUT(self) -> None:
             state.uploads[self.path.rpartition("/")[2]] = self.rfile.read(

@@ -142,7 +142,7 @@ def _render_size(size: int) -> str:
 
 def _resolve(workspace: Workspace, words: Sequence[str]) -> list[str]:
     """The names of the runs meant, each once."""
-    from tracker.comparison.compare import expand_ranges
+    from tracker.comparison.compared_run import expand_ranges
     from tracker.ledger.resolve import resolve_run
 
     named = expand_ranges(workspace, words, archived=True)

@@ -70,8 +70,9 @@ def run_demo(folder: Path) -> None:
         list_validation_scores(workspace, rows),
         marks=read_submission_marks(workspace, rows),
     )
+    go_there = "" if folder.resolve() == Path.cwd().resolve() else f"cd {folder} && "
     print(
-        f"look around:  cd {folder} && tracker ui     (curves, best.pth and memos in the MLflow web"
+        f"look around:  {go_there}tracker ui     (curves, best.pth and memos in the MLflow web"
         " page)"
     )
 

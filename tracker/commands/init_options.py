@@ -15,7 +15,10 @@ from typer.core import TyperCommand, TyperOption
 if TYPE_CHECKING:
     from tracker.training.reading import Key
 
-DATA_KEYS = ("format", "train_dir", "eval_dir", "labels", "split", "age_bands")  # where images are
+DATA_KEYS = (  # where images are
+    *("format", "train_dir", "eval_dir", "labels", "sample", "eval_table", "label_id"),
+    *("label_columns", "name_column", "ending", "group", "split", "age_bands"),
+)
 # Sections whose keys have options. What `diff` leaves out is set when there are runs to compare.
 SECTIONS = ("competition", "mlflow", "ledger", "leaderboard")
 # Options that are not called as their key is; each kind of leaderboard says its own.
@@ -29,6 +32,15 @@ FOUND = {
     "data.format": "as the images lie",
     "data.split": "as fits the format",
     "competition.name": "as the folder is called",
+    "data.sample": "with --data, as found there",
+    "data.eval_table": "with --data, as found there",
+    "data.label_id": "with --data, as found there",
+    "data.label_columns": "with --data, as found there",
+    "data.name_column": "with --data, as found there",
+    "data.ending": "with --data, as found there",
+    "data.group": 'with --data, as found there; "none" for none',
+    "competition.target": "class, or with --data as in the labels",
+    "competition.answer": "class, or with --data as in the sample",
     "competition.classes": "as in the data",
     "competition.answers": "as in the data",
     "competition.id_column": "as in the data",

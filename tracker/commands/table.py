@@ -76,7 +76,7 @@ TABLE = {
         panel=RUNS,
     ),
     "adopt": Entry(
-        "runs:adopt_command",
+        "training:adopt_command",
         "Import a run made by another script: config, curves, checkpoint, prediction CSV.",
         panel=RUNS,
     ),
@@ -152,13 +152,13 @@ TABLE = {
         "Make a run, or many: train, infer, ensemble, reproduce, queue, sweep.",
         panel=RUNS,
         below={
-            "train": Entry("runs:train_command"),
-            "infer": Entry("runs:infer_command"),
-            "ensemble": Entry("runs:ensemble_command"),
-            "reproduce": Entry("runs:reproduce_command"),
+            "train": Entry("training:train_command"),
+            "infer": Entry("training:infer_command"),
+            "ensemble": Entry("training:ensemble_command"),
+            "reproduce": Entry("training:reproduce_command"),
             "queue": Entry("queue:queue_command"),
             "sweep": Entry("queue:sweep_command"),
-            "options": Entry("runs:options_command"),
+            "options": Entry("training:options_command"),
         },
     ),
     "data": Entry(

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from tracker.setup.folder import CompetitionFolder
     from tracker.workspace.tracker_toml import Workspace
 
 HERE = Path()
 CLASSES_NAMED = 6
+# What --data finds, and a flag overrides; the key of [data] is also the field of `Given`.
+FOUND_DATA = (
+    *("train_dir", "eval_dir", "labels", "sample", "eval_table"),
+    *("label_id", "name_column", "ending", "group"),
+)
 
 
 def init_command(
@@ -20,6 +26,21 @@ def init_command(
     folder: Annotated[
         Path, typer.Argument(metavar="[DIR]", help="Folder to make a workspace.")
     ] = HERE,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Competition folder as it was downloaded: tables, images, classes and the kind of"
+            " answer are found there. Nothing is copied or written there."
+        ),
+    ] = None,
+    download: Annotated[
+        bool,
+        typer.Option(
+            "--download",
+            help="Fetch the files of --kaggle NAME first, into --data or DIR/data; goes on where an"
+            " interrupted call stopped.",
+        ),
+    ] = False,
     metric: Annotated[
         list[str] | None,
         typer.Option(help="f1, accuracy:percent, rmse:lower ...; the first decides."),
@@ -49,6 +70,10 @@ def init_command(
 
     _refuse_contradictions(context.obj)
     given = read_given(context.obj)
+    if download:
+        data = data or folder / "data" / context.obj.get("--kaggle", "")
+        _fetch(folder, context.obj.get("--kaggle", ""), data)
+    found = _read_folder(data, given, metric or ()) if data else None
     _refuse_ages(given["data"])
     reason = ""
 
@@ -70,11 +95,12 @@ def init_command(
         leaderboard=board.pop("kind", ""),
         leaderboard_options=board,
         pretrained=find_pretrained,
+        found=found,
     )
-    names = workspace.competition.classes
-    more = len(names) - CLASSES_NAMED
-    shown = ", ".join([*names[:CLASSES_NAMED], *([f"{more} more"] if more > 0 else ())])
-    print_text(f"{workspace.root}: {workspace.competition.name}, {len(names)} classes ({shown})")
+    if found is None:
+        _name_classes(workspace)
+    else:
+        _describe(workspace, found, asked=not metric)
     if metric:
         _explain_given(workspace)
     if gitignore:
@@ -82,10 +108,97 @@ def init_command(
     _warn_of_deadline(workspace)
     if reason:
         print_text(reason)
-    if given["data"].get("train_dir"):
-        print(f"next: cd {folder} && tracker run train")
-    else:
-        print("next: set classes and [data] in tracker.toml, or tracker ledger import FILE")
+    has_images = bool(found or given["data"].get("train_dir"))
+    step = "set classes and [data] in tracker.toml, or tracker ledger import FILE"
+    if has_images:
+        step = "tracker run train"
+    if has_images and folder.resolve() != Path.cwd().resolve():
+        step = f"cd {folder} && {step}"
+    print(f"next: {step}")
+
+
+def _fetch(root: Path, slug: str, folder: Path) -> None:
+    """Download the files of a competition, and say so."""
+    from tracker.core.terminal import print_text
+    from tracker.setup.fetch import fetch_competition
+    from tracker.training.errors import ConfigError
+    from tracker.workspace.tracker_toml import TRACKER_TOML, already_made
+
+    if not slug:
+        raise ConfigError("--download needs a competition", hint="--kaggle NAME, as in its address")
+    if (root / TRACKER_TOML).exists():  # better said before the download than after it
+        raise already_made(root)
+    fetched = fetch_competition(slug, folder)
+    print_text(f"{slug}: {'downloaded' if fetched else 'was downloaded before'} to {folder}")
+
+
+def _name_classes(workspace: Workspace) -> None:
+    """Say which workspace was made, with its first classes."""
+    from tracker.core.terminal import print_text
+
+    names = workspace.competition.classes
+    more = len(names) - CLASSES_NAMED
+    shown = ", ".join([*names[:CLASSES_NAMED], *([f"{more} more"] if more > 0 else ())])
+    print_text(f"{workspace.root}: {workspace.competition.name}, {len(names)} classes ({shown})")
+
+
+def _read_folder(
+    folder: Path, given: Mapping[str, dict[str, Any]], metrics: Sequence[str]
+) -> CompetitionFolder:
+    """Read a competition folder; takes the values that it uses out of `given`.
+
+    Raises ConfigError, also for options that say nothing about such a folder.
+    """
+    from tracker.commands.options import refuse_beside
+    from tracker.setup.folder import Given, read_competition_folder
+    from tracker.training.formats import list_with_people
+
+    data, competition = given["data"], given["competition"]
+    people = {
+        "--age-bands": "age_bands" in data,
+        f"--format {data.get('format')}": data.get("format") in list_with_people(),
+    }
+    why = "people with ages are read from --train-dir and --eval-dir"
+    refuse_beside("--data", people, why=why)
+    typed = {key: data.pop(key) for key in FOUND_DATA if key in data}
+    if "group" in typed:
+        typed["group"] = typed["group"] if typed["group"] != "none" else ""
+    label = ",".join(data.pop("label_columns", ())) or competition.pop("label_column", "")
+    return read_competition_folder(
+        folder,
+        Given(
+            **typed,
+            data_format=data.pop("format", ""),
+            label_column=label,
+            id_column=competition.pop("id_column", ""),
+            target=competition.pop("target", ""),
+            answer=competition.pop("answer", ""),
+            classes=competition.pop("classes", ()),
+            metrics=metrics,
+        ),
+    )
+
+
+def _describe(workspace: Workspace, found: CompetitionFolder, *, asked: bool) -> None:
+    """Say what was found in a competition folder, and what nobody said yet."""
+    from tracker.core.terminal import print_note, print_text
+    from tracker.setup.folder.render import describe_folder
+
+    competition = workspace.competition
+    print_text(f"{workspace.root}: {competition.name}")
+    for line in describe_folder(found):
+        print_text(f"  {line}")
+    for problem in found.problems:
+        print_note(f"{problem}: tracker data check lists them", before="warning: ")
+    for note in found.notes:
+        print_note(note)
+    if asked:
+        metric = competition.primary
+        better = "higher" if metric.higher_is_better else "lower"
+        print_text(
+            f"left to say: --metric (taken: {metric.name}, {better} is better), and --daily-limit"
+            " and --deadline where the judge has them; or edit tracker.toml"
+        )
 
 
 def _explain_given(workspace: Workspace) -> None:

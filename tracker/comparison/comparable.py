@@ -282,7 +282,7 @@ def explain_incomparable(a: Basis, b: Basis, name: str) -> str:
     if strip_split(name) == "loss":
         reason = explain_loss(a, b)
     if not reason and is_training:
-        reason = _explain_training(a, b)
+        reason = _explain_unknown_training(a, b) or _explain_training(a, b)
     return reason or explain_validation(a, b)
 
 
@@ -331,6 +331,12 @@ def _explain_unknown(unknown: Sequence[Basis], other: Basis | None) -> str:
     names = " and ".join(dict.fromkeys(basis.name for basis in unknown))
     loops = any(basis.own and not basis.checksums for basis in unknown)
     return f"how {names} validated is not known{f' ({HOW_TO_SAVE_VALIDATION})' if loops else ''}"
+
+
+def _explain_unknown_training(a: Basis, b: Basis) -> str:
+    """Other programs measure training figures on images and in ways that are not known here."""
+    own = dict.fromkeys(basis.name for basis in (a, b) if basis.own)
+    return f"how {' and '.join(own)} measured training is not known" if own else ""
 
 
 def _explain_training(a: Basis, b: Basis) -> str:

@@ -7,65 +7,43 @@ standard deviation.
 from __future__ import annotations
 
 import json
-import re
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from typing import Any
 
-from tracker.comparison.comparable import DATA, Basis, basis_of_run, explain_incomparable
+from tracker.comparison.comparable import DATA, explain_incomparable
+from tracker.comparison.compared_run import ComparedRun, load_compared, load_values
 from tracker.comparison.diff import UNCOMPARED_METRICS
-from tracker.comparison.subject import load_subject
+from tracker.comparison.ordering import check_sort_name, sort_key
 from tracker.comparison.where import Condition, explain_no_matches, parse_where
 from tracker.core.config_diff import (
     ENSEMBLE,
     has_only_known_options,
     is_complete,
     knows,
-    shorten_fingerprint,
-    translate,
 )
-from tracker.core.errors import TrackerError, UnknownRunError
+from tracker.core.errors import UnknownRunError
 from tracker.ledger.read import (
-    get_submission,
-    has_run,
-    list_newest_of_runs,
-    list_notes,
     list_numbers,
 )
-from tracker.ledger.records import Note, Submission
-from tracker.ledger.resolve import resolve_run
-from tracker.runs.read import list_runs, load_config, load_run
-from tracker.runs.record import RUN_NAME, RunRecord, is_archived, list_run_numbers
-from tracker.training.config_fingerprint import outcome_values
-from tracker.training.errors import ConfigError, StorageError, find_nearest
+from tracker.ledger.records import Note
+from tracker.runs.read import list_runs
+from tracker.runs.record import RunRecord
+from tracker.training.errors import ConfigError
 from tracker.training.metrics import list_monitors
 from tracker.training.numbers import render_count
-from tracker.training.tables import flatten
 from tracker.workspace.metrics import higher_is_better
-from tracker.workspace.tracker_toml import Metric, Workspace
+from tracker.workspace.tracker_toml import Workspace
 
 # More rows than anyone reads; `limit` asks for others.
 DEFAULT_LIMIT = 200
 MAX_NAMED = 4  # runs in a sentence
 UNFINISHED = ("running", "interrupted", "killed", "failed")
 REPEATS = ("train.seed", "data.fold")
-FIELDS = (
-    "tags",
-    "name",
-    "kind",
-    "status",
-    "parent",
-    "note",
-    "author",
-    "host",
-    "created_at",
-    "best_epoch",
-    "duration_s",
-)
-_RANGE = re.compile(r"(exp|s)([0-9]+)\.\.(?:exp|s)?([0-9]+)")
+OWN_COLUMNS = ("name", "submission", "note")  # each table has them anyway
 LEADERBOARD_PREFIXES = ("public_", "private_", "overall_")
 
 
@@ -87,7 +65,8 @@ class Spread:
 class Row:
     """A run, or runs that differ only in seed or fold; `config` has the keys that differ.
 
-    `flattered`: one is an ensemble whose weights were searched on its validation images.
+    `flattered`: one is an ensemble whose weights were searched on its validation images. `fields`
+    has the columns `Comparison.fields` of its first run.
     """
 
     runs: Sequence[str]
@@ -97,6 +76,7 @@ class Row:
     note: str
     notes: Sequence[Note]
     flattered: bool = False
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +103,9 @@ class Comparison:
 
     `not_known` are keys that a run of another program never logged: not known to differ. `best` is
     the row with the best mean among comparable rows; `incomparable` lists the others.
-    `empty_reason` says why there are no rows.
+    `empty_reason` says why there are no rows. `asked` are the names in --where and --sort: their
+    columns stay in a narrow terminal. `fields` are those of them that are neither config keys nor
+    metrics, and the status if a run did not finish.
     """
 
     rows: Sequence[Row]
@@ -136,7 +118,9 @@ class Comparison:
     runs: int
     considered: int
     skipped: Sequence[str]
-    empty_reason: str = ""  # why there are no rows
+    empty_reason: str = ""
+    asked: Sequence[str] = ()
+    fields: Sequence[str] = ()
 
     @property
     def not_comparable(self) -> dict[str, list[str]]:
@@ -149,41 +133,14 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json."""
         plain = asdict(self)
+        for row in plain["rows"]:
+            del row["fields"]
         names = [
             "not_comparable" if name == "incomparable" else name
             for name in plain
-            if name != "empty_reason"
+            if name not in ("empty_reason", "asked", "fields")
         ]
         return {name: plain.get(name, self.not_comparable) for name in names}
-
-
-@dataclass(frozen=True, kw_only=True)
-class ComparedRun:
-    """One run, or a submission known only from the ledger, as a row of the table."""
-
-    fields: Mapping[str, Any]
-    config: Mapping[str, Any]
-    outcome: Mapping[str, Any]
-    metrics: Mapping[str, float]
-    submission: int | None
-    basis: Basis
-    weights: str | None = None
-    notes: Sequence[Note] = field(default=())
-    recorded: bool = True
-
-    @property
-    def name(self) -> str:
-        """exp12, or s12 for a submission without a run folder."""
-        return str(self.fields["name"])
-
-    def values(self) -> dict[str, Any]:
-        """Everything that a condition can ask for, by its name."""
-        return {**self.fields, "submission": self.submission, **self.config, **self.metrics}
-
-    def family(self, repeats: Sequence[str]) -> str:
-        """A text that is equal for runs that differ only in `repeats`."""
-        decisive = {key: value for key, value in self.outcome.items() if key not in repeats}
-        return json.dumps(decisive, sort_keys=True, ensure_ascii=False)
 
 
 def compare_runs(
@@ -199,25 +156,34 @@ def compare_runs(
 ) -> Comparison:
     """Compare the runs named (exp3, exp5..exp9, s12, sota), or the newest `limit` finished ones.
 
-    A condition on the status also looks at runs that did not finish. Archived runs are compared if
-    they are named one by one, or with `archived`. With `each`, every seed and fold has its own row.
-    With `everything`, F1 by class and equal keys are columns, too.
+    A condition on the status also looks at runs that did not finish; so does any other that no
+    finished run meets. Archived runs are compared if they are named one by one, or with `archived`.
+    With `each`, every seed and fold has its own row. With `everything`, F1 by class and equal keys
+    are columns, too.
 
     Raises UnknownRunError, StorageError, or ConfigError for a condition that cannot be read.
     """
     condition = parse_where(where) if where else None
     skipped: list[str] = []
     ended = condition is not None and condition.asks_status
-    subjects = list(
-        _load(workspace, arguments, limit, skipped, archived=archived, unfinished=ended)
-    )
+
+    def load(*, unfinished: bool) -> list[ComparedRun]:
+        skipped.clear()
+        return list(
+            load_compared(
+                workspace, arguments, limit, skipped, archived=archived, unfinished=unfinished
+            )
+        )
+
+    subjects = load(unfinished=ended)
+    chosen = _choose(subjects, condition)
+    if condition is not None and not chosen and not ended and not arguments:
+        chosen = _choose(every := load(unfinished=True), condition)
+        subjects = every if chosen else subjects
     if not subjects:
         raise UnknownRunError("no finished run to compare", hint=_suggest_runs(workspace))
-    chosen = subjects
     if condition is not None:
-        values = [run.values() for run in subjects]
-        condition.check_names(chain.from_iterable(values))
-        chosen = [run for run, known in zip(subjects, values, strict=True) if condition.test(known)]
+        condition.check_names(chain.from_iterable(run.values() for run in subjects))
     reason = ""
     if condition is not None and not chosen:
         searched = render_count(len(subjects), "run" if ended or arguments else "finished run")
@@ -233,7 +199,9 @@ def compare_runs(
         [*LEADERBOARD_PREFIXES, *own, *list_monitors(), "val/", "train/"],
         everything=everything,
     )
-    rows = [_build_row(group, keys, names) for group in groups]
+    asked = _list_asked(condition, sort)
+    fields = _list_fields(chosen, asked)
+    rows = [_build_row(group, keys, names, fields) for group in groups]
     best, incomparable = _find_best(workspace, groups, rows, names)
     return Comparison(
         rows=rows,
@@ -247,7 +215,31 @@ def compare_runs(
         considered=len(subjects),
         skipped=skipped,
         empty_reason=reason,
+        asked=asked,
+        fields=fields,
     )
+
+
+def _choose(subjects: Sequence[ComparedRun], condition: Condition | None) -> list[ComparedRun]:
+    """The runs that meet the condition; all without one."""
+    if condition is None:
+        return list(subjects)
+    return [run for run in subjects if condition.test(run.values())]
+
+
+def _list_asked(condition: Condition | None, sort: str) -> list[str]:
+    """The names in --sort and --where, each once."""
+    names = [name for name, _ in condition.names] if condition else []
+    return list(dict.fromkeys([*filter(None, [sort]), *names]))
+
+
+def _list_fields(chosen: Sequence[ComparedRun], asked: Sequence[str]) -> list[str]:
+    """What is shown of runs beside keys and metrics: what is asked for, and how they ended."""
+    others = set(chain.from_iterable([*run.config, *run.metrics] for run in chosen))
+    fields = [name for name in asked if name not in others and name not in OWN_COLUMNS]
+    if any(run.fields["status"] not in (None, "finished") for run in chosen):
+        fields.append("status")
+    return list(dict.fromkeys(fields))
 
 
 def _explain_empty(
@@ -291,186 +283,6 @@ def _suggest_runs(workspace: Workspace) -> str:
     if len(numbers) > 1:
         return f"tracker run train makes one; tracker compare s{min(numbers)}..s{max(numbers)}"
     return "tracker run train makes one"
-
-
-# --- Loading
-
-
-def _load(
-    workspace: Workspace,
-    arguments: Sequence[str],
-    limit: int,
-    skipped: list[str],
-    *,
-    archived: bool,
-    unfinished: bool,
-) -> Iterator[ComparedRun]:
-    if arguments:
-        return _load_named(workspace, expand_ranges(workspace, arguments, archived=archived))
-    return _load_newest(workspace, limit, skipped, archived=archived, unfinished=unfinished)
-
-
-def expand_ranges(
-    workspace: Workspace, arguments: Sequence[str], *, archived: bool = False
-) -> list[str]:
-    """Ranges like exp3..exp9 and s1..s18 written out, each name once.
-
-    Archived runs within a range are left out unless `archived`. Raises UnknownRunError for an empty
-    range.
-    """
-    names: list[str] = []
-    for argument in arguments:
-        match = _RANGE.fullmatch(argument)
-        if match is None:
-            names.append(argument)
-            continue
-        kind, low, high = match[1], int(match[2]), int(match[3])
-        if kind == "exp":
-            known: Iterable[int] = reversed(list_run_numbers(workspace.runs_dir))
-        else:
-            known = list_numbers(workspace)
-        inside = [f"{kind}{number}" for number in known if low <= number <= high]
-        if kind == "exp" and not archived:
-            inside = [name for name in inside if not is_archived(workspace.runs_dir / name)]
-        if not inside:
-            raise UnknownRunError(
-                f"nothing between {kind}{low} and {kind}{high}", hint="tracker runs lists them"
-            )
-        names += inside
-    return list(dict.fromkeys(names))
-
-
-def _load_named(workspace: Workspace, references: Sequence[str]) -> Iterator[ComparedRun]:
-    """The runs and submissions in the given order; a run that is named twice comes once."""
-    records: dict[str, RunRecord | ComparedRun] = {}
-    for reference in references:
-        if reference[:1] == "s" and reference[1:].isdecimal():
-            row = get_submission(workspace, int(reference[1:]))
-            if not has_run(workspace, row):
-                records[reference] = _load_historical(workspace, reference)
-                continue
-        record = load_run(workspace.runs_dir, resolve_run(workspace, reference))
-        records[record.name] = record
-    named = [record for record in records.values() if isinstance(record, RunRecord)]
-    built = {run.name: run for run in _build_runs(workspace, named)}
-    for name, known in records.items():
-        yield known if isinstance(known, ComparedRun) else built[name]
-
-
-def _load_newest(
-    workspace: Workspace, limit: int, skipped: list[str], *, archived: bool, unfinished: bool
-) -> Iterator[ComparedRun]:
-    """The newest runs that finished, or all with `unfinished`.
-
-    A run that cannot be read is added to `skipped`.
-    """
-    records: list[RunRecord] = []
-    for number in list_run_numbers(workspace.runs_dir):
-        try:
-            record = load_run(workspace.runs_dir, f"exp{number}")
-        except StorageError as error:
-            skipped.append(f"exp{number}: {error}")
-            continue
-        if (unfinished or record.status == "finished") and (archived or record.archived_at is None):
-            records.append(record)
-        if limit and len(records) == limit:
-            break
-    return _build_runs(workspace, records, skipped)
-
-
-def _build_runs(
-    workspace: Workspace, records: Sequence[RunRecord], skipped: list[str] | None = None
-) -> Iterator[ComparedRun]:
-    """What is compared of each run.
-
-    Raises the error of an unreadable config, or adds it to `skipped` if that is given.
-    """
-    submitted = list_newest_of_runs(workspace, [record.uid for record in records])
-    notes = list_notes(workspace, [record.uid for record in records])
-    for record in records:
-        try:
-            config = load_config(workspace.runs_dir, record.name)
-        except TrackerError as error:
-            if skipped is None:
-                raise
-            skipped.append(f"{record.name}: {error}")
-            continue
-        yield _build_run(
-            workspace, record, config, submitted.get(record.uid), notes.get(record.uid, ())
-        )
-
-
-def _build_run(
-    workspace: Workspace,
-    record: RunRecord,
-    config: Mapping[str, Any],
-    row: Submission | None,
-    notes: Sequence[Note],
-) -> ComparedRun:
-    data = record.fingerprints.get("data")
-    outcome = {
-        **outcome_values(translate(config)),
-        "kind": record.kind,
-        "data": data and shorten_fingerprint(data),
-    }
-    summary = {name: value for name, value in record.summary.items() if value is not None}
-    fields = {name: getattr(record, name) for name in FIELDS} | {
-        "tags": ", ".join(record.tags) or None
-    }
-    if "adopted_from" in record.facts:  # the time that adopting took
-        fields["duration_s"] = None
-    return ComparedRun(
-        fields=fields,
-        config={**flatten(config), **flatten(translate(config))},
-        outcome=outcome,
-        metrics={**(row.scores if row else {}), **summary},
-        submission=row.number if row else None,
-        basis=basis_of_run(workspace, record, config),
-        weights=record.fingerprints.get("weights"),
-        notes=notes,
-    )
-
-
-def load_values(workspace: Workspace, records: Sequence[RunRecord]) -> list[dict[str, Any]]:
-    """Everything that a condition can ask for, of each run.
-
-    A run whose config cannot be read has only the values of its record.
-    """
-    submitted = list_newest_of_runs(workspace, [record.uid for record in records])
-    values = []
-    for record in records:
-        try:
-            config = load_config(workspace.runs_dir, record.name)
-        except TrackerError:
-            config = {}
-        values.append(_build_run(workspace, record, config, submitted.get(record.uid), ()).values())
-    return values
-
-
-def _load_historical(workspace: Workspace, word: str) -> ComparedRun:
-    """A submission whose run folder is not here: what the ledger knows of it."""
-    side = load_subject(workspace, word)
-    row = get_submission(workspace, int(word[1:]))
-    fields = {
-        **dict.fromkeys(FIELDS),
-        "name": side.name,
-        "note": row.memo,
-        "best_epoch": row.best_epoch,
-    }
-    return ComparedRun(
-        fields={**fields, "author": row.author, "created_at": row.submitted_at},
-        config={**flatten(side.config), **flatten(translate(side.config))},
-        outcome=outcome_values(translate(side.config)),
-        metrics={name: value for name, value in side.metrics.items() if value is not None},
-        submission=row.number,
-        basis=side.basis,
-        weights=row.weights_fingerprint,
-        notes=row.notes,
-        recorded=side.recorded,
-    )
-
-
-# --- The table
 
 
 def _group(subjects: Sequence[ComparedRun], repeats: Sequence[str]) -> list[list[ComparedRun]]:
@@ -545,8 +357,11 @@ def _list_metrics(
     return sorted(names, key=rank)
 
 
-def _build_row(group: Sequence[ComparedRun], keys: Sequence[str], names: Sequence[str]) -> Row:
+def _build_row(
+    group: Sequence[ComparedRun], keys: Sequence[str], names: Sequence[str], fields: Sequence[str]
+) -> Row:
     first = group[0]
+    known = first.values()
     submissions = [run.submission for run in group if run.submission is not None]
     notes = chain.from_iterable(run.notes for run in group)
     return Row(
@@ -557,16 +372,18 @@ def _build_row(group: Sequence[ComparedRun], keys: Sequence[str], names: Sequenc
         note=_join_notes(group),
         notes=sorted(notes, key=lambda note: note.time),
         flattered=any(run.config.get(f"{ENSEMBLE}searched") for run in group),
+        fields={name: known.get(name) for name in fields},
     )
 
 
 def _join_notes(group: Sequence[ComparedRun]) -> str:
-    """The note that all runs of a row share; otherwise the first one, with its count."""
+    """The note that all runs of a row share; else the first one, and of how many runs it is."""
     notes = [str(run.fields["note"] or "") for run in group]
     first = next((note for note in notes if note), "")
     if not first or notes.count(first) == len(notes):
         return first
-    return f"{first} ({notes.count(first)} of {len(notes)} runs)"
+    count = "first" if notes.count(first) == 1 else str(notes.count(first))
+    return f"{first} ({count} of {len(notes)})"
 
 
 def _spread(group: Sequence[ComparedRun], name: str) -> Spread | None:
@@ -704,36 +521,3 @@ def _sort(
         return spread.mean if spread else None
 
     return sorted(groups, key=lambda group: order(find_value(group)))
-
-
-def check_sort_name(name: str, known: Iterable[str], *, what: str = "run") -> None:
-    """Raise ConfigError for a name that no run has, with the nearest known name."""
-    names = list(dict.fromkeys(known))
-    if name not in names:
-        near = find_nearest(name, names)
-        raise ConfigError(
-            f"--sort: no {what} has {name!r}", hint=f"nearest: {near}" if near else ""
-        )
-
-
-def sort_key(
-    declared: Sequence[Metric], name: str, *, is_metric: bool
-) -> Callable[[Any], tuple[int, float, str]]:
-    """The sort key for values of `name`: a metric best first, others ascending, unknown last."""
-    sign = -1.0 if is_metric and higher_is_better(declared, name) else 1.0
-
-    def find_key(value: Any) -> tuple[int, float, str]:
-        kind, number, text = _sortable(value)
-        return kind, sign * number if kind == 0 else number, text
-
-    return find_key
-
-
-def _sortable(value: Any) -> tuple[int, float, str]:
-    """Numbers, then texts, then the unknown; exp9 before exp12."""
-    if isinstance(value, int | float):
-        return 0, float(value), ""
-    match = RUN_NAME.fullmatch(str(value))
-    if match:
-        return 1, float(match[1]), ""
-    return (3 if value is None else 2), 0.0, str(value)

@@ -10,13 +10,11 @@ from typing import Any
 
 from tracker.core.config_diff import describe_ensemble, is_searched
 from tracker.core.errors import TrackerError
-from tracker.core.terminal import print_table
-from tracker.core.text import render_number
 from tracker.ledger.read import list_newest_of_runs
 from tracker.runs.read import load_config, load_run
 from tracker.runs.record import RunRecord
-from tracker.workspace.metrics import choose_metrics
-from tracker.workspace.tracker_toml import Competition, Workspace
+from tracker.workspace.metrics import choose_metrics, higher_is_better
+from tracker.workspace.tracker_toml import Workspace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +68,35 @@ def list_members(workspace: Workspace, config: Mapping[str, Any]) -> list[Member
     return members
 
 
+def find_best_member(workspace: Workspace, config: Mapping[str, Any]) -> Member | None:
+    """The member with the best validation score, the first of several; None if none is here.
+
+    Members of a member that is an ensemble itself count as its members.
+    """
+    members: dict[str, Member] = {}
+    waiting, seen = [config], set()
+    while waiting:
+        for member in list_members(workspace, waiting.pop(0)):
+            record = _find_record(workspace, member.run)
+            if record is None or member.run in seen:
+                continue
+            seen.add(member.run)
+            if record.kind == "ensemble":
+                with suppress(TrackerError):  # one that cannot be read has no member to offer
+                    waiting.append(load_config(workspace.runs_dir, member.run))
+            else:
+                members[member.run] = member
+    scored = [member for member in members.values() if member.value is not None]
+    if not scored:
+        return next(iter(members.values()), None)
+    # Members of one ensemble have one metric; an ensemble within has perhaps another.
+    metric = scored[0].metric
+    sign = 1.0 if higher_is_better(workspace.competition.metrics, f"val/{metric}") else -1.0
+    values = {member.run: sign * (member.value or 0.0) for member in scored}
+    comparable = [member for member in scored if member.metric == metric]
+    return max(comparable, key=lambda member: values[member.run])
+
+
 def _list_validation(record: RunRecord) -> dict[str, float | None]:
     return {
         key.removeprefix("val/"): value
@@ -115,20 +142,3 @@ def _name_ensemble(record: RunRecord, config: Mapping[str, Any]) -> RunRecord:
         return record
     description = describe_ensemble(config["ensemble"])
     return replace(record, note=f"{description}: {record.note}" if record.note else description)
-
-
-def print_members(members: Sequence[Member], competition: Competition) -> None:
-    """Print a table of the members; nothing for a run that is no ensemble."""
-    if not members:
-        return
-    measured = set(chain.from_iterable(member.validation for member in members))
-    figures = choose_metrics(competition, measured)
-    primary = competition.primary
-    rows = []
-    for member in members:
-        weight = "-" if member.weight is None else f"{member.weight:g}"
-        validation = [render_number(member.validation.get(name)) for name in figures]
-        public, submission = primary.render(member.public), render_number(member.submission)
-        rows.append((member.run, weight, *validation, public, submission))
-    scores = [f"val {name}" for name in figures]
-    print_table(("member", "weight", *scores, f"public {primary.name}", "submission"), rows)

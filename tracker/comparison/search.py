@@ -36,7 +36,8 @@ def search_runs(
     if not where and not sort:
         return list_runs(workspace.runs_dir, limit=limit or None, archived=archived)
     # Only a search needs them: a plain list is the quicker by 10 ms.
-    from tracker.comparison.compare import check_sort_name, load_values, sort_key
+    from tracker.comparison.compared_run import load_values
+    from tracker.comparison.ordering import check_sort_name, sort_key
     from tracker.comparison.where import parse_where
 
     condition = parse_where(where) if where else None
@@ -107,7 +108,8 @@ def search_submissions(
 
 def explain_no_runs(workspace: Workspace, where: str, *, archived: bool) -> str:
     """Why no run matches: what was searched, and which archived runs match."""
-    from tracker.comparison.compare import find_matching_elsewhere, load_values
+    from tracker.comparison.compare import find_matching_elsewhere
+    from tracker.comparison.compared_run import load_values
     from tracker.comparison.where import explain_no_matches, parse_where
 
     condition = parse_where(where)
@@ -133,7 +135,7 @@ def sort_submissions(
 
     Scores and figures have the best first. Raises ConfigError for a name that no submission has.
     """
-    from tracker.comparison.compare import check_sort_name, sort_key
+    from tracker.comparison.ordering import check_sort_name, sort_key
 
     values = {row.number: collect_values(row, validation.get(row.number, {})) for row in rows}
     if not rows:

@@ -110,6 +110,7 @@ class Selection:
     `differing` is the share of images on which the answers of two contenders differ. `lucky` has
     the best public ones that are not chosen because validation shows others to be better. The best
     public one took the place of `instead_of` because validation cannot separate the two.
+    `unscored` have no public score yet, so they cannot be chosen.
     """
 
     metric: str
@@ -124,6 +125,7 @@ class Selection:
     private: PrivateLeader | None
     lucky: Sequence[int]
     instead_of: int | None
+    unscored: Sequence[int] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json."""
@@ -189,6 +191,7 @@ def select_final(workspace: Workspace, count: int, *, public_images: int = 0) ->
         private=_find_private_leader(looks, chosen, metric),
         lucky=_find_lucky(by_public, chosen, separated),
         instead_of=instead_of,
+        unscored=[row.number for row in valid if row.number not in scored],
     )
 
 

@@ -22,7 +22,7 @@ from tracker.core.list_marks import (
 )
 from tracker.core.markdown import escape, render_table
 from tracker.core.table import Column, Styled, fits
-from tracker.core.terminal import find_width, print_table, print_text
+from tracker.core.terminal import find_width, print_table, print_text, style_status
 from tracker.core.text import render_number, render_value, render_values
 from tracker.training.numbers import render_count
 
@@ -35,16 +35,18 @@ if TYPE_CHECKING:
 SIDE_BY_SIDE = 4
 MOST_REASONS = 4  # not to compare, each a line; --wide shows all
 TEXTS = ("note", "noted last")
+LONG = ("tags", "error")  # fields whose values are sentences or lists
 ASKED_FIRST = (
     "model.name",
-    "data.image_size",
     "optim.lr",
+    "data.image_size",
     "train.epochs",
     "augment.name",
     "loss.name",
     "train.batch_size",
 )
 PLUS_MINUS = "\u00b1"
+OF_EACH_RUN = ("created_at", "duration_s", "best_epoch", "parent")  # seldom equal in a row
 COUNTS = "mean of"  # where the figures of a narrow table leave out how many there are
 
 
@@ -80,6 +82,9 @@ def _list_columns(
 ) -> Iterator[Column]:
     """The columns of the table, each with the order in which it leaves a narrow terminal.
 
+    What --sort and --where name, the deciding public score and validation figure stay longest,
+    then how runs ended, then the config keys that tell rows apart best.
+
     The deciding public score and validation figure stay longest, then the config keys that tell
     rows apart best. What came of it otherwise (private, other metrics, training figures) and
     notes leave before them.
@@ -89,8 +94,15 @@ def _list_columns(
     leaves = {"run": 0, "submission": 10_000, "note": 10_001, "noted last": 20_000, COUNTS: 20_001}
     titles = shorten_keys(header, result.keys)
     for place, name in enumerate(header):
-        if name in stay:
-            yield Column(name, leaves=1 + stay.index(name), right=True)
+        if name in result.asked:
+            is_figure = name in result.metrics
+            yield Column(
+                titles.get(name, name), leaves=1, right=is_figure, text=name in (*TEXTS, *LONG)
+            )
+        elif name in stay:
+            yield Column(name, leaves=2 + stay.index(name), right=True)
+        elif name in result.fields:
+            yield Column(name, leaves=4)
         elif name in keys:
             yield Column(titles[name], leaves=keys[name])
         elif name in result.metrics:
@@ -199,7 +211,7 @@ def build_cells(
 
     `brief`: figures without the number of runs that they are of, which is a column of its own.
     """
-    header = ["run", "submission", *result.metrics, *result.keys, *TEXTS, COUNTS]
+    header = ["run", "submission", *result.fields, *result.metrics, *result.keys, *TEXTS, COUNTS]
     config = {key: render_values([row.config[key] for row in result.rows]) for key in result.keys}
     lines = []
     for place, row in enumerate(result.rows):
@@ -215,6 +227,7 @@ def build_cells(
             [
                 name,
                 submissions,
+                *[_render_field(row, field, competition) for field in result.fields],
                 *metrics,
                 *values,
                 Styled(row.note or "-"),
@@ -229,6 +242,18 @@ def build_cells(
         or any(line[place].text != "-" for line in lines)
     ]
     return [header[place] for place in kept], [[line[place] for place in kept] for line in lines]
+
+
+def _render_field(row: Row, name: str, competition: Competition) -> Styled:
+    """A value of a run; of several runs the first one's, and that it is only that."""
+    value = row.fields[name]
+    if value is None:
+        return Styled("-")
+    if name == "status":
+        return style_status(str(value), archived=False)
+    text = competition.local_time(value) if name == "created_at" else render_value(value)
+    more = f" (first of {len(row.runs)})" if len(row.runs) > 1 and name in OF_EACH_RUN else ""
+    return Styled(text + more, whole=name not in LONG)
 
 
 def _has_spread(row: Row) -> bool:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 WORDS = {"val": "validation", "public": "public", "private": "private"}
 SURELY = f"with {CONFIDENCE:.0%} certainty"  # what Line.tells_apart asks for
-MOST_PAIRS = 4  # differences that are printed one by one
 
 
 def render_cv_lb(result: CvLb) -> str:
@@ -137,16 +136,15 @@ def _describe_noise(result: CvLb) -> Iterator[str]:
 
 
 def render_selection(result: Selection, competition: Competition) -> str:
-    """The choice with its reasons as lines."""
+    """The choice and its reason first, then what is known of each, and what was left out."""
     by_number = {item.number: item for item in result.contenders}
     ranks = [
         item.number for item in sorted(result.contenders, key=lambda item: _rank(item, competition))
     ]
-    lines = [f"choose {join_numbers(result.chosen)}"]
+    lines = [_conclude(result, ranks, competition)]
     for number in result.chosen:
-        lines.append(f"  {number}: {_list_reasons(by_number[number], ranks, result)}")
-    if result.repeats:
-        lines.append(f"not considered, equal to earlier ones: {join_numbers(result.repeats)}")
+        lines.append(f"  {_describe_chosen(by_number[number], ranks, result)}")
+    lines += [*_describe_difference(result), *_describe_next(result), *_list_left_out(result)]
     lines += (
         _describe_simulation(result.simulation, result)
         if result.simulation
@@ -157,31 +155,36 @@ def render_selection(result: Selection, competition: Competition) -> str:
         score = f"private {result.metric} {render_number(result.private.score)}"
         leader = f"submission {result.private.leader} led with {score} and {among}"
         lines.append(f"private scores are in the ledger: {leader}; the choice did not use them")
-    return "\n".join([*lines, _conclude(result, ranks, competition)]) + "\n"
+    return "\n".join(lines) + "\n"
 
 
 def _conclude(result: Selection, ranks: Sequence[int], competition: Competition) -> str:
     """What to do and why, in one sentence."""
-    count = len(result.chosen)
-    reason = _find_main_reason(result, ranks[:count])
-    final = "as the final one" if count == 1 else f"as the final {count}"
-    private = _describe_private_scores(result, ranks[:count], competition)
-    return (
-        f"so: choose {join_numbers(result.chosen)} {final}:"
-        f" {_describe_uncertainty(result)}{reason}{private}"
-    )
+    best_public = ranks[: len(result.chosen)]
+    reason = _find_main_reason(result, best_public)
+    private = _describe_private_scores(result, best_public, competition)
+    doubt = _describe_uncertainty(result)
+    return f"choose {join_numbers(result.chosen)}: {reason}{doubt}{private}"
 
 
 def _describe_uncertainty(result: Selection) -> str:
-    """That the choice is no better than one by lot, where the simulation says so."""
+    """That the choice is no better than a random one, where the simulation says so."""
     simulated, count = result.simulation, len(result.chosen)
-    if simulated is None or simulated.chosen.holds_best > count / len(simulated.among):
+    if simulated is None or _has_no_choice(simulated):
         return ""
     chance = count / len(simulated.among)
+    if simulated.chosen.holds_best > chance:
+        return ""
     return (
-        f"the scores cannot tell them apart (the choice has the best of all in"
-        f" {simulated.chosen.holds_best:.0%}, one by lot in {chance:.0%}); chosen because "
+        "; but in simulated private parts the choice holds the best in"
+        f" {simulated.chosen.holds_best:.0%}, a random choice in {chance:.0%}: the scores do not"
+        " tell them apart"
     )
+
+
+def _has_no_choice(simulated: Simulation) -> bool:
+    """Whether only the chosen ones could be simulated: then they hold the best every time."""
+    return len(simulated.among) <= len(simulated.chosen.numbers)
 
 
 def _find_main_reason(result: Selection, by_public: Sequence[int]) -> str:
@@ -196,7 +199,8 @@ def _find_main_reason(result: Selection, by_public: Sequence[int]) -> str:
     if result.instead_of is not None:
         return _explain_favor(result, by_public[0], result.instead_of)
     if chosen == set(by_public):
-        judged = any(item.by_validation is not None for item in result.contenders)
+        known = [item.by_validation for item in result.contenders if item.number in chosen]
+        judged = None not in known
         unused = next((item.unused for item in result.contenders if item.unused), "")
         agrees = ", and validation agrees" if judged else f"; {unused}" if unused else ""
         return f"{it_has} the best public {result.metric}{agrees}"
@@ -269,71 +273,65 @@ def _rank(item: Contender, competition: Competition) -> tuple[float, int]:
     return (-item.public if competition.primary.higher_is_better else item.public), item.number
 
 
-def _list_reasons(item: Contender, ranks: Sequence[int], result: Selection) -> str:
+def _describe_chosen(item: Contender, ranks: Sequence[int], result: Selection) -> str:
+    """`9 (exp10): public f1 0.9165, the best; validation 0.8967 predicts 0.9164`, and so on."""
     place = ranks.index(item.number) + 1
-    words = "the best" if place == 1 else f"number {place} by"
-    reasons = [f"{words} public {result.metric} ({render_number(item.public)})"]
+    rank = "the best" if place == 1 else f"number {place}"
+    run = f" ({item.run})" if item.run else ""
+    reasons = [f"{item.number}{run}: public {result.metric} {render_number(item.public)}, {rank}"]
     if item.by_validation is not None:
-        side = "above" if item.public > item.by_validation else "below"
         reasons.append(
             f"validation {render_number(item.validation)} predicts"
-            f" {render_number(item.by_validation)}, its public score is {side} that"
+            f" {render_number(item.by_validation)}, so expect {render_number(item.expected)}"
         )
     elif item.validation is not None:
-        reasons.append(
-            f"validation {render_number(item.validation)} counts for nothing: {item.unused}"
-        )
-    reasons += [*_compare_with_next(item, result), *_describe_difference(item, result)]
+        reasons.append(f"validation {render_number(item.validation)} not used ({item.unused})")
+    shares = _list_shares(item.number, result)
+    if len(shares) > 1:
+        near = min(shares, key=lambda number: shares[number])
+        reasons.append(f"differs least from {near}, on {shares[near]:.1%} of the images")
     return "; ".join(reasons)
 
 
-def _compare_with_next(item: Contender, result: Selection) -> Iterator[str]:
-    """Why it and not the best expected one that was not chosen; nothing when all were."""
-    order = [contender.number for contender in result.contenders]
+def _describe_difference(result: Selection) -> Iterator[str]:
+    """How much the answers of two chosen ones differ."""
+    if not result.differing and len(result.chosen) > 1:
+        yield "  how much their answers differ is unknown"
+    if len(result.chosen) == 2:
+        shares = _list_shares(result.chosen[0], result).values()
+        yield from (f"  their answers differ on {share:.1%} of the images" for share in shares)
+
+
+def _describe_next(result: Selection) -> Iterator[str]:
+    """The best expected one that was not chosen, and why not; nothing when all were."""
     following = next(
         (other for other in result.contenders if other.number not in result.chosen), None
     )
     if following is None:
         return
-    own, others = (
-        f"expected score {render_number(item.expected)}",
-        render_number(following.expected),
-    )
-    if order.index(item.number) < order.index(following.number):
-        equal = ": equal, so the earlier one" if item.expected == following.expected else ""
-        yield (
-            f"{own}, the best of those not chosen is submission {following.number} with"
-            f" {others}{equal}"
-        )
-        return
-    if following.number == result.instead_of:
-        yield (
-            f"{own}, not distinguished from submission {following.number} ({others}) by validation"
-            f" {SURELY}"
-        )
-        return
-    shares = _list_shares(following.number, result)
-    near = min(shares, key=lambda number: shares[number]) if shares else None
-    why = (
-        ""
-        if near is None
-        else f", which differs from {near} on only {shares[near]:.1%} of the images"
-    )
-    yield f"{own}, chosen rather than submission {following.number} ({others}){why}"
-
-
-def _describe_difference(item: Contender, result: Selection) -> Iterator[str]:
-    """How much it differs from the other chosen ones; of many only from the nearest."""
-    shares = _list_shares(item.number, result)
-    if len(shares) > MOST_PAIRS:
+    order = [contender.number for contender in result.contenders]
+    place = order.index(following.number)
+    worst = max(result.chosen, key=order.index)
+    why = ""
+    if place > order.index(worst):
+        last = next(item for item in result.contenders if item.number == worst)
+        why = f"; equal to {worst}, which is earlier" if last.expected == following.expected else ""
+    elif following.number == result.instead_of:
+        why = f"; not told from {worst} by validation {SURELY}"
+    elif shares := _list_shares(following.number, result):
         near = min(shares, key=lambda number: shares[number])
-        yield f"differs least from {near}, on {shares[near]:.1%} of the images"
-    else:
-        yield from (
-            f"differs from {other} on {share:.1%} of the images" for other, share in shares.items()
-        )
-    if not result.differing and len(result.chosen) > 1:
-        yield "answers unknown, so not how much it differs from the others"
+        why = f"; it differs from {near} on only {shares[near]:.1%} of the images"
+    score = f"expected {result.metric} {render_number(following.expected)}"
+    yield f"the best not chosen: submission {following.number}, {score}{why}"
+
+
+def _list_left_out(result: Selection) -> Iterator[str]:
+    """The submissions that could not be chosen."""
+    if result.unscored:
+        numbers = join_numbers(result.unscored)
+        yield f"no public score yet, so not considered: {numbers} (tracker sync, or tracker score)"
+    if result.repeats:
+        yield f"equal to earlier ones, so not considered: {join_numbers(result.repeats)}"
 
 
 def _list_shares(number: int, result: Selection) -> dict[int, float]:
@@ -346,59 +344,60 @@ def _list_shares(number: int, result: Selection) -> dict[int, float]:
 
 
 def _describe_simulation(simulated: Simulation, result: Selection) -> Iterator[str]:
-    told = "" if simulated.used else "for information, not used for the choice: "
-    among = join_numbers(sorted(simulated.among))
-    yield f"{told}in {simulated.draws} simulated private parts ({simulated.source}), among {among}:"
-    named = {"the choice": simulated.chosen}
-    single = len(simulated.by_public.numbers) == 1
-    usual, do = ("the best public one", "does") if single else ("the best public ones", "do")
-    if set(simulated.by_public.numbers) != set(simulated.chosen.numbers):
-        listed = ", ".join(map(str, simulated.by_public.numbers))
-        named[f"{usual} ({listed})"] = simulated.by_public
-    for words, item in named.items():
-        plural = words != "the choice" and not single
-        yield f"  {words} {_describe_simulated_set(item, result.metric, plural=plural)}"
-    gaps = [
-        abs(simulated.possible - item.mean_best) for item in (simulated.by_public, simulated.chosen)
-    ]
-    if simulated.by_public.holds_best > simulated.chosen.holds_best or gaps[0] < gaps[1]:
-        yield (
-            f"  {usual} {do} better here; the choice keeps to expected scores and differing answers"
-        )
-    if render_number(simulated.possible) == render_number(simulated.chosen.mean_best):
-        yield "  no other choice has more"
+    if _has_no_choice(simulated):
+        yield "not simulated: no other submission could be compared with the choice"
     else:
-        limit = (
-            f"who names the best of all each time has {render_number(simulated.possible)} on"
-            " average"
-        )
-        yield f"  {limit}: no choice reaches that, for the best is not known before"
-    if simulated.used:
-        unlike = (
-            f"; leaderboard cv-lb measures it from {MIN_PRIVATE_SCORES} or more private scores,"
-            " this command does not"
-        )
-        unlike = unlike if result.private else ""
-        size = f"number of images: {result.sample.source}"
-        yield (
-            f"  a score's own noise: {render_number(result.own_sd)}, by {result.noise_source};"
-            f" {size}{unlike}"
-        )
-    for reason, numbers in simulated.left_out.items():
-        yield f"  not simulated, {reason}: {join_numbers(numbers)}"
+        unused = "" if simulated.used else ", not used for the choice"
+        yield f"{simulated.draws} simulated private parts ({simulated.source}){unused}:"
+        yield from _compare_simulated(simulated, result.metric)
+        if simulated.used:
+            yield _describe_own_noise(result)
+    left_out = [
+        f"{join_numbers(numbers)} ({reason})" for reason, numbers in simulated.left_out.items()
+    ]
+    if left_out:
+        yield f"  not simulated: {', '.join(left_out)}"
 
 
-def _describe_simulated_set(item: SimulatedSet, metric: str, *, plural: bool) -> str:
-    """How often the best of all is in a set, and what the set scores by its best on average."""
-    score, count = render_number(item.mean_best), len(item.numbers)
-    if count == 1:
-        return f"is the best of all in {item.holds_best:.0%}, and has {metric} {score} on average"
-    which = "the better one" if count == 2 else f"the best one of {count}"
-    have = "have" if plural else "has"
-    return (
-        f"{have} the best of all in {item.holds_best:.0%}; {which} counts each time: {metric}"
-        f" {score} on average"
+def _compare_simulated(simulated: Simulation, metric: str) -> Iterator[str]:
+    """How the choice does among all that were simulated, and the best public ones beside it."""
+    among, public = len(simulated.among), simulated.by_public
+    yield f"  the choice {_describe_simulated_set(simulated.chosen, metric, among)}"
+    if set(public.numbers) != set(simulated.chosen.numbers):
+        single = len(public.numbers) == 1
+        names, do = ("one", "does") if single else ("ones", "do")
+        listed = ", ".join(map(str, public.numbers))
+        words = _describe_simulated_set(public, metric, among)
+        yield f"  the best public {names} ({listed}) {words}"
+        gaps = [abs(simulated.possible - item.mean_best) for item in (public, simulated.chosen)]
+        if public.holds_best > simulated.chosen.holds_best or gaps[0] < gaps[1]:
+            yield (
+                f"  the best public {names} {do} better here; the choice keeps to expected scores"
+                " and differing answers"
+            )
+    if render_number(simulated.possible) == render_number(simulated.chosen.mean_best):
+        yield "  no other choice does better here"
+
+
+def _describe_own_noise(result: Selection) -> str:
+    unlike = (
+        f"; leaderboard cv-lb measures it from {MIN_PRIVATE_SCORES} or more private scores,"
+        " this command does not"
     )
+    unlike = unlike if result.private else ""
+    return (
+        f"  a score's own noise: {render_number(result.own_sd)}, by {result.noise_source};"
+        f" number of images: {result.sample.source}{unlike}"
+    )
+
+
+def _describe_simulated_set(item: SimulatedSet, metric: str, among: int) -> str:
+    """How often the best of all is in a set, and what the set scores: its best one counts."""
+    score, share = f"{metric} {render_number(item.mean_best)}", f"{item.holds_best:.0%}"
+    if len(item.numbers) == 1:
+        return f"is the best of {among} in {share}, on average {score}"
+    which = "better one" if len(item.numbers) == 2 else "best one"
+    return f"would hold the best of {among} in {share}; the {which} has {score} on average"
 
 
 def _explain_why_not(result: Selection) -> Iterator[str]:

@@ -520,7 +520,12 @@ def _draw_curves(diff: RunDiff, width: int) -> list[str]:
     lines = []
     for name in (*scores[:1], *LOSSES):
         pairs = zip((diff.a, diff.b), diff.curves.get(name, ([], [])), diff.best_epoch, strict=True)
-        panels = [Panel(name=run, curve=curve, best=best) for run, curve, best in pairs]
+        item = diff.metrics.get(name, {})
+        figures = (item.get("a"), item.get("b"))
+        panels = [
+            Panel(name=run, curve=curve, best=best, figure=figure)
+            for (run, curve, best), figure in zip(pairs, figures, strict=True)
+        ]
         if any(len(panel.curve) > 1 for panel in panels):
             lines += render_curves(name, panels, width=width)
     return lines

@@ -161,7 +161,7 @@ def print_run(
     `marks` are those of the run, and those of its submissions. `flattered`: the run is an ensemble
     whose validation scores flatter it.
     """
-    from tracker.comparison.members import print_members
+    from tracker.console.members import print_members
 
     about = {
         "status": (

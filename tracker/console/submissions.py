@@ -178,7 +178,7 @@ def print_check(report: CheckReport, competition: Competition) -> None:
 
 def print_check_details(report: CheckReport, competition: Competition) -> None:
     """What the answer of check rests on."""
-    from tracker.comparison.members import print_members
+    from tracker.console.members import print_members
 
     what = f", {report.ensemble}" if report.ensemble else ""
     print_text(

@@ -12,16 +12,22 @@ EIGHTHS = "\u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"
 PLAIN = str.maketrans(EIGHTHS + "\u2502", "__..--##|")  # for an output that cannot have them
 ROWS = 3
 MARGIN = 11  # of the numbers at the left
+MOST_TIES = 3  # epochs that are named beside the marked one
 STRETCH = 4  # columns for an epoch, at most
 
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """A curve of (epoch, value), None where the value is no number, and the epoch to mark."""
+    """A curve of (epoch, value), None where the value is no number, and the epoch to mark.
+
+    That is the run's `best` epoch, or the first one with the value `figure` of the table of
+    metrics, where this is another: scripts may report the best of each metric.
+    """
 
     name: str
     curve: Sequence[tuple[int, float | None]]
     best: int | None
+    figure: float | None = None
 
 
 def render_curves(title: str, panels: Sequence[Panel], *, width: int) -> list[str]:
@@ -66,14 +72,23 @@ def _mark(panel: Panel, epochs: int, columns: int, room: int) -> str:
 
     The text is to the left of the mark where there is no room to the right.
     """
-    values = [value for epoch, value in panel.curve if epoch == panel.best]
-    if panel.best is None or not values:
+    known = dict(panel.curve)
+    if panel.best is None or panel.best not in known:
         return ""
-    last = max(epoch for epoch, _ in panel.curve)
-    words = f"run's best epoch {panel.best} of {last}: {render_number(values[-1])}"
+    marked, title = panel.best, "run's best epoch"
+    if panel.figure is not None and known[marked] != panel.figure:
+        same = [epoch for epoch, value in panel.curve if value == panel.figure]
+        if same:
+            marked, title = same[0], "in the table: epoch"
+    value, last = known[marked], max(known)
+    equal = [epoch for epoch in known if epoch > marked and known[epoch] == value]
+    also = f" (as good: {', '.join(map(str, equal))})" if 0 < len(equal) <= MOST_TIES else ""
+    words = f"{title} {marked} of {last}: {render_number(value)}{also}"
     if len(words) + 2 > room:  # a narrow terminal
-        words = words.replace("run's best epoch", "best")
-    column = (panel.best - 1) * columns // epochs
+        words = words.replace(title, "best").replace("as good:", "also")
+    if len(words) + 2 > room:
+        words = words.partition(" (")[0]
+    column = (marked - 1) * columns // epochs
     if column + 2 + len(words) <= room:
         return " " * column + f"^ {words}"
     return f"{words} ^".rjust(column + 1) if column > len(words) else f"^ {words}"[:room]

@@ -17,6 +17,8 @@ CUT = "\u2026"  # the end of a text that was cut
 RULE = "-"  # box characters are two columns wide in terminals with Korean fonts
 COMFORTABLE_WIDTH = 20  # a text gets this width before less important columns are hidden for it
 MIN_WIDTH = 8  # a narrower text column says too little to be shown
+IMPORTANT = 3  # columns with higher `leaves` are hidden early where nearly all rows are empty
+SPARSE = 6  # nearly all: one of so many rows, or fewer, has a value
 MAX_HIDDEN_NAMES = 16  # so many hidden columns are listed by name
 EMPTY = ("", "-")
 # Joiners, vowels and ends of Hangul blocks, letters of flags like that of Wales: zero width.
@@ -31,7 +33,8 @@ class Column:
     """A column: its title, and what happens to it in a narrow terminal.
 
     Columns are hidden in the order of `leaves`: the highest first, 1 only if a text would not even
-    have `MIN_WIDTH` columns, 0 never. Empty columns above 1 are hidden before any text is cut. A
+    have `MIN_WIDTH` columns, 0 never. Empty columns above 1 are hidden before any text is cut, and
+    above `IMPORTANT` also those that are empty in nearly all rows. A
     `text` is cut at its end, except for `whole` cells; any other column is shown whole or not at
     all. A text keeps `least` columns, where that is given, before other columns are hidden. Columns
     with `right` are numbers. Columns of one `group` are hidden together, because one of them alone
@@ -153,7 +156,10 @@ def fit_columns(
 def _measure_columns(
     columns: Sequence[Column], rows: Sequence[Sequence[Styled]]
 ) -> tuple[dict[int, int], dict[int, int], set[int]]:
-    """(width of the longest cell, width below which a cell would be damaged, empty columns)."""
+    """(width of the longest cell, width below which a cell would be damaged, empty columns).
+
+    Empty are also those that nearly no row has a value in.
+    """
     full, whole, empty = {}, {}, set()
     for index, column in enumerate(columns):
         cells = [row[index] for row in rows]
@@ -161,7 +167,9 @@ def _measure_columns(
         full[index] = max(measure(column.title), *widths, 0)
         uncut = [own for own, cell in zip(widths, cells, strict=True) if cell.whole]
         whole[index] = max(measure(column.title), *uncut, 0) if column.text else full[index]
-        if all(cell.text in EMPTY for cell in cells):
+        known = sum(cell.text not in EMPTY for cell in cells)
+        sparse = known * SPARSE <= len(cells) and column.leaves > IMPORTANT
+        if not known or sparse:
             empty.add(index)
     return full, whole, empty
 

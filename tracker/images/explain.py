@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from tracker.core.errors import TrackerError
-from tracker.runs.read import load_config, load_run, load_trained_config
+from tracker.runs.read import load_run, load_trained_config
 from tracker.training.config_reading import config_from_dict
 from tracker.training.errors import ConfigError, find_nearest
 from tracker.training.libraries import TRAINING, require
 from tracker.workflows.infer import find_trained, load_recorded_weights, prepare_trained_data
+from tracker.workflows.resolve import refuse_ensemble
 from tracker.workspace.tracker_toml import Workspace
 
 if TYPE_CHECKING:
@@ -64,12 +65,7 @@ def explain(
     if pick not in PICKS:
         raise ConfigError(f"--pick {pick}: expected one of {', '.join(PICKS)}")
     record = load_run(workspace.runs_dir, name)
-    if record.kind == "ensemble":
-        members = load_config(workspace.runs_dir, name)["ensemble"]["members"]
-        raise ConfigError(
-            f"{name} is an ensemble: its members look at different things",
-            hint=f"tracker explain {members[0]}",
-        )
+    refuse_ensemble(workspace, record, use="tracker explain")
     require(*TRAINING, "captum")
     # The weights and images of the run.
     trained = find_trained(workspace, name)

@@ -86,18 +86,28 @@ class KaggleLeaderboard(Leaderboard):
 
     @contextmanager
     def _client(self) -> Iterator[Any]:
-        """The official client, signed in; its errors become LeaderboardError."""
-        require("kaggle")
-        with translate_import_errors():
-            import requests
+        with open_client(self._slug, hint=_LATER, api=self._api) as api:
+            self._api = api
+            yield api
 
-            self._api = self._api or _sign_in()
-        try:
-            yield self._api
-        except requests.exceptions.HTTPError as error:
-            raise _translate(error, self._slug) from error
-        except (requests.exceptions.RequestException, ValueError) as error:
-            raise LeaderboardError(f"Kaggle: {first_line(error)[:300]}", hint=_LATER) from error
+
+@contextmanager
+def open_client(slug: str, *, hint: str, api: Any = None) -> Iterator[Any]:
+    """The official client, signed in unless it is given; its errors become LeaderboardError.
+
+    `hint` is what to do where an error itself does not say it.
+    """
+    require("kaggle")
+    with translate_import_errors():
+        import requests
+
+        api = api or _sign_in()
+    try:
+        yield api
+    except requests.exceptions.HTTPError as error:
+        raise _translate(error, slug, hint) from error
+    except (requests.exceptions.RequestException, ValueError) as error:
+        raise LeaderboardError(f"Kaggle: {first_line(error)[:300]}", hint=hint) from error
 
 
 _LATER = "nothing is lost: tracker sync sends what is in the ledger but not on Kaggle"
@@ -125,13 +135,13 @@ def _sign_in() -> Any:
     return api
 
 
-def _translate(error: Any, slug: str) -> LeaderboardError:
+def _translate(error: Any, slug: str, hint: str) -> LeaderboardError:
     code = error.response.status_code if error.response is not None else 0
     reason = first_line(error)[:300]
     hints = {
         401: "the credentials are not valid: kaggle auth login",
         403: f"join the competition and accept its rules on Kaggle first: {slug}",
-        404: f"check leaderboard.competition in tracker.toml: {slug!r}",
+        404: f"check the competition's name (--kaggle, leaderboard.competition): {slug!r}",
         429: "Kaggle's limit is reached: tracker sync sends it later",
     }
-    return LeaderboardError(f"Kaggle returned {code}: {reason}", hint=hints.get(code, _LATER))
+    return LeaderboardError(f"Kaggle returned {code}: {reason}", hint=hints.get(code, hint))

@@ -18,7 +18,7 @@ from tracker.training.errors import ConfigError
 from tracker.training.input.loader import ImageSource
 from tracker.training.libraries import TRAINING, require
 from tracker.workflows.ending import fingerprint_predictions, record_end
-from tracker.workflows.resolve import resolve_config
+from tracker.workflows.resolve import refuse_ensemble, resolve_config
 from tracker.workspace.data import prepare_data
 from tracker.workspace.tracker_toml import Workspace
 
@@ -197,10 +197,12 @@ def prepare_trained_data(
 def find_trained(workspace: Workspace, name: str) -> RunRecord:
     """The trained run that a run has its weights from, maybe itself; raises ConfigError."""
     record = load_run(workspace.runs_dir, name)
+    refuse_ensemble(workspace, record, use="--from")
     while record.kind == "infer" and record.parent:
         record = load_run(workspace.runs_dir, record.parent)
     if record.kind != "train":
         raise ConfigError(
-            f"{name} is an {record.kind} and has no weights", hint="use one of its members"
+            f"{name} has no weights: it is of kind {record.kind}",
+            hint="tracker runs lists the runs with their kinds",
         )
     return record

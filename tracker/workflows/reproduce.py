@@ -20,6 +20,7 @@ from tracker.training.config_reading import config_from_dict
 from tracker.training.errors import ConfigError
 from tracker.training.libraries import TRAINING, require
 from tracker.training.tables import parse_json
+from tracker.workflows.resolve import refuse_ensemble
 from tracker.workspace.data import prepare_data
 from tracker.workspace.tracker_toml import Workspace
 
@@ -54,6 +55,7 @@ def reproduce(workspace: Workspace, name: str, *, quiet: bool = False) -> Reprod
     """
     require(*TRAINING)
     record = load_run(workspace.runs_dir, name)
+    refuse_ensemble(workspace, record, use="tracker run reproduce")
     if record.kind != "train" or record.status != "finished":
         raise ConfigError(
             f"{name} is not a finished training run", hint="tracker runs lists the runs"

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tracker.runs.read import list_runs, load_run, load_trained_config
+from tracker.core.text import render_number
+from tracker.runs.read import list_runs, load_config, load_run, load_trained_config
+from tracker.runs.record import RunRecord
 from tracker.runs.resumes import explain_own_resume
 from tracker.training.config import Config, crop_defaults, format_defaults, merge
 from tracker.training.config_reading import config_from_dict, parse_assignment
@@ -52,6 +54,7 @@ def resolve_config(
         values = merge(format_defaults(values), values)
     else:
         record = load_run(workspace.runs_dir, parent)
+        refuse_ensemble(workspace, record, use="--from")
         values = _change_parent(workspace, load_trained_config(workspace.runs_dir, record), given)
     source = str(config_file) if config_file else "the config"
     return pin_pipeline_file(config_from_dict(values, source=source), workspace.root)
@@ -67,6 +70,28 @@ def _change_parent(
     before = merge(workspace.defaults, parent)
     from_model = inherit_model_input(before, given, root=workspace.root)
     return merge(before, from_model, crop_defaults(given), given)
+
+
+def refuse_ensemble(workspace: Workspace, record: RunRecord, *, use: str) -> None:
+    """Raise ConfigError for an ensemble, where one training is needed, with its best member.
+
+    `use` is what to type before the name of that run, as in `--from`.
+    """
+    if record.kind != "ensemble":
+        return
+    from tracker.comparison.members import find_best_member
+
+    config = load_config(workspace.runs_dir, record.name)
+    names = ", ".join(map(str, config.get("ensemble", {}).get("members", ())))
+    best = find_best_member(workspace, config)
+    hint = "no member is in this workspace; tracker runs lists the runs"
+    if best is not None:
+        score = "" if best.value is None else f" (val {best.metric} {render_number(best.value)})"
+        hint = f"{use} {best.run}, its best member{score}"
+    raise ConfigError(
+        f"{record.name} is an ensemble of {names}: it has no model and no training of its own",
+        hint=hint,
+    )
 
 
 def resolve_for(

@@ -20,6 +20,7 @@ from tracker.training.input.channels import resolve_input
 from tracker.training.libraries import TRAINING, require
 from tracker.training.targets import check_config
 from tracker.workflows.ending import fingerprint_predictions, record_end, record_failure
+from tracker.workflows.resolve import refuse_ensemble
 from tracker.workflows.reuse import copy_progress, find_reusable_run
 from tracker.workspace.data import build_task, prepare_data
 from tracker.workspace.tracker_toml import Workspace
@@ -98,6 +99,7 @@ def resume(workspace: Workspace, name: str, *, quiet: bool = False) -> RunRecord
         raise ConfigError(
             f"{name} was killed before its first record", hint="tracker run train starts a new run"
         )
+    refuse_ensemble(workspace, record, use="tracker run train --resume --from")
     if words := explain_own_resume(record):
         raise ConfigError(f"{name} is of a script of your own, which goes on with it", hint=words)
     # The data must be those of before.

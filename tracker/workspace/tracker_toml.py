@@ -112,7 +112,7 @@ class Metric:
     )
     function: str = key(
         "",
-        "The judge's own metric, for kind function: FILE.py:NAME, relative to this file. NAME gets"
+        "The judge's own metric, for kind function: judge.py:score, relative to this file. It gets"
         " the true and the predicted table as pandas frames and returns a number.",
     )
 

@@ -15,7 +15,9 @@ import pytest
 from tests.conftest import NO_MLFLOW, run_tracker
 from tests.support.winners_table import TABLE
 from tests.support.workspaces import make_run, make_workspace
-from tracker.comparison.compare import Comparison, Incomparable, Spread, compare_runs, expand_ranges
+from tracker.comparison.compare import Comparison, Incomparable, Spread, compare_runs
+from tracker.comparison.compared_run import expand_ranges
+from tracker.comparison.search import search_runs
 from tracker.console.compare import (
     build_cells,
     describe,
@@ -25,8 +27,10 @@ from tracker.console.compare import (
     render_markdown,
 )
 from tracker.core.errors import UnknownRunError
+from tracker.core.table import measure
 from tracker.ledger.submission_table import import_table, read_submission_table
-from tracker.runs.marks import archive_runs
+from tracker.runs.marks import archive_runs, unarchive_runs
+from tracker.runs.recorder import Recorder
 from tracker.submissions.notes import add_note
 from tracker.submissions.submit import submit
 from tracker.training.errors import ConfigError, StorageError
@@ -140,20 +144,72 @@ def test_a_condition_on_the_status_looks_at_runs_that_did_not_finish(seeded: Wor
     assert sorted(row.runs[0] for row in both.rows) == ["exp2", "exp5"]
 
 
+def test_a_condition_that_no_finished_run_meets_finds_those_that_broke_off(
+    seeded: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run(seeded, status="interrupted", f1=0.9, note="rest of the night")
+    by_note = compare_runs(seeded, [], where="note ~ night")
+    assert [row.runs for row in by_note.rows] == [["exp5"]]
+    shown = [line.split() for line in show(by_note, seeded, 200, capsys)]
+    assert ["status", "interrupted"] in shown
+    finished = compare_runs(seeded, [], where="note ~ night or optim.lr = 0.5")
+    assert [row.runs for row in finished.rows] == [["exp4"]]
+    assert finished.fields == []
+
+
+def test_compare_and_runs_understand_the_same_names(seeded: Workspace) -> None:
+    recorder = Recorder.create(
+        seeded.runs_dir, kind="train", config={}, parent=None, note="", fingerprints={}
+    )
+    recorder.params({"idea": 7})
+    recorder.progress(epoch=3, best_epoch=2, summary={"val/f1": 0.5})
+    recorder.finish("failed", error="out of memory")
+    for where in ("idea = 7", "error ~ memory", "epoch = 3", "status = failed"):
+        assert [run.name for run in search_runs(seeded, where=where)] == ["exp5"], where
+        assert [row.runs for row in compare_runs(seeded, [], where=where).rows] == [["exp5"]], where
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_what_is_sorted_or_searched_by_stays_in_a_narrow_terminal(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str], width: int
+) -> None:
+    for number in range(6):
+        config = {
+            "optim.lr": 0.001 * (number + 1),
+            "optim.weight_decay": 0.01 * (number + 1),
+            "model.name": f"convnext_large_{number}",
+            "data.image_size": 64 + number,
+        }
+        make_run(workspace, "0000011110", config=config, note="a rather long note" * 3)
+    for sort, where, title in (
+        ("train/loss", "", "train/loss"),
+        ("optim.weight_decay", "", "weight_decay"),
+        ("created_at", "", "created_at"),
+        ("val/f1", "train/loss > 0", "train/loss"),
+    ):
+        lines = show(compare_runs(workspace, [], sort=sort, where=where), workspace, width, capsys)
+        assert title in lines[1].split(), sort
+        assert max(map(measure, lines)) <= width
+    lines = show(compare_runs(workspace, []), workspace, 50, capsys)
+    assert {"model", "lr"} <= set(lines[1].split())
+    assert "weight_decay" not in lines[1].split()
+
+
 def test_what_was_looked_at_is_said_where_nothing_was_found_and_what_would_find_it(
     seeded: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_run(seeded, status="interrupted", f1=0.9)
-    archive_runs(seeded, ["exp2"])
+    archive_runs(seeded, ["exp2", "exp5"])
     found = compare_runs(seeded, [], where="val/f1 > 0.72")
     assert show(found, seeded, 200, capsys) == [
-        "no match among the newest 3 finished runs; exp5 (interrupted), exp2"
+        "no match among the newest 3 finished runs; exp5 (archived), exp2"
         " (archived) match: tracker compare exp5 exp2"
     ]
     assert [row.runs for row in compare_runs(seeded, ["exp5", "exp2"]).rows] == [
         ["exp5"],
         ["exp2"],
     ]  # as it says
+    unarchive_runs(seeded, ["exp5"])
     found = compare_runs(seeded, [], where="val/f1 > 0.95 and model.name = swin")
     assert (
         found.empty_reason
@@ -486,7 +542,7 @@ def test_a_note_stands_for_all_runs_of_a_row_only_where_all_have_it(workspace: W
     for number in range(2):
         make_run(workspace, config={"train.seed": number, "optim.lr": 0.5}, note="high rate")
     rows = compare_runs(workspace, ["exp1", "exp2", "exp3", "exp4", "exp5"]).rows
-    assert [row.note for row in rows] == ["first seed (1 of 3 runs)", "high rate"]
+    assert [row.note for row in rows] == ["first seed (first of 3)", "high rate"]
 
 
 def test_the_keys_that_people_ask_for_come_before_others_with_fewer_values(

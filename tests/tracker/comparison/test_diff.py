@@ -671,3 +671,14 @@ def test_fingerprint_and_diff_agree_on_what_is_the_same(
 ) -> None:
     assert (config_fingerprint(a) == config_fingerprint(b)) == same
     assert (diff_configs(a, b) == {} and list_unknown(a, b) == []) == same
+
+
+def test_a_caption_marks_the_epoch_of_the_tables_value_and_tells_ties() -> None:
+    curve = [(1, 0.5), (2, 0.9), (3, 0.6), (4, 0.9)]
+    drawn = render_curves("val/f1", [Panel(name="exp1", curve=curve, best=2)], width=100)
+    assert "run's best epoch 2 of 4: 0.9000 (as good: 4)" in drawn[-1]
+    falling = [(1, 0.5), (2, 0.4), (3, 0.3), (4, 0.2)]
+    panel = Panel(name="exp1", curve=falling, best=2, figure=0.2)
+    assert "in the table: epoch 4 of 4: 0.2000" in render_curves("l", [panel], width=100)[-1]
+    same = Panel(name="exp1", curve=falling, best=2, figure=0.4)
+    assert "run's best epoch 2 of 4: 0.4000" in render_curves("l", [same], width=100)[-1]

@@ -116,10 +116,10 @@ def test_a_slightly_worse_submission_that_errs_elsewhere_is_chosen_over_a_copy(
     assert found.simulation.by_public.numbers == [1, 2]
     assert found.simulation.chosen.mean_best > found.simulation.by_public.mean_best
     text = render_selection(found, workspace.competition)
-    assert "differs from 3 on 25.0% of the images" in text
+    assert "  their answers differ on 25.0% of the images\n" in text
     assert (
-        text.splitlines()[-1]
-        == "so: choose submissions 1 and 3 as the final 2: submission 3 may be right where the rest"
+        text.splitlines()[0]
+        == "choose submissions 1 and 3: submission 3 may be right where the rest"
         " is wrong, while submission 2, with higher expected f1, would say nearly the same as"
         " the rest"
     )
@@ -129,12 +129,10 @@ def test_a_much_worse_submission_is_not_chosen_for_being_different(tmp_path: Pat
     workspace = import_scored(tmp_path / "ws", [0.80, 0.799, 0.5], WRONG, ["", "", ""])
     found = select_final(workspace, 2)
     assert found.chosen == [1, 2]
-    last = render_selection(found, workspace.competition).splitlines()[-1]
-    assert last == "so: choose submissions 1 and 2 as the final 2: they have the best public f1"
-    last = render_selection(select_final(workspace, 9), workspace.competition).splitlines()[-1]
-    assert last.endswith(
-        "submissions 1, 2 and 3 as the final 3: they are all that there is to choose from"
-    )
+    first = render_selection(found, workspace.competition).splitlines()[0]
+    assert first == "choose submissions 1 and 2: they have the best public f1"
+    first = render_selection(select_final(workspace, 9), workspace.competition).splitlines()[0]
+    assert first == "choose submissions 1, 2 and 3: they are all that there is to choose from"
 
 
 def import_lucky(root: Path, lucky: float) -> Workspace:
@@ -147,7 +145,7 @@ def import_lucky(root: Path, lucky: float) -> Workspace:
 
 
 def conclude(workspace: Workspace, count: int = 1) -> str:
-    return render_selection(select_final(workspace, count), workspace.competition).splitlines()[-1]
+    return render_selection(select_final(workspace, count), workspace.competition).splitlines()[0]
 
 
 def test_validation_moves_a_lucky_public_score_down(tmp_path: Path) -> None:
@@ -159,7 +157,7 @@ def test_validation_moves_a_lucky_public_score_down(tmp_path: Path) -> None:
     assert (found.chosen, found.lucky, found.instead_of) == ([BEST], [37], None)
     assert "validation 0.7700 predicts" in render_selection(found, workspace.competition)
     reason = "by validation, the higher public score of submission 37 is likely luck (95% sure)"
-    assert conclude(workspace) == f"so: choose submission {BEST} as the final one: {reason}"
+    assert conclude(workspace) == f"choose submission {BEST}: {reason}"
 
 
 def test_a_public_score_is_no_luck_where_validation_cannot_tell_it_from_the_others(
@@ -232,10 +230,10 @@ def test_private_answers_of_a_solution_are_read_after_reveal_and_not_before(
     assert not found.simulation.used
     text = render_selection(found, workspace.competition)
     assert (
-        "\nfor information, not used for the choice: in 2000 simulated private parts (10 images of"
-        " the revealed solution" in text
+        "\n2000 simulated private parts (10 images of the revealed solution, 5 of them private each"
+        " time), not used for the choice:\n" in text
     )
-    assert "among submissions 1, 2 and 3:" in text
+    assert " the best of 3 in " in text
 
 
 def test_after_reveal_another_pair_may_do_better_and_it_is_said_why_it_is_not_chosen(
@@ -252,7 +250,7 @@ def test_after_reveal_another_pair_may_do_better_and_it_is_said_why_it_is_not_ch
     text = render_selection(
         replace(found, simulation=told), load_workspace(tmp_path / "ws").competition
     )
-    assert "for information, not used for the choice" in text
+    assert "), not used for the choice:" in text
     assert (
         "the best public ones do better here; the choice keeps to expected scores and differing"
         " answers" in text
@@ -267,12 +265,8 @@ def test_the_noise_of_the_model_is_told_and_no_score_is_above_1(tmp_path: Path) 
     assert found.simulation.possible <= 1
     text = render_selection(found, workspace.competition)
     assert re.search(
-        r"\n  the choice has the best of all in \d+%; the better one counts each time: f1 0\.\d{4}"
+        r"\n  the choice would hold the best of \d+ in \d+%; the better one has f1 0\.\d{4}"
         r" on average\n",
-        text,
-    )
-    assert re.search(
-        r"\n  who names the best of all each time has 0\.\d{4} on average: no choice reaches that",
         text,
     )
     assert "expect less" not in text
@@ -289,8 +283,8 @@ def test_a_choice_that_is_the_best_every_time_is_not_said_to_be_less(tmp_path: P
     told = replace(found.simulation, chosen=always, by_public=always, possible=0.7277)
     text = render_selection(replace(found, simulation=told), workspace.competition)
     assert (
-        "\n  the choice is the best of all in 100%, and has f1 0.7277 on average\n  no other choice"
-        " has more\n" in text
+        "\n  the choice is the best of 12 in 100%, on average f1 0.7277\n  no other choice"
+        " does better here\n" in text
     )
 
 
@@ -298,22 +292,23 @@ def test_who_is_not_simulated_is_named_with_the_reason(tmp_path: Path) -> None:
     workspace = import_winners(tmp_path / "ws")
     reject(workspace, 18)
     text = render_selection(select_final(workspace, 2), workspace.competition)
-    assert "not simulated, rejected by a note: submission 18\n" in text
-    assert "not simulated, not among the 12 best by expected score: submissions 1 and 5\n" in text
+    assert (
+        "\n  not simulated: submission 18 (rejected by a note), submissions 1 and 5 (not among the"
+        " 12 best by expected score)\n" in text
+    )
 
 
 def test_where_all_are_chosen_nothing_is_simulated(tmp_path: Path) -> None:
     workspace = import_scored(tmp_path / "one", SCORES[:1], WRONG[:1], [""])
     text = render_selection(select_final(workspace, 2), workspace.competition)
     assert (
-        "\nonly one submission exists to choose from\nso: choose submission 1 as the final one: it"
-        " is all" in text
+        "choose submission 1: it is all that there is to choose from\n" in text
+        and text.endswith("\nonly one submission exists to choose from\n")
     )
     workspace = import_scored(tmp_path / "three", SCORES, WRONG, ["", "", ""])
     text = render_selection(select_final(workspace, 3), workspace.competition)
-    assert (
-        "\nonly 3 submissions exist to choose from, all are chosen\nso: choose submissions 1, 2"
-        " and 3" in text
+    assert "choose submissions 1, 2 and 3: they are" in text and text.endswith(
+        "\nonly 3 submissions exist to choose from, all are chosen\n"
     )
     assert "100%" not in text
 
@@ -322,13 +317,13 @@ def test_each_reason_says_why_it_and_not_the_next(tmp_path: Path) -> None:
     workspace = import_scored(tmp_path / "ws", SCORES, WRONG, ["", "", ""])
     text = render_selection(select_final(workspace, 2), workspace.competition)
     assert (
-        "1: the best public f1 (0.8000); expected score 0.8000, the best of those not chosen is"
-        " submission 2 with 0.7990; differs from 3 on" in text
+        "\nthe best not chosen: submission 2, expected f1 0.7990; it differs from 1 on only 0.2% of"
+        " the images\n" in text
     )
-    assert (
-        "expected score 0.7950, chosen rather than submission 2 (0.7990), which differs from 1 on"
-        " only 0.2% of the images" in text
-    )
+    assert text.splitlines()[1:3] == [
+        "  1: public f1 0.8000, the best",
+        "  3: public f1 0.7950, number 3",
+    ]
 
 
 def test_of_many_chosen_ones_only_the_nearest_is_told(tmp_path: Path) -> None:
@@ -337,7 +332,7 @@ def test_of_many_chosen_ones_only_the_nearest_is_told(tmp_path: Path) -> None:
     found = select_final(workspace, 6)
     text = render_selection(found, workspace.competition)
     assert text.count("differs least from") == 6
-    assert "differs from" not in text
+    assert "their answers differ" not in text
 
 
 def test_validation_predictions_of_the_runs_are_resampled(workspace: Workspace) -> None:
@@ -402,7 +397,7 @@ def test_an_ensemble_searched_on_the_images_is_not_simulated_on_them(workspace: 
     assert 3 not in found.simulation.among
     text = render_selection(found, workspace.competition)
     words = "flattered: weights were searched on these validation images"
-    assert f"not simulated, {words}: submission 3\n" in text
+    assert f"\n  not simulated: submission 3 ({words})\n" in text
     assert "without predictions on the same" not in text
 
 
@@ -410,13 +405,13 @@ def test_the_words_beside_the_choice_agree_in_number(tmp_path: Path) -> None:
     workspace = import_scored(tmp_path / "ws", SCORES, WRONG, ["", "", ""])
     two = select_final(workspace, 2)
     text = render_selection(two, workspace.competition)
-    assert "  the best public ones (1, 2) have the best of all in " in text
+    assert "  the best public ones (1, 2) would hold the best of 3 in " in text
     assert two.simulation is not None
     chosen = replace(two.simulation.chosen, numbers=[3])
     by_public = replace(two.simulation.by_public, numbers=[1], holds_best=1.0)
     told = replace(two.simulation, chosen=chosen, by_public=by_public)
     text = render_selection(replace(two, simulation=told), workspace.competition)
-    assert "  the best public one (1) is the best of all in 100%" in text
+    assert "  the best public one (1) is the best of 3 in 100%" in text
     assert "  the best public one does better here" in text
 
 
@@ -425,18 +420,37 @@ def test_a_choice_no_better_than_one_by_lot_is_said_to_be_that(tmp_path: Path) -
     workspace = import_scored(tmp_path / "ws", [*SCORES, 0.79], wrong, [""] * 4)
     found = select_final(workspace, 2)
     assert found.simulation is not None
-    doubt = "the scores cannot tell them apart"
     for share, is_said in ((0.29, True), (0.5, True), (0.51, False)):
         chosen = replace(found.simulation.chosen, holds_best=share)
         told = replace(found.simulation, among=[1, 2, 3, 4], chosen=chosen)
         text = render_selection(replace(found, simulation=told), workspace.competition)
-        assert (doubt in text) is is_said
-        if is_said:
-            assert (
-                f"final 2: {doubt} (the choice has the best of all in {share:.0%}, one by lot"
-                in text
-            )
-            assert "one by lot in 50%); chosen because " in text
+        doubt = (
+            f"; but in simulated private parts the choice holds the best in {share:.0%}, a random"
+            " choice in 50%: the scores do not tell them apart"
+        )
+        assert (doubt in text.splitlines()[0]) is is_said
+    # only the chosen are simulated: they hold the best every time, which says nothing
+    told = replace(found.simulation, among=[*found.chosen], chosen=replace(chosen, holds_best=1.0))
+    text = render_selection(replace(found, simulation=told), workspace.competition)
+    assert "100%" not in text
+    assert "random choice" not in text
+    assert "\nnot simulated: no other submission could be compared with the choice\n" in text
+
+
+def test_submissions_without_a_score_are_named_as_left_out(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path / "ws", solution=None)
+    for answers in ("0000011110", "0000011101", "1110011111", "0111011111"):
+        name = make_run(workspace, answers).name
+        submit(workspace, name, "m", even_if_similar=True)
+    for number, value in ((1, 0.7), (3, 0.6)):
+        record_score(workspace, number, {("public", "f1"): value})
+    found = select_final(workspace, 1)
+    assert (found.chosen, found.unscored) == ([1], [2, 4])
+    text = render_selection(found, workspace.competition)
+    assert (
+        "\nno public score yet, so not considered: submissions 2 and 4 (tracker sync, or tracker"
+        " score)\n" in text
+    )
 
 
 @pytest.mark.parametrize("kind", METRIC)
@@ -484,7 +498,7 @@ def test_the_command_prints_sentences_and_json(tmp_path: Path) -> None:
     workspace = import_winners(tmp_path / "ws")
     words = ("select", "-n", "2", "--public-images", "6300")
     assert run_tracker(*words, cwd=workspace.root, **NO_MLFLOW).stdout.startswith(
-        "choose submissions 17 and 12\n"
+        "choose submissions 17 and 12: "
     )
     shown = json.loads(run_tracker(*words, "--json", cwd=workspace.root, **NO_MLFLOW).stdout)
     assert shown["chosen"] == [17, 12]

@@ -548,3 +548,13 @@ def test_an_empty_column_is_hidden_before_a_text_is_cut() -> None:
     assert "private f1" not in lines[0]
     scored = draw_table(columns, [("1", "0.7", memo)], width=45)
     assert "private f1" in scored[0]
+
+
+def test_a_column_that_is_empty_in_nearly_all_rows_leaves_before_fuller_ones() -> None:
+    columns = [Column("run"), Column("created", leaves=7), Column("tags", leaves=5, text=True)]
+    rows = [[f"exp{number}", "2026-11-26", "-"] for number in range(9)]
+    rows[3][2] = "best-idea"
+    assert draw_table(columns, rows, width=18)[0] == "run   created"
+    for number in range(5):
+        rows[number][2] = "best-idea"
+    assert "tags" in draw_table(columns, rows, width=18)[0]

@@ -8,12 +8,16 @@ import pytest
 import typer
 
 from tests.conftest import run_tracker
+from tests.support.competitions import TEST, TRAIN, build_competition, list_state
 from tracker.commands.init_options import InitCommand, list_keys_by_flag, read_given
 from tracker.commands.table import app
 from tracker.setup.init import render_tracker_toml
 from tracker.training.errors import ConfigError
 from tracker.training.reading import Key
+from tracker.training.tables import read_table
 from tracker.workspace import leaderboard_kinds, tracker_toml
+from tracker.workspace.data import list_competition_ids
+from tracker.workspace.tracker_toml import load_workspace
 
 
 def test_a_metric_that_is_not_computed_here_is_named_once(tmp_path: Path) -> None:
@@ -90,3 +94,104 @@ def test_every_wrong_option_of_init_is_reported_at_once(tmp_path: Path) -> None:
         "--daily-limit: expected a whole number, not 'many'",
         "--time-zone: expected a time zone such as Asia/Seoul, not 'Asia/Soul'",
     ]
+
+
+def test_a_competition_folder_becomes_a_workspace_in_one_command(tmp_path: Path) -> None:
+    built = build_competition("iwildcam-2019-fgvc6", tmp_path, read_only=True)
+    before = list_state(built.folder)
+    done = run_tracker(
+        *("init", "ws", "--data", built.name, "--metric", built.metric, "--no-pretrained"),
+        cwd=tmp_path,
+    )
+    assert f"{TRAIN} labels, {TRAIN} images, 5 classes, {TEST} to predict" in done.stdout
+    assert "group     location" in done.stdout
+    assert "left to say" not in done.stdout
+    assert len(done.stdout.splitlines()) <= 12
+    workspace = load_workspace(tmp_path / "ws")
+    competition = workspace.competition
+    assert (competition.name, competition.id_column) == (built.name, "Id")
+    assert (competition.classes, competition.answers) == (("0", "1", "8", "11", "19"), "name")
+    assert workspace.data == {
+        "format": "csv",
+        "train_dir": f"../{built.name}/train_images",
+        "eval_dir": f"../{built.name}/test_images",
+        "labels": f"../{built.name}/train.csv",
+        "sample": f"../{built.name}/sample_submission.csv",
+        "eval_table": f"../{built.name}/test.csv",
+        "label_id": "id",
+        "name_column": "file_name",
+        "group": "location",
+        "label_columns": ["category_id"],
+    }
+    text = (tmp_path / "ws" / "tracker.toml").read_text()
+    assert "Here: file_name has the file names of the ids." in text
+    assert list_competition_ids(workspace, {}) == [
+        row[0] for row in read_table(built.answers, ("Id",))
+    ]
+    assert list_state(built.folder) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "metric", "loss"),
+    [
+        ("petfinder-pawpularity-score", ("number", "number"), "rmse", "smooth_l1"),
+        ("imet-2020-fgvc7", ("labels", "labels"), "f1_micro", "bce"),
+        ("hotel-id-2021-fgvc8", ("class", "ranked"), "map@5", None),
+        ("dog-breed-identification", ("class", "columns"), "log_loss", None),
+        ("ranzcr-clip-catheter-line-classification", ("labels", "columns"), "roc_auc", "bce"),
+        ("aerial-cactus-identification", ("binary", "probability"), "roc_auc", None),
+    ],
+)
+def test_what_was_not_said_is_taken_as_usual_and_asked_for(
+    tmp_path: Path, name: str, said: tuple[str, str], metric: str, loss: str | None
+) -> None:
+    build_competition(name, tmp_path)
+    done = run_tracker("init", "ws", "--data", name, "--no-pretrained", cwd=tmp_path)
+    workspace = load_workspace(tmp_path / "ws")
+    competition = workspace.competition
+    assert (competition.target, competition.answer) == said
+    assert competition.primary_metric == metric
+    assert f"left to say: --metric (taken: {metric}," in done.stdout
+    assert workspace.defaults.get("loss", {}).get("name") == loss
+
+
+def test_a_flag_wins_over_what_the_folder_says(tmp_path: Path) -> None:
+    build_competition("ranzcr-clip-catheter-line-classification", tmp_path)
+    folder = "ranzcr-clip-catheter-line-classification"
+    flags = ("--group", "none", "--sum-to-one", "true", "--name", "lines", "--ending", ".*")
+    run_tracker("init", "ws", "--data", folder, *flags, "--no-pretrained", cwd=tmp_path)
+    workspace = load_workspace(tmp_path / "ws")
+    assert "group" not in workspace.data
+    assert workspace.data["ending"] == ".*"
+    assert (workspace.competition.sum_to_one, workspace.competition.name) == (True, "lines")
+
+
+def test_a_folder_that_cannot_be_read_leaves_no_workspace(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    done = run_tracker("init", "ws", "--data", "data", cwd=tmp_path, ok=False)
+    assert done.returncode == 2
+    assert "has no image that can be read" in done.stderr
+    assert not (tmp_path / "ws").exists()
+    ages = ("--data", "data", "--age-bands", "30,60")
+    done = run_tracker("init", "ws", *ages, cwd=tmp_path, ok=False)
+    assert (done.returncode, "--age-bands" in done.stderr) == (2, True)
+
+
+def test_rows_that_training_cannot_use_are_told_by_init(tmp_path: Path) -> None:
+    built = build_competition("aptos2019-blindness-detection", tmp_path)
+    table = built.folder / "train.csv"
+    lines = table.read_text().splitlines()
+    lines[3] = lines[3].rpartition(",")[0] + ","
+    table.write_text("\n".join([*lines, "absent,1"]) + "\n")
+    done = run_tracker("init", "ws", "--data", built.name, "--no-pretrained", cwd=tmp_path)
+    assert "warning: 1 row without a label (train.csv, line 4)" in done.stderr
+    assert "warning: 1 row whose image is not there (train.csv, line 30)" in done.stderr
+
+
+def test_download_needs_a_competition_and_a_folder_that_is_no_workspace(tmp_path: Path) -> None:
+    done = run_tracker("init", "ws", "--download", cwd=tmp_path, ok=False)
+    assert (done.returncode, "--kaggle NAME" in done.stderr) == (2, True)
+    run_tracker("init", "ws", "--no-pretrained", cwd=tmp_path)
+    done = run_tracker("init", "ws", "--kaggle", "x", "--download", cwd=tmp_path, ok=False)
+    assert "is a workspace already" in done.stderr
+    assert not (tmp_path / "ws" / "data").exists()

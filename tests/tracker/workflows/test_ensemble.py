@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,20 +13,24 @@ from tests.support.workspaces import IMAGES, make_run
 from tracker.comparison.audit import audit
 from tracker.comparison.compare import compare_runs
 from tracker.comparison.diff import diff_runs
+from tracker.images.explain import explain
 from tracker.runs.read import find_latest, list_runs, load_config
 from tracker.submissions.submit import submit
 from tracker.training.errors import ConfigError, DataError
 from tracker.workflows.ensemble import ensemble
+from tracker.workflows.infer import infer
+from tracker.workflows.reproduce import reproduce
+from tracker.workflows.resolve import resolve_config
 from tracker.workspace.tracker_toml import Workspace
 
 IDS = np.array([f"i{number}.png" for number in range(IMAGES)])
 CLASSES = np.array(["cat", "dog"])
 
 
-def make_member(workspace: Workspace, answers: str, sure: float) -> str:
+def make_member(workspace: Workspace, answers: str, sure: float, f1: float = 0.5) -> str:
     """A run that gives its answers this probability, on the evaluation and on the validation
     images."""
-    record = make_run(workspace, answers)
+    record = make_run(workspace, answers, f1=f1)
     chosen = np.array([int(letter) for letter in answers])
     probabilities = np.full((IMAGES, 2), 1 - sure, dtype=np.float32)
     probabilities[np.arange(IMAGES), chosen] = sure
@@ -130,3 +135,27 @@ def test_why_an_ensemble_has_no_validation_score_is_said(
         "the ensemble has no validation score: no validation predictions in exp2"
         in capsys.readouterr().err
     )
+
+
+def test_what_needs_one_training_refuses_an_ensemble_and_names_its_best_member(
+    members: Workspace,
+) -> None:
+    better = make_member(members, "0000011111", 0.6, f1=0.875)
+    inner = ensemble(members, ["exp1", better], method="soft")
+    outer = ensemble(members, ["exp2", inner.name], method="soft").name
+    refusals = (
+        (lambda: resolve_config(members, parent=outer), "--from"),
+        (lambda: infer(members, outer), "--from"),
+        (lambda: reproduce(members, outer), "tracker run reproduce"),
+        (lambda: explain(members, outer), "tracker explain"),
+    )
+    for attempt, use in refusals:
+        with pytest.raises(ConfigError) as refused:
+            attempt()
+        assert str(refused.value).startswith(f"{outer} is an ensemble of exp2, {inner.name}: ")
+        assert refused.value.hint == f"{use} {better}, its best member (val f1 0.8750)"
+    shutil.rmtree(members.runs_dir / "exp2")
+    shutil.rmtree(members.runs_dir / inner.name)
+    with pytest.raises(ConfigError) as refused:
+        resolve_config(members, parent=outer)
+    assert refused.value.hint.startswith("no member is in this workspace")

@@ -69,8 +69,8 @@ def split_sample(reading: Reading, sample: Table | None) -> tuple[str, tuple[str
         speaking = [match.column for match in matches]
         unique = [name for name in names if name in sample.unique]
         id_column = next(iter([*speaking, *unique]), names[0])
-        whose = "which names images" if speaking else "the first with another value in each row"
-        reading.why["competition.id_column"] = f"the column of {sample.name} {whose}"
+        kind = "that names images" if speaking else "with another value in each row"
+        reading.why["competition.id_column"] = f"the first column of {sample.name} {kind}"
     return id_column, tuple(name for name in names if name != id_column)
 
 

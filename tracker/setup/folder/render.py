@@ -87,7 +87,7 @@ def describe_folder(found: CompetitionFolder) -> list[str]:
         "target": f"{answer.target}: {why.get('target', '')}",
         "classes": _name_classes(found),
         "predict": _describe_prediction(found),
-        "answer": f"{answer.answer} in {_name_columns(found)}: {why.get('answer', '')}",
+        "answer": f"{_name_columns(found)}: {why.get('answer', '')}",
     }
     if found.group:
         reason = found.why["data.group"]
@@ -128,10 +128,12 @@ def _describe_prediction(found: CompetitionFolder) -> str:
 
 
 def _name_columns(found: CompetitionFolder) -> str:
-    if found.answer.answer != "columns":
-        return f"column {found.label_column}"
-    count = len(found.answer.answer_columns or found.answer.classes)
-    whole = ", rows sum to 1" if found.answer.sum_to_one else ""
+    answer = found.answer
+    if answer.answer != "columns":
+        most = f", at most {answer.top_k}" if answer.answer == "ranked" else ""
+        return f"{answer.answer}{most}, in column {found.label_column}"
+    count = len(answer.answer_columns or answer.classes)
+    whole = ", which sum to 1 in each row" if answer.sum_to_one else ""
     return f"{count} columns{whole}"
 
 

@@ -19,7 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 import tracker
 from tests.conftest import NO_MLFLOW, run_tracker
 from tests.support.workspaces import IMAGES
-from tracker.comparison.compare import load_values
+from tracker.comparison.compared_run import load_values
 from tracker.core.errors import RefusedError, TrackerError
 from tracker.images.explain import explain
 from tracker.runs.points import Curves, read_curves

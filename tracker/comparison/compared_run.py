@@ -1,0 +1,260 @@
+"""The rows of `compare` before they are grouped: what is compared of each run or submission."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tracker.comparison.comparable import Basis, basis_of_run
+from tracker.comparison.subject import load_subject
+from tracker.core.config_diff import (
+    shorten_fingerprint,
+    translate,
+)
+from tracker.core.errors import TrackerError, UnknownRunError
+from tracker.ledger.read import (
+    get_submission,
+    has_run,
+    list_newest_of_runs,
+    list_notes,
+    list_numbers,
+)
+from tracker.ledger.records import Note, Submission
+from tracker.ledger.resolve import resolve_run
+from tracker.runs.read import load_config, load_run
+from tracker.runs.record import RunRecord, is_archived, list_run_numbers
+from tracker.training.config_fingerprint import outcome_values
+from tracker.training.errors import StorageError
+from tracker.training.tables import flatten
+from tracker.workspace.tracker_toml import Workspace
+
+FIELDS = (
+    "tags",
+    "name",
+    "kind",
+    "status",
+    "parent",
+    "note",
+    "author",
+    "host",
+    "created_at",
+    "epoch",
+    "best_epoch",
+    "duration_s",
+    "error",
+)
+_RANGE = re.compile(r"(exp|s)([0-9]+)\.\.(?:exp|s)?([0-9]+)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedRun:
+    """One run, or a submission known only from the ledger, as a row of the table."""
+
+    fields: Mapping[str, Any]
+    config: Mapping[str, Any]
+    outcome: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    submission: int | None
+    basis: Basis
+    weights: str | None = None
+    notes: Sequence[Note] = field(default=())
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    recorded: bool = True
+
+    @property
+    def name(self) -> str:
+        """exp12, or s12 for a submission without a run folder."""
+        return str(self.fields["name"])
+
+    def values(self) -> dict[str, Any]:
+        """Everything that a condition can ask for, by its name."""
+        own = {**self.fields, "submission": self.submission}
+        return {**self.facts, **own, **self.config, **self.metrics}
+
+    def family(self, repeats: Sequence[str]) -> str:
+        """A text that is equal for runs that differ only in `repeats`."""
+        decisive = {key: value for key, value in self.outcome.items() if key not in repeats}
+        return json.dumps(decisive, sort_keys=True, ensure_ascii=False)
+
+
+def load_compared(
+    workspace: Workspace,
+    arguments: Sequence[str],
+    limit: int,
+    skipped: list[str],
+    *,
+    archived: bool,
+    unfinished: bool,
+) -> Iterator[ComparedRun]:
+    if arguments:
+        return _load_named(workspace, expand_ranges(workspace, arguments, archived=archived))
+    return _load_newest(workspace, limit, skipped, archived=archived, unfinished=unfinished)
+
+
+def expand_ranges(
+    workspace: Workspace, arguments: Sequence[str], *, archived: bool = False
+) -> list[str]:
+    """Ranges like exp3..exp9 and s1..s18 written out, each name once.
+
+    Archived runs within a range are left out unless `archived`. Raises UnknownRunError for an empty
+    range.
+    """
+    names: list[str] = []
+    for argument in arguments:
+        match = _RANGE.fullmatch(argument)
+        if match is None:
+            names.append(argument)
+            continue
+        kind, low, high = match[1], int(match[2]), int(match[3])
+        if kind == "exp":
+            known: Iterable[int] = reversed(list_run_numbers(workspace.runs_dir))
+        else:
+            known = list_numbers(workspace)
+        inside = [f"{kind}{number}" for number in known if low <= number <= high]
+        if kind == "exp" and not archived:
+            inside = [name for name in inside if not is_archived(workspace.runs_dir / name)]
+        if not inside:
+            raise UnknownRunError(
+                f"nothing between {kind}{low} and {kind}{high}", hint="tracker runs lists them"
+            )
+        names += inside
+    return list(dict.fromkeys(names))
+
+
+def _load_named(workspace: Workspace, references: Sequence[str]) -> Iterator[ComparedRun]:
+    """The runs and submissions in the given order; a run that is named twice comes once."""
+    records: dict[str, RunRecord | ComparedRun] = {}
+    for reference in references:
+        if reference[:1] == "s" and reference[1:].isdecimal():
+            row = get_submission(workspace, int(reference[1:]))
+            if not has_run(workspace, row):
+                records[reference] = _load_historical(workspace, reference)
+                continue
+        record = load_run(workspace.runs_dir, resolve_run(workspace, reference))
+        records[record.name] = record
+    named = [record for record in records.values() if isinstance(record, RunRecord)]
+    built = {run.name: run for run in _build_runs(workspace, named)}
+    for name, known in records.items():
+        yield known if isinstance(known, ComparedRun) else built[name]
+
+
+def _load_newest(
+    workspace: Workspace, limit: int, skipped: list[str], *, archived: bool, unfinished: bool
+) -> Iterator[ComparedRun]:
+    """The newest runs that finished, or all with `unfinished`.
+
+    A run that cannot be read is added to `skipped`.
+    """
+    records: list[RunRecord] = []
+    for number in list_run_numbers(workspace.runs_dir):
+        try:
+            record = load_run(workspace.runs_dir, f"exp{number}")
+        except StorageError as error:
+            skipped.append(f"exp{number}: {error}")
+            continue
+        if (unfinished or record.status == "finished") and (archived or record.archived_at is None):
+            records.append(record)
+        if limit and len(records) == limit:
+            break
+    return _build_runs(workspace, records, skipped)
+
+
+def _build_runs(
+    workspace: Workspace, records: Sequence[RunRecord], skipped: list[str] | None = None
+) -> Iterator[ComparedRun]:
+    """What is compared of each run.
+
+    Raises the error of an unreadable config, or adds it to `skipped` if that is given.
+    """
+    submitted = list_newest_of_runs(workspace, [record.uid for record in records])
+    notes = list_notes(workspace, [record.uid for record in records])
+    for record in records:
+        try:
+            config = load_config(workspace.runs_dir, record.name)
+        except TrackerError as error:
+            if skipped is None:
+                raise
+            skipped.append(f"{record.name}: {error}")
+            continue
+        yield _build_run(
+            workspace, record, config, submitted.get(record.uid), notes.get(record.uid, ())
+        )
+
+
+def _build_run(
+    workspace: Workspace,
+    record: RunRecord,
+    config: Mapping[str, Any],
+    row: Submission | None,
+    notes: Sequence[Note],
+) -> ComparedRun:
+    data = record.fingerprints.get("data")
+    outcome = {
+        **outcome_values(translate(config)),
+        "kind": record.kind,
+        "data": data and shorten_fingerprint(data),
+    }
+    summary = {name: value for name, value in record.summary.items() if value is not None}
+    fields = {name: getattr(record, name) for name in FIELDS} | {
+        "tags": ", ".join(record.tags) or None
+    }
+    fields["error"] = record.error or None
+    if "adopted_from" in record.facts:  # the time that adopting took
+        fields["duration_s"] = None
+    return ComparedRun(
+        fields=fields,
+        config={**flatten(config), **flatten(translate(config))},
+        outcome=outcome,
+        metrics={**(row.scores if row else {}), **summary},
+        submission=row.number if row else None,
+        basis=basis_of_run(workspace, record, config),
+        weights=record.fingerprints.get("weights"),
+        notes=notes,
+        facts={name: value for name, value in record.facts.items() if _is_plain(value)},
+    )
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str | int | float)
+
+
+def load_values(workspace: Workspace, records: Sequence[RunRecord]) -> list[dict[str, Any]]:
+    """Everything that a condition can ask for, of each run.
+
+    A run whose config cannot be read has only the values of its record.
+    """
+    submitted = list_newest_of_runs(workspace, [record.uid for record in records])
+    values = []
+    for record in records:
+        try:
+            config = load_config(workspace.runs_dir, record.name)
+        except TrackerError:
+            config = {}
+        values.append(_build_run(workspace, record, config, submitted.get(record.uid), ()).values())
+    return values
+
+
+def _load_historical(workspace: Workspace, word: str) -> ComparedRun:
+    """A submission whose run folder is not here: what the ledger knows of it."""
+    side = load_subject(workspace, word)
+    row = get_submission(workspace, int(word[1:]))
+    fields = {
+        **dict.fromkeys(FIELDS),
+        "name": side.name,
+        "note": row.memo,
+        "best_epoch": row.best_epoch,
+    }
+    return ComparedRun(
+        fields={**fields, "author": row.author, "created_at": row.submitted_at},
+        config={**flatten(side.config), **flatten(translate(side.config))},
+        outcome=outcome_values(translate(side.config)),
+        metrics={name: value for name, value in side.metrics.items() if value is not None},
+        submission=row.number,
+        basis=side.basis,
+        weights=row.weights_fingerprint,
+        notes=row.notes,
+        recorded=side.recorded,
+    )
