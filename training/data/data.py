@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from tracker.training.errors import DataError
 from tracker.training.files import check_regular, translate_os_errors, write_bytes
 from tracker.training.formats import FORMATS
 from tracker.training.formats.format import IMAGE_SUFFIXES, TrainingFolder
-from tracker.training.formats.images import check_images
+from tracker.training.formats.images import ImageCheck, check_images
 from tracker.training.formats.label_fixes import LabelFixes
 from tracker.training.formats.samples import DataReport, EvalImage, LoadedData, Sample, Task
 from tracker.training.numbers import render_count
@@ -132,10 +132,13 @@ def inspect_data(
     problems: list[str] = []
     findings = Findings(_read_exclude(config, task, root, train_dir, problems), problems)
     samples = _read_samples(train_dir, config, task, root, findings)
-    images = _read_eval(config, task, root, findings)
-    # an image in both sets would make validation and predictions too good
-    for sample, image in _list_overlaps(samples, images, by_name=not is_listed(config)):
-        findings.add_problem(sample.id, image.id, "is both a training and an evaluation image")
+    if task.held_out:
+        samples, images = _hold_out(samples, config, task, problems)
+    else:
+        images = _read_eval(config, task, root, findings)
+        # an image in both sets would make validation and predictions too good
+        for sample, image in _list_overlaps(samples, images, by_name=not is_listed(config)):
+            findings.add_problem(sample.id, image.id, "is both a training and an evaluation image")
     # decode and hash all files
     checked = check_images(
         [*(sample.path for sample in samples), *(image.path for image in images)], cache=cache
@@ -148,6 +151,8 @@ def inspect_data(
         for image in images
         if checked[image.path].problem
     ]
+    copies = _list_copies(samples, images, task, checked)
+    samples = [sample for sample in samples if sample.id not in copies]
     # rules and classes without an image
     eval_ids = [image.id for image in images]
     problems += findings.exclude.list_unused(eval_ids)
@@ -165,6 +170,9 @@ def inspect_data(
         problems += _list_split_problems(train, val, task, config)
     notes = (*findings.exclude.describe(eval_ids), *findings.note_ignored())
     notes += folds.describe_unused(samples) if folds else ()
+    if copies:
+        count = render_count(len(copies), "training image")
+        notes += (f"left out: {count} with the content of a held-out image",)
     rows = (*findings.exclude.to_rows(), *findings.broken.items())
     if problems:
         return DataReport(tuple(problems), rows, len(findings.broken), notes)
@@ -230,7 +238,59 @@ def _read_samples(
         for s in samples
     ]
     findings.problems += fixes.list_unused()
-    return [sample for sample in fixed if not findings.exclude.covers(sample.id)]
+    # what is held out is predicted, whatever is excluded from training
+    return [s for s in fixed if s.id in task.held_out or not findings.exclude.covers(s.id)]
+
+
+def _hold_out(
+    samples: Sequence[Sample], config: DataConfig, task: Task, problems: list[str]
+) -> tuple[list[Sample], tuple[EvalImage, ...]]:
+    """The samples without the held-out images, and those as the images to predict."""
+    for key in ("eval_dir", "sample", "eval_table"):
+        if getattr(config, key):
+            problems.append(f"data.{key}: the held-out images are predicted here; leave it empty")
+    path_of = {sample.id: sample.path for sample in samples if sample.id in task.held_out}
+    missing = [name for name in task.held_out if name not in path_of]
+    problems += [f"held-out image {name} is no labeled image here" for name in missing]
+    images = tuple(EvalImage(name, path_of[name]) for name in task.held_out if name in path_of)
+    # two ids may name one file
+    paths = {image.path.resolve() for image in images}
+    left = [s for s in samples if s.id not in path_of and s.path.resolve() not in paths]
+    return left, images
+
+
+def _list_copies(
+    samples: Sequence[Sample],
+    images: Sequence[EvalImage],
+    task: Task,
+    checked: Mapping[Path, ImageCheck],
+) -> set[str]:
+    """The ids of training images with the content of a held-out one, as it was or is now."""
+    if not task.held_out:
+        return set()
+    contents = {*task.held_out.values(), *(checked[image.path].sha256 for image in images)}
+    contents.discard("")
+    return {sample.id for sample in samples if checked[sample.path].sha256 in contents}
+
+
+def read_labeled(config: DataConfig, task: Task, *, root: Path) -> list[Sample]:
+    """The labeled images of a config as they are listed, without reading an image.
+
+    Raises DataError with every problem.
+    """
+    if not config.train_dir:
+        raise DataError("no training data: data.train_dir is empty", reason="no training folder")
+    folder = locate(root, config.train_dir)
+    if not folder.is_dir():
+        raise DataError(f"no such folder: {folder} (data.train_dir)")
+    findings = Findings(Exclude())
+    samples = _read_samples(folder, config, task, root, findings)
+    problems = findings.problems
+    problems += [f"{s.path}: no such file" for s in samples if not s.path.is_file()]
+    if problems:
+        count = render_count(len(problems), "problem")
+        raise DataError(f"{count} in the data:", problems=problems)
+    return samples
 
 
 def _read_eval(
@@ -267,6 +327,8 @@ def _read_eval(
 
 def list_eval_ids(config: DataConfig, task: Task, *, root: Path) -> list[str]:
     """The ids to predict, without reading an image; raises DataError."""
+    if task.held_out:
+        return list(task.held_out)
     findings = Findings(Exclude())
     if is_listed(config):
         ids = list(list_ids(config, task, root, findings.problems))

@@ -25,7 +25,8 @@ class Task:
 
     `target` is what an image has, as in competition.target.
     `answer` is what a row of predictions.csv says, in `columns`; `metrics` are those of the
-    competition that are computed here, the deciding one first.
+    competition that are computed here, the deciding one first. `held_out` are {id: SHA-256 of the
+    file} of labeled images that are predicted and never trained or validated on.
     """
 
     classes: tuple[str, ...]
@@ -37,6 +38,7 @@ class Task:
     answer_columns: tuple[str, ...] = ()
     top_k: int = 5
     metrics: tuple[TaskMetric, ...] = ()
+    held_out: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
