@@ -62,8 +62,8 @@ class Survey:
 class SplitTable:
     """The part of each image; `rows` are (id, label, part).
 
-    `column` is the name of the last of these: split or fold. A label is a class, several with
-    spaces between, or a number. `counts` are images by part and class, also where there is none;
+    `column` is the name of the last of these: split or fold. A label is a class, several with |
+    between, or a number. `counts` are images by part and class, also where there is none;
     of numbers by part and range. `sizes` are the images of each part, `means` those of its numbers.
     """
 
@@ -150,7 +150,7 @@ def _render_label(sample: Sample, task: Task) -> str:
     if task.target == "number":
         return f"{sample.values[0]:.15g}"
     labels = list_set(sample.values) if sample.values else [sample.label]
-    return " ".join(task.classes[label] for label in labels)
+    return "|".join(task.classes[label] for label in labels)
 
 
 def _count_classes(samples: Sequence[Sample], task: Task) -> dict[str, int]:

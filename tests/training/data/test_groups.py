@@ -296,7 +296,7 @@ def test_the_table_of_a_split_has_several_classes_and_numbers() -> None:
     train, val = split_samples(tagged, config.data)
     table = tabulate_split(config, LoadedData(train, val, (), ""), LABELS)
     both = next(s for s in tagged if s.values == (1, 1, 0, 0))
-    assert next(row[1] for row in table.rows if row[0] == both.id) == "a b"
+    assert next(row[1] for row in table.rows if row[0] == both.id) == "a|b"
     assert table.sizes == {"train": len(train), "val": len(val)}
     assert table.counts["val"]["a"] == sum(s.values[0] for s in val)
     ages = [Sample(str(n), Path("x"), n // 10, str(n), values=(float(n),)) for n in range(40)]
