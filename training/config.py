@@ -31,7 +31,11 @@ FITTED = ("base", *CROPPED)
 PIPELINE_SUFFIXES = (".yaml", ".yml", ".json")
 AUTO, AUTO_BATCH_SIZE = "auto", 0  # train.batch_size as people write it, and as the config has it
 OPTIMIZERS = ("adamw", "adam", "sgd")  # torch's own; timm has the others
-TABLE_KEYS = ("data.label_fixes", "data.exclude")  # their content is in the data fingerprint
+TABLE_KEYS = (
+    "data.label_fixes",
+    "data.exclude",
+    "data.fold_file",
+)  # their content is in the data fingerprint
 
 
 def parse_monitor(raw: Any) -> str:
@@ -179,8 +183,10 @@ class DataConfig:
     )
     split: str = option(
         "by_image",
-        "Unit of the validation split: people, images, or images by class.",
-        choices=("by_profile", "by_image", "stratified"),
+        "Unit of the validation split: people (by_profile), images (by_image), images with the same"
+        " share of each class (stratified), groups (by_group), or groups with about that share"
+        " (stratified_group). With data.group no value divides a group.",
+        choices=("by_profile", "by_image", "stratified", "by_group", "stratified_group"),
         by_format=by_format("data.split"),
     )
     val_ratio: float = option(
@@ -199,6 +205,12 @@ class DataConfig:
         0, "Parts for cross-validation, each validated on by one run; 0: val_ratio instead.", low=0
     )
     fold: int = option(0, "The part that this run validates on, counted from 0.", low=0)
+    fold_file: str = option(
+        "",
+        "CSV of id,fold that takes the place of data.split; fold -1: never validated on. Empty:"
+        " none.",
+        later=True,
+    )
     label_fixes: str = option(
         "", "CSV of corrections: id,field,value; see docs, Data. Empty: none."
     )

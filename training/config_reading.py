@@ -6,6 +6,7 @@ Every problem is reported at once, with the nearest key.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +18,7 @@ from tracker.training.config import (
     list_options,
 )
 from tracker.training.errors import ConfigError
-from tracker.training.formats import list_with_people
+from tracker.training.formats import list_with_people, list_with_table
 from tracker.training.key_names import COMMON_NAMES
 from tracker.training.reading import list_keys, read_keys, refuse, suggest_key
 from tracker.training.tables import parse_toml_value
@@ -54,7 +55,8 @@ def _read_section(section: str, table: Any, problems: list[str]) -> dict[str, An
 def _check_together(config: Config, source: str) -> None:
     """Problems that need two fields."""
     data, train = config.data, config.train
-    with_people = list_with_people()
+    with_people, tables = list_with_people(), list_with_table()
+    end = data.folds or (math.inf if data.fold_file else 1)
     people, needed = data.format in with_people, f"needs data.format {' or '.join(with_people)}"
     world = train.devices * train.num_nodes
     warmup = config.sched.warmup_epochs
@@ -65,8 +67,14 @@ def _check_together(config: Config, source: str) -> None:
         "data.age_bands: the first band must end before the second": (
             data.age_bands[0] >= data.age_bands[1]
         ),
+        "data.split: by_group and stratified_group need data.group": (
+            data.split in ("by_group", "stratified_group") and not data.group and not people
+        ),
+        f"data.group: needs data.format {' or '.join(tables)}": (
+            bool(data.group) and data.format not in tables
+        ),
         "data.fold: must be below data.folds, and data.folds at least 2": (
-            data.folds == 1 or data.fold >= max(1, data.folds)
+            data.folds == 1 or data.fold >= end
         ),
         f"data.undersample: {needed}": bool(data.undersample) and not people,
         'data.mean: expected three numbers, "model" or "measured"': (

@@ -299,6 +299,21 @@ def _print_rows(
         return
     print_leaderboard(rows, comp, validation, marks=marks, ranks=ranks, wide=wide)
     _explain_sealed(workspace, rows)
+    _count_looks(workspace)
+
+
+def _count_looks(workspace: Workspace) -> None:
+    """Say how often the held-out images were scored, where they are."""
+    from tracker.workspace.leaderboard_kinds import KINDS
+
+    if not KINDS[workspace.leaderboard].counts_looks:
+        return
+    from tracker.core.terminal import print_text
+    from tracker.submissions.examine import count_looks
+    from tracker.training.numbers import render_count
+
+    looks = render_count(count_looks(workspace) or 0, "look")
+    print_text(f"{looks} at the public half of the held-out images: each submission is one")
 
 
 def reveal_command(yes: Yes = False, wide: Wide = False, as_json: Json = False) -> None:

@@ -41,6 +41,15 @@ def init_command(
             " interrupted call stopped.",
         ),
     ] = False,
+    holdout: Annotated[
+        float | None,
+        typer.Option(
+            help="Keep this share of the labeled images out of training, whole groups with --group:"
+            " a leaderboard of your own, with a public and a sealed private half.",
+            min=0.01,
+            max=0.9,
+        ),
+    ] = None,
     metric: Annotated[
         list[str] | None,
         typer.Option(help="f1, accuracy:percent, rmse:lower ...; the first decides."),
@@ -69,6 +78,8 @@ def init_command(
     from tracker.setup.pretrained import look_for_weights
 
     _refuse_contradictions(context.obj)
+    if holdout:
+        _refuse_beside_holdout(context.obj, has_images=data is not None)
     given = read_given(context.obj)
     if download:
         data = data or folder / "data" / context.obj.get("--kaggle", "")
@@ -96,13 +107,9 @@ def init_command(
         leaderboard_options=board,
         pretrained=find_pretrained,
         found=found,
+        holdout=holdout or 0.0,
     )
-    if found is None:
-        _name_classes(workspace)
-    else:
-        _describe(workspace, found, asked=not metric)
-    if metric:
-        _explain_given(workspace)
+    _describe_workspace(workspace, found, has_metric=bool(metric))
     if gitignore:
         _ignore_outputs(workspace)
     _warn_of_deadline(workspace)
@@ -213,6 +220,37 @@ def _explain_given(workspace: Workspace) -> None:
             f"{', '.join(names)}: not computed here, type in what the leaderboard shows"
             f" (tracker score); computed are {computed}"
         )
+
+
+def _describe_workspace(
+    workspace: Workspace, found: CompetitionFolder | None, *, has_metric: bool
+) -> None:
+    """Say what was found: classes or the folder, metrics that are given, held-out images."""
+    from tracker.core.terminal import print_text
+    from tracker.workspace.holdout import is_held_out
+
+    if found is None:
+        _name_classes(workspace)
+    else:
+        _describe(workspace, found, asked=not has_metric)
+    if has_metric:
+        _explain_given(workspace)
+    if is_held_out(workspace):
+        from tracker.setup.holdout import describe_holdout
+
+        print_text(describe_holdout(workspace))
+
+
+def _refuse_beside_holdout(given: Mapping[str, str], *, has_images: bool) -> None:
+    """Raise ConfigError for options of other images to predict, or where none are labeled."""
+    from tracker.commands.options import refuse_beside
+    from tracker.training.errors import ConfigError
+
+    others = ("--eval-dir", "--sample", "--eval-table", "--solution", "--kaggle", "--leaderboard")
+    why = "the held-out images are predicted, and scored here"
+    refuse_beside("--holdout", {flag: flag in given for flag in others}, why=why)
+    if not has_images and "--train-dir" not in given:
+        raise ConfigError("--holdout needs labeled images", hint="--train-dir or --data")
 
 
 def _warn_of_deadline(workspace: Workspace) -> None:

@@ -35,6 +35,8 @@ SPLIT = {
     "data.split": "split",
     "data.val_ratio": "ratio",
     "data.folds": "folds",
+    "data.group": "group",
+    "data.fold_file": "fold file",
 }
 LABELS = {"data.age_bands": "age bands"}
 SOURCES = {
@@ -209,7 +211,7 @@ def find_scheme(
         return {}
     known = name_files({**_defaults(), **flatten(config)})
     scheme = {key: known[key] for key in (*SPLIT, *LABELS)}
-    if scheme["data.folds"]:
+    if scheme["data.folds"] or scheme["data.fold_file"]:
         scheme["data.val_ratio"] = None  # folds need none
     if data:
         return {**scheme, DATA: shorten_fingerprint(data)}
@@ -244,7 +246,7 @@ def _find_images(workspace: Workspace, config: Mapping[str, Any]) -> dict[str, A
     known = {**_defaults(), **flatten(config)}
     return {
         "data.split_seed": known["data.split_seed"],
-        "data.fold": known["data.fold"] if known["data.folds"] else 0,
+        "data.fold": known["data.fold"] if known["data.folds"] or known["data.fold_file"] else 0,
     }
 
 

@@ -226,6 +226,11 @@ def print_check_details(report: CheckReport, competition: Competition) -> None:
                 + ", ".join(f"{_shorten_move(name)} {count}" for name, count in moves[:8])
             )
     print_text(_render_expected(report.expected, competition))
+    if report.looks is not None:
+        print_text(
+            f"look {report.looks + 1} at the held-out images: each submission is one, and the best"
+            " of many is partly luck (tracker leaderboard cv-lb)"
+        )
     for item in report.nearest:
         print_text(f"nearest: submission {item['number']} ({item['run']}), {_render_near(item)}")
 

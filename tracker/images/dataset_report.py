@@ -55,8 +55,9 @@ def print_survey(survey: Survey, *, wide: bool = False) -> None:
     _print_parts(survey, wide=wide)
     labeled = {name: part for name, part in survey.parts.items() if part.classes}
     classes = {name: part.classes for name, part in labeled.items()}
-    _print_counts("class", classes, "images", wide=wide)
-    for attribute in next(iter(labeled.values())).attributes:
+    if classes:
+        _print_counts("class", classes, "images", wide=wide, totals=_count_images(survey))
+    for attribute in next(iter(labeled.values()), survey.parts["training"]).attributes:
         values = {name: part.attributes[attribute] for name, part in labeled.items()}
         _print_counts(attribute, values, "images", wide=wide)
     if survey.age_bands:
@@ -95,27 +96,41 @@ def print_split(table: SplitTable, *, wide: bool = False) -> None:
     """The number of images of each class in each part of the split."""
     prefix = "fold " if table.column == "fold" else ""
     _print_counts(
-        "class",
+        "range" if table.means else "class",
         {f"{prefix}{part}": counts for part, counts in table.counts.items()},
         "images",
         wide=wide,
+        totals={f"{prefix}{part}": size for part, size in table.sizes.items()},
     )
+    if table.means:
+        means = [f"{prefix}{part} {render_number(mean)}" for part, mean in table.means.items()]
+        print_text(f"mean: {', '.join(means)}")
 
 
 def list_warnings(table: SplitTable) -> list[str]:
     """A sentence for each class that is missing in a validation part."""
     prefix = "fold " if table.column == "fold" else ""
     return [
-        f"no image of class {name} in {prefix}{part}: its F1 is 0 there"
+        f"no image with {name} in {prefix}{part}"
+        if table.means
+        else f"no image of class {name} in {prefix}{part}: its F1 is 0 there"
         for part, name in table.missing
     ]
 
 
 def _print_counts(
-    what: str, parts: Mapping[str, Mapping[str, int]], unit: str, *, wide: bool
+    what: str,
+    parts: Mapping[str, Mapping[str, int]],
+    unit: str,
+    *,
+    wide: bool,
+    totals: Mapping[str, int] | None = None,
 ) -> None:
-    """A row for each name, and for each part its count and share."""
-    totals = {part: sum(counts.values()) for part, counts in parts.items()}
+    """A row for each name, and for each part its count and share.
+
+    `totals` where they are not the sums: an image may have several classes.
+    """
+    totals = totals or {part: sum(counts.values()) for part, counts in parts.items()}
     names = list(next(iter(parts.values())))
     rows = []
     for name in names:
@@ -127,6 +142,10 @@ def _print_counts(
     ]
     last = ("all", *[str(total) for total in totals.values()])
     print_table([what, *columns], [*rows, last], wide=wide)
+
+
+def _count_images(survey: Survey) -> dict[str, int]:
+    return {name: part.images for name, part in survey.parts.items() if part.classes}
 
 
 def _render_share(count: int, total: int) -> str:

@@ -202,7 +202,7 @@ def _count_folds(workspace: Workspace, name: str) -> int:
 
 def _list_images(config: Config, task: Task, data: LoadedData, *, folds: bool) -> list[Image]:
     """Every image with its part of the data; for an ensemble of folds with its fold."""
-    from tracker.training.data.split import assign_folds, find_unit
+    from tracker.training.data.split import assign_folds
     from tracker.training.inspect.duplicates import Image
 
     splits = {sample.id: "train" for sample in data.train} | {
@@ -211,9 +211,7 @@ def _list_images(config: Config, task: Task, data: LoadedData, *, folds: bool) -
     samples = [*data.train, *data.val]
     if folds and config.data.folds:
         fold_of = assign_folds(samples, config.data)
-        splits = {
-            sample.id: f"fold {fold_of[find_unit(sample, config.data)]}" for sample in samples
-        }
+        splits = {name: f"fold {fold}" for name, fold in fold_of.items()}
     known = [
         Image(sample.id, sample.path, splits[sample.id], task.classes[sample.label])
         for sample in samples

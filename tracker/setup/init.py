@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -26,6 +27,8 @@ from tracker.training.metrics import FUNCTION, GIVEN, find_kind, first_metric, r
 from tracker.training.reading import Key, find_item_keys, list_keys
 from tracker.training.tables import read_table
 from tracker.training.targets import TARGETS
+from tracker.workspace.holdout import FOLDER as HOLDOUT_FOLDER
+from tracker.workspace.holdout import KIND as HOLDOUT
 from tracker.workspace.leaderboard_kinds import choose_kind, list_options
 from tracker.workspace.metrics import is_loss
 from tracker.workspace.mlflow_paths import save_first_location
@@ -40,6 +43,7 @@ from tracker.workspace.tracker_toml import (
     write_tracker_toml,
 )
 
+EVAL_KEYS = ("eval_dir", "sample", "eval_table")  # what else is predicted
 CLOSE = 3  # changed answers that are hardly a change
 COMMENT_WIDTH = 98  # with "# " a line of the file has 100 columns
 HEAD = """\
@@ -61,6 +65,7 @@ def init_workspace(
     leaderboard_options: Mapping[str, str | Path] | None = None,
     pretrained: Callable[[], bool] = lambda: False,
     found: CompetitionFolder | None = None,
+    holdout: float = 0.0,
 ) -> Workspace:
     """Write tracker.toml and create the ledger; raises ConfigError and leaves nothing when
     something is wrong.
@@ -74,7 +79,8 @@ def init_workspace(
     `pretrained` says
     what model.pretrained is for new runs; it is asked when nothing else can be wrong any more.
     `found` is a competition folder that was read: what it tells takes the place of looking at the
-    training folder.
+    training folder. `holdout` is the share of the labeled images that is kept out of training, to
+    be predicted and scored here; 0: none.
     """
     if (root / TRACKER_TOML).exists():
         raise already_made(root)
@@ -88,6 +94,9 @@ def init_workspace(
         from_data, reasons, images = list_competition_keys(found), list_reasons(found), found.ids
         data = {**data, **list_data_keys(found)}
         metrics = metrics or choose_usual_metrics(found)
+    if holdout:  # the images to predict are those
+        data, images = {key: data[key] for key in data if key not in EVAL_KEYS}, 0
+        leaderboard = HOLDOUT
     metric_tables = [_parse_metric(text) for text in metrics]
     metric_tables = metric_tables or [_list_usual_keys(metric) for metric in DEFAULT_METRICS]
     # what is typed wins over what the folders show, and both over what is declared
@@ -113,10 +122,24 @@ def init_workspace(
     notes = {**reasons, "competition.similar_share": similar}
     text = render_tracker_toml(sections, notes=notes)
     check_utf8("what tracker.toml is to say", text)
-    return write_tracker_toml(root, text, prepare=_prepare)
+    return write_tracker_toml(root, text, prepare=lambda made: _prepare(made, holdout))
 
 
-def _prepare(workspace: Workspace) -> None:
+def _prepare(workspace: Workspace, holdout: float) -> None:
+    if not holdout:
+        _create_ledger(workspace)
+        return
+    from tracker.setup.holdout import hold_out
+
+    hold_out(workspace, holdout)
+    try:
+        _create_ledger(workspace)
+    except BaseException:
+        shutil.rmtree(workspace.root / HOLDOUT_FOLDER, ignore_errors=True)
+        raise
+
+
+def _create_ledger(workspace: Workspace) -> None:
     from tracker.ledger.append import create_ledger
 
     build_leaderboard(

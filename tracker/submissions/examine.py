@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 from tracker.core.config_diff import diff_configs, is_searched, list_unknown
 from tracker.core.errors import DuplicateError, RefusedError
 from tracker.ledger.connection import open_reader
-from tracker.ledger.read import find_metric_value, find_sota, has_server, list_packed_answers
+from tracker.ledger.read import (
+    find_metric_value,
+    find_sota,
+    has_server,
+    list_packed_answers,
+    list_submissions,
+)
 from tracker.ledger.records import Submission
 from tracker.ledger.refusals import find_duplicate_refusal, read_quota_window
 from tracker.ledger.resolve import load_resolved
@@ -20,6 +26,7 @@ from tracker.runs.record import RunRecord
 from tracker.training.metrics import METRICS
 from tracker.workspace.answer_kinds import find_answer_kind
 from tracker.workspace.data import list_competition_ids
+from tracker.workspace.leaderboard_kinds import KINDS
 from tracker.workspace.metrics import choose_metrics
 from tracker.workspace.predictions import (
     Answers,
@@ -59,7 +66,8 @@ class CheckReport:
 
     `refusal` is empty when submit would accept the run. `not_comparable` has the reasons why
     metrics of `validation` cannot be compared with SOTA's. `ensemble` and `members` are empty for a
-    single model.
+    single model. `looks` is how often a score of the held-out images was seen so far, None where
+    nobody counts.
     """
 
     answer: str
@@ -79,6 +87,7 @@ class CheckReport:
     expected: Mapping[str, Any]
     ensemble: str
     members: Sequence[Member]
+    looks: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json."""
@@ -230,7 +239,15 @@ def build_check_report(workspace: Workspace, examination: Examination) -> CheckR
         expected=predict_public_score(workspace, record, config).to_dict(),
         ensemble=describe_ensemble(config["ensemble"]) if "ensemble" in config else "",
         members=list_members(workspace, config),
+        looks=count_looks(workspace),
     )
+
+
+def count_looks(workspace: Workspace) -> int | None:
+    """The submissions so far, each a look at the held-out images; None for other leaderboards."""
+    if not KINDS[workspace.leaderboard].counts_looks:
+        return None
+    return len(list_submissions(workspace))
 
 
 def _diff_from_sota(sota: Submission, candidate: Candidate) -> dict[str, list[Any]]:

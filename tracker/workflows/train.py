@@ -85,7 +85,8 @@ def train(
     else:
         message = f"{name}: {len(data.train)} training, {len(data.val)} validation images"
     if not quiet:
-        print("\n".join([*data.notes, *sizes, message]), file=sys.stderr)
+        lines = [*data.notes, *sizes, message, *([data.balance] if data.balance else [])]
+        print("\n".join(lines), file=sys.stderr)
     return _fit(workspace, recorder, config, task, data, resume=earlier is not None, quiet=quiet)
 
 

@@ -10,6 +10,7 @@ from tracker.training.config import Config, DataConfig
 from tracker.training.data.data import list_eval_ids
 from tracker.training.errors import ConfigError
 from tracker.training.metrics import find_kind
+from tracker.workspace.holdout import read_held_out
 from tracker.workspace.moved_paths import find_moved_paths
 from tracker.workspace.tracker_toml import Competition, Metric, Workspace
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 def list_competition_ids(workspace: Workspace, config: Mapping[str, Any]) -> list[str] | None:
     """The ids to predict, as the sample, or else the evaluation folder of tracker.toml or of the
     run has them, or None."""
+    if held_out := read_held_out(workspace):
+        return list(held_out)
     paths: dict[str, Any] = {}
     for key in ("eval_dir", "sample", "eval_table"):
         text = workspace.data.get(key) or config.get("data", {}).get(key, "")
@@ -27,23 +30,28 @@ def list_competition_ids(workspace: Workspace, config: Mapping[str, Any]) -> lis
     if not any(paths.values()):
         return None
     data = replace(DataConfig(label_id=str(workspace.data.get("label_id", ""))), **paths)
-    return list_eval_ids(data, _make_task(workspace.competition), root=workspace.root)
+    return list_eval_ids(data, _make_task(workspace), root=workspace.root)
 
 
 def build_task(workspace: Workspace) -> Task:
-    """The competition as a `Task` of training; raises ConfigError when it has no classes."""
+    """The competition as a `Task` of training.
+
+    Raises ConfigError when it has no classes, DataError where the list of held-out images is
+    damaged.
+    """
     competition = workspace.competition
     if not competition.classes and competition.target != "number":
         raise ConfigError(
             "competition.classes is empty in tracker.toml",
             hint='write the class names: classes = ["cat", "dog"]',
         )
-    return _make_task(competition)
+    return _make_task(workspace)
 
 
-def _make_task(competition: Competition) -> Task:
+def _make_task(workspace: Workspace) -> Task:
     from tracker.training.formats.samples import Task
 
+    competition = workspace.competition
     return Task(
         target=competition.target,
         classes=competition.classes,
@@ -54,6 +62,7 @@ def _make_task(competition: Competition) -> Task:
         answer_columns=competition.value_columns if competition.answer == "columns" else (),
         top_k=competition.top_k,
         metrics=_list_task_metrics(competition),
+        held_out=read_held_out(workspace),
     )
 
 

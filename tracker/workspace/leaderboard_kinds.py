@@ -34,7 +34,8 @@ class LeaderboardKind:
     `sentence` is its comment in tracker.toml, `implementation` is "module:Class".
     `needs_upload_by_hand`: the user uploads the file and types the scores. `sends`: tracker sends
     the file. `knows_solution`: tracker computes every score; the private ones stay hidden until the
-    user reveals them.
+    user reveals them. `counts_looks`: people are told how often they have seen a score, because
+    nobody else limits it.
     """
 
     name: str
@@ -44,6 +45,7 @@ class LeaderboardKind:
     needs_upload_by_hand: bool = False
     sends: bool = False
     knows_solution: bool = False
+    counts_looks: bool = False
 
 
 KINDS: dict[str, LeaderboardKind] = {}
@@ -105,6 +107,13 @@ KAGGLE = LeaderboardKind(
     ),
     sends=True,
 )
+HOLDOUT = LeaderboardKind(
+    name="holdout",
+    sentence="scored here on the images that `tracker init --holdout` keeps out of training.",
+    implementation="tracker.leaderboards.holdout:HoldoutLeaderboard",
+    knows_solution=True,
+    counts_looks=True,
+)
 
-for _kind in (DEFAULT, LOCAL, KAGGLE):
+for _kind in (DEFAULT, LOCAL, KAGGLE, HOLDOUT):
     register(_kind)

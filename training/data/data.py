@@ -9,22 +9,23 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tracker.training.config import DataConfig, locate
+from tracker.training.data.balance import count_classes, describe_balance
 from tracker.training.data.exclude import CSV, Exclude, split_entries
+from tracker.training.data.fold_file import FoldFile
 from tracker.training.data.split import split_samples
 from tracker.training.data.to_predict import is_listed, list_ids, list_images
 from tracker.training.errors import DataError
 from tracker.training.files import check_regular, translate_os_errors, write_bytes
 from tracker.training.formats import FORMATS
 from tracker.training.formats.format import IMAGE_SUFFIXES, TrainingFolder
-from tracker.training.formats.images import check_images
+from tracker.training.formats.images import ImageCheck, check_images
 from tracker.training.formats.label_fixes import LabelFixes
 from tracker.training.formats.samples import DataReport, EvalImage, LoadedData, Sample, Task
-from tracker.training.formats.table_rows import list_set
 from tracker.training.numbers import render_count
 from tracker.training.tables import read_table
 
@@ -131,10 +132,13 @@ def inspect_data(
     problems: list[str] = []
     findings = Findings(_read_exclude(config, task, root, train_dir, problems), problems)
     samples = _read_samples(train_dir, config, task, root, findings)
-    images = _read_eval(config, task, root, findings)
-    # an image in both sets would make validation and predictions too good
-    for sample, image in _list_overlaps(samples, images, by_name=not is_listed(config)):
-        findings.add_problem(sample.id, image.id, "is both a training and an evaluation image")
+    if task.held_out:
+        samples, images = _hold_out(samples, config, task, problems)
+    else:
+        images = _read_eval(config, task, root, findings)
+        # an image in both sets would make validation and predictions too good
+        for sample, image in _list_overlaps(samples, images, by_name=not is_listed(config)):
+            findings.add_problem(sample.id, image.id, "is both a training and an evaluation image")
     # decode and hash all files
     checked = check_images(
         [*(sample.path for sample in samples), *(image.path for image in images)], cache=cache
@@ -147,26 +151,37 @@ def inspect_data(
         for image in images
         if checked[image.path].problem
     ]
+    copies = _list_copies(samples, images, task, checked)
+    samples = [sample for sample in samples if sample.id not in copies]
     # rules and classes without an image
     eval_ids = [image.id for image in images]
     problems += findings.exclude.list_unused(eval_ids)
-    counts = _count_classes(samples)
+    counts = count_classes(samples)
     problems += [
         f"class {name!r}: no training image"
         for label, name in enumerate(task.classes)
         if not counts[label]
     ]
     # the split of damaged data says nothing
+    folds = FoldFile.read(config, task, root) if config.fold_file else None
+    samples = folds.assign(samples, config, problems) if folds else samples
     train, val = split_samples(samples, config) if samples else ((), ())
     if not problems:
-        problems += _list_split_problems(train, val, task)
+        problems += _list_split_problems(train, val, task, config)
     notes = (*findings.exclude.describe(eval_ids), *findings.note_ignored())
+    notes += folds.describe_unused(samples) if folds else ()
+    if copies:
+        count = render_count(len(copies), "training image")
+        notes += (f"left out: {count} with the content of a held-out image",)
     rows = (*findings.exclude.to_rows(), *findings.broken.items())
     if problems:
         return DataReport(tuple(problems), rows, len(findings.broken), notes)
     hashes = {path: check.sha256 for path, check in checked.items()}
-    fingerprint = _fingerprint(samples, images, hashes, sorted(findings.exclude.left_out))
-    data = LoadedData(train, val, images, fingerprint, hashes, notes)
+    left_out = sorted(findings.exclude.left_out)
+    lines = _list_units(samples, config)
+    fingerprint = _fingerprint(samples, images, hashes, left_out, lines)
+    balance = describe_balance(train, val, task, grouped=bool(config.group))
+    data = LoadedData(train, val, images, fingerprint, hashes, notes, balance)
     return DataReport((), rows, 0, notes, data)
 
 
@@ -181,9 +196,12 @@ def _read_exclude(
 
 
 def copy_tables(config: DataConfig, root: Path, run_dir: Path) -> None:
-    """Copy the CSVs of label fixes and exclusions to the run folder; raises StorageError."""
+    """Copy the CSVs of label fixes, folds and exclusions to the run folder.
+
+    Raises StorageError.
+    """
     excluded = [text for text in split_entries(config.exclude) if text.lower().endswith(CSV)]
-    kept = {"label_fixes.csv": config.label_fixes}
+    kept = {"label_fixes.csv": config.label_fixes, "folds.csv": config.fold_file}
     kept |= {f"exclude{number or ''}.csv": text for number, text in enumerate(excluded)}
     for name, text in kept.items():
         if text:
@@ -220,7 +238,59 @@ def _read_samples(
         for s in samples
     ]
     findings.problems += fixes.list_unused()
-    return [sample for sample in fixed if not findings.exclude.covers(sample.id)]
+    # what is held out is predicted, whatever is excluded from training
+    return [s for s in fixed if s.id in task.held_out or not findings.exclude.covers(s.id)]
+
+
+def _hold_out(
+    samples: Sequence[Sample], config: DataConfig, task: Task, problems: list[str]
+) -> tuple[list[Sample], tuple[EvalImage, ...]]:
+    """The samples without the held-out images, and those as the images to predict."""
+    for key in ("eval_dir", "sample", "eval_table"):
+        if getattr(config, key):
+            problems.append(f"data.{key}: the held-out images are predicted here; leave it empty")
+    path_of = {sample.id: sample.path for sample in samples if sample.id in task.held_out}
+    missing = [name for name in task.held_out if name not in path_of]
+    problems += [f"held-out image {name} is no labeled image here" for name in missing]
+    images = tuple(EvalImage(name, path_of[name]) for name in task.held_out if name in path_of)
+    # two ids may name one file
+    paths = {image.path.resolve() for image in images}
+    left = [s for s in samples if s.id not in path_of and s.path.resolve() not in paths]
+    return left, images
+
+
+def _list_copies(
+    samples: Sequence[Sample],
+    images: Sequence[EvalImage],
+    task: Task,
+    checked: Mapping[Path, ImageCheck],
+) -> set[str]:
+    """The ids of training images with the content of a held-out one, as it was or is now."""
+    if not task.held_out:
+        return set()
+    contents = {*task.held_out.values(), *(checked[image.path].sha256 for image in images)}
+    contents.discard("")
+    return {sample.id for sample in samples if checked[sample.path].sha256 in contents}
+
+
+def read_labeled(config: DataConfig, task: Task, *, root: Path) -> list[Sample]:
+    """The labeled images of a config as they are listed, without reading an image.
+
+    Raises DataError with every problem.
+    """
+    if not config.train_dir:
+        raise DataError("no training data: data.train_dir is empty", reason="no training folder")
+    folder = locate(root, config.train_dir)
+    if not folder.is_dir():
+        raise DataError(f"no such folder: {folder} (data.train_dir)")
+    findings = Findings(Exclude())
+    samples = _read_samples(folder, config, task, root, findings)
+    problems = findings.problems
+    problems += [f"{s.path}: no such file" for s in samples if not s.path.is_file()]
+    if problems:
+        count = render_count(len(problems), "problem")
+        raise DataError(f"{count} in the data:", problems=problems)
+    return samples
 
 
 def _read_eval(
@@ -257,6 +327,8 @@ def _read_eval(
 
 def list_eval_ids(config: DataConfig, task: Task, *, root: Path) -> list[str]:
     """The ids to predict, without reading an image; raises DataError."""
+    if task.held_out:
+        return list(task.held_out)
     findings = Findings(Exclude())
     if is_listed(config):
         ids = list(list_ids(config, task, root, findings.problems))
@@ -277,15 +349,6 @@ def _name_clutter(relative: Path) -> str:
         if part.lower() in CLUTTER:
             return part
     return ""
-
-
-def _count_classes(samples: Sequence[Sample]) -> Counter[int]:
-    """The number of images of each class; an image may have several."""
-    counts: Counter[int] = Counter()
-    for sample in samples:
-        values = sample.values
-        counts.update(list_set(values) if values else [sample.label])
-    return counts
 
 
 def _list_overlaps(
@@ -311,15 +374,24 @@ def _list_overlaps(
             yield sample, image
 
 
-def _list_split_problems(train: Sequence[Sample], val: Sequence[Sample], task: Task) -> list[str]:
-    counts = _count_classes(train)
+def _list_split_problems(
+    train: Sequence[Sample], val: Sequence[Sample], task: Task, config: DataConfig
+) -> list[str]:
+    counts = count_classes(train)
+    advice = "lower data.val_ratio or use split stratified"
+    if config.fold_file:
+        advice = f"change {config.fold_file}"
+    elif config.group:
+        advice = "lower data.val_ratio, or take another data.split_seed"
     problems = [
-        f"class {name!r}: all its images are in the validation split, lower data.val_ratio or use"
-        " split stratified"
+        f"class {name!r}: all its images are in the validation split, {advice}"
         for label, name in enumerate(task.classes)
         if not counts[label]
     ]
-    return problems + ([] if val else ["no image is left for validation, raise data.val_ratio"])
+    if not val:
+        mend = "choose another data.fold" if config.fold_file else "raise data.val_ratio"
+        problems.append(f"no image is left for validation, {mend}")
+    return problems
 
 
 def _fingerprint(
@@ -327,15 +399,25 @@ def _fingerprint(
     images: Sequence[EvalImage],
     hashes: dict[Path, str],
     left_out: Sequence[str],
+    units: Sequence[str],
 ) -> str:
-    """SHA-256 over sorted `set,id,label,content` lines.
+    """SHA-256 over sorted `set,id,label,content` lines, and those of `_list_units`.
 
     An excluded image has no label and no content.
     """
     lines = [f"train,{s.id},{_render_label(s)},{hashes[s.path]}" for s in samples]
     lines += [f"eval,{i.id},,{hashes[i.path]}" for i in images]
     lines += [f"excluded,{name},," for name in left_out]
+    lines += units
     return "sha256:" + hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
+
+def _list_units(samples: Sequence[Sample], config: DataConfig) -> list[str]:
+    """Lines of what a table says about the split: the groups, and the folds of a fold file."""
+    lines = [f"group,{s.id},{s.group}," for s in samples] if config.group else []
+    if config.fold_file:
+        lines += [f"fold,{s.id},{s.fold}," for s in samples]
+    return lines
 
 
 def _render_label(sample: Sample) -> str:

@@ -1,4 +1,8 @@
-"""Split samples into training and validation: by person, by image or by class, once or in folds."""
+"""Split samples into training and validation: by person, group, image or class, once or in folds.
+
+The results of by_profile, by_image and stratified are those of every earlier version, so runs made
+before validate on the same images.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tracker.training.config import DataConfig
+from tracker.training.data.even_parts import divide_evenly, hold_out_evenly
 from tracker.training.errors import ConfigError
 from tracker.training.formats.samples import Sample
+from tracker.training.formats.table_rows import list_set
 
 if TYPE_CHECKING:
     import numpy as np
+
+GROUPED = ("by_profile", "by_group", "stratified_group")  # values of data.split
+STRATIFIED = ("stratified", "stratified_group")
 
 
 def split_samples(
@@ -19,15 +28,26 @@ def split_samples(
 ) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
     """Training and validation samples, in the given order; sampling is without replacement.
 
-    Raises ConfigError when there are more folds than people or images.
+    Raises ConfigError when there are more folds than people, groups or images.
     """
     import numpy as np
 
     rng = np.random.default_rng(config.split_seed)
-    if config.folds:
-        held_out = {
-            unit for unit, fold in assign_folds(samples, config).items() if fold == config.fold
-        }
+    held_out = _choose_held_out(samples, config, rng)
+    train = [sample for sample in samples if sample.id not in held_out]
+    val = [sample for sample in samples if sample.id in held_out]
+    return tuple(_undersample(train, config, rng)), tuple(val)
+
+
+def _choose_held_out(
+    samples: Sequence[Sample], config: DataConfig, rng: np.random.Generator
+) -> set[str]:
+    """The ids of the validation images."""
+    if config.folds or config.fold_file:
+        fold_of = assign_folds(samples, config)
+        return {name for name, fold in fold_of.items() if fold == config.fold}
+    if _is_divided_evenly(samples, config):
+        held_out = hold_out_evenly(_list_contents(samples, config), config.val_ratio, rng)
     elif config.split == "stratified":
         by_class: dict[int, list[str]] = defaultdict(list)
         for sample in samples:
@@ -36,36 +56,69 @@ def split_samples(
         for label in sorted(by_class):
             held_out.update(_hold_out(sorted(by_class[label]), config.val_ratio, rng))
     else:
-        units = {find_unit(sample, config) for sample in samples}
+        units = {_find_unit(sample, config) for sample in samples}
         held_out = set(_hold_out(sorted(units), config.val_ratio, rng))
-    chosen = [find_unit(sample, config) in held_out for sample in samples]
-    train = [sample for sample, out in zip(samples, chosen, strict=True) if not out]
-    val = [sample for sample, out in zip(samples, chosen, strict=True) if out]
-    return tuple(_undersample(train, config, rng)), tuple(val)
+    return {sample.id for sample in samples if _find_unit(sample, config) in held_out}
 
 
-def find_unit(sample: Sample, config: DataConfig) -> str:
-    """The unit that the split does not divide: the person, or the image."""
-    return sample.group if config.split == "by_profile" else sample.id
+def _find_unit(sample: Sample, config: DataConfig) -> str:
+    """The unit that the split does not divide: the person or group, or the image."""
+    grouped = config.split in GROUPED or config.group
+    return sample.group if grouped else sample.id
+
+
+def _is_divided_evenly(samples: Sequence[Sample], config: DataConfig) -> bool:
+    """Whether units of any size, or images of several classes, are divided by scikit-learn."""
+    if config.split == "by_profile":
+        return False
+    several = len(samples[0].values) > 1
+    grouped = config.split in GROUPED or bool(config.group)
+    return grouped or (config.split == "stratified" and several)
+
+
+def _list_contents(samples: Sequence[Sample], config: DataConfig) -> dict[str, list[int]]:
+    """The classes of each unit's images; the same for all where the split is not stratified."""
+    contents: dict[str, list[int]] = defaultdict(list)
+    for sample in samples:
+        labels = [0]
+        if config.split in STRATIFIED:
+            several = list_set(sample.values) if len(sample.values) > 1 else []
+            labels = several or [sample.label]
+        contents[_find_unit(sample, config)] += labels
+    return contents
 
 
 def assign_folds(samples: Sequence[Sample], config: DataConfig) -> dict[str, int]:
-    """The fold of each person or image.
+    """The fold of each image, by its id; -1: in training always, as a fold file can have it.
 
-    All folds have nearly the same size and nearly the same share of each class. by_image is not
-    stratified. Raises ConfigError when there are more folds than people or images.
+    All folds have nearly the same size and nearly the same share of each class. by_image and
+    by_group are not stratified. Raises ConfigError when there are more folds than people, groups
+    or images.
     """
     import numpy as np
 
+    if config.fold_file:
+        return {sample.id: -1 if sample.fold is None else sample.fold for sample in samples}
     rng = np.random.default_rng(config.split_seed)
+    units = {_find_unit(sample, config) for sample in samples}
+    if len(units) < config.folds:
+        raise ConfigError(
+            f"data.folds: {config.folds} folds of {len(units)} units", hint="use fewer folds"
+        )
+    if _is_divided_evenly(samples, config):
+        fold_of = divide_evenly(_list_contents(samples, config), config.folds, rng)
+    else:
+        fold_of = _deal(samples, config, rng)
+    return {sample.id: fold_of[_find_unit(sample, config)] for sample in samples}
+
+
+def _deal(
+    samples: Sequence[Sample], config: DataConfig, rng: np.random.Generator
+) -> dict[str, int]:
+    """Deal the units of each combination of classes to the folds, like cards."""
     labels: dict[str, set[int]] = defaultdict(set)
     for sample in samples:
-        labels[find_unit(sample, config)].add(0 if config.split == "by_image" else sample.label)
-    if len(labels) < config.folds:
-        raise ConfigError(
-            f"data.folds: {config.folds} folds of {len(labels)} units", hint="use fewer folds"
-        )
-    # deal the units of each combination of classes to the folds, like cards
+        labels[_find_unit(sample, config)].add(0 if config.split == "by_image" else sample.label)
     strata: dict[tuple[int, ...], list[str]] = defaultdict(list)
     for unit in sorted(labels):
         strata[tuple(sorted(labels[unit]))].append(unit)

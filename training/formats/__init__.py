@@ -22,6 +22,7 @@ __all__ = [
     "by_format",
     "detect_format",
     "list_with_people",
+    "list_with_table",
 ]
 
 FORMATS: dict[str, Format] = {
@@ -45,3 +46,8 @@ def by_format(key: str) -> dict[str, Any]:
 def list_with_people() -> list[str]:
     """The names of the formats that know the person in a photograph."""
     return [known.name for known in FORMATS.values() if known.has_people]
+
+
+def list_with_table() -> list[str]:
+    """The names of the formats that read a table of labels."""
+    return [known.name for known in FORMATS.values() if "data.labels" in known.only_keys]

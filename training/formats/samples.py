@@ -25,7 +25,8 @@ class Task:
 
     `target` is what an image has, as in competition.target.
     `answer` is what a row of predictions.csv says, in `columns`; `metrics` are those of the
-    competition that are computed here, the deciding one first.
+    competition that are computed here, the deciding one first. `held_out` are {id: SHA-256 of the
+    file} of labeled images that are predicted and never trained or validated on.
     """
 
     classes: tuple[str, ...]
@@ -37,6 +38,7 @@ class Task:
     answer_columns: tuple[str, ...] = ()
     top_k: int = 5
     metrics: tuple[TaskMetric, ...] = ()
+    held_out: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Sample:
 
     `label` is the index of its class. Where an image has several classes or a number, `values` has
     0 or 1 for each class or the number, and `label` is only what a split is stratified by.
+    `fold` is that of data.fold_file, None without one.
     """
 
     id: str
@@ -62,6 +65,7 @@ class Sample:
     group: str
     person: Person | None = None
     values: tuple[float, ...] = ()
+    fold: int | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,8 @@ class LoadedData:
     """The checked data of a run.
 
     `fingerprint` covers ids, labels and `hashes`, the SHA-256 of each image file. `notes` are
-    sentences for the user: what was left out, and what lies beside the images.
+    sentences for the user: what was left out, and what lies beside the images. `balance` is one
+    about how even the split is.
     """
 
     train: tuple[Sample, ...]
@@ -86,6 +91,7 @@ class LoadedData:
     fingerprint: str
     hashes: Mapping[Path, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    balance: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from tracker.training.config import Config
-from tracker.training.data.split import assign_folds, find_unit, split_samples
+from tracker.training.data.balance import count_classes
+from tracker.training.data.split import assign_folds, split_samples
 from tracker.training.formats import FORMATS
 from tracker.training.formats.images import read_header
 from tracker.training.formats.samples import LoadedData, Sample, Task
+from tracker.training.formats.table_rows import list_set
 from tracker.training.input.channels import Channels, measure_channels
+
+ALWAYS = "-1"  # the part of images that a fold file keeps in training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,23 +60,26 @@ class Survey:
 
 @dataclass(frozen=True)
 class SplitTable:
-    """The part of each image; `rows` are (id, class, part).
+    """The part of each image; `rows` are (id, label, part).
 
-    `column` is the name of the last of these: split or fold. `counts` are images by part and class,
-    also where there is none.
+    `column` is the name of the last of these: split or fold. A label is a class, several with |
+    between, or a number. `counts` are images by part and class, also where there is none;
+    of numbers by part and range. `sizes` are the images of each part, `means` those of its numbers.
     """
 
     column: str
     rows: tuple[tuple[str, str, str], ...]
     counts: Mapping[str, Mapping[str, int]]
     notes: tuple[str, ...] = ()
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    means: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def missing(self) -> list[tuple[str, str]]:
         """(part, class) where a validation part has no image of a class."""
         missing = []
         for part, counts in self.counts.items():
-            if part not in ("train", "unused"):
+            if part not in ("train", "unused", ALWAYS):
                 missing += [(part, name) for name, count in counts.items() if not count]
         return missing
 
@@ -83,6 +90,8 @@ class SplitTable:
             "images": len(self.rows),
             "counts": self.counts,
             "missing": self.missing,
+            "sizes": self.sizes,
+            "means": self.means,
         }
 
 
@@ -111,27 +120,63 @@ def tabulate_split(config: Config, data: LoadedData, task: Task) -> SplitTable:
     """
     samples = sorted((*data.train, *data.val), key=lambda sample: sample.id)
     parts = dict.fromkeys((sample.id for sample in samples), "unused")
-    if config.data.folds:
+    if config.data.folds or config.data.fold_file:
+        column = "fold"
         folds = assign_folds(samples, config.data)
-        names = [str(number) for number in range(config.data.folds)]
-        parts |= {sample.id: str(folds[find_unit(sample, config.data)]) for sample in samples}
+        names = [str(number) for number in sorted(set(folds.values())) if number >= 0]
+        if -1 in folds.values():
+            names.append(ALWAYS)
+        parts |= {name: str(fold) for name, fold in folds.items()}
     else:
+        column = "split"
         train, val = split_samples(samples, config.data)
         names = ["train", "val"]
         if len(train) + len(val) < len(samples):
             names.append("unused")
         parts |= {sample.id: "train" for sample in train} | {sample.id: "val" for sample in val}
-    rows = tuple((sample.id, task.classes[sample.label], parts[sample.id]) for sample in samples)
-    counter = Counter((part, name) for _, name, part in rows)
-    counts = {part: {name: counter[part, name] for name in task.classes} for part in names}
-    return SplitTable("fold" if config.data.folds else "split", rows, counts, data.notes)
+    rows = tuple((s.id, _render_label(s, task), parts[s.id]) for s in samples)
+    members = {part: [s for s in samples if parts[s.id] == part] for part in names}
+    means = {}
+    if task.target == "number":
+        counts = _count_ranges(samples, members)
+        means = {part: sum(s.values[0] for s in own) / len(own) for part, own in members.items()}
+    else:
+        counts = {part: _count_classes(own, task) for part, own in members.items()}
+    sizes = {part: len(own) for part, own in members.items()}
+    return SplitTable(column, rows, counts, data.notes, sizes, means)
+
+
+def _render_label(sample: Sample, task: Task) -> str:
+    if task.target == "number":
+        return f"{sample.values[0]:.15g}"
+    labels = list_set(sample.values) if sample.values else [sample.label]
+    return "|".join(task.classes[label] for label in labels)
+
+
+def _count_classes(samples: Sequence[Sample], task: Task) -> dict[str, int]:
+    if task.target == "number":
+        return {}
+    counts = count_classes(samples)
+    return {name: counts[label] for label, name in enumerate(task.classes)}
+
+
+def _count_ranges(
+    samples: Sequence[Sample], members: Mapping[str, Sequence[Sample]]
+) -> dict[str, dict[str, int]]:
+    """The images of each part in each range of numbers that a split is stratified by."""
+    ranges: dict[int, list[float]] = defaultdict(list)
+    for sample in samples:
+        ranges[sample.label].append(sample.values[0])
+    titles = {label: f"{min(values):.4g} to {max(values):.4g}" for label, values in ranges.items()}
+    counts = {}
+    for part, own in members.items():
+        counter = Counter(sample.label for sample in own)
+        counts[part] = {f"{label + 1}: {titles[label]}": counter[label] for label in sorted(titles)}
+    return counts
 
 
 def _count_labels(samples: Sequence[Sample], task: Task, data_format: str) -> dict[str, Any]:
-    labels = Counter(sample.label for sample in samples)
-    counted: dict[str, Any] = {
-        "classes": {name: labels[label] for label, name in enumerate(task.classes)}
-    }
+    counted: dict[str, Any] = {"classes": _count_classes(samples, task)}
     people = {sample.person.id: sample.person for sample in samples if sample.person}
     if not people:
         return counted

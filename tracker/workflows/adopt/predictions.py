@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tracker.core.errors import TrackerError
-from tracker.training.config import DataConfig
-from tracker.training.data.data import list_eval_ids
+from tracker.leaderboards import build_leaderboard
 from tracker.training.tables import read_columns
-from tracker.workspace.data import build_task
+from tracker.workspace.data import list_competition_ids
 from tracker.workspace.predictions import load_answers
 from tracker.workspace.tracker_toml import Workspace
 
@@ -88,7 +87,8 @@ def _list_provided(workspace: Workspace) -> list[Path]:
         if text := workspace.data.get(key):
             folder = workspace.resolve(str(text))
             folders |= {folder, folder.parent}
-    provided = set(workspace.leaderboard_files)
+    solution = build_leaderboard(workspace).find_solution()
+    provided = {*workspace.leaderboard_files, *([solution] if solution else ())}
     for folder in folders:
         provided.update(path for path in folder.glob("*.csv") if PROVIDED.search(path.stem.lower()))
     return sorted(provided)
@@ -110,11 +110,8 @@ def _read_ids(path: Path, workspace: Workspace) -> set[str] | None:
 
 def _list_ids(workspace: Workspace) -> set[str] | None:
     """The competition's ids, None where they are not known."""
-    folder = workspace.data.get("eval_dir")
-    if not folder:
-        return None
     try:
-        config = DataConfig(eval_dir=str(folder))
-        return set(list_eval_ids(config, build_task(workspace), root=workspace.root))
+        ids = list_competition_ids(workspace, {})
     except TrackerError:
         return None
+    return None if ids is None else set(ids)

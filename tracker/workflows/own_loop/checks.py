@@ -70,6 +70,11 @@ def check_validation(
     from tracker.training.predict.probabilities import Predictions, select
 
     names = _check_ids(ids)
+    if held_out := [name for name in names if name in task.held_out]:
+        raise DataError(
+            f"{_count(held_out, 'image')} of the held-out ones among the validation images",
+            hint="validate on other images: holdout/images.csv lists what is held out",
+        )
     rows = _check_values(names, probabilities, task)
     if task.target in ("labels", "number"):
         numbers: Any = _check_shape(names, labels, task).astype(np.float32)
