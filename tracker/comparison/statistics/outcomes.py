@@ -199,14 +199,14 @@ def _select(outcome: Outcome, order: Integers) -> Outcome:
 
 
 def _build_test(a: Outcome, b: Outcome, metric: TaskMetric) -> _WeightedTest | _ScorerTest | None:
-    forms = [build_weighted(metric.kind, side, metric.parameters) for side in (a, b)]
-    if forms[0] is not None and forms[1] is not None:
-        both = build_weighted(metric.kind, _join(a, b), metric.parameters)
-        return _WeightedTest(forms[0], forms[1], both)
     known = find_kind(metric.kind)
     if known is None or known.from_outcome is None:
         return None
     scorer, parameters = known.from_outcome, metric.parameters
+    forms = [build_weighted(scorer, side, parameters) for side in (a, b)]
+    if forms[0] is not None and forms[1] is not None:
+        both = build_weighted(scorer, _join(a, b), parameters)
+        return _WeightedTest(forms[0], forms[1], both)
 
     def measure(outcome: Outcome) -> float:
         try:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tracker.training.scorers import SUM_TOLERANCE, list_precisions
+from tracker.training import scorers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,9 +34,11 @@ class Weighted(Protocol):
         """The metric [weightings] of weights [weightings, images]; NaN where undefined."""
 
 
-def build_weighted(kind: str, outcome: Outcome, parameters: Parameters) -> Weighted | None:
-    """The metric of this kind of tracker.toml; None for one that only its scorer can compute."""
-    build = BUILDERS.get(kind)
+def build_weighted(
+    scorer: scorers.Scorer, outcome: Outcome, parameters: Parameters
+) -> Weighted | None:
+    """The metric of this scorer; None for one that only the scorer can compute."""
+    build = BUILDERS.get(scorer)
     return build(outcome, parameters) if build else None
 
 
@@ -104,7 +106,7 @@ def _log_loss(outcome: Outcome, parameters: Parameters) -> Weighted | None:
         return _Mean(-np.log(np.clip(right, least, 1 - least)).mean(axis=1))
     right = scores[np.arange(len(scores)), outcome.truth]
     sums = scores.sum(axis=1)
-    is_uneven = (np.abs(sums - 1) > SUM_TOLERANCE) & (sums > 0)
+    is_uneven = (np.abs(sums - 1) > scorers.SUM_TOLERANCE) & (sums > 0)
     right = np.where(is_uneven, right / np.where(sums > 0, sums, 1), right)
     return _Mean(-np.log(np.clip(right, least, 1 - least)))
 
@@ -112,7 +114,7 @@ def _log_loss(outcome: Outcome, parameters: Parameters) -> Weighted | None:
 def _map_at_k(outcome: Outcome, parameters: Parameters) -> Weighted:
     import numpy as np
 
-    return _Mean(np.array(list_precisions(outcome, parameters)))
+    return _Mean(np.array(scorers.list_precisions(outcome, parameters)))
 
 
 def _mae(outcome: Outcome, parameters: Parameters) -> Weighted:
@@ -496,18 +498,17 @@ def _rank(ordered: Floats, values: Floats) -> Floats:
 
 Builder = Callable[["Outcome", "Parameters"], "Weighted | None"]
 
-BUILDERS: dict[str, Builder] = {
-    "macro_f1": _f_beta,
-    "accuracy": _accuracy,
-    "f_beta": _f_beta,
-    "balanced_accuracy": _balanced_accuracy,
-    "mcc": _matthews,
-    "kappa": _kappa,
-    "log_loss": _log_loss,
-    "roc_auc": _roc_auc,
-    "average_precision": _average_precision,
-    "map_at_k": _map_at_k,
-    "rmse": _rmse,
-    "mae": _mae,
-    "r2": _r2,
+BUILDERS: dict[scorers.Scorer, Builder] = {
+    scorers.f_beta: _f_beta,
+    scorers.accuracy: _accuracy,
+    scorers.balanced_accuracy: _balanced_accuracy,
+    scorers.matthews: _matthews,
+    scorers.kappa: _kappa,
+    scorers.log_loss: _log_loss,
+    scorers.roc_auc: _roc_auc,
+    scorers.average_precision: _average_precision,
+    scorers.map_at_k: _map_at_k,
+    scorers.rmse: _rmse,
+    scorers.mae: _mae,
+    scorers.r2: _r2,
 }

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 from numpy.typing import NDArray
 
-from tracker.comparison.statistics.weighted import BUILDERS, build_weighted, find_swing
-from tracker.training.metrics import list_kinds
+from tracker.comparison.statistics.weighted import BUILDERS, Weighted, build_weighted, find_swing
+from tracker.training.metrics import find_kind, list_kinds
 from tracker.training.scorers import Outcome, Parameters, list_precisions
 
 Array = NDArray[Any]
@@ -120,8 +120,16 @@ CASES = [
 ]
 
 
+def build(kind: str, outcome: Outcome, chosen: Parameters) -> Weighted | None:
+    known = find_kind(kind)
+    assert known is not None
+    assert known.from_outcome is not None
+    return build_weighted(known.from_outcome, outcome, chosen)
+
+
 def test_every_metric_of_the_registry_has_a_weighted_form() -> None:
-    assert set(BUILDERS) == set(list_kinds())
+    known = [find_kind(kind) for kind in list_kinds()]
+    assert set(BUILDERS) == {metric.from_outcome for metric in known if metric}
 
 
 @pytest.mark.parametrize(("draw", "kind", "chosen"), CASES)
@@ -136,7 +144,7 @@ def test_a_weighted_metric_is_that_of_scikit_learn(
     weights[0] = 1
     weights[1] = rng.integers(0, 3, len(outcome.truth))
     weights[1, :4] = 1  # of each class at least one image, of each label one with and one without
-    found = build_weighted(kind, outcome, chosen)
+    found = build(kind, outcome, chosen)
     assert found is not None
     expected = [expect(kind, outcome, chosen, row) for row in weights]
     assert found.score(weights) == pytest.approx(expected, rel=1e-12, abs=1e-12)
@@ -165,9 +173,7 @@ def test_swapped_predictions_move_the_difference_by_their_swings(
     if first.truth.ndim == 1:
         sums = second.scores.sum(axis=1, keepdims=True)
         second = replace(second, scores=second.scores / sums)
-    a, b, both = (
-        build_weighted(kind, one, chosen) for one in (first, second, stack(first, second))
-    )
+    a, b, both = (build(kind, one, chosen) for one in (first, second, stack(first, second)))
     assert a and b and both
     swing = find_swing(a, b)
     assert swing is not None
@@ -181,6 +187,6 @@ def test_swapped_predictions_move_the_difference_by_their_swings(
 def test_an_area_without_true_images_is_undefined_not_zero() -> None:
     outcome = replace(draw_classes(1, classes=2), truth=np.zeros(40, dtype=int))
     for kind in ("roc_auc", "average_precision"):
-        found = build_weighted(kind, outcome, Parameters())
+        found = build(kind, outcome, Parameters())
         assert found is not None
         assert np.isnan(found.score(np.ones((1, 40)))).all()
