@@ -14,7 +14,7 @@ from tracker.runs.read import load_config
 from tracker.training.config_fingerprint import later_defaults
 from tracker.training.errors import ConfigError
 from tracker.training.formats import list_with_people
-from tracker.training.metrics import METRICS
+from tracker.training.metrics import GIVEN, METRICS
 from tracker.training.tables import flatten
 from tracker.workspace.tracker_toml import Workspace
 
@@ -139,14 +139,16 @@ def _find_task(workspace: Workspace, predictions: Predictions) -> Task | None:
 
     None if there are none. Raises TrackerError where the labels are not of the competition's kind.
     """
+    usual = METRICS.values() if predictions.has_classes else ()
+    kinds = [GIVEN, *(metric.kind for metric in usual)]
+    if all(metric.kind in kinds for metric in workspace.competition.metrics):
+        return None  # nothing to import for
     from tracker.workspace.data import build_task
 
     try:
         task = build_task(workspace)
     except ConfigError:  # no classes: a competition without images, or one with answers of its own
         return None
-    usual = METRICS.values() if predictions.has_classes else ()
-    kinds = [metric.kind for metric in usual]
     others = tuple(metric for metric in task.metrics if metric.kind not in kinds)
     if not others:
         return None
