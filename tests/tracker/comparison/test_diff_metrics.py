@@ -7,15 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.metrics import cohen_kappa_score, log_loss, roc_auc_score
 
 from tests.support.workspaces import begin_run, make_run
 from tracker.comparison.diff import RunDiff, diff_runs
+from tracker.comparison.leaderboard_noise import SampleSizes
+from tracker.comparison.private_scores import LabeledOutcomes, load_labeled_predictions
+from tracker.comparison.selection import select_final
 from tracker.console.diff import list_sections, render_markdown
+from tracker.ledger.read import list_submissions
 from tracker.setup.init import init_workspace
 from tracker.submissions.headlines import judge_gain
+from tracker.submissions.scores import score as record_score
+from tracker.submissions.submit import submit
 from tracker.training.predict.probabilities import Predictions, save_probabilities
+from tracker.training.scorers import Outcome
 from tracker.workspace.tracker_toml import Workspace
 
 IMAGES = 300
@@ -152,6 +160,44 @@ def test_check_calls_a_gain_real_by_the_metric_itself(tmp_path: Path) -> None:
     metric = workspace.competition.primary
     assert judge_gain(found, metric, is_gain=True).startswith(", real (p = 0.00")
     assert "say the opposite" in judge_gain(found, metric, is_gain=False)
+
+
+def test_possible_private_scores_vary_as_those_of_drawn_images(tmp_path: Path) -> None:
+    workspace = make_classes(tmp_path / "ws", ["log_loss"], answer="columns")
+    outcomes, losses = [], []
+    for noise in (2.5, 1.0):
+        scores = softmax(2 * ONE_HOT + noise * NOISE[0])
+        outcomes.append(Outcome(classes=3, truth=LABELS, scores=scores))
+        losses.append(-np.log(scores[np.arange(IMAGES), LABELS]))
+    panel = LabeledOutcomes([1, 2], outcomes, 100, "")
+    drawn = panel.resample_scores(workspace.competition.primary)
+    assert drawn.shape == (2000, 2)
+    for column, loss in enumerate(losses):
+        assert drawn[:, column].mean() == pytest.approx(loss.mean(), rel=0.02)
+        assert drawn[:, column].std() == pytest.approx(loss.std() / 10, rel=0.08)
+
+
+def test_select_draws_the_validation_images_of_any_metric_and_knows_its_direction(
+    tmp_path: Path,
+) -> None:
+    workspace = make_classes(tmp_path / "ws", ["log_loss"], answer="columns")
+    given = {"id": ["x.png", "y.png"]}
+    for number, name in enumerate(("exp1", "exp2")):
+        table = given | {word: [0.2 + 0.1 * number, 0.3] for word in CLASSES}
+        path = workspace.runs_dir / name / "predictions.csv"
+        pd.DataFrame(table).to_csv(path, index=False)
+        submit(workspace, name, "m", even_if_similar=True)
+        record_score(workspace, number + 1, {("public", "log_loss"): 0.5 + 0.01 * number})
+    rows = list_submissions(workspace)
+    sample = SampleSizes(public=100, private=100, source="")
+    labeled = load_labeled_predictions(workspace, rows, {}, sample, needed=[1, 2])
+    assert labeled is not None
+    scores = labeled.resample_scores(workspace.competition.primary)
+    assert (scores[:, 1] < scores[:, 0]).mean() > 0.95
+    found = select_final(workspace, 1).simulation
+    assert found is not None
+    assert "300 validation images" in found.source
+    assert found.possible == pytest.approx(scores.min(axis=1).mean(), rel=0.1)
 
 
 def test_labels_of_another_kind_than_the_target_are_said(tmp_path: Path) -> None:
