@@ -371,7 +371,7 @@ def _build_columns(outcome: Outcome, parameters: Parameters, ranker: Any) -> Wei
     """One column for each class, one for all classes with "micro", that of the second of two."""
     import numpy as np
 
-    if outcome.scores is None or parameters.average == "samples":
+    if outcome.scores is None:
         return None
     truth, scores = outcome.truth, outcome.scores
     if truth.ndim == 1 and outcome.classes == 2:
@@ -380,6 +380,8 @@ def _build_columns(outcome: Outcome, parameters: Parameters, ranker: Any) -> Wei
         truth = np.arange(outcome.classes) == truth[:, None]
     truth = truth.astype(bool)
     image = np.arange(len(truth))
+    if parameters.average == "samples" and truth.shape[1] > 1:
+        return _Mean(_measure_rows(truth, scores, ranker))
     if parameters.average == "micro":
         every = np.repeat(image, truth.shape[1])
         columns = [_Column(every, truth.ravel(), scores.ravel())]
@@ -388,6 +390,19 @@ def _build_columns(outcome: Outcome, parameters: Parameters, ranker: Any) -> Wei
         columns = [_Column(image, is_true, values) for is_true, values in pairs]
     ranked = [ranker(column) for column in columns]
     return _Columns(columns, ranked, parameters.average == "weighted")
+
+
+def _measure_rows(truth: NDArray[np.bool_], scores: Floats, ranker: Any) -> Floats:
+    """The metric [images] of the columns of each image."""
+    import numpy as np
+
+    weights = np.ones((1, truth.shape[1]))
+    columns = np.arange(truth.shape[1])
+    values = [
+        ranker(_Column(columns, is_true, row)).score(weights)[0]
+        for is_true, row in zip(truth, scores, strict=True)
+    ]
+    return np.array(values)
 
 
 class _Area:
@@ -425,7 +440,8 @@ class _Area:
 class _Precision:
     """The average precision of one column: the mean precision at its true images.
 
-    The precision at an image is that of all images with its score or a higher one.
+    The precision at an image is that of all images with its score or a higher one. Without a true
+    image it is 0, as scikit-learn's.
     """
 
     def __init__(self, column: _Column) -> None:
@@ -446,9 +462,7 @@ class _Precision:
         hits = true.cumsum(axis=1).take(self.last_true, axis=1)
         # no weight so far: nothing to gain either
         precision = hits / np.maximum(every, np.finfo(np.float64).tiny)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            mean: Floats = np.einsum("ij,ij->i", true, precision) / true.sum(axis=1)
-        return mean
+        return _divide(np.einsum("ij,ij->i", true, precision), true.sum(axis=1))
 
 
 def _roc_auc(outcome: Outcome, parameters: Parameters) -> Weighted | None:

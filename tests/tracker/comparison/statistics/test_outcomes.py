@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from tracker.comparison.statistics.outcomes import FEWEST, RESAMPLES, compare_outcomes
 from tracker.comparison.statistics.paired import Difference, compare_predictions
 from tracker.training.formats.samples import TaskMetric
+from tracker.training.metrics import COMPETITION
 from tracker.training.scorers import Outcome, Parameters
 
 FEW = 250  # resamples of a simulated pair
@@ -86,18 +87,22 @@ def test_equal_runs_are_called_different_in_at_most_5_of_100_pairs(
 
 
 def test_the_standard_error_of_a_mean_is_the_one_that_theory_has() -> None:
-    """Classes of 2, 3, 40 and 200 images: the variance is unbiased in each."""
-    truth = np.repeat(np.arange(4), [2, 3, 40, 200])
+    """Many classes of two and three images, and one of 120: the variance is unbiased in each."""
+    sizes = [2] * 40 + [3] * 40 + [120]
+    truth = np.repeat(np.arange(81), sizes)
     rng = np.random.default_rng(1)
-    scores = rng.dirichlet(np.ones(4), (2, len(truth)))
-    sides = [Outcome(classes=4, truth=truth, decided=truth, scores=part) for part in scores]
-    losses = [-np.log(part[np.arange(len(truth)), truth]) for part in scores]
-    gains = losses[1] - losses[0]
+    right = rng.uniform(0.1, 0.9, (2, len(truth)))
+    sides = []
+    for part in right:
+        scores = np.repeat((1 - part[:, None]) / 80, 81, axis=1)
+        scores[np.arange(len(truth)), truth] = part
+        sides.append(Outcome(classes=81, truth=truth, decided=truth, scores=scores))
+    gains = np.log(right[0]) - np.log(right[1])
     variance = 0.0
-    for label in range(4):
+    for label in range(81):
         part = gains[truth == label]
         variance += (len(part) / len(truth)) ** 2 * part.var(ddof=1) / len(part)
-    found = compare(*sides, "log_loss", resamples=RESAMPLES)
+    found = compare(sides[0], sides[1], "log_loss", resamples=RESAMPLES)
     assert found.high - found.low == pytest.approx(2 * 1.959964 * math.sqrt(variance), rel=0.05)
 
 
@@ -175,18 +180,20 @@ def test_the_same_seed_gives_the_same_numbers() -> None:
     assert compare(a, b, "roc_auc", seed=1).low != compare(a, b, "roc_auc").low
 
 
-def test_a_metric_without_a_weighted_form_takes_fewer_resamples_by_its_scorer() -> None:
-    rng = np.random.default_rng(0)
-    truth: NDArray[np.int64] = rng.integers(0, 2, (60, 4))
-    truth[:, 0], truth[:, 1] = 0, 1  # every image has a label, and lacks one
-    sides = []
-    for noise in (1.5, 0.2):
-        scores = truth + noise * rng.standard_normal(truth.shape)
-        sides.append(Outcome(classes=4, truth=truth, decided=truth, scores=scores))
-    metric = build_metric("roc_auc", average="samples")
-    found = compare_outcomes(sides[0], sides[1], metric)
+def test_a_metric_without_a_weighted_form_takes_fewer_resamples_by_its_scorer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def measure_brier(outcome: Outcome, parameters: Parameters) -> float:
+        assert outcome.scores is not None
+        return float(((outcome.scores - np.eye(3)[outcome.truth]) ** 2).sum(axis=1).mean())
+
+    known = replace(COMPETITION["log_loss"], title="Brier score", from_outcome=measure_brier)
+    monkeypatch.setitem(COMPETITION, "brier", known)
+    a, b = draw_classes(np.random.default_rng(0), 200, 0.5, 2.0)
+    metric = TaskMetric(name="brier", kind="brier", higher_is_better=False)
+    found = compare_outcomes(a, b, metric)
     assert found is not None
-    assert (found.better, found.resamples) == ("b", FEWEST)
+    assert (found.better, found.resamples, found.title) == ("b", FEWEST, "Brier score")
 
 
 def test_a_metric_that_the_images_do_not_define_has_no_test() -> None:

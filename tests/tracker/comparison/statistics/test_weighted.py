@@ -103,6 +103,7 @@ CLASS_CASES = [
     ("map_at_k", Parameters(k=2)),
 ]
 LABEL_CASES = [
+    ("average_precision", Parameters(average="samples")),
     *(("f_beta", Parameters(average=average, beta=2)) for average in (*AVERAGES, "samples")),
     *((kind, Parameters(average=a)) for kind in ("roc_auc", "average_precision") for a in AVERAGES),
     *((kind, Parameters()) for kind in ("macro_f1", "accuracy", "log_loss", "map_at_k")),
@@ -184,9 +185,8 @@ def test_swapped_predictions_move_the_difference_by_their_swings(
     assert (1 - 2 * flips) @ swing == pytest.approx(one - other, abs=1e-12)
 
 
-def test_an_area_without_true_images_is_undefined_not_zero() -> None:
+def test_an_area_without_true_images_is_undefined() -> None:
     outcome = replace(draw_classes(1, classes=2), truth=np.zeros(40, dtype=int))
-    for kind in ("roc_auc", "average_precision"):
-        found = build(kind, outcome, Parameters())
-        assert found is not None
-        assert np.isnan(found.score(np.ones((1, 40)))).all()
+    found = build("roc_auc", outcome, Parameters())
+    assert found is not None
+    assert np.isnan(found.score(np.ones((1, 40)))).all()
