@@ -133,6 +133,7 @@ def test_every_metric_of_the_registry_has_a_weighted_form() -> None:
     assert set(BUILDERS) == {metric.from_outcome for metric in known if metric}
 
 
+@pytest.mark.filterwarnings("ignore:No positive class")
 @pytest.mark.parametrize(("draw", "kind", "chosen"), CASES)
 @settings(max_examples=5, deadline=None)
 @given(seed=some.integers(0, 2**32 - 1))
