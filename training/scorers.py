@@ -153,6 +153,13 @@ def map_at_k(outcome: Outcome, parameters: Parameters) -> float:
     """
     import numpy as np
 
+    return float(np.mean(list_precisions(outcome, parameters)))
+
+
+def list_precisions(outcome: Outcome, parameters: Parameters) -> list[float]:
+    """The average precision of the first k answers of each image."""
+    import numpy as np
+
     ranked = outcome.ranked
     if ranked is None and outcome.scores is not None:
         ranked = np.argsort(-outcome.scores, axis=1, kind="stable")
@@ -170,7 +177,7 @@ def map_at_k(outcome: Outcome, parameters: Parameters) -> float:
                 total += hits / place
         wanted = min(int(labels.sum()), parameters.k)
         precisions.append(total / wanted if wanted else 0.0)
-    return float(np.mean(precisions))
+    return precisions
 
 
 def rmse(outcome: Outcome, parameters: Parameters) -> float:

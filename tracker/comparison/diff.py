@@ -96,9 +96,7 @@ def diff_runs(
     """
     left, right = load_subject(workspace, a), load_subject(workspace, b)
     if statistics:
-        evidence = compare_validation(
-            workspace.runs_dir, left, right, resamples=resamples, images=images
-        )
+        evidence = compare_validation(workspace, left, right, resamples=resamples, images=images)
     else:
         evidence = Evidence(problem="skipped because of --no-stats")
     data = (left.fingerprints.get("data"), right.fingerprints.get("data"))

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracker.core.errors import TrackerError
 from tracker.runs.read import load_config
 from tracker.training.config_fingerprint import later_defaults
+from tracker.training.errors import ConfigError
 from tracker.training.formats import list_with_people
-from tracker.training.metrics import METRICS
+from tracker.training.metrics import GIVEN, METRICS
 from tracker.training.tables import flatten
-from tracker.workspace.tracker_toml import load_workspace
+from tracker.workspace.tracker_toml import Workspace
 
 if TYPE_CHECKING:
-    from tracker.comparison.statistics.paired import FoldTest, PairedComparison
+    from tracker.comparison.statistics.paired import Difference, FoldTest, PairedComparison
     from tracker.comparison.subject import Subject
+    from tracker.training.formats.samples import Task
     from tracker.training.predict.probabilities import Predictions
 
 VALIDATION = "validation.npz"
@@ -71,7 +74,7 @@ class Evidence:
 
 
 def compare_validation(
-    runs_dir: Path, left: Subject, right: Subject, *, resamples: int, images: int
+    workspace: Workspace, left: Subject, right: Subject, *, resamples: int, images: int
 ) -> Evidence:
     """Compare two subjects on their validation images, or say why that is impossible.
 
@@ -85,7 +88,7 @@ def compare_validation(
         problems = [f"{' and '.join(names)} {missing}" for missing, names in absent.items()]
         return Evidence(problem=", ".join(problems))
     try:
-        return _compare_predictions(runs_dir, left, right, resamples, images)
+        return _compare_predictions(workspace, left, right, resamples, images)
     except TrackerError as error:
         return Evidence(problem=str(error))
 
@@ -99,41 +102,134 @@ def _find_missing(side: Subject) -> str:
 
 
 def _compare_predictions(
-    runs_dir: Path, left: Subject, right: Subject, resamples: int, images: int
+    workspace: Workspace, left: Subject, right: Subject, resamples: int, images: int
 ) -> Evidence:
+    a, b = _load_same_images(left, right)
+    # Photographs of one person are drawn together.
+    people = all(_validates_people(workspace, side) for side in (left, right))
+    groups = [name.rpartition("/")[0] or name for name in a.ids] if people else None
+    task = _find_task(workspace, a)
+    folds, problem = _test_folds(workspace.runs_dir, left, right, task)
+    paired = _compare_classes(a, b, groups, resamples) if a.has_classes else None
+    if task is not None:
+        paired = _compare_outcomes(
+            (left, right), (a, b), task, paired, groups=groups, resamples=resamples
+        )
+    if paired is None or not paired.metrics:
+        raise TrackerError(_explain_untested(paired))
+    moves, listed = _list_changes(a, b, images) if a.has_classes else ([], [])
+    return Evidence(paired=paired, folds=folds, folds_problem=problem, moves=moves, images=listed)
+
+
+def _compare_classes(
+    a: Predictions, b: Predictions, groups: Sequence[str] | None, resamples: int
+) -> PairedComparison:
+    """The test of the most probable classes by METRICS."""
     from tracker.comparison.statistics.paired import compare_predictions
 
-    a, b = _load_same_images(left, right)
-    labels = _get_labels(a)
-    # Compare the predicted classes; photographs of one person are drawn together.
     before, after = (one.probabilities.argmax(1).astype("int64") for one in (a, b))
-    people = all(_validates_people(runs_dir, side) for side in (left, right))
-    groups = [name.rpartition("/")[0] or name for name in a.ids] if people else None
-    folds, problem = _test_folds(runs_dir, left, right)
-    # Name the images whose class changed: (true class, class of a, class of b).
+    classes = a.probabilities.shape[1]
+    return compare_predictions(
+        _get_labels(a), before, after, classes, groups=groups, resamples=resamples
+    )
+
+
+def _find_task(workspace: Workspace, predictions: Predictions) -> Task | None:
+    """The competition as a task, with the metrics that METRICS of predicted classes are not.
+
+    None if there are none. Raises TrackerError where the labels are not of the competition's kind.
+    """
+    usual = METRICS.values() if predictions.has_classes else ()
+    kinds = [GIVEN, *(metric.kind for metric in usual)]
+    if all(metric.kind in kinds for metric in workspace.competition.metrics):
+        return None  # nothing to import for
+    from tracker.workspace.data import build_task
+
+    try:
+        task = build_task(workspace)
+    except ConfigError:  # no classes: a competition without images, or one with answers of its own
+        return None
+    others = tuple(metric for metric in task.metrics if metric.kind not in kinds)
+    if not others:
+        return None
+    if predictions.has_classes != (task.target not in ("labels", "number")):
+        raise TrackerError(
+            f"the validation labels do not fit the competition's target ({task.target})"
+        )
+    return replace(task, metrics=others, classes=predictions.classes or task.classes)
+
+
+def _compare_outcomes(
+    subjects: tuple[Subject, Subject],
+    sides: tuple[Predictions, Predictions],
+    task: Task,
+    paired: PairedComparison | None,
+    *,
+    groups: Sequence[str] | None,
+    resamples: int,
+) -> PairedComparison:
+    """The test by the metrics of the task, beside those of `paired`."""
+    from tracker.comparison.statistics import outcomes
+    from tracker.comparison.statistics.paired import PairedComparison
+    from tracker.training.predict.decide import build_outcome, load_decision
+
+    a, b = (
+        build_outcome(predictions, task, load_decision(_get_folder(side), task))
+        for side, predictions in zip(subjects, sides, strict=True)
+    )
+    resamples = min(resamples, outcomes.RESAMPLES)
+    found: dict[str, Difference] = {}
+    undefined = []
+    for metric in task.metrics:
+        difference = outcomes.compare_outcomes(a, b, metric, groups=groups, resamples=resamples)
+        if difference is None:
+            undefined.append(metric.name)
+        else:
+            found[metric.name] = difference
+    if paired is not None:
+        return replace(paired, metrics={**paired.metrics, **found}, undefined=undefined)
+    return PairedComparison(
+        samples=len(a.truth),
+        units=len(set(groups)) if groups else len(a.truth),
+        resamples=resamples,
+        seed=0,
+        metrics=found,
+        mcnemar=None,
+        undefined=undefined,
+    )
+
+
+def _explain_untested(paired: PairedComparison | None) -> str:
+    if paired is None:
+        return "no metric of the competition is computed here, so their predictions are not tested"
+    return f"{' and '.join(paired.undefined)} cannot be computed on these validation images"
+
+
+def _list_changes(
+    a: Predictions, b: Predictions, images: int
+) -> tuple[list[Move], list[ChangedImage]]:
+    """The images whose most probable class changed: counted by kind, and `images` of them named."""
+    labels = _get_labels(a)
+    before, after = (one.probabilities.argmax(1) for one in (a, b))
     changed = (before != after).nonzero()[0]
     columns = zip(labels[changed], before[changed], after[changed], strict=True)
     cells = [(a.classes[truth], a.classes[old], a.classes[new]) for truth, old, new in columns]
     listed = [(a.ids[index], cell) for index, cell in zip(changed[:images], cells, strict=False)]
-    return Evidence(
-        paired=compare_predictions(
-            labels, before, after, len(a.classes), groups=groups, resamples=resamples
-        ),
-        folds=folds,
-        folds_problem=problem,
-        moves=[
-            Move(truth=t, a=x, b=y, images=number)
-            for (t, x, y), number in Counter(cells).most_common()
-        ],
-        images=[ChangedImage(id=image, truth=t, a=x, b=y) for image, (t, x, y) in listed],
-    )
+    moves = [
+        Move(truth=t, a=x, b=y, images=number) for (t, x, y), number in Counter(cells).most_common()
+    ]
+    return moves, [ChangedImage(id=image, truth=t, a=x, b=y) for image, (t, x, y) in listed]
+
+
+def _get_folder(side: Subject) -> Path:
+    assert side.folder is not None  # noqa: S101  (`compare_validation` has checked)
+    return side.folder
 
 
 def _load(side: Subject) -> Predictions:
     from tracker.training.predict.probabilities import load_probabilities
 
-    assert side.folder is not None  # noqa: S101  (`compare_validation` has checked)
-    return load_probabilities(side.folder / VALIDATION)
+    return load_probabilities(_get_folder(side) / VALIDATION)
 
 
 def _get_labels(predictions: Predictions) -> Any:
@@ -162,7 +258,10 @@ def _load_same_images(left: Subject, right: Subject) -> tuple[Predictions, Predi
                 f"{_list_causes(left, right)}"
             )
         b = select(b, [index_of[name] for name in a.ids])
-    wrong = int((_get_labels(a) != _get_labels(b)).sum())
+    labels = [_get_labels(side).reshape(len(side.ids), -1) for side in (a, b)]
+    if labels[0].shape != labels[1].shape or a.probabilities.shape != b.probabilities.shape:
+        raise TrackerError(f"{left.name} and {right.name} predict different kinds of values")
+    wrong = int((labels[0] != labels[1]).any(axis=1).sum())
     if wrong:
         raise TrackerError(
             f"{wrong:,} of the {len(a.ids):,} shared validation images have different labels"
@@ -185,27 +284,26 @@ def _list_causes(left: Subject, right: Subject) -> str:
     return f" ({', '.join(causes)} {verb})"
 
 
-def _validates_people(runs_dir: Path, side: Subject) -> bool:
+def _validates_people(workspace: Workspace, side: Subject) -> bool:
     """Whether the validation images were drawn person by person.
 
     For an ensemble, its first member decides.
     """
     config: Mapping[str, Any] = side.config
     while members := config.get("ensemble", {}).get("members"):
-        config = load_config(runs_dir, members[0])
+        config = load_config(workspace.runs_dir, members[0])
     data = config.get("data", {})
     if not {"format", "split"} & data.keys():
         # The user's own loop: its photographs are those of tracker.toml.
-        data = load_workspace(runs_dir.parent).data
+        data = workspace.data
     return bool(data.get("split", data.get("format")) in ("by_profile", *list_with_people()))
 
 
 def _test_folds(
-    runs_dir: Path, left: Subject, right: Subject
+    runs_dir: Path, left: Subject, right: Subject, task: Task | None
 ) -> tuple[Mapping[str, FoldTest] | None, str]:
     """The paired test over folds, or None and the reason; no reason if a side has no folds."""
     from tracker.comparison.statistics.paired import corrected_fold_test
-    from tracker.training.predict.probabilities import measure_classes
 
     members = [_find_folds(runs_dir, side) for side in (left, right)]
     if not all(members):
@@ -220,14 +318,32 @@ def _test_folds(
     pairs = zip(left_folds, right_folds, strict=True)
     if any(set(a.ids) != set(b.ids) for a, b in pairs):
         return None, "the two runs have different images in their folds"
-    left_scores = [measure_classes(predictions) for predictions in left_folds]
-    right_scores = [measure_classes(predictions) for predictions in right_folds]
+    names = (*(METRICS if left_folds[0].has_classes else ()), *_list_names(task))
+    scores = [
+        [_measure(runs_dir / name, fold, task) for name, fold in zip(runs, folds, strict=True)]
+        for runs, folds in zip(members, (left_folds, right_folds), strict=True)
+    ]
     tests = {}
-    for name in METRICS:
-        a = [score[f"val/{name}"] for score in left_scores]
-        b = [score[f"val/{name}"] for score in right_scores]
-        tests[name] = corrected_fold_test(a, b)
+    for name in names:
+        a, b = ([score[f"val/{name}"] for score in side] for side in scores)
+        if all(map(math.isfinite, [*a, *b])):
+            tests[name] = corrected_fold_test(a, b)
     return tests, ""
+
+
+def _list_names(task: Task | None) -> list[str]:
+    return [metric.name for metric in task.metrics] if task else []
+
+
+def _measure(run_dir: Path, fold: Predictions, task: Task | None) -> dict[str, float]:
+    """val/NAME of the metrics of a fold."""
+    from tracker.training.predict.probabilities import measure_classes
+
+    if task is None:
+        return measure_classes(fold)
+    from tracker.training.predict.decide import load_decision, measure
+
+    return measure(fold, task, load_decision(run_dir, task))
 
 
 def _find_folds(runs_dir: Path, side: Subject) -> list[str]:

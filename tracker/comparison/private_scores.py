@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tracker.comparison.leaderboard_noise import SampleSizes
+from tracker.comparison.statistics.weighted import build_weighted
 from tracker.core.config_diff import is_searched
 from tracker.core.errors import TrackerError
 from tracker.leaderboards import build_leaderboard
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tracker.training.predict.probabilities import Predictions
+    from tracker.training.scorers import Outcome
 
 NUM_DRAWS = 2000  # of whole private parts: a share of 0.5 is then exact to 0.02
+BATCH = 40  # draws at a time: they fit the cache
 SEED = 0
 
 
@@ -72,6 +75,41 @@ class LabeledPredictions:
         return np.stack(scores, axis=1)
 
 
+@dataclass(frozen=True)
+class LabeledOutcomes:
+    """Predictions of several submissions on the same labeled images, for metrics of any kind."""
+
+    numbers: list[int]
+    outcomes: Sequence[Outcome]
+    size: int
+    source: str
+
+    def resample_scores(self, metric: Metric) -> NDArray[np.float64]:
+        """Scores [draws, submissions] on random parts of `size` images; fixed seed.
+
+        Images have random weights instead of being drawn: a rare class is then in every part.
+        """
+        computed = find_kind(metric.kind)
+        assert computed is not None  # noqa: S101  (`_build_outcomes` has looked)
+        assert computed.from_outcome is not None  # noqa: S101
+        forms = []
+        for outcome in self.outcomes:
+            form = build_weighted(computed.from_outcome, outcome, metric.parameters)
+            assert form is not None  # noqa: S101
+            forms.append(form)
+        rng = np.random.default_rng(SEED)
+        images = len(self.outcomes[0].truth)
+        scores = []
+        for _ in range(NUM_DRAWS // BATCH):
+            # the mean of values with these weights varies as that of `size` drawn images
+            weights = rng.standard_gamma(self.size / images, (BATCH, images))
+            scores.append(np.stack([form.score(weights) for form in forms], axis=1))
+        return np.concatenate(scores)
+
+
+Labeled = LabeledPredictions | LabeledOutcomes
+
+
 def load_labeled_predictions(
     workspace: Workspace,
     rows: Sequence[Submission],
@@ -79,16 +117,16 @@ def load_labeled_predictions(
     sample: SampleSizes,
     *,
     needed: Sequence[int],
-) -> LabeledPredictions | None:
+) -> Labeled | None:
     """Predictions on the revealed solution, otherwise on validation images that the runs share.
 
-    None if neither has all of `needed`, or if the metric is not computed from answers.
+    None if neither has all of `needed`, or if the metric is not computed here. Only classes are
+    read from a solution.
     """
-    if not workspace.competition.is_resampled:
-        return None
-    labeled = _load_solution(workspace, rows, answers, sample) or _load_shared_validation(
-        workspace, rows, sample
-    )
+    labeled: Labeled | None = None
+    if workspace.competition.is_resampled:
+        labeled = _load_solution(workspace, rows, answers, sample)
+    labeled = labeled or _load_shared_validation(workspace, rows, sample)
     return labeled if labeled is not None and set(needed) <= set(labeled.numbers) else None
 
 
@@ -126,7 +164,7 @@ def _load_solution(
 
 def _load_shared_validation(
     workspace: Workspace, rows: Sequence[Submission], sample: SampleSizes
-) -> LabeledPredictions | None:
+) -> Labeled | None:
     """Validation or out-of-fold images of the first run, with all runs on the same images.
 
     Without ensembles whose weights were searched on them: they would win by that.
@@ -145,9 +183,15 @@ def _load_shared_validation(
     aligned = align([item for _, item in usable], [f"submission {number}" for number, _ in usable])
     labels = usable[0][1].labels
     assert labels is not None  # noqa: S101
-    predictions = np.stack([item.probabilities.argmax(1) for item in aligned]).astype(np.int64)
     size = sample.private or sample.public or len(labels)
     source = f"{len(labels)} validation images, resampled to {size}"
+    if not workspace.competition.is_resampled:
+        by_number = {row.number: row for row in rows}
+        members = [by_number[number] for number, _ in usable]
+        outcomes = _build_outcomes(workspace, members, aligned)
+        numbers = [row.number for row in members]
+        return LabeledOutcomes(numbers, outcomes, size, source) if outcomes else None
+    predictions = np.stack([item.probabilities.argmax(1) for item in aligned]).astype(np.int64)
     classes = aligned[0].probabilities.shape[1]
     return LabeledPredictions(
         [number for number, _ in usable],
@@ -158,6 +202,34 @@ def _load_shared_validation(
         True,
         source,
     )
+
+
+def _build_outcomes(
+    workspace: Workspace, rows: Sequence[Submission], validation: Sequence[Predictions]
+) -> list[Outcome]:
+    """What each run decides on its validation images.
+
+    Empty where the deciding metric has no weighted form, or is not defined for them.
+    """
+    from tracker.training.predict.decide import build_outcome, load_decision
+    from tracker.workspace.data import build_task
+
+    metric = workspace.competition.primary
+    computed = find_kind(metric.kind)
+    if computed is None or computed.from_outcome is None:
+        return []
+    task = build_task(workspace)
+    if validation[0].has_classes != (task.target not in ("labels", "number")):
+        return []
+    outcomes = []
+    for row, predictions in zip(rows, validation, strict=True):
+        decision = load_decision(workspace.runs_dir / str(row.run), task)
+        outcome = build_outcome(predictions, task, decision)
+        form = build_weighted(computed.from_outcome, outcome, metric.parameters)
+        if form is None or not np.isfinite(form.score(np.ones((1, len(outcome.truth))))).all():
+            return []
+        outcomes.append(outcome)
+    return outcomes
 
 
 def _load_validation(workspace: Workspace, row: Submission) -> Predictions | None:

@@ -25,7 +25,7 @@ from tracker.comparison.leaderboard_noise import (
     load_answers_of,
 )
 from tracker.comparison.private_scores import (
-    LabeledPredictions,
+    Labeled,
     draw_correlated_scores,
     load_labeled_predictions,
 )
@@ -384,7 +384,7 @@ def _best_public(contenders: Sequence[Contender], count: int, metric: Metric) ->
 
 
 def _simulate(
-    labeled: LabeledPredictions | None,
+    labeled: Labeled | None,
     *,
     private: NDArray[np.float64] | None,
     contenders: Sequence[Contender],
@@ -403,7 +403,8 @@ def _simulate(
         return None
     sign = 1.0 if metric.higher_is_better else -1.0
     if labeled is not None:
-        numbers, scores, source = labeled.numbers, labeled.resample_scores(metric), labeled.source
+        numbers, source = labeled.numbers, labeled.source
+        scores = sign * labeled.resample_scores(metric)  # more is better, as in the model
     elif private is not None:
         numbers = [item.number for item in contenders]
         scores, source = private, "a model of the noise"

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 from tracker.comparison.statistics.paired import ALPHA
 from tracker.core.config_diff import list_changes, render_change, render_unknown_keys
 from tracker.core.text import render_number
-from tracker.training.metrics import METRICS, find_kind, first_metric, is_better
+from tracker.training.metrics import METRICS, find_kind, first_metric
 from tracker.workspace.metrics import higher_is_better, metric_title
 
 if TYPE_CHECKING:
     from tracker.comparison.evidence import Evidence
-    from tracker.comparison.statistics.paired import FoldTest, PairedComparison
-    from tracker.workspace.tracker_toml import Competition
+    from tracker.comparison.statistics.paired import Difference, FoldTest, PairedComparison
+    from tracker.workspace.tracker_toml import Competition, Metric
 
 # 117 of 4,000 equal pairs, DECISIONS.md, "Runs are called different when the interval excludes 0".
 WHY_ALPHA = "the limit that keeps false alarms under 1 in 20"
+LARGE = 100  # of numbers whose decimals say nothing
 MAX_KEYS = 3  # changed keys; the table below has them all
 
 
@@ -36,14 +37,13 @@ def write_verdict(
 ) -> list[str]:
     """A few lines, the most important first.
 
-    Macro F1 decides unless the competition's own metric is resampled, too. `validation` has the
+    The competition's own metric decides if it is tested, otherwise macro F1. `validation` has the
     competition's metrics and those of METRICS for both runs, None where unknown. `not_comparable`
     says why some of them cannot be compared. `flattered` are the
     sides whose weights were searched on the validation images.
     """
-    computed = find_kind(competition.primary.kind)
-    metric = computed.name if computed and computed.is_resampled else first_metric()
     lines = [f"{names[0]} -> {names[1]}: {_name_changes(config, not_known)}"]
+    metric = choose_tested(competition.primary, evidence.paired) if evidence.paired else ""
     if evidence.paired:
         lines.append(_describe_test(evidence.paired, metric, names))
         lines += _list_other_metrics(evidence.paired, metric, names)
@@ -54,8 +54,8 @@ def write_verdict(
             f"flattered: the weights of {' and '.join(flattered)} were searched on these validation"
             " images, so validation scores, interval and p do not count as evidence"
         )
-    if evidence.folds:
-        lines.append(_describe_folds(evidence.folds[metric], metric))
+    if evidence.paired and evidence.folds and metric in evidence.folds:
+        lines.append(_describe_folds(evidence.folds[metric], evidence.paired.metrics[metric]))
     public = metrics.get(f"public_{competition.primary.name}")
     if public and public["delta"]:
         old, new = (competition.primary.render(public[side]) for side in ("a", "b"))
@@ -65,6 +65,16 @@ def write_verdict(
             f"{_count_answers(competition, predictions)}"
         )
     return lines
+
+
+def choose_tested(metric: Metric, paired: PairedComparison) -> str:
+    """The name of the tested metric that speaks for a metric of the competition: its own test.
+
+    Otherwise the most decisive one that was tested.
+    """
+    computed = find_kind(metric.kind)
+    wanted = (metric.name, computed.name if computed else "", first_metric())
+    return next((name for name in wanted if name in paired.metrics), next(iter(paired.metrics)))
 
 
 def _count_answers(competition: Competition, predictions: Mapping[str, Any] | None) -> str:
@@ -77,13 +87,18 @@ def _count_answers(competition: Competition, predictions: Mapping[str, Any] | No
 
 
 def render_range(low: float, high: float, *, signed: bool = False) -> str:
-    """Two numbers, with enough decimals to differ from each other and from 0: `0.006 to 0.019`."""
+    """Two numbers, with enough decimals to differ from each other and from 0: `0.006 to 0.019`.
+
+    Large and tiny ones have four significant digits.
+    """
     sign = "+" if signed else ""
     for decimals in (3, 4, 5):
         first, last = f"{low:{sign}.{decimals}f}", f"{high:{sign}.{decimals}f}"
         hides_value = (low and not float(first)) or (high and not float(last))
         if first != last and not hides_value:
             break
+    if max(abs(low), abs(high)) >= LARGE or (first == last and low != high):
+        first, last = (render_number(value, signed=signed) for value in (low, high))
     return f"{first} to {last}"
 
 
@@ -103,14 +118,11 @@ def _describe_test(paired: PairedComparison, metric: str, names: tuple[str, str]
     """Whether the difference is real."""
     difference = paired.metrics[metric]
     samples = f"{paired.samples:,} samples"
-    scores = (
-        f"{METRICS[metric].title} {render_number(difference.a)} -> {render_number(difference.b)}"
-    )
+    scores = f"{difference.title} {render_number(difference.a)} -> {render_number(difference.b)}"
     if difference.smallest is None:
-        return (
-            f"no difference at all: the predictions are equal on all {samples}"
-            " of the validation set"
-        )
+        return _describe_equal(difference, metric, samples)
+    if not difference.higher_is_better:
+        scores = f"{scores}, lower is better"
     if difference.better:
         low, high = sorted((abs(difference.low), abs(difference.high)))
         p_value = f"p = {difference.p:.2g}, below the limit of {ALPHA:g}"
@@ -124,29 +136,48 @@ def _describe_test(paired: PairedComparison, metric: str, names: tuple[str, str]
         )
     return (
         f"no difference that {samples} can show: {scores}, {interval} includes 0"
-        f" (a true difference of {difference.smallest:.3f} would show)"
+        f" (a true difference of {_render_size(difference.smallest)} would show)"
     )
+
+
+def _describe_equal(difference: Difference, metric: str, samples: str) -> str:
+    """That the predictions are equal; numbers that differ may have equal scores, too."""
+    if metric in METRICS:
+        return (
+            f"no difference at all: the predictions are equal on all {samples}"
+            " of the validation set"
+        )
+    return (
+        f"no difference at all: {difference.title} {render_number(difference.a)} in both, however"
+        f" the {samples} of the validation set are drawn"
+    )
+
+
+def _render_size(value: float) -> str:
+    return f"{value:.3f}" if 0.0005 <= value < LARGE else render_number(value)
 
 
 def _list_other_metrics(paired: PairedComparison, metric: str, names: tuple[str, str]) -> list[str]:
     """The other metrics that disagree with the deciding one."""
     lines = []
-    for other, difference in paired.metrics.items():
+    for difference in paired.metrics.values():
         if difference.better is None or difference.better == paired.metrics[metric].better:
             continue
         low, high = sorted((abs(difference.low), abs(difference.high)))
-        title, better = METRICS[other].title, _choose_name(difference.better, names)
-        lines.append(f"by {title} alone, {better} is better by {render_range(low, high)}")
+        better = _choose_name(difference.better, names)
+        lines.append(
+            f"by {difference.title} alone, {better} is better by {render_range(low, high)}"
+        )
     return lines
 
 
-def _describe_folds(test: FoldTest, metric: str) -> str:
-    pairs = zip(test.a, test.b, strict=True)
-    ahead = sum(is_better(f"val/{metric}", b, a) for a, b in pairs)
+def _describe_folds(test: FoldTest, difference: Difference) -> str:
+    sign = 1 if difference.higher_is_better else -1
+    ahead = sum(sign * b > sign * a for a, b in zip(test.a, test.b, strict=True))
     conclusion = "it excludes 0: a difference"
     if test.low <= 0 <= test.high:
         conclusion = "it includes 0: no difference shown"
-    delta = f"{METRICS[metric].title} {render_number(test.delta, signed=True)}"
+    delta = f"{difference.title} {render_number(test.delta, signed=True)}"
     interval = f"95 % interval {render_range(test.low, test.high, signed=True)}"
     return (
         f"over {len(test.a)} folds: {delta} ({interval}, p = {test.p:.2g}; {conclusion}),"

@@ -311,7 +311,7 @@ def _test_gain(
         return None
     left = load_subject(workspace, f"s{sota.number}")
     right = load_subject(workspace, record.name)
-    return compare_validation(workspace.runs_dir, left, right, resamples=RESAMPLES, images=0).paired
+    return compare_validation(workspace, left, right, resamples=RESAMPLES, images=0).paired
 
 
 def _find_incomparable(

@@ -16,7 +16,7 @@ from tracker.core.config_diff import (
 from tracker.core.list_marks import FLATTERED
 from tracker.core.text import render_number
 from tracker.ledger.records import Submission
-from tracker.training.metrics import METRICS, find_kind, first_metric
+from tracker.training.metrics import find_kind
 from tracker.workspace.metrics import NO_PUBLIC_SCORE
 
 if TYPE_CHECKING:
@@ -135,12 +135,15 @@ def _compare_by_validation(
 def judge_gain(paired: PairedComparison, metric: Metric, *, is_gain: bool) -> str:
     """Whether a difference to SOTA is real, as in `diff`, or empty when no test says so.
 
-    A metric that is not resampled has the test of the first one that is, which is then named.
+    A metric that is not tested has the test of the most decisive one that is, which is then named.
     """
+    from tracker.comparison.verdict import choose_tested
+
     kind = find_kind(metric.kind)
-    name = kind.name if kind and kind.name in paired.metrics else first_metric()
-    by = "" if kind and kind.name == name else f" by {METRICS[name].title}"
+    name = choose_tested(metric, paired)
     difference = paired.metrics[name]
+    is_own = name == metric.name or (kind is not None and kind.name == name)
+    by = "" if is_own else f" by {difference.title}"
     if difference.smallest is None:
         return ", too close to call (the predictions on the validation images are equal)"
     p_value = f"(p = {difference.p:.2g})"

@@ -201,6 +201,20 @@ def save_decision(run_dir: Path, decision: Decision) -> None:
     write_text(path, json.dumps(asdict(decision), indent=1) + "\n")
 
 
+def load_decision(run_dir: Path, task: Task) -> Decision:
+    """The decision of a run folder, the plain one where none is saved; raises DataError."""
+    path = run_dir / DECISION
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        return Decision(
+            rule=str(saved["rule"]), values=tuple(map(float, saved["values"])), note=saved["note"]
+        )
+    except FileNotFoundError:
+        return plain_decision(task, EvalConfig())
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"cannot read {path}: {error}") from error
+
+
 def _shorten(value: Any) -> str:
     """The shortest text of a number, in its own precision."""
     return str(value)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +39,8 @@ class Difference:
     `p` is of the swap test: how often a difference is as large if the two predictions of every
     image are swapped at random. `smallest` is the true difference that would be found four times of
     five, if the runs differed on as many images as they do; None if the predictions are equal.
-    `better` is "a" or "b" if interval and swap test agree that the runs differ.
+    `better` is "a" or "b" if interval and swap test agree that the runs differ. `title` is the
+    metric in sentences.
     """
 
     a: float
@@ -50,6 +51,9 @@ class Difference:
     p: float
     smallest: float | None
     better: str | None
+    title: str = ""
+    higher_is_better: bool = True
+    resamples: int = RESAMPLES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +85,8 @@ class FoldTest:
 class PairedComparison:
     """What `samples` validation images say about two runs.
 
-    `units` were resampled: images, or people with all their images.
+    `units` were resampled: images, or people with all their images. `mcnemar` is None where images
+    have no single class. `undefined` are metrics that these images do not define.
     """
 
     samples: int
@@ -89,7 +94,8 @@ class PairedComparison:
     resamples: int
     seed: int
     metrics: Mapping[str, Difference]
-    mcnemar: McNemar
+    mcnemar: McNemar | None
+    undefined: Sequence[str] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json: each metric under its own name."""
@@ -126,7 +132,8 @@ def compare_predictions(
     scores = cells.scores(cells.counts[None] @ cells.features)[:, :, 0]
     differences = {}
     for metric, *values in zip(list_resampled(), scores, drawn, swapped, strict=True):
-        differences[metric.name] = _summarize(*values, higher_is_better=metric.higher_is_better)
+        difference = summarize(*values, higher_is_better=metric.higher_is_better)
+        differences[metric.name] = replace(difference, title=metric.title)
     right_a, right_b = a == labels, b == labels
     return PairedComparison(
         samples=len(labels),
@@ -350,8 +357,13 @@ def _list_kinds(codes: Integers, groups: Sequence[str] | None) -> list[tuple[int
     return [(number, np.frombuffer(key, dtype=np.int64)) for key, number in counted.items()]
 
 
-def _summarize(
-    sides: Floats, drawn: Floats, swapped: Floats, *, higher_is_better: bool
+def summarize(
+    sides: Floats,
+    drawn: Floats,
+    swapped: Floats,
+    *,
+    higher_is_better: bool,
+    rounding: float = ROUNDING,
 ) -> Difference:
     """Interval and p value of one metric from its resampled differences.
 
@@ -364,7 +376,7 @@ def _summarize(
     error, normal = float(drawn.std()), NormalDist()
     half_width = normal.inv_cdf((1 + COVERAGE) / 2) * error
     low, high = b - a - half_width, b - a + half_width
-    p = float(1 + (np.abs(swapped) >= abs(b - a) - ROUNDING).sum()) / (1 + len(swapped))
+    p = float(1 + (np.abs(swapped) >= abs(b - a) - rounding).sum()) / (1 + len(swapped))
     # Interval and swap test must agree; either alone calls too many equal pairs different.
     better = None
     if p <= ALPHA and not low <= 0 <= high:
@@ -378,4 +390,6 @@ def _summarize(
         p=p,
         smallest=(normal.inv_cdf(1 - ALPHA / 2) + normal.inv_cdf(POWER)) * error or None,
         better=better,
+        higher_is_better=higher_is_better,
+        resamples=len(drawn),
     )

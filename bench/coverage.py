@@ -1,0 +1,127 @@
+"""How often does the 95 % interval of `tracker diff` contain the true difference, by metric?
+
+Pairs of runs whose errors are much the same are drawn, of equal skill and of different skill. The
+true difference is that of a very large sample. `called different` is of the pairs of equal skill.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from timing import print_table
+
+from tracker.comparison.statistics.outcomes import compare_outcomes
+from tracker.training.formats.samples import TaskMetric
+from tracker.training.metrics import find_kind
+from tracker.training.scorers import Outcome, Parameters, compute
+
+LARGE = 400_000  # images whose difference is taken as the true one
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A kind of images and a metric; the skills are of equal runs, then of different ones."""
+
+    kind: str
+    shares: tuple[float, ...]  # of the classes; none: numbers
+    equal: float = 1.0
+    better: float = 1.15
+    parameters: Parameters = field(default_factory=Parameters)
+
+
+SETTINGS = (
+    Setting("roc_auc", (0.5, 0.5)),
+    Setting("roc_auc", (0.95, 0.05)),
+    Setting("log_loss", (0.6, 0.3, 0.1)),
+    Setting("average_precision", (0.8, 0.2)),
+    Setting("kappa", (0.5, 0.2, 0.15, 0.1, 0.05), parameters=Parameters(weights="quadratic")),
+    Setting("mcc", (0.8, 0.2)),
+    Setting("rmse", ()),
+    Setting("mae", ()),
+)
+
+
+def draw(rng: np.random.Generator, images: int, setting: Setting, skills: Any) -> list[Outcome]:
+    """Two runs whose errors have a correlation of 0.64."""
+    classes = len(setting.shares)
+    width = max(1, classes)
+    shared = rng.standard_normal((images, width))
+    own = rng.standard_normal((2, images, width))
+    errors = 0.8 * shared + 0.6 * own
+    if not classes:
+        truth = 10 * rng.standard_normal(images)
+        return [
+            Outcome(classes=0, truth=truth, decided=truth + error[:, 0] / skill)
+            for error, skill in zip(errors, skills, strict=True)
+        ]
+    counts = np.round(np.array(setting.shares) * images).astype(int)
+    counts[0] += images - counts.sum()
+    truth = np.repeat(np.arange(classes), counts)
+    sides = []
+    for error, skill in zip(errors, skills, strict=True):
+        logits = error + skill * np.eye(classes)[truth]
+        scores = np.exp(logits)
+        scores /= scores.sum(axis=1, keepdims=True)
+        decided = scores.argmax(axis=1)
+        sides.append(Outcome(classes=classes, truth=truth, decided=decided, scores=scores))
+    return sides
+
+
+def measure(setting: Setting, images: int, pairs: int, resamples: int) -> list[str]:
+    """The row of a setting: coverage of equal and of different runs, and false alarms."""
+    known = find_kind(setting.kind)
+    assert known is not None
+    assert known.from_outcome is not None
+    metric = TaskMetric(
+        name=setting.kind,
+        kind=setting.kind,
+        higher_is_better=known.higher_is_better,
+        parameters=setting.parameters,
+    )
+    cells = []
+    alarms = 0
+    for number, skill in enumerate((setting.equal, setting.better)):
+        skills = (setting.equal, skill)
+        true = 0.0
+        if number:
+            large = draw(np.random.default_rng(1), LARGE, setting, skills)
+            a, b = (compute(known.from_outcome, side, setting.parameters) for side in large)
+            true = b - a
+        covered = 0
+        for seed in range(pairs):
+            a, b = draw(np.random.default_rng([seed, number]), images, setting, skills)
+            found = compare_outcomes(a, b, metric, resamples=resamples, seed=seed)
+            assert found is not None
+            covered += found.low <= true <= found.high
+            alarms += found.better is not None and not number
+        cells.append(f"{100 * covered / pairs:.1f} %")
+    return [*cells, f"{100 * alarms / pairs:.1f} %"]
+
+
+def main() -> None:
+    """Print a row for each setting."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=1000)
+    parser.add_argument("--images", type=int, default=300)
+    parser.add_argument("--resamples", type=int, default=400)
+    options = parser.parse_args()
+    rows = []
+    start = time.process_time()
+    for setting in SETTINGS:
+        found = measure(setting, options.images, options.pairs, options.resamples)
+        shares = ", ".join(f"{share:.0%}" for share in setting.shares) or "numbers"
+        rows.append((setting.kind, shares, *found))
+    print_table(
+        f"{options.pairs} pairs of {options.images} images, {options.resamples} resamples",
+        ("metric", "classes", "covered, equal", "covered, different", "called different"),
+        rows,
+    )
+    print(f"{time.process_time() - start:.0f} s of processor time")
+
+
+if __name__ == "__main__":
+    main()
