@@ -36,6 +36,15 @@ if TYPE_CHECKING:
 MAX_LISTED = 5  # ids or answers that an error lists
 MAX_ANSWER_CHARS = 50  # characters of an unknown answer that an error shows
 ROWS_PER_PART = 1000  # rows that are joined and encoded at a time
+# Numbers up to which a row of the ledger has the whole table: two such tables are compared in a few
+# milliseconds, and the row has half a megabyte.
+EXACT_NUMBERS = 30_000
+# Numbers in the sample of a sketch. From 250 rows on, a rank correlation of 0.9999 moves a row by
+# one place of the sample, so fewer could not tell it from 1.
+SKETCH_NUMBERS = 30_720
+SKETCH_ROWS, FEWEST_ROWS = 2048, 32
+SUMMARIES = 4
+SKETCH_MARK = "sketch1:"
 NUMBERS_MARK = "numbers1:"  # before packed numbers: base64 has no colon
 _NEEDS_QUOTES = re.compile(r'[",\r\n]')
 _SHAPE = re.compile(rb"numbers ([0-9]{1,9}) x ([0-9]{1,9})\n")
@@ -99,8 +108,15 @@ class Answers:
                 text = "".join([f"{_quote(name)},{_quote(answer)}\n" for name, answer in part])
             yield text.encode()
 
+    @cached_property
+    def sketch(self) -> Sketch:
+        """What the ledger keeps of a large table of numbers."""
+        return _draw_sketch(self)
+
     def pack(self) -> str:
-        """`canonical` as text for the ledger."""
+        """`canonical` as text for the ledger; of a large table of numbers a sketch."""
+        if isinstance(self.answers, Numbers) and self.answers.table.size > EXACT_NUMBERS:
+            return self.sketch.pack()
         mark = NUMBERS_MARK if isinstance(self.answers, Numbers) else ""
         return mark + base64.b64encode(zlib.compress(self.canonical, 9)).decode()
 
@@ -121,13 +137,56 @@ def _list_number_parts(ids: Sequence[str], table: NDArray[np.float64]) -> Iterat
 
 
 @dataclass(frozen=True)
+class Sketch:
+    """What the ledger keeps of a large table of numbers; the file has the rest.
+
+    `sample` has the rows whose ids have the lowest hashes, so two tables of the same images have
+    the same rows in it. `summary` is float64 [least, greatest, mean, standard deviation; columns]
+    of all `images` rows.
+    """
+
+    sample: Answers
+    images: int
+    fingerprint: str
+    summary: NDArray[np.float64]
+
+    def pack(self) -> str:
+        """The sketch as text for the ledger."""
+        columns = self.summary.shape[1]
+        head = f"{self.fingerprint} {self.images} {columns}\n".encode()
+        content = head + self.summary.astype("<f8").tobytes() + self.sample.canonical
+        return SKETCH_MARK + base64.b64encode(zlib.compress(content, 1)).decode()
+
+
+def _draw_sketch(answers: Answers) -> Sketch:
+    import hashlib
+
+    import numpy as np
+
+    if not isinstance(answers.answers, Numbers):
+        raise TypeError("only tables of numbers have a sketch")
+    table = answers.answers.table
+    size = min(SKETCH_ROWS, max(FEWEST_ROWS, SKETCH_NUMBERS // table.shape[1]))
+    hashes = [hashlib.blake2b(name.encode(), digest_size=8).digest() for name in answers.ids]
+    drawn = sorted(range(len(hashes)), key=hashes.__getitem__)[:size]
+    drawn.sort(key=answers.ids.__getitem__)
+    sample = Answers([answers.ids[row] for row in drawn], Numbers(table[drawn]))
+    summary = np.stack(
+        [table.min(axis=0), table.max(axis=0), table.mean(axis=0), table.std(axis=0)]
+    )
+    return Sketch(sample, len(table), answers.fingerprint, summary)
+
+
+@dataclass(frozen=True)
 class AnswerDiff:
     """The difference of two tables.
 
     `total` images are in both, `changed` of them have different answers; `moves` counts the changes
     by (old, new) answer, where answers are classes. Where they are numbers, `greatest` is the
     largest difference of one number, and `rank_correlation` Spearman's, of the column where it is
-    lowest; None where every number of a table is the same.
+    lowest; None where every number of a table is the same. Of `sampled` rows where a sketch was
+    compared: `changed` and `rank_correlation` are estimates then, and `greatest` is the least that
+    it can be.
     """
 
     total: int
@@ -135,6 +194,7 @@ class AnswerDiff:
     moves: Mapping[tuple[str, str], int]
     greatest: float | None = None
     rank_correlation: float | None = None
+    sampled: int = 0
 
     @property
     def equal_share(self) -> float:
@@ -181,8 +241,26 @@ def _is_sorted(names: Sequence[str]) -> bool:
     return all(map(operator.lt, names, itertools.islice(names, 1, None)))
 
 
-def unpack_answers(packed: str) -> Answers:
+def unpack(packed: str) -> Answers | Sketch:
     """The inverse of `Answers.pack`; raises ValueError or zlib.error for another text."""
+    return _unpack_sketch(packed) if packed.startswith(SKETCH_MARK) else unpack_answers(packed)
+
+
+def _unpack_sketch(packed: str) -> Sketch:
+    import numpy as np
+
+    content = zlib.decompress(base64.b64decode(packed.removeprefix(SKETCH_MARK)))
+    end = content.index(b"\n") + 1
+    fingerprint, images, columns = content[:end].decode().split()
+    start = end + 8 * SUMMARIES * int(columns)
+    summary = np.frombuffer(content[end:start], dtype="<f8").reshape(SUMMARIES, int(columns))
+    return Sketch(_parse_numbers(content[start:]), int(images), fingerprint, summary)
+
+
+def unpack_answers(packed: str) -> Answers:
+    """`unpack` of whole answers; of a sketch only its sample."""
+    if packed.startswith(SKETCH_MARK):
+        return _unpack_sketch(packed).sample
     content = zlib.decompress(base64.b64decode(packed.removeprefix(NUMBERS_MARK)))
     if packed.startswith(NUMBERS_MARK):
         return _parse_numbers(content)
@@ -261,6 +339,26 @@ def diff_answers(old: Answers, new: Answers, competition: Competition) -> Answer
             pairs.append((before, after))
     moves = Counter((before, after) for before, after in pairs if before != after)
     return AnswerDiff(len(pairs), moves.total(), dict(moves.most_common()))
+
+
+def diff_unpacked(old: Answers | Sketch, new: Answers, competition: Competition) -> AnswerDiff:
+    """`diff_answers` of what the ledger has of an earlier table."""
+    if isinstance(old, Answers):
+        return diff_answers(old, new, competition)
+    if not isinstance(new.answers, Numbers):
+        return diff_answers(old.sample, new, competition)
+    if old.fingerprint == new.fingerprint:
+        return AnswerDiff(old.images, 0, {}, 0.0, 1.0)
+    sampled = diff_answers(old.sample, new.sketch.sample, competition)
+    # the tables are not equal, so one row differs at least
+    changed = max(1, round(old.images * (1 - sampled.equal_share)))
+    greatest = sampled.greatest
+    if greatest is not None and old.summary.shape == new.sketch.summary.shape:
+        # no summary can move by more than the greatest difference of a number
+        greatest = max(greatest, float(abs(old.summary - new.sketch.summary).max()))
+    return AnswerDiff(
+        old.images, changed, {}, greatest, sampled.rank_correlation, len(old.sample.ids)
+    )
 
 
 def _diff_numbers(old: Answers, new: Answers) -> AnswerDiff:

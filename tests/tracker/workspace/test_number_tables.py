@@ -10,14 +10,23 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from tracker.core.errors import RefusedError
+from tracker.core.errors import DuplicateError, RefusedError
+from tracker.ledger.chain import verify_ledger
+from tracker.ledger.read import list_packed_answers, load_sent_answers
+from tracker.ledger.submission_table import export_table, import_table, read_submission_table
+from tracker.setup.init import init_workspace
+from tracker.submissions.examine import check
+from tracker.submissions.scores import reveal
+from tracker.submissions.submit import submit
 from tracker.training.errors import DataError
-from tracker.workspace import number_tables
+from tracker.workflows.own_loop.begin import begin
+from tracker.workspace import number_tables, predictions
 from tracker.workspace.number_tables import Numbers, correlate_ranks, parse_large
-from tracker.workspace.predictions import Answers, load_answers
-from tracker.workspace.tracker_toml import Competition
+from tracker.workspace.predictions import Answers, Sketch, load_answers, unpack
+from tracker.workspace.tracker_toml import Competition, Workspace
 
 COLUMNS = ("b", "a")
 COMPETITION = Competition(answer="columns", answer_columns=COLUMNS, id_column="id")
@@ -162,3 +171,84 @@ def test_rank_correlation_is_scipys_of_the_worst_column(rows: list[tuple[float, 
             expected.append(spearmanr(old[:, index], new[:, index]).statistic)
     found = correlate_ranks(old, new)
     assert found == (pytest.approx(min(expected), abs=1e-12) if expected else None)
+
+
+@pytest.fixture
+def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """A workspace in which 400 rows of two columns are a large table."""
+    monkeypatch.setattr(predictions, "EXACT_NUMBERS", 100)
+    monkeypatch.setattr(predictions, "SKETCH_ROWS", 50)
+    rows = "".join(f"{name},{n % 2},{n % 3}\n" for n, name in enumerate(NAMES))
+    (tmp_path / "solution.csv").write_text("id,b,a\n" + rows)
+    return init_workspace(
+        tmp_path / "ws",
+        data={},
+        competition={"id_column": "id", "answer": "columns", "target": "number"}
+        | {"answer_columns": COLUMNS},
+        metrics=["rmse"],
+        leaderboard_options={"solution": tmp_path / "solution.csv"},
+    )
+
+
+NAMES = [f"i{n:03}" for n in range(400)]
+TABLE = np.random.default_rng(0).random((400, 2))
+
+
+def predict(workspace: Workspace, table: NDArray[np.float64]) -> str:
+    with begin({"model": "mine"}, root=workspace.root, follow=False) as run:
+        run.save_predictions(dict(zip(NAMES, table.tolist(), strict=True)))
+    return run.name
+
+
+def test_a_large_table_leaves_a_sketch_and_is_refused_again(large: Workspace) -> None:
+    row = submit(large, predict(large, TABLE), "first")[0]
+    known = unpack(list_packed_answers(large)[0][2])
+    assert isinstance(known, Sketch)
+    assert (len(known.sample.ids), known.images) == (50, 400)
+    assert known.fingerprint == row.predictions_fingerprint
+    again = predict(large, TABLE)
+    with pytest.raises(DuplicateError):
+        submit(large, again, "again")
+    close = predict(large, TABLE * 0.9999999)
+    with pytest.raises(RefusedError, match="no number differs from submission 1") as caught:
+        submit(large, close, "close")
+    assert "sample" not in str(caught.value)  # its file is here
+    other = predict(large, TABLE[::-1])
+    assert submit(large, other, "other")[0].number == 2
+    assert not verify_ledger(large.ledger_url).problems
+
+
+def test_without_the_file_the_sketch_decides_and_says_so(large: Workspace) -> None:
+    row = submit(large, predict(large, TABLE), "first")[0]
+    close, other = predict(large, TABLE * 0.9999999), predict(large, TABLE[::-1])
+    assert check(large, other).nearest[0]["sampled"] == 0  # by the file
+    assert row.file is not None
+    (large.root / row.file).unlink()
+    (large.runs_dir / str(row.run) / "predictions.csv").unlink()
+    assert check(large, other).nearest[0]["sampled"] == 50
+    with pytest.raises(RefusedError, match="in a sample of 50 rows: its file is not here"):
+        submit(large, close, "close")
+    with pytest.raises(DataError, match=r"a sketch of its 400 rows, and .* is not here"):
+        load_sent_answers(large, 1)
+
+
+def test_what_a_sample_cannot_see_the_file_does(large: Workspace) -> None:
+    submit(large, predict(large, TABLE), "first")
+    known = unpack(list_packed_answers(large)[0][2])
+    assert isinstance(known, Sketch)
+    moved = TABLE.copy()
+    unseen = [row for row, name in enumerate(NAMES) if name not in known.sample.ids]
+    moved[unseen[:40]] = TABLE[unseen[:40]][::-1]  # mean, least and greatest stay
+    assert submit(large, predict(large, moved), "forty rows changed")[0].number == 2
+
+
+def test_a_sketch_goes_through_export_and_import_and_is_revealed(
+    large: Workspace, tmp_path: Path
+) -> None:
+    submit(large, predict(large, TABLE), "first")
+    assert export_table(large, tmp_path / "all.csv") == 1
+    other = init_workspace(tmp_path / "other", data={}, competition={}, metrics=["rmse"])
+    table = read_submission_table(tmp_path / "all.csv", other.competition)
+    assert import_table(other, table) == 1
+    assert list_packed_answers(other)[0][2] == list_packed_answers(large)[0][2]
+    assert reveal(large)[0].number == 1
