@@ -23,7 +23,7 @@ from tracker.submissions.submit import submit
 from tracker.training.errors import ConfigError, DataError
 from tracker.workflows.own_loop.begin import begin
 from tracker.workspace.answer_kinds import find_answer_kind, normalize_number
-from tracker.workspace.predictions import Answers, check_answers
+from tracker.workspace.predictions import Answers, check_answers, load_answers
 from tracker.workspace.tracker_toml import Competition, Workspace
 
 IMAGES = 40
@@ -261,6 +261,36 @@ def test_an_answer_that_the_judge_would_refuse_is_refused_with_its_id(name: str)
         check_answers(answers, competition, ["007"])
     assert "007=" in str(caught.value)
     assert caught.value.hint
+
+
+IN_A_FILE = {
+    # name: (competition, rows from line 2 on, message)
+    "missing": ({"answer": "number"}, ["a,1"], "1 image (b) without a prediction"),
+    "doubled": ({"answer": "number"}, ["a,1", "b,1", "a,2"], "1 id (a in lines 2 and 4) listed"),
+    "unknown": ({"answer": "number"}, ["a,1", "b,1", "x,1"], "1 id (x in line 4) not in the"),
+    "no number": ({"answer": "number"}, ["a,1", "b,-"], "(b='-' in line 3) wrong: expected a num"),
+    "above 1": ({"answer": "probability"}, ["a,1", "b,1.5"], "(b='1.5' in line 3) wrong: expected"),
+    "no sum": (
+        {"answer": "columns", "answer_columns": ["ans", "no"], "sum_to_one": True},
+        ["a,0.5,0.5", "b,0.5,0.4"],
+        "(b='0.5 0.4' in line 3) wrong: its numbers sum to 0.9, expected 1",
+    ),
+    "no number in a column": (
+        {"answer": "columns", "answer_columns": ["ans", "no"]},
+        ["a,0.5,0.5", "b,0.5,"],
+        "(b='0.5 ' in line 3) wrong: expected a number in each column, see no",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", IN_A_FILE)
+def test_what_is_wrong_in_a_file_is_told_with_its_line(tmp_path: Path, name: str) -> None:
+    keys, rows, message = IN_A_FILE[name]
+    competition, path = Competition(**keys), tmp_path / "p.csv"
+    path.write_text("\n".join(["ImageID,ans,no", *rows]))
+    with pytest.raises(RefusedError) as caught:
+        check_answers(load_answers(path, competition), competition, ["a", "b"])
+    assert message in str(caught.value)
 
 
 def test_an_image_may_have_no_label_where_several_are_asked_for() -> None:

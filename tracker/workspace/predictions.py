@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from tracker.core.errors import RefusedError
 from tracker.training.numbers import render_count
-from tracker.training.tables import read_columns
+from tracker.training.tables import LINE, read_columns
 from tracker.workspace.answer_kinds import find_answer_kind
 from tracker.workspace.number_tables import (
     Numbers,
@@ -215,8 +215,9 @@ def load_answers(path: Path, competition: Competition) -> Answers:
     ids = answers.ids
     if not _is_sorted(ids) and len(set(ids)) != len(ids):
         twice = [name for name, count in Counter(ids).items() if count > 1]
+        shown = _add_lines(answers, competition, twice)
         raise RefusedError(
-            f"{path}: {_list_some(twice, 'id')} listed twice",
+            f"{path}: {_list_some(shown, 'id')} listed twice",
             hint="every image needs exactly one row",
         )
     return answers
@@ -300,7 +301,8 @@ def check_answers(answers: Answers, competition: Competition, ids: Sequence[str]
             )
         if foreign:
             raise RefusedError(
-                f"{_list_some(foreign, 'id')} not in the competition",
+                f"{_list_some(_add_lines(answers, competition, foreign), 'id')} not in the"
+                " competition",
                 hint="submit only the ids of the competition",
             )
     kind = find_answer_kind(competition)
@@ -308,9 +310,11 @@ def check_answers(answers: Answers, competition: Competition, ids: Sequence[str]
     reasons = {text: kind.find_wrong(text, competition) for _, text in suspects}
     wrong = [(name, text) for name, text in suspects if reasons[text]]
     if wrong:
-        shown = [f"{name}={text[:MAX_ANSWER_CHARS]!r}" for name, text in sorted(wrong)]
+        wrong.sort()
+        shown = [f"{name}={text[:MAX_ANSWER_CHARS]!r}" for name, text in wrong]
+        shown = _add_lines(answers, competition, [name for name, _ in wrong], shown)
         raise RefusedError(
-            f"{_list_some(shown, 'answer')} {kind.wrong}: {reasons[sorted(wrong)[0][1]]}",
+            f"{_list_some(shown, 'answer')} {kind.wrong}: {reasons[wrong[0][1]]}",
             hint=kind.explain(competition),
         )
 
@@ -392,6 +396,24 @@ def _take_shared(old: Answers, new: Answers) -> tuple[Sequence[str], Sequence[st
     return take_rows(old.answers, [a for a, _ in pairs]), take_rows(
         new.answers, [b for _, b in pairs]
     )
+
+
+def _add_lines(
+    answers: Answers, competition: Competition, names: Sequence[str], shown: Sequence[str] = ()
+) -> list[str]:
+    """The ids, or the texts `shown` of them, the first few with their lines in the file."""
+    texts = list(shown or names)
+    if answers.path is None:
+        return texts
+    lines: dict[str, list[str]] = {name: [] for name in names[:MAX_LISTED]}
+    for numbers, ids in read_columns(answers.path, (LINE, competition.id_column)):
+        for number, name in zip(numbers, ids, strict=True):
+            if name in lines:
+                lines[name].append(number)
+    for index, name in enumerate(names[:MAX_LISTED]):
+        word = "line" if len(lines[name]) == 1 else "lines"
+        texts[index] += f" in {word} {' and '.join(lines[name][:MAX_LISTED])}"
+    return texts
 
 
 def _list_some(names: Sequence[str], noun: str) -> str:

@@ -215,7 +215,7 @@ def test_a_large_table_leaves_a_sketch_and_is_refused_again(large: Workspace) ->
     assert "sample" not in str(caught.value)  # its file is here
     other = predict(large, TABLE[::-1])
     assert submit(large, other, "other")[0].number == 2
-    assert not verify_ledger(large.ledger_url).problems
+    assert verify_ledger(large.ledger_url).problem == ""
 
 
 def test_without_the_file_the_sketch_decides_and_says_so(large: Workspace) -> None:
