@@ -1,7 +1,7 @@
 """How long do submit and the decision about near duplicates take for tables of numbers?
 
-Prints CPU seconds of `submit` (reading, fingerprint, checks, row) and of its decision for one earlier
-submission, at 100 x 1, 10,000 x 1, 100,000 x 1 and 100,000 x 120 numbers of 16 digits.
+Prints CPU seconds of `submit` (reading, fingerprint, checks, row) and of its decision for one
+earlier submission, at 100 x 1, 10,000 x 1, 100,000 x 1 and 100,000 x 120 numbers of 16 digits.
 """
 
 from __future__ import annotations

@@ -14,11 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
+from typer.testing import CliRunner
 
+from tracker.commands.table import app
 from tracker.core.errors import DuplicateError, RefusedError
 from tracker.ledger.read import get_submission
 from tracker.setup.init import init_workspace
 from tracker.submissions.examine import check
+from tracker.submissions.scores import reveal
 from tracker.submissions.submit import submit
 from tracker.training.errors import ConfigError, DataError
 from tracker.workflows.own_loop.begin import begin
@@ -183,6 +186,51 @@ def test_a_frame_of_each_kind_is_scored_as_scikit_learn_does_and_sent_once(
     again = predict(workspace, tmp_path / "again.csv")
     with pytest.raises(DuplicateError):
         submit(workspace, again, "the same once more")
+
+
+NUMBER_KINDS = [name for name in EVERY_KIND if name[:6] in ("probab", "column", "number")]
+
+
+@pytest.mark.parametrize("name", NUMBER_KINDS)
+def test_a_large_solution_and_large_predictions_score_as_small_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("tracker.workspace.number_tables.LARGE_FILE", 1)
+    competition, solution, given, expected = EVERY_KIND[name]
+    workspace = make_contest(tmp_path / "ws", solution, list(expected), **competition)
+    run = predict(workspace, pd.DataFrame({"id": IDS, **given}).iloc[::-1])
+    row = submit(workspace, run, "a frame")[0]
+    for metric, value in expected.items():
+        assert row.scores[f"public_{metric}"] == pytest.approx(value, abs=1e-12), metric
+
+
+def test_a_large_solution_with_usage_scores_its_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tracker.workspace.number_tables.LARGE_FILE", 1)
+    competition, solution, given, _ = EVERY_KIND["number"]
+    usage = {"Usage": ["Public"] * 30 + ["private"] * 10}
+    workspace = make_contest(tmp_path / "ws", {**solution, **usage}, ["mae"], **competition)
+    submit(workspace, predict(workspace, pd.DataFrame({"id": IDS, **given})), "m")
+    scores = reveal(workspace)[0].scores
+    distance = np.abs(TRUE_VALUES - VALUES)
+    for part, rows in {"public": slice(30), "private": slice(30, 40), "overall": slice(40)}.items():
+        assert scores[f"{part}_mae"] == pytest.approx(distance[rows].mean(), abs=1e-12), part
+
+
+def test_a_solution_without_usage_is_public_as_a_whole_in_every_view(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    competition, solution, given, expected = EVERY_KIND["number"]
+    workspace = make_contest(tmp_path / "ws", solution, ["mae"], **competition)
+    submit(workspace, predict(workspace, pd.DataFrame({"id": IDS, **given})), "m")
+    scores = reveal(workspace)[0].scores
+    assert scores["public_mae"] == scores["overall_mae"] == pytest.approx(expected["mae"])
+    assert "private_mae" not in scores
+    monkeypatch.chdir(workspace.root)
+    for command in ("leaderboard --wide", "leaderboard cv-lb", "audit", "report", "sota"):
+        done = CliRunner().invoke(app, command.split())
+        assert done.exit_code == 0, (command, done.output)
 
 
 def test_the_file_has_the_columns_of_the_competition_in_their_order(tmp_path: Path) -> None:
