@@ -49,7 +49,8 @@ CREATE INDEX runs_by_uid ON runs (uid, seq);
 CREATE INDEX runs_by_weights ON runs (weights_fingerprint);
 
 -- Predictions sent to the leaderboard. The same predictions cannot be sent twice: predictions_fingerprint is unique.
--- answers is the canonical prediction table, zlib and base64, so that a teammate can compare without the file.
+-- answers is the canonical prediction table, zlib and base64, so that a teammate can compare without the file; of more
+-- than 30,000 numbers a sketch (sketch1:...), and the file has the rest.
 -- What an imported row does not tell is NULL: run, author, time, predictions.
 CREATE TABLE submissions (
     seq                      INTEGER NOT NULL PRIMARY KEY REFERENCES chain (seq),

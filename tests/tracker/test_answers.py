@@ -14,16 +14,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
+from typer.testing import CliRunner
 
+from tracker.commands.table import app
 from tracker.core.errors import DuplicateError, RefusedError
 from tracker.ledger.read import get_submission
 from tracker.setup.init import init_workspace
 from tracker.submissions.examine import check
+from tracker.submissions.scores import reveal
 from tracker.submissions.submit import submit
 from tracker.training.errors import ConfigError, DataError
 from tracker.workflows.own_loop.begin import begin
 from tracker.workspace.answer_kinds import find_answer_kind, normalize_number
-from tracker.workspace.predictions import Answers, check_answers
+from tracker.workspace.predictions import Answers, check_answers, load_answers
 from tracker.workspace.tracker_toml import Competition, Workspace
 
 IMAGES = 40
@@ -185,6 +188,51 @@ def test_a_frame_of_each_kind_is_scored_as_scikit_learn_does_and_sent_once(
         submit(workspace, again, "the same once more")
 
 
+NUMBER_KINDS = [name for name in EVERY_KIND if name[:6] in ("probab", "column", "number")]
+
+
+@pytest.mark.parametrize("name", NUMBER_KINDS)
+def test_a_large_solution_and_large_predictions_score_as_small_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("tracker.workspace.number_tables.LARGE_FILE", 1)
+    competition, solution, given, expected = EVERY_KIND[name]
+    workspace = make_contest(tmp_path / "ws", solution, list(expected), **competition)
+    run = predict(workspace, pd.DataFrame({"id": IDS, **given}).iloc[::-1])
+    row = submit(workspace, run, "a frame")[0]
+    for metric, value in expected.items():
+        assert row.scores[f"public_{metric}"] == pytest.approx(value, abs=1e-12), metric
+
+
+def test_a_large_solution_with_usage_scores_its_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tracker.workspace.number_tables.LARGE_FILE", 1)
+    competition, solution, given, _ = EVERY_KIND["number"]
+    usage = {"Usage": ["Public"] * 30 + ["private"] * 10}
+    workspace = make_contest(tmp_path / "ws", {**solution, **usage}, ["mae"], **competition)
+    submit(workspace, predict(workspace, pd.DataFrame({"id": IDS, **given})), "m")
+    scores = reveal(workspace)[0].scores
+    distance = np.abs(TRUE_VALUES - VALUES)
+    for part, rows in {"public": slice(30), "private": slice(30, 40), "overall": slice(40)}.items():
+        assert scores[f"{part}_mae"] == pytest.approx(distance[rows].mean(), abs=1e-12), part
+
+
+def test_a_solution_without_usage_is_public_as_a_whole_in_every_view(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    competition, solution, given, expected = EVERY_KIND["number"]
+    workspace = make_contest(tmp_path / "ws", solution, ["mae"], **competition)
+    submit(workspace, predict(workspace, pd.DataFrame({"id": IDS, **given})), "m")
+    scores = reveal(workspace)[0].scores
+    assert scores["public_mae"] == scores["overall_mae"] == pytest.approx(expected["mae"])
+    assert "private_mae" not in scores
+    monkeypatch.chdir(workspace.root)
+    for command in ("leaderboard --wide", "leaderboard cv-lb", "audit", "report", "sota"):
+        done = CliRunner().invoke(app, command.split())
+        assert done.exit_code == 0, (command, done.output)
+
+
 def test_the_file_has_the_columns_of_the_competition_in_their_order(tmp_path: Path) -> None:
     competition, solution, given, _ = EVERY_KIND["columns of one class"]
     workspace = make_contest(tmp_path / "ws", solution, ["log_loss"], **competition)
@@ -261,6 +309,36 @@ def test_an_answer_that_the_judge_would_refuse_is_refused_with_its_id(name: str)
         check_answers(answers, competition, ["007"])
     assert "007=" in str(caught.value)
     assert caught.value.hint
+
+
+IN_A_FILE = {
+    # name: (competition, rows from line 2 on, message)
+    "missing": ({"answer": "number"}, ["a,1"], "1 image (b) without a prediction"),
+    "doubled": ({"answer": "number"}, ["a,1", "b,1", "a,2"], "1 id (a in lines 2 and 4) listed"),
+    "unknown": ({"answer": "number"}, ["a,1", "b,1", "x,1"], "1 id (x in line 4) not in the"),
+    "no number": ({"answer": "number"}, ["a,1", "b,-"], "(b='-' in line 3) wrong: expected a num"),
+    "above 1": ({"answer": "probability"}, ["a,1", "b,1.5"], "(b='1.5' in line 3) wrong: expected"),
+    "no sum": (
+        {"answer": "columns", "answer_columns": ["ans", "no"], "sum_to_one": True},
+        ["a,0.5,0.5", "b,0.5,0.4"],
+        "(b='0.5 0.4' in line 3) wrong: its numbers sum to 0.9, expected 1",
+    ),
+    "no number in a column": (
+        {"answer": "columns", "answer_columns": ["ans", "no"]},
+        ["a,0.5,0.5", "b,0.5,"],
+        "(b='0.5 ' in line 3) wrong: expected a number in each column, see no",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", IN_A_FILE)
+def test_what_is_wrong_in_a_file_is_told_with_its_line(tmp_path: Path, name: str) -> None:
+    keys, rows, message = IN_A_FILE[name]
+    competition, path = Competition(**keys), tmp_path / "p.csv"
+    path.write_text("\n".join(["ImageID,ans,no", *rows]))
+    with pytest.raises(RefusedError) as caught:
+        check_answers(load_answers(path, competition), competition, ["a", "b"])
+    assert message in str(caught.value)
 
 
 def test_an_image_may_have_no_label_where_several_are_asked_for() -> None:

@@ -21,7 +21,7 @@ from tracker.ledger.records import Submission
 from tracker.training.errors import ConfigError
 from tracker.training.metrics import is_resampled
 from tracker.training.tables import read_table
-from tracker.workspace.predictions import Answers, unpack_answers
+from tracker.workspace.predictions import Answers, Sketch, unpack, unpack_answers
 from tracker.workspace.tracker_toml import Metric, Workspace
 
 NUM_DRAWS = 20_000  # the simulated mean is then exact to about a hundredth of own_sd
@@ -96,7 +96,8 @@ def _count_images(workspace: Workspace) -> int:
     """The number of images to predict, from the newest known answers or info.csv; 0 if unknown."""
     packed = list_packed_answers(workspace)
     if packed:
-        return len(unpack_answers(packed[-1][2]).by_id)
+        newest = unpack(packed[-1][2])
+        return newest.images if isinstance(newest, Sketch) else len(newest.ids)
     eval_dir = str(workspace.data.get("eval_dir") or "")
     if not eval_dir:
         return 0
@@ -230,7 +231,7 @@ def compare_answers(answers: Mapping[int, Answers]) -> dict[tuple[int, int], flo
 
 
 def load_answers_of(workspace: Workspace, numbers: Sequence[int]) -> dict[int, Answers]:
-    """The answers of the given submissions, as far as the ledger has them."""
+    """The answers of the given submissions, as far as the ledger has them; samples of sketches."""
     return {
         number: unpack_answers(text) for number, _, text in list_packed_answers(workspace, numbers)
     }

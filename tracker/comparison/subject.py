@@ -12,11 +12,11 @@ from tracker.comparison.advice import Advice, advise_run
 from tracker.comparison.comparable import Basis, basis_of_run, basis_of_submission
 from tracker.ledger.read import (
     find_sota,
-    get_packed_answers,
     get_submission,
     has_run,
     list_notes,
     list_submissions_of,
+    load_sent_answers,
     read_imported_metric,
 )
 from tracker.ledger.records import Note, Submission
@@ -25,7 +25,7 @@ from tracker.runs.points import Curves, read_curves
 from tracker.runs.read import load_config
 from tracker.runs.record import RunRecord
 from tracker.workspace.metrics import COLUMNS, deciding_first
-from tracker.workspace.predictions import Answers, load_answers, unpack_answers
+from tracker.workspace.predictions import Answers, load_answers
 from tracker.workspace.tracker_toml import Workspace
 
 
@@ -78,16 +78,11 @@ def load_subject(workspace: Workspace, word: str) -> Subject:
         fingerprints=fingerprints,
         submission=row.number,
         notes=row.notes,
-        answers=lambda: _unpack(workspace, row.number),
+        answers=lambda: load_sent_answers(workspace, row.number),
         curves={},
         basis=replace(basis_of_submission(workspace, row), name=f"s{row.number}"),
         recorded=row.run_uid is not None,
     )
-
-
-def _unpack(workspace: Workspace, number: int) -> Answers | None:
-    packed = get_packed_answers(workspace, number)
-    return unpack_answers(packed) if packed else None
 
 
 def _load_run_subject(workspace: Workspace, record: RunRecord, row: Submission | None) -> Subject:

@@ -239,9 +239,12 @@ def _render_near(item: Mapping[str, Any]) -> str:
     """How far an earlier submission is: by classes, or by numbers."""
     if item.get("greatest_difference") is None:
         return f"{item['changed']} differ, {item['equal_share'] * 100:.2f} % equal"
+    sampled = item.get("sampled")
+    most = "at least" if sampled else "at most"
+    of = f" (of a sample of {sampled:,} rows, its file is not here)" if sampled else ""
     return (
-        f"{item['changed']} differ by at most {render_number(item['greatest_difference'])}, rank"
-        f" correlation {render_number(item['rank_correlation'])}"
+        f"{item['changed']} differ by {most} {render_number(item['greatest_difference'])}, rank"
+        f" correlation {render_number(item['rank_correlation'])}{of}"
     )
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tracker.training.errors import ConfigError, DataError
+from tracker.workspace.answer_kinds import to_table
 from tracker.workspace.tracker_toml import Competition, Metric
 
 HOW = 'function = "judge.py:score", where score(truth, predictions) returns a number'
@@ -38,9 +39,9 @@ def load_function(metric: Metric, root: Path) -> Callable[[Any, Any], Any]:
 class Judged:
     """The answers of a submission beside the right ones, in the order of `ids`."""
 
-    ids: list[str] = field(default_factory=list)
-    truths: list[str] = field(default_factory=list)
-    guesses: list[str] = field(default_factory=list)
+    ids: Sequence[str]
+    truths: Sequence[str]
+    guesses: Sequence[str]
 
 
 def call_function(metric: Metric, judged: Judged, competition: Competition, root: Path) -> float:
@@ -67,11 +68,10 @@ def _build_frame(ids: Sequence[str], texts: Sequence[str], competition: Competit
     columns: dict[str, Any] = {competition.id_column: list(ids)}
     if competition.answer == "columns":
         names = sorted(competition.value_columns)
-        cells = [list(map(float, text.split(" "))) for text in texts]
-        by_name = dict(zip(names, zip(*cells, strict=True), strict=True))
-        columns |= {name: list(by_name[name]) for name in competition.value_columns}
+        by_name = dict(zip(names, to_table(texts).T, strict=True))
+        columns |= {name: by_name[name] for name in competition.value_columns}
     elif competition.answer in ("probability", "number"):
-        columns[competition.label_column] = list(map(float, texts))
+        columns[competition.label_column] = to_table(texts)[:, 0]
     else:
         columns[competition.label_column] = list(texts)
     return pd.DataFrame(columns)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from tracker.training.metrics import FUNCTION, find_kind, list_kinds
 from tracker.training.numbers import render_count
 from tracker.training.tables import LINE, read_columns
 from tracker.workspace.answer_kinds import find_answer_kind
-from tracker.workspace.predictions import Answers
+from tracker.workspace.number_tables import Numbers, read_large, take_rows
+from tracker.workspace.predictions import Answers, find_suspects
 from tracker.workspace.tracker_toml import Competition, Metric, Workspace
 
 USAGES = ("public", "private")
@@ -55,60 +57,99 @@ class LocalLeaderboard(Leaderboard):
         return Path(self._path) if self._path else None
 
     @cached_property
-    def _solution(self) -> Mapping[str, tuple[str, str]]:
-        """{id: (correct answer, usage)}; usage in lower case, public where the file has none.
+    def _solution(self) -> Solution:
+        """The right answers and their usage.
 
         Raises ConfigError without a solution, DataError with every wrong row.
         """
         path = self.find_solution()
         if path is None:
             raise ConfigError("leaderboard.solution: kind local needs the solution CSV")
-        competition = self._competition
-        kind = find_answer_kind(competition)
-        find_wrong = kind.find_wrong_truth or kind.find_wrong
-        columns = (LINE, competition.id_column, *competition.value_columns, "Usage")
-        solution, problems = {}, []
-        for lines, names, *cells, usages in read_columns(path, columns, Usage="Public"):
-            texts = kind.read(cells, competition)
-            for line, name, text, usage in zip(lines, names, texts, usages, strict=True):
-                wrong = find_wrong(text, competition)
-                if wrong:
-                    problems.append(f"{path}:{line}: {kind.wrong} answer {text!r}: {wrong}")
-                if usage.lower() not in USAGES:
-                    problems.append(
-                        f"{path}:{line}: Usage must be Public or Private, not {usage!r}"
-                    )
-                solution[name] = (text, usage.lower())
-        if problems or not solution:
-            raise DataError(
-                f"{render_count(len(problems), 'problem')} in the solution:",
-                problems=problems or [f"{path} is empty"],
-            )
-        return solution
+        return _read_large_solution(path, self._competition) or _read_solution(
+            path, self._competition
+        )
 
     def _score(self, answers: Answers, splits: tuple[str, ...]) -> Scores:
         self.check_settings()
-        if answers.by_id.keys() != self._solution.keys():
-            raise RefusedError(
-                f"the predictions have {len(answers.by_id)} ids, the solution has"
-                f" {len(self._solution)}, and they are not the same",
-                hint="check leaderboard.solution and data.eval_dir",
-            )
+        solution, position = self._solution, {}
+        if answers.ids != solution.ids:
+            position = {name: row for row, name in enumerate(answers.ids)}
+            if position.keys() != set(solution.ids):
+                raise RefusedError(
+                    f"the predictions have {len(answers.ids)} ids, the solution has"
+                    f" {len(solution.ids)}, and they are not the same",
+                    hint="check leaderboard.solution and data.eval_dir",
+                )
         scores = {}
         for split in splits:
-            judged = Judged()
-            for name, (label, usage) in self._solution.items():
-                if split in (usage, "overall"):
-                    judged.ids.append(name)
-                    judged.truths.append(label)
-                    judged.guesses.append(answers.by_id[name])
-            if not judged.ids:  # a solution without private images has no private scores
+            rows = [row for row, usage in enumerate(solution.usages) if split in (usage, "overall")]
+            if not rows:  # a solution without private images has no private scores
                 continue
+            ids = [solution.ids[row] for row in rows]
+            guessed = [position[name] for name in ids] if position else rows
+            truths = take_rows(solution.answers, rows)
+            judged = Judged(ids, truths, take_rows(answers.answers, guessed))
             for metric in self._competition.metrics:
                 scores[split, metric.name] = compute_metric(
                     metric, judged, self._competition, self._root
                 )
         return scores
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The right answers, and whether each is of a public or a private image, in lower case."""
+
+    ids: list[str]
+    answers: Sequence[str]
+    usages: Sequence[str]
+
+
+def _read_large_solution(path: Path, competition: Competition) -> Solution | None:
+    """The solution of a large table of numbers; None where it is none, or a row is wrong."""
+    kind = find_answer_kind(competition)
+    if not kind.is_number:
+        return None
+    columns = sorted(competition.value_columns)
+    found = read_large(path, competition.id_column, columns, ["Usage"])
+    if found is None or len(set(found.ids)) != len(found.ids):
+        return None
+    usages = [usage.lower() for usage in found.texts.get("Usage", ["public"] * len(found.ids))]
+    answers = Answers(found.ids, Numbers(found.table))
+    if kind.find_wrong_truth is not None:
+        suspects: Iterable[str] = set(answers.answers)
+        find_wrong = kind.find_wrong_truth
+    else:
+        suspects = [text for _, text in find_suspects(answers, competition)]
+        find_wrong = kind.find_wrong
+    if not set(usages) <= set(USAGES) or any(find_wrong(text, competition) for text in suspects):
+        return None
+    return Solution(found.ids, answers.answers, usages)
+
+
+def _read_solution(path: Path, competition: Competition) -> Solution:
+    """The solution row by row; raises DataError with every wrong row and its line."""
+    kind = find_answer_kind(competition)
+    find_wrong = kind.find_wrong_truth or kind.find_wrong
+    columns = (LINE, competition.id_column, *competition.value_columns, "Usage")
+    problems: list[str] = []
+    solution: dict[str, tuple[str, str]] = {}
+    for lines, names, *cells, usages in read_columns(path, columns, Usage="Public"):
+        texts = kind.read(cells, competition)
+        for line, name, text, usage in zip(lines, names, texts, usages, strict=True):
+            wrong = find_wrong(text, competition)
+            if wrong:
+                problems.append(f"{path}:{line}: {kind.wrong} answer {text!r}: {wrong}")
+            if usage.lower() not in USAGES:
+                problems.append(f"{path}:{line}: Usage must be Public or Private, not {usage!r}")
+            solution[name] = (text, usage.lower())
+    if problems or not solution:
+        raise DataError(
+            f"{render_count(len(problems), 'problem')} in the solution:",
+            problems=problems or [f"{path} is empty"],
+        )
+    right = [text for text, _ in solution.values()]
+    return Solution(list(solution), right, [usage for _, usage in solution.values()])
 
 
 def check_metric(metric: Metric, competition: Competition, root: Path) -> None:

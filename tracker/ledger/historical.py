@@ -16,7 +16,7 @@ from tracker.core.clock import to_utc_text
 from tracker.ledger.columns import MAX_INTEGER, list_columns
 from tracker.training.errors import ConfigError
 from tracker.training.tables import parse_json
-from tracker.workspace.predictions import Answers, unpack_answers
+from tracker.workspace.predictions import Answers, Sketch, unpack
 
 METRIC_COLUMNS = list_columns("submissions", kind="DOUBLE PRECISION")
 FINGERPRINT_COLUMNS = list_columns("submissions", end="_fingerprint")
@@ -121,12 +121,12 @@ COLUMN_PARSERS: Mapping[str, Callable[[Any], Any]] = {
 }
 
 
-def parse_packed_answers(text: str) -> Answers:
+def parse_packed_answers(text: str) -> Answers | Sketch:
     """The packed answers in a cell; raises ConfigError when they cannot be unpacked."""
     try:
-        answers = unpack_answers(text)
+        answers = unpack(text)
     except (ValueError, binascii.Error, zlib.error, csv.Error) as error:
         raise ConfigError(f"cannot be unpacked ({error}), expected what export writes") from None
-    if not answers.ids:
+    if isinstance(answers, Answers) and not answers.ids:
         raise ConfigError("no rows, expected what export writes")
     return answers

@@ -22,10 +22,10 @@ from tracker.ledger.connection import Query, Row, open_reader, read_rows
 from tracker.ledger.records import Note, Origin, Submission
 from tracker.runs.read import load_run
 from tracker.runs.record import RunRecord
-from tracker.training.errors import ConfigError
+from tracker.training.errors import ConfigError, DataError
 from tracker.training.metrics import METRICS
 from tracker.workspace.metrics import COLUMNS, find_declared
-from tracker.workspace.predictions import unpack_answers
+from tracker.workspace.predictions import Answers, Sketch, load_answers, unpack
 from tracker.workspace.tracker_toml import Competition, Metric, Workspace, parse_score
 
 MAX_IN_VALUES = 500  # values in one query; every database allows more
@@ -331,7 +331,7 @@ def find_unfingerprinted(rows: Sequence[Mapping[str, Any]], fingerprint: str) ->
     """
     equal = []
     for row in rows:
-        if unpack_answers(row["answers"]).fingerprint == fingerprint:
+        if unpack(row["answers"]).fingerprint == fingerprint:
             equal.append(row["number"])
     return min(equal, default=None)
 
@@ -425,11 +425,29 @@ def list_runs_with_weights(workspace: Workspace, weights: str, *, exclude: str) 
     return list(dict.fromkeys(texts))
 
 
-def get_packed_answers(workspace: Workspace, number: int) -> str | None:
-    """The packed answers of a submission, None when they are unknown."""
-    sql = "SELECT answers FROM submissions WHERE number = :number"
+def load_sent_answers(workspace: Workspace, number: int) -> Answers | None:
+    """The whole answers of a submission, from its row or its file; None when they are unknown.
+
+    Raises DataError where the row has a sketch only, and the file is not here.
+    """
+    sql = "SELECT answers, file, run, host FROM submissions WHERE number = :number"
     rows = read_rows(workspace.ledger_url, sql, {"number": number})
-    return rows[0]["answers"] if rows else None
+    if not rows or not rows[0]["answers"]:
+        return None
+    known, row = unpack(rows[0]["answers"]), rows[0]
+    if not isinstance(known, Sketch):
+        return known
+    own = workspace.runs_dir / str(row["run"]) / "predictions.csv"
+    for path in (workspace.root / str(row["file"]), own):
+        if path.is_file():
+            found = load_answers(path, workspace.competition)
+            if found.fingerprint == known.fingerprint:
+                return found
+    raise DataError(
+        f"submission {number}: the ledger has a sketch of its {known.images:,} rows, and"
+        f" {row['file']} is not here",
+        hint=f"copy that file from {row['host']} into {workspace.submissions_dir}",
+    )
 
 
 def list_with_note(workspace: Workspace, kind: str) -> set[int]:

@@ -257,16 +257,16 @@ def _settle_predictions(
     """Compute the fingerprint of the answers, from the row or its file; raises one of REFUSALS."""
     packed, file = row.columns.get("answers"), row.columns.get("file")
     if packed:
-        answers = parse_packed_answers(packed)
+        fingerprint = parse_packed_answers(packed).fingerprint
     elif file and folder and (folder / file).is_file():
         answers = load_answers(folder / file, competition)
-        row.columns["answers"] = answers.pack()
+        row.columns["answers"], fingerprint = answers.pack(), answers.fingerprint
     else:
         return
-    stated = row.columns.setdefault("predictions_fingerprint", answers.fingerprint)
-    if stated != answers.fingerprint:
+    stated = row.columns.setdefault("predictions_fingerprint", fingerprint)
+    if stated != fingerprint:
         raise ConfigError(
-            f"the fingerprint is {answers.fingerprint}, but predictions_fingerprint is {stated}"
+            f"the fingerprint is {fingerprint}, but predictions_fingerprint is {stated}"
         )
 
 

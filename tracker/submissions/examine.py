@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracker.core.config_diff import diff_configs, is_searched, list_unknown
-from tracker.core.errors import DuplicateError, RefusedError
+from tracker.core.errors import DuplicateError, RefusedError, TrackerError
 from tracker.ledger.connection import open_reader
 from tracker.ledger.read import (
     find_metric_value,
@@ -17,6 +17,7 @@ from tracker.ledger.read import (
     has_server,
     list_packed_answers,
     list_submissions,
+    load_sent_answers,
 )
 from tracker.ledger.records import Submission
 from tracker.ledger.refusals import find_duplicate_refusal, read_quota_window
@@ -29,11 +30,13 @@ from tracker.workspace.data import list_competition_ids
 from tracker.workspace.leaderboard_kinds import KINDS
 from tracker.workspace.metrics import choose_metrics
 from tracker.workspace.predictions import (
+    AnswerDiff,
     Answers,
     check_answers,
     diff_answers,
+    diff_unpacked,
     load_answers,
-    unpack_answers,
+    unpack,
 )
 from tracker.workspace.quota import Quota, build_quota
 from tracker.workspace.tracker_toml import Competition, Workspace
@@ -163,9 +166,11 @@ class Examination:
         return self.duplicate or self.quota_refusal or similar
 
 
-def examine(workspace: Workspace, run: str) -> Examination:
+def examine(workspace: Workspace, run: str, *, exact: bool = False) -> Examination:
     """Check a run's predictions and compare them with the ledger; writes nothing.
 
+    Large earlier tables are compared by their sketches, and with `exact` the nearest by their files
+    where these are here. What a sketch would refuse is always compared by its file.
     Raises RefusedError, DataError or UnknownRunError when the predictions themselves are wrong.
     """
     competition = workspace.competition
@@ -174,7 +179,7 @@ def examine(workspace: Workspace, run: str) -> Examination:
         duplicate = find_duplicate_refusal(query, candidate.answers.fingerprint)
         window = read_quota_window(query, competition, on_server=has_server(workspace))
     sota = find_sota(workspace)
-    nearest, changed = _compare_with_earlier(workspace, candidate.answers, sota)
+    nearest, changed = _compare_with_earlier(workspace, candidate.answers, sota, exact)
     return Examination(
         candidate=candidate,
         quota=build_quota(competition, window.now, window.times),
@@ -191,7 +196,7 @@ def examine(workspace: Workspace, run: str) -> Examination:
 
 def check(workspace: Workspace, run: str) -> CheckReport:
     """What submit would do, and how similar the predictions are to earlier ones; writes nothing."""
-    return build_check_report(workspace, examine(workspace, run))
+    return build_check_report(workspace, examine(workspace, run, exact=True))
 
 
 def build_check_report(workspace: Workspace, examination: Examination) -> CheckReport:
@@ -256,7 +261,7 @@ def _diff_from_sota(sota: Submission, candidate: Candidate) -> dict[str, list[An
 
 
 def _compare_with_earlier(
-    workspace: Workspace, answers: Answers, sota: Submission | None
+    workspace: Workspace, answers: Answers, sota: Submission | None, exact: bool
 ) -> tuple[list[dict[str, Any]], dict[str, int] | None]:
     """(the nearest earlier submissions, {"old -> new" class: changed answers from SOTA})."""
     competition = workspace.competition
@@ -264,17 +269,39 @@ def _compare_with_earlier(
     earlier: list[dict[str, Any]] = []
     changed = None
     for number, run, packed in list_packed_answers(workspace):
-        diff = diff_answers(unpack_answers(packed), answers, competition)
-        counts: dict[str, Any] = {"changed": diff.changed, "equal_share": diff.equal_share}
-        if find_answer_kind(competition).is_number:
-            counts["greatest_difference"] = diff.greatest
-            counts["rank_correlation"] = diff.rank_correlation
-        earlier.append({"number": number, "run": run, **counts})
+        diff = diff_unpacked(unpack(packed), answers, competition)
+        earlier.append({"number": number, "run": run, **_count_changes(diff, competition)})
         if sota and number == sota.number:
             changed = {}
             for (old, new), count in diff.moves.items():
                 changed[f"{names.get(old, old)} -> {names.get(new, new)}"] = count
-    return sorted(earlier, key=_rank_by_distance)[:NUM_NEAREST], changed
+    nearest = sorted(earlier, key=_rank_by_distance)[:NUM_NEAREST]
+    for item in nearest:
+        if item.get("sampled") and (exact or _explain_similar(competition, item)):
+            item.update(_compare_by_file(workspace, answers, item["number"]))
+    return sorted(nearest, key=_rank_by_distance), changed
+
+
+def _count_changes(diff: AnswerDiff, competition: Competition) -> dict[str, Any]:
+    """The figures of an earlier submission; `sampled`: of so many rows of a sketch, 0: of all."""
+    counts: dict[str, Any] = {"changed": diff.changed, "equal_share": diff.equal_share}
+    if find_answer_kind(competition).is_number:
+        counts["greatest_difference"] = diff.greatest
+        counts["rank_correlation"] = diff.rank_correlation
+        counts["sampled"] = diff.sampled
+    return counts
+
+
+def _compare_by_file(workspace: Workspace, answers: Answers, number: int) -> dict[str, Any]:
+    """The exact figures of a submission; none where its file is not here."""
+    try:
+        whole = load_sent_answers(workspace, number)
+    except TrackerError:
+        return {}
+    if whole is None:
+        return {}
+    competition = workspace.competition
+    return _count_changes(diff_answers(whole, answers, competition), competition)
 
 
 def _rank_by_distance(item: Mapping[str, Any]) -> tuple[float, float]:
@@ -348,12 +375,14 @@ def _explain_similar(competition: Competition, item: Mapping[str, Any]) -> str:
     """Why predictions are almost those of an earlier submission; empty if they are not."""
     number, changed = item["number"], item["changed"]
     greatest, correlation = item.get("greatest_difference"), item.get("rank_correlation")
+    sampled = item.get("sampled")
+    of = f", in a sample of {sampled:,} rows: its file is not here" if sampled else ""
     if greatest is not None and greatest < SIMILAR_DIFFERENCE:
-        return f"no number differs from submission {number} by more than {greatest:.3g}"
+        return f"no number differs from submission {number} by more than {greatest:.3g}{of}"
     if correlation is not None and correlation >= SIMILAR_CORRELATION:
         return (
             f"the predictions have the order of submission {number}"
-            f" (Spearman {_floor(correlation)}, greatest difference {greatest:.3g})"
+            f" (Spearman {_floor(correlation)}, greatest difference {greatest:.3g}{of})"
         )
     if greatest is None and item["equal_share"] >= competition.similar_share:
         share = f"{item['equal_share'] * 100:.2f} %"

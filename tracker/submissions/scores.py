@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 
+from tracker.core.errors import render_error
 from tracker.leaderboards import build_leaderboard
 from tracker.ledger.read import (
-    get_packed_answers,
     get_submission,
     list_packed_answers,
     list_submissions,
     list_unscored,
+    load_sent_answers,
 )
 from tracker.ledger.records import Submission
-from tracker.training.errors import ConfigError
+from tracker.training.errors import ConfigError, DataError
 from tracker.workspace.leaderboard_kinds import DEFAULT, KINDS
 from tracker.workspace.metrics import render_score_command
-from tracker.workspace.predictions import unpack_answers
+from tracker.workspace.predictions import Answers
 from tracker.workspace.tracker_toml import Competition, Workspace, parse_score
 
 
@@ -88,16 +90,26 @@ def reveal(workspace: Workspace) -> list[Submission]:
             hint=render_score_command(workspace.competition, split="private"),
         )
     board.check_settings()
-    packed = {number: text for number, _, text in list_packed_answers(workspace)}
+    known = {number for number, *_ in list_packed_answers(workspace)}
     with open_ledger(workspace) as ledger:
         for row in list_submissions(workspace):
-            if row.number not in packed:  # imported without its answers
+            if row.number not in known:  # imported without its answers
                 continue
-            hidden = board.score_private(unpack_answers(packed[row.number]))
+            answers = _load_here(workspace, row.number)
+            hidden = board.score_private(answers) if answers else {}
             fresh = {key: value for key, value in hidden.items() if "_".join(key) not in row.scores}
             if hidden:
                 ledger.append_missing(row.number, fresh, {"revealed": "private scores revealed"})
     return list_submissions(workspace)
+
+
+def _load_here(workspace: Workspace, number: int) -> Answers | None:
+    """The answers of a submission; None with a note where a teammate's file is elsewhere."""
+    try:
+        return load_sent_answers(workspace, number)
+    except DataError as error:  # the other submissions go on
+        print(f"not scored: {render_error(error)}", file=sys.stderr)
+        return None
 
 
 def score_missing(workspace: Workspace) -> list[int]:
@@ -110,8 +122,8 @@ def score_missing(workspace: Workspace) -> list[int]:
     board.check_settings()
     done = []
     for row in list_unscored(workspace):
-        if packed := get_packed_answers(workspace, row.number):
-            public = board.score_public(unpack_answers(packed))
+        if answers := _load_here(workspace, row.number):
+            public = board.score_public(answers)
             with open_ledger(workspace) as ledger:
                 if ledger.append_missing(row.number, public):
                     done.append(row.number)

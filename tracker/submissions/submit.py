@@ -142,12 +142,19 @@ def send_missing(workspace: Workspace) -> list[str]:
 
 def _save_copy(workspace: Workspace, candidate: Candidate) -> Path:
     """Copy the exact file before the row is written; the name has the file's fingerprint."""
+    import hashlib
+
     short = candidate.answers.fingerprint.removeprefix("sha256:")[:12]
     target = workspace.submissions_dir / f"{candidate.record.name}-{short}.csv"
     with translate_os_errors(target, "write"):
         target.parent.mkdir(exist_ok=True)
-        write_bytes(target, candidate.path.read_bytes())
-    if load_answers(target, workspace.competition).fingerprint != candidate.answers.fingerprint:
+        content = candidate.path.read_bytes()
+        write_bytes(target, content)
+    # a large file that has the bytes that were read is not parsed again
+    same = candidate.answers.file_hash == "sha256:" + hashlib.sha256(content).hexdigest()
+    del content
+    found = candidate.answers if same else load_answers(target, workspace.competition)
+    if found.fingerprint != candidate.answers.fingerprint:
         target.unlink()
         raise RefusedError(
             f"{candidate.path} was changed after it was examined",

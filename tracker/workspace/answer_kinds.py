@@ -6,12 +6,12 @@ were written. Fingerprints, duplicates and the ledger are about these texts.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tracker.workspace.number_tables import Numbers, is_number, parse_numbers, render_shortest
 from tracker.workspace.tracker_toml import Competition
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 # Python may be set to refuse an int of more digits, but never of fewer than 640
 _WHOLE = re.compile(r"([+-]?[0-9]{1,640})(?:\.0*)?")
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 MAX_NAMED = 20  # classes that a message lists
 SUM_TOLERANCE = 1e-3  # rows of probabilities that were rounded to three decimals are accepted
 
@@ -39,26 +38,22 @@ def normalize_answer(text: str, words: Iterable[str] = ()) -> str:
 def normalize_number(text: str) -> str:
     """The shortest text of a number: `0.50` and `5e-1` become `0.5`; others stay as they are."""
     text = text.strip()
-    if not _NUMBER.fullmatch(text):
-        return text
-    value = float(text)
-    if not math.isfinite(value):
-        return text
-    return repr(value).removesuffix(".0") if value else "0"
+    return render_shortest(float(text)) if is_number(text) else text
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerKind:
     """One kind of answers.
 
-    `read` turns the columns of a part of a table into one text for each row, and `write` such a
-    text into the cells of a row. `find_wrong` says what
-    is wrong with such a text, or "". `provides` names the parts of an `Outcome` that `decode` can
+    `read` turns the columns of a part of a table into one text for each row (`Numbers` where every
+    cell is one), and `write` such a text into the cells of a row. `find_wrong` says what
+    is wrong with such a text, or "", and `find_suspects` which rows of a table of numbers it has to
+    look at. `provides` names the parts of an `Outcome` that `decode` can
     fill. `is_number`: answers are compared by their distance, not only as equal or not.
     """
 
     name: str
-    read: Callable[[Sequence[Sequence[str]], Competition], list[str]]
+    read: Callable[[Sequence[Sequence[str]], Competition], Sequence[str]]
     find_wrong: Callable[[str, Competition], str]
     decode: Callable[[Sequence[str], Sequence[str], Competition], Outcome]
     explain: Callable[[Competition], str]
@@ -67,6 +62,7 @@ class AnswerKind:
     wrong: str = "wrong"  # the word of messages about such answers
     write: Callable[[str, Competition], list[str]] = lambda text, _: [text]
     find_wrong_truth: Callable[[str, Competition], str] | None = None  # where it differs
+    find_suspects: Callable[[NDArray[np.float64], Competition], NDArray[np.intp]] | None = None
 
 
 def find_answer_kind(competition: Competition) -> AnswerKind:
@@ -128,21 +124,20 @@ def _to_classes(texts: Sequence[str], index_of: dict[str, int]) -> NDArray[np.in
 # Numbers: a probability, a value, or one for each class
 
 
-def _read_number(columns: Sequence[Sequence[str]], competition: Competition) -> list[str]:
+def _read_number(columns: Sequence[Sequence[str]], competition: Competition) -> Sequence[str]:
+    table = parse_numbers(columns)
+    if table is not None:
+        return Numbers(table)
     (texts,) = columns
     return list(map(normalize_number, texts))
 
 
 def _find_wrong_number(text: str, competition: Competition) -> str:
-    return "" if _is_number(text) else "expected a number"
-
-
-def _is_number(text: str) -> bool:
-    return _NUMBER.fullmatch(text) is not None and math.isfinite(float(text))
+    return "" if is_number(text) else "expected a number"
 
 
 def _find_wrong_probability(text: str, competition: Competition) -> str:
-    if _is_number(text) and 0 <= float(text) <= 1:
+    if is_number(text) and 0 <= float(text) <= 1:
         return ""
     return "expected a number from 0 to 1"
 
@@ -157,12 +152,16 @@ def _find_wrong_second(text: str, competition: Competition) -> str:
     return "" if text in _index_second(competition) else "expected 0 or 1"
 
 
-def _read_columns(columns: Sequence[Sequence[str]], competition: Competition) -> list[str]:
+def _read_columns(columns: Sequence[Sequence[str]], competition: Competition) -> Sequence[str]:
     """The numbers of a row, sorted by the names of their columns: the file's order is free."""
     names = competition.value_columns
-    order = sorted(range(len(names)), key=names.__getitem__)
-    sorted_columns = [list(map(normalize_number, columns[index])) for index in order]
-    return list(map(" ".join, zip(*sorted_columns, strict=True)))
+    by_name = dict(zip(names, columns, strict=True))
+    sorted_columns = [by_name[name] for name in sorted(names)]
+    table = parse_numbers(sorted_columns)
+    if table is not None:
+        return Numbers(table)
+    texts = [list(map(normalize_number, column)) for column in sorted_columns]
+    return list(map(" ".join, zip(*texts, strict=True)))
 
 
 def _write_columns(text: str, competition: Competition) -> list[str]:
@@ -173,9 +172,10 @@ def _write_columns(text: str, competition: Competition) -> list[str]:
 
 
 def _find_wrong_columns(text: str, competition: Competition) -> str:
-    cells = text.split(" ")
-    if len(cells) != len(competition.value_columns) or not all(map(_is_number, cells)):
-        return "expected a number in each column"
+    cells, names = text.split(" "), sorted(competition.value_columns)
+    if len(cells) != len(names) or not all(map(is_number, cells)):
+        where = [name for name, cell in zip(names, cells, strict=False) if not is_number(cell)]
+        return f"expected a number in each column{f', see {where[0]}' if where else ''}"
     if competition.sum_to_one:
         numbers = list(map(float, cells))
         if min(numbers) < 0 or max(numbers) > 1:
@@ -185,15 +185,40 @@ def _find_wrong_columns(text: str, competition: Competition) -> str:
     return ""
 
 
+def _find_suspect_probabilities(
+    table: NDArray[np.float64], competition: Competition
+) -> NDArray[np.intp]:
+    import numpy as np
+
+    return np.flatnonzero(((table < 0) | (table > 1)).any(axis=1))
+
+
+def _find_suspect_sums(table: NDArray[np.float64], competition: Competition) -> NDArray[np.intp]:
+    import numpy as np
+
+    if not competition.sum_to_one:
+        return np.array([], dtype=np.intp)
+    # the last bits of a sum depend on its order, so the text decides at the edge
+    off = np.abs(table.sum(axis=1) - 1) > SUM_TOLERANCE * 0.999
+    return np.flatnonzero(off | (table.min(axis=1) < 0) | (table.max(axis=1) > 1))
+
+
+def to_table(texts: Sequence[str]) -> NDArray[np.float64]:
+    """The numbers [images, columns] of texts that `find_wrong` has passed."""
+    import numpy as np
+
+    if isinstance(texts, Numbers):
+        return texts.table
+    return np.array([list(map(float, text.split(" "))) for text in texts])
+
+
 def _decode_number(
     truths: Sequence[str], guesses: Sequence[str], competition: Competition
 ) -> Outcome:
-    import numpy as np
-
     from tracker.training.scorers import Outcome
 
-    truth = np.array(list(map(float, truths)))
-    return Outcome(classes=0, truth=truth, decided=np.array(list(map(float, guesses))))
+    truth, decided = to_table(truths)[:, 0], to_table(guesses)[:, 0]
+    return Outcome(classes=0, truth=truth, decided=decided)
 
 
 def _decode_probability(
@@ -204,7 +229,7 @@ def _decode_probability(
     from tracker.training.scorers import Outcome
 
     truth = _to_classes(truths, _index_second(competition))
-    second = np.array(list(map(float, guesses)))
+    second = to_table(guesses)[:, 0]
     scores = np.stack([1 - second, second], axis=1)
     return Outcome(classes=2, truth=truth, scores=scores, decided=(second >= 0.5).astype(np.int64))
 
@@ -220,8 +245,7 @@ def _decode_columns(
     # texts have the numbers in the order of the columns' names, arrays in that of the classes
     order = sorted(range(len(names)), key=names.__getitem__)
     position = np.argsort(order)
-    table = np.array([list(map(float, text.split(" "))) for text in truths])[:, position]
-    scores = np.array([list(map(float, text.split(" "))) for text in guesses])[:, position]
+    table, scores = to_table(truths)[:, position], to_table(guesses)[:, position]
     if competition.target == "labels":
         decided = (scores >= 0.5).astype(np.int64)
         return Outcome(
@@ -340,6 +364,7 @@ ANSWER_KINDS = {
             decode=_decode_probability,
             explain=lambda _: "write the probability of the second class, as in 0.25",
             find_wrong_truth=_find_wrong_second,
+            find_suspects=_find_suspect_probabilities,
             provides=("scores", "decided"),
             is_number=True,
         ),
@@ -349,6 +374,7 @@ ANSWER_KINDS = {
             find_wrong=_find_wrong_columns,
             decode=_decode_columns,
             write=_write_columns,
+            find_suspects=_find_suspect_sums,
             explain=lambda competition: (
                 "write a number in each column: " + ", ".join(competition.value_columns[:MAX_NAMED])
             ),

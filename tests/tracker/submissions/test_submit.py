@@ -141,11 +141,11 @@ def test_a_submission_needs_a_memo(workspace: Workspace, memo: str) -> None:
         ),
         (
             "ImageID,ans\n" + "".join(f"i{n}.png,0\n" for n in range(11)),
-            r"1 id \(i10.png\) not in the competition",
+            r"1 id \(i10\.png in line 12\) not in the competition",
         ),
         (
             "ImageID,ans\n" + "".join(f"i{n}.png,0\n" for n in [*range(10), 3]),
-            r"1 id \(i3.png\) listed twice",
+            r"1 id \(i3\.png in lines 5 and 12\) listed twice",
         ),
         ("ImageID,ans\n" + "".join(f"i{n}.png,2\n" for n in range(10)), r"10 answers \(.* unknown"),
         ("ImageID,ans\n" + "".join(f"i{n}.png,\n" for n in range(10)), r"10 answers \(.* unknown"),

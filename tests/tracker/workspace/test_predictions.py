@@ -83,7 +83,7 @@ def test_different_tables_never_share_canonical_bytes(by_id: dict[str, str]) -> 
 
 
 def test_an_id_listed_twice_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RefusedError, match=r"1 id \(x\.jpg\) listed twice"):
+    with pytest.raises(RefusedError, match=r"1 id \(x\.jpg in lines 2 and 5\) listed twice"):
         fingerprint(tmp_path, (PLAIN + "x.jpg,1\n").encode())
 
 
