@@ -118,7 +118,7 @@ def normalize(value: Any, root: str) -> Any:
     """A document without what differs from day to day; numbers to nine digits."""
     if isinstance(value, dict):
         return {
-            key: "..." if key in VARYING_KEYS and item else normalize(item, root)
+            normalize(key, root): "..." if key in VARYING_KEYS and item else normalize(item, root)
             for key, item in value.items()
         }
     if isinstance(value, list):

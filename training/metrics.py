@@ -262,7 +262,7 @@ COMPETITION: dict[str, ComputedMetric] = {
 }
 
 ALIASES = {"qwk": "kappa_quadratic", "auc": "roc_auc", "logloss": "log_loss"}
-# What --metric NAME means, beside the names of METRICS and COMPETITION: a kind and its parameters.
+# What other names of metrics mean: a kind and its parameters.
 SHORT_NAMES: dict[str, tuple[str, dict[str, Any]]] = {
     "f1_macro": ("macro_f1", {}),
     "f1_micro": ("f_beta", {"average": "micro"}),
@@ -335,7 +335,7 @@ def read_short_name(name: str) -> tuple[str, dict[str, Any]] | None:
 
 
 def list_short_names() -> tuple[str, ...]:
-    """What --metric knows, without the aliases."""
+    """The names of metrics that are computed here, without the aliases."""
     own = [name for name in COMPETITION if name not in ("f_beta", "map_at_k")]
     return (*METRICS, *SHORT_NAMES, *own, "map@5")
 

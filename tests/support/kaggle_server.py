@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import pytest
+
 from tests.support.servers import free_port
 
 SERVICE = "/v1/competitions.CompetitionApiService/"
@@ -133,3 +135,12 @@ def kaggle_server() -> Iterator[Kaggle]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def turn_to(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the official client talk to the server on this port."""
+    from kagglesdk import kaggle_env
+
+    monkeypatch.setitem(
+        kaggle_env._env_to_endpoint, kaggle_env.KaggleEnv.PROD, f"http://127.0.0.1:{port}"
+    )

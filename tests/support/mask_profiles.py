@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.conftest import save_image
 from tracker.training.formats.mask_profiles import MASK_PROFILE_CLASSES
-from tracker.training.formats.samples import Task
+from tracker.training.formats.samples import Person, Sample, Task
 
 MASKS = Task(
     classes=MASK_PROFILE_CLASSES,
@@ -27,3 +27,18 @@ def make_profiles(root: Path, people: int) -> None:
         )
         for photo in SEVEN:
             save_image(root / name / f"{photo}.jpg", seed=number)
+
+
+def make_samples(people: int) -> list[Sample]:
+    """Seven photographs each, of five classes; the people differ in gender and age."""
+    return [
+        Sample(
+            f"p{n}/i{photo}",
+            Path("x"),
+            min(photo // 5, 1) * 6 + n % 3,
+            f"p{n}",
+            Person(f"p{n}", "male", 20 + n % 60),
+        )
+        for n in range(people)
+        for photo in range(7)
+    ]

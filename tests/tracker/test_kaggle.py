@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.kaggle_server import Kaggle, kaggle_server
+from tests.support.kaggle_server import Kaggle, kaggle_server, turn_to
 from tests.support.servers import free_port
 from tests.support.workspaces import make_run, make_workspace
 from tracker.core.errors import DuplicateError, RefusedError
@@ -35,14 +35,6 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Kaggle]:
     with kaggle_server() as state:
         turn_to(state.port, monkeypatch)
         yield state
-
-
-def turn_to(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    from kagglesdk import kaggle_env
-
-    monkeypatch.setitem(
-        kaggle_env._env_to_endpoint, kaggle_env.KaggleEnv.PROD, f"http://127.0.0.1:{port}"
-    )
 
 
 @pytest.fixture

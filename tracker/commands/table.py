@@ -108,13 +108,12 @@ TABLE = {
     ),
     "check": Entry(
         "submissions:check_command",
-        "Show whether a run beats SOTA and whether submit would accept it; exit code 1 if not.",
+        "Show whether a run beats SOTA, and whether submit would accept it.",
         panel=SUBMIT,
     ),
     "submit": Entry(
         "submissions:submit_command",
-        "Record a submission and show whether it is the new SOTA; a repeat is refused. It asks"
-        " before it takes the last one that the daily limit leaves; a script says --yes.",
+        "Record a submission and show whether it is the new SOTA; a repeat is refused.",
         panel=SUBMIT,
     ),
     "score": Entry(

@@ -1,8 +1,8 @@
 """The fold of each image from a CSV of the team's own: data.fold_file.
 
 Columns: the id (`id` or the id column of the competition) and `fold`, a whole number; -1 is never
-validated on. What `tracker data split` writes is read as well, also its column `split`, in which
-`val` is fold 0 and everything else stays in training.
+validated on. A table of a split is read as well, by its column `split`, in which `val` is fold 0
+and everything else stays in training.
 """
 
 from __future__ import annotations

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.competitions import build_competition
-from tests.support.kaggle_server import Kaggle, kaggle_server
-from tests.tracker.test_kaggle import turn_to
+from tests.support.kaggle_server import Kaggle, kaggle_server, turn_to
 from tracker.leaderboards import LeaderboardError
 from tracker.setup.fetch import fetch_competition
 from tracker.setup.folder import read_competition_folder

@@ -19,8 +19,7 @@ from tracker.runs.read import list_runs, load_config
 from tracker.runs.record import RunRecord
 from tracker.setup.init import init_workspace
 from tracker.training.errors import ConfigError
-from tracker.training.predict.decide import measure
-from tracker.training.predict.probabilities import load_probabilities
+from tracker.training.predict.probabilities import load_probabilities, measure_classes
 from tracker.training.run.checkpoint import load_checkpoint
 from tracker.workflows.folds import train_folds
 from tracker.workflows.infer import infer
@@ -135,7 +134,7 @@ def test_folds_are_runs_and_their_ensemble_has_out_of_fold_predictions(ws: Works
         for name in ("exp2", "exp1", "exp3")
     ]
     assert validation.ids == tuple(name for part in parts for name in part.ids)
-    assert record.summary["val/f1"] == measure(validation)["val/f1"]
+    assert record.summary["val/f1"] == measure_classes(validation)["val/f1"]
     assert (ws.runs_dir / "exp4" / "predictions.csv").is_file()
 
 

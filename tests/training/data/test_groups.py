@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import save_image
+from tests.support.mask_profiles import make_samples
 from tests.training.conftest import TWO
-from tests.training.data.test_split import make_samples
 from tracker.training.config import Config, DataConfig
 from tracker.training.config_fingerprint import config_fingerprint
 from tracker.training.config_reading import config_from_dict

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.mask_profiles import MASKS, make_profiles
+from tests.support.mask_profiles import MASKS, make_profiles, make_samples
 from tests.training.conftest import TWO
 from tracker.training.config import Config, DataConfig
 from tracker.training.config_reading import config_from_dict
@@ -23,21 +23,6 @@ from tracker.training.formats.samples import Person, Sample
 from tracker.training.input.channels import resolve_input
 
 PROFILES = DataConfig(format="mask_profiles", train_dir="train", split="by_profile")
-
-
-def make_samples(people: int) -> list[Sample]:
-    """Seven photographs each, of five classes; the people differ in gender and age."""
-    return [
-        Sample(
-            f"p{n}/i{photo}",
-            Path("x"),
-            min(photo // 5, 1) * 6 + n % 3,
-            f"p{n}",
-            Person(f"p{n}", "male", 20 + n % 60),
-        )
-        for n in range(people)
-        for photo in range(7)
-    ]
 
 
 @given(

@@ -38,7 +38,7 @@ TARGET_OF = {
 class Evidence:
     """What is known before the target is.
 
-    `labels` has the label column(s) with a cell for each row, `sample` the answer columns of the
+    `labels` has the label columns with a cell for each row, `sample` the answer columns of the
     sample (empty without one). `names` are tables from a class number to its name. `metrics` are
     the words of --metric; `target` and `answer` are "" where nobody said.
     """

@@ -110,7 +110,7 @@ def find_label_table(reading: Reading, sample: Table | None) -> Table | None:
 def match_label_columns(
     reading: Reading, table: Table, asked: Sequence[str]
 ) -> tuple[int, tuple[str, ...]]:
-    """The label column(s) of a table for the answer columns of the sample, and how surely."""
+    """The label columns of a table for the answer columns of the sample, and how surely."""
     given = reading.given.label_column
     if given:
         names = [table.find_column(name.strip()) for name in given.split(",")]

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from tracker.setup.folder.recognize import CompetitionFolder
+from tracker.training.metrics import METRICS
 from tracker.training.numbers import render_count
 
 CLASSES_NAMED = 5
 # The metric of a competition that nobody named, by answer: what most judges take.
 USUAL_METRICS = {
-    "class": ("f1", "accuracy"),
+    "class": tuple(METRICS),
     "probability": ("roc_auc",),
     "labels": ("f1_micro",),
     "number": ("rmse",),
