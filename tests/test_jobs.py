@@ -111,7 +111,8 @@ def test_a_detached_run_survives_its_terminal_and_is_stopped_with_best_weights_a
     assert (root / "runs" / "exp1" / "best.pth").is_file()
     shown_lines = run_tracker("logs", "exp1", cwd=root).stdout.splitlines()
     assert shown_lines[0] == "exp1: 12 training, 4 validation images"
-    assert shown_lines[1].startswith("epoch 1/5000  train/loss ")
+    assert shown_lines[1].startswith("split: training / validation have ")
+    assert shown_lines[2].startswith("epoch 1/5000  train/loss ")
     done = run_tracker("stop", "exp1", cwd=root, ok=False)
     assert done.returncode == 1
     assert "exp1 is not running: it is interrupted" in done.stderr

@@ -131,7 +131,8 @@ def test_a_kind_that_is_not_registered_is_refused_with_those_that_are(tmp_path: 
     path = workspace.root / "tracker.toml"
     path.write_text(path.read_text().replace('kind = "manual"', 'kind = "letter"'))
     with pytest.raises(
-        ConfigError, match=r"leaderboard\.kind: expected one of manual, local, kaggle, not 'letter'"
+        ConfigError,
+        match=r"leaderboard\.kind: expected one of manual, local, kaggle, holdout, not 'letter'",
     ):
         load_workspace(workspace.root)
 

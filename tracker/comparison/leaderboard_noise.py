@@ -72,7 +72,8 @@ def count_public_images(workspace: Workspace, *, given: int = 0) -> SampleSizes:
         return SampleSizes(public=given, private=max(0, total - given) or None, source="as given")
     solution = build_leaderboard(workspace).find_solution()
     if solution is not None:
-        usages = [usage.lower() for _, usage in read_table(solution, (_id(workspace), "Usage"))]
+        rows = read_table(solution, (_id(workspace), "Usage"), Usage="Public")
+        usages = [usage.lower() for _, usage in rows]
         return SampleSizes(
             public=usages.count("public"),
             private=usages.count("private") or None,

@@ -23,6 +23,7 @@ from tracker.training.formats.table_rows import list_set
 from tracker.workspace.answer_kinds import normalize_number
 from tracker.workspace.data import build_task
 from tracker.workspace.holdout import COLUMNS, FOLDER, IMAGES, SEAL, SOLUTION, hash_file
+from tracker.workspace.leaderboard_kinds import DEFAULT
 from tracker.workspace.tracker_toml import Workspace
 
 
@@ -35,7 +36,7 @@ def hold_out(workspace: Workspace, share: float) -> int:
     folder = workspace.root / FOLDER
     if os.path.lexists(folder):
         raise ConfigError(f"{folder} is there already", hint="move it away, then hold out again")
-    task = build_task(replace(workspace, leaderboard="manual"))
+    task = build_task(replace(workspace, leaderboard=DEFAULT.name))
     config = config_from_dict({"data": dict(workspace.data)}, source="tracker.toml").data
     samples = read_labeled(config, task, root=workspace.root)
     chosen, public = _draw(samples, config, share)

@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING
 from tracker.training.errors import DataError
 from tracker.training.files import check_regular, translate_os_errors
 from tracker.training.tables import read_table
+from tracker.workspace.leaderboard_kinds import HOLDOUT
 
 if TYPE_CHECKING:
     from tracker.workspace.tracker_toml import Workspace
 
-FOLDER, SEAL = "holdout", "sealed.json"
+KIND = HOLDOUT.name  # of leaderboard
+FOLDER, SEAL = KIND, "sealed.json"
 IMAGES, SOLUTION = "images.csv", "solution.csv"
 COLUMNS = ("id", "sha256")
-KIND = "holdout"  # of leaderboard
 
 
 def is_held_out(workspace: Workspace) -> bool:

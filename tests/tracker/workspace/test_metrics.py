@@ -251,7 +251,7 @@ def test_what_training_measured_is_shown_where_none_of_the_metrics_was(
 
 def test_the_report_has_the_columns_of_the_competition(other: Workspace) -> None:
     submit(other, make_own_run(other, ANSWERS[0], rmse=0.5, f1=0.7, loss=0.3), "m")
-    assert [column.name for column in build_report(other).columns] == ["val rmse", "val loss"]
+    assert [column.name for column in build_report(other).columns] == ["val RMSE", "val loss"]
 
 
 def test_check_compares_the_validation_of_the_competition(other: Workspace) -> None:

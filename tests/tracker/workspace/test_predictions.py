@@ -115,7 +115,7 @@ def test_names_of_classes_where_numbers_are_wanted_are_told_their_numbers() -> N
 
 def test_an_answer_of_thousands_of_digits_is_an_unknown_one(tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text("ImageID,ans\nx,0\ny," + "1" * 5000 + "\n")
-    with pytest.raises(RefusedError, match=r"1 answer \(y='1{50}'\) unknown"):
+    with pytest.raises(RefusedError, match=r"1 answer \(y='1{50}' in line 3\) unknown"):
         check_answers(load_answers(tmp_path / "p.csv", COMPETITION), COMPETITION, ["x", "y"])
 
 
