@@ -222,9 +222,11 @@ def find_scheme(
 def _scheme_of_run(workspace: Workspace, name: str) -> Scheme:
     try:
         record = load_run(workspace.runs_dir, name)
-        return find_scheme(
-            workspace, load_config(workspace.runs_dir, name), data=record.fingerprints.get("data")
-        )
+        config = load_config(workspace.runs_dir, name)
+        data = record.fingerprints.get("data")
+        if not data and "ensemble" not in config:
+            return {}  # of a loop of the user's own: its keys do not mean what ours do
+        return find_scheme(workspace, config, data=data)
     except TrackerError:
         return {}
 
@@ -315,15 +317,30 @@ def explain_validation(a: Basis, b: Basis) -> str:
     """Why validation scores of two runs cannot be compared; empty if they can."""
     if a.checksums and a.checksums == b.checksums:
         return ""
-    # Only the files can tell for the user's own loops, and for ensembles of them (no scheme).
-    needs_files = a.own or b.own or not a.scheme or not b.scheme
-    if a.checksums and b.checksums and needs_files:
+    if _only_files_tell(a, b):
         return _compare_files(a, b)
     reason = explain_scheme(a, b)
     if not reason:
         images = _differ(a.images, b.images)
         reason = _describe_difference("different validation images", images)
     return reason or _compare_files(a, b)
+
+
+def _only_files_tell(a: Basis, b: Basis) -> bool:
+    """Of the user's own loops, and of ensembles of them (no scheme), where both saved theirs."""
+    needs_files = a.own or b.own or not a.scheme or not b.scheme
+    return bool(a.checksums and b.checksums) and needs_files
+
+
+def is_same_scheme(a: Basis, b: Basis) -> bool:
+    """Whether the validation scores of two runs belong in one line.
+
+    They do on the same images with the same labels, whoever trained. Runs of `run train` may
+    validate on other images of one scheme, such as other folds.
+    """
+    if a.checksums == b.checksums != () or _only_files_tell(a, b):
+        return not explain_validation(a, b)
+    return a.own == b.own and not _differ(a.scheme, b.scheme)
 
 
 def explain_scheme(a: Basis, b: Basis) -> str:
