@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tracker.core.config_diff import shorten_fingerprint
+from tracker.core.config_diff import shorten_fingerprint, translate
 from tracker.core.errors import TrackerError
 from tracker.ledger.read import has_run
 from tracker.ledger.records import Submission
@@ -54,6 +54,11 @@ LOSS = {
     "loss.gamma": "gamma",
     "loss.smoothing": "smoothing",
     "loss.class_weights": "class weights",
+}
+USUAL = {
+    "loss.smoothing": (0, None),
+    "loss.class_weights": ("none", None),
+    "loss.reduction": ("mean", None),
 }
 # Words in the config keys of the user's own loop that say how it validates and what its loss is.
 _OWN_SPLIT = re.compile(
@@ -138,7 +143,7 @@ def find_basis(
                 if not _OWN_PACE.fullmatch(key)
             },
             training=_select_named(values, _OWN_MIXING),
-            loss=_find_own_loss(values),
+            loss=_find_own_loss(flatten(translate(config))),
             file=file,
             checksums=checksums,
         )
@@ -260,7 +265,8 @@ def _find_own_loss(values: Mapping[str, Any]) -> dict[str, Any]:
             key
         ):
             loss[key] = value
-    return loss
+    # Written out or not, what is usual is the same loss.
+    return {key: value for key, value in loss.items() if value not in USUAL.get(key, ())}
 
 
 def _find_loss(known: Mapping[str, Any]) -> dict[str, Any]:
@@ -270,7 +276,7 @@ def _find_loss(known: Mapping[str, Any]) -> dict[str, Any]:
         del loss["loss.gamma"]
     if loss["loss.name"] != "label_smoothing":
         del loss["loss.smoothing"]
-    return loss
+    return {key: value for key, value in loss.items() if value not in USUAL.get(key, ())}
 
 
 @cache
@@ -419,8 +425,6 @@ def explain_key(key: str, monitor: str) -> str:
 
 def explain_loss(a: Basis, b: Basis) -> str:
     """Why the losses of two runs cannot be compared; empty if they can."""
-    if a.own != b.own:  # another program may average in another way
-        return f"the loss of {a.name if a.own else b.name} is not known"
     unnamed = [basis for basis in (a, b) if basis.own and not _names_loss(basis)]
     if unnamed:
         names = " and ".join(dict.fromkeys(basis.name for basis in unnamed))
