@@ -74,7 +74,7 @@ KEY_NAMES = {
         "scheduler.name",
         "scheduler.type",
     ),
-    "loss.name": ("loss", "loss_name", "criterion"),
+    "loss.name": ("loss", "loss_name", "loss_fn", "criterion", "criterion.name"),
     "loss.smoothing": ("smoothing", "label_smoothing", "label_smoothing_factor"),
     "data.image_size": (
         "img_size",
@@ -94,6 +94,24 @@ KEY_NAMES = {
     ),
     "data.fold": ("fold_idx",),
 }
+# {loss here: the same loss in torch, timm, fastai, Keras and Hugging Face}, as `_fold` has them.
+LOSS_NAMES = {
+    "cross_entropy": (
+        *("ce", "crossentropy", "crossentropyloss", "crossentropylossflat"),
+        *("softmaxcrossentropy", "forimageclassification", "forimageclassificationloss"),
+        *("categoricalcrossentropy", "sparsecategoricalcrossentropy"),
+    ),
+    "label_smoothing": ("labelsmoothing", "labelsmoothingcrossentropy", "labelsmoothingloss"),
+    "focal": ("focal", "focalloss", "focallossflat"),
+    "bce": (
+        *("bce", "bcewithlogits", "bcewithlogitsloss", "bcewithlogitslossflat"),
+        *("binarycrossentropy", "binarycrossentropywithlogits", "bceloss"),
+    ),
+    "asymmetric": ("asymmetric", "asymmetricloss", "asymmetriclossmultilabel"),
+    "smooth_l1": ("smoothl1", "smoothl1loss"),
+    "mse": ("mse", "mseloss", "mselossflat", "meansquarederror"),
+}
+LOSS_ALIASES = invert_names(LOSS_NAMES)
 # Names of the same thing with other values, as in amp = true: they are a hint after an unknown key.
 HINTS = {
     "warmup": "sched.warmup_epochs",
@@ -133,6 +151,29 @@ def common_key(section: str, key: str) -> tuple[str, str]:
         known = KEY_ALIASES.get(key.lower())
     target, _, name = (known or "").partition(".")
     return (target, name) if known else (section, key)
+
+
+def _fold(name: str) -> str:
+    """A name of a class without its module, capitals and signs: `nn.MSELoss()` is `mseloss`."""
+    last = name.strip().removesuffix("()").rpartition(".")[2]
+    return "".join(filter(str.isalnum, last)).lower()
+
+
+def to_common_loss(loss: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The section `loss` of another program, with the name and the smoothing of the same loss here.
+
+    `{"name": "CrossEntropyLoss", "smoothing": 0.1}` is `label_smoothing` with 0.1 here. A loss that
+    is not known keeps its name.
+    """
+    name = loss.get("name")
+    if not isinstance(name, str):
+        return loss
+    common = dict(loss) | {"name": LOSS_ALIASES.get(_fold(name), name)}
+    if common["name"] == "label_smoothing" and "eps" in common:  # fastai's name
+        common.setdefault("smoothing", common.pop("eps"))
+    if common["name"] == "cross_entropy" and common.get("smoothing"):
+        common["name"] = "label_smoothing"
+    return common
 
 
 def to_common_keys(config: Mapping[str, Any], options: Collection[str]) -> Mapping[str, Any]:

@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tracker.core.config_diff import shorten_fingerprint
+from tracker.core.config_diff import shorten_fingerprint, translate
 from tracker.core.errors import TrackerError
 from tracker.ledger.read import has_run
 from tracker.ledger.records import Submission
@@ -54,6 +54,11 @@ LOSS = {
     "loss.gamma": "gamma",
     "loss.smoothing": "smoothing",
     "loss.class_weights": "class weights",
+}
+USUAL = {
+    "loss.smoothing": (0, None),
+    "loss.class_weights": ("none", None),
+    "loss.reduction": ("mean", None),
 }
 # Words in the config keys of the user's own loop that say how it validates and what its loss is.
 _OWN_SPLIT = re.compile(
@@ -138,7 +143,7 @@ def find_basis(
                 if not _OWN_PACE.fullmatch(key)
             },
             training=_select_named(values, _OWN_MIXING),
-            loss=_find_own_loss(values),
+            loss=_find_own_loss(flatten(translate(config))),
             file=file,
             checksums=checksums,
         )
@@ -222,9 +227,11 @@ def find_scheme(
 def _scheme_of_run(workspace: Workspace, name: str) -> Scheme:
     try:
         record = load_run(workspace.runs_dir, name)
-        return find_scheme(
-            workspace, load_config(workspace.runs_dir, name), data=record.fingerprints.get("data")
-        )
+        config = load_config(workspace.runs_dir, name)
+        data = record.fingerprints.get("data")
+        if not data and "ensemble" not in config:
+            return {}  # of a loop of the user's own: its keys do not mean what ours do
+        return find_scheme(workspace, config, data=data)
     except TrackerError:
         return {}
 
@@ -258,7 +265,8 @@ def _find_own_loss(values: Mapping[str, Any]) -> dict[str, Any]:
             key
         ):
             loss[key] = value
-    return loss
+    # Written out or not, what is usual is the same loss.
+    return {key: value for key, value in loss.items() if value not in USUAL.get(key, ())}
 
 
 def _find_loss(known: Mapping[str, Any]) -> dict[str, Any]:
@@ -268,7 +276,7 @@ def _find_loss(known: Mapping[str, Any]) -> dict[str, Any]:
         del loss["loss.gamma"]
     if loss["loss.name"] != "label_smoothing":
         del loss["loss.smoothing"]
-    return loss
+    return {key: value for key, value in loss.items() if value not in USUAL.get(key, ())}
 
 
 @cache
@@ -315,15 +323,30 @@ def explain_validation(a: Basis, b: Basis) -> str:
     """Why validation scores of two runs cannot be compared; empty if they can."""
     if a.checksums and a.checksums == b.checksums:
         return ""
-    # Only the files can tell for the user's own loops, and for ensembles of them (no scheme).
-    needs_files = a.own or b.own or not a.scheme or not b.scheme
-    if a.checksums and b.checksums and needs_files:
+    if _only_files_tell(a, b):
         return _compare_files(a, b)
     reason = explain_scheme(a, b)
     if not reason:
         images = _differ(a.images, b.images)
         reason = _describe_difference("different validation images", images)
     return reason or _compare_files(a, b)
+
+
+def _only_files_tell(a: Basis, b: Basis) -> bool:
+    """Of the user's own loops, and of ensembles of them (no scheme), where both saved theirs."""
+    needs_files = a.own or b.own or not a.scheme or not b.scheme
+    return bool(a.checksums and b.checksums) and needs_files
+
+
+def is_same_scheme(a: Basis, b: Basis) -> bool:
+    """Whether the validation scores of two runs belong in one line.
+
+    They do on the same images with the same labels, whoever trained. Runs of `run train` may
+    validate on other images of one scheme, such as other folds.
+    """
+    if a.checksums == b.checksums != () or _only_files_tell(a, b):
+        return not explain_validation(a, b)
+    return a.own == b.own and not _differ(a.scheme, b.scheme)
 
 
 def explain_scheme(a: Basis, b: Basis) -> str:
@@ -402,8 +425,6 @@ def explain_key(key: str, monitor: str) -> str:
 
 def explain_loss(a: Basis, b: Basis) -> str:
     """Why the losses of two runs cannot be compared; empty if they can."""
-    if a.own != b.own:  # another program may average in another way
-        return f"the loss of {a.name if a.own else b.name} is not known"
     unnamed = [basis for basis in (a, b) if basis.own and not _names_loss(basis)]
     if unnamed:
         names = " and ".join(dict.fromkeys(basis.name for basis in unnamed))

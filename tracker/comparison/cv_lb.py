@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import product
 from typing import Any
 
@@ -21,6 +21,7 @@ from tracker.comparison.comparable import (
     Scheme,
     basis_of_run,
     basis_of_submission,
+    is_same_scheme,
 )
 from tracker.comparison.leaderboard_noise import (
     SampleSizes,
@@ -161,9 +162,10 @@ def predict_public_score(
     metric = workspace.competition.primary_metric
     rows = list_submissions(workspace)
     schemes = group_by_scheme(workspace, rows)
-    scheme = _find_known_scheme(basis_of_run(workspace, record, config))
+    basis = basis_of_run(workspace, record, config)
+    index = _find_group(schemes, basis)
     relations = _relate(workspace, rows, schemes, (metric, "val", "public"))
-    relation = next((item for item in relations if schemes[item.scheme or 0][0] == scheme), None)
+    relation = next((item for item in relations if item.scheme == index), None)
     n = relation.n if relation else 0
     own = record.summary.get(f"val/{metric}")
     value = low = high = None
@@ -172,7 +174,7 @@ def predict_public_score(
         reason = f"the run has no val/{metric}"
     elif is_searched(config):
         reason = FLATTERED
-    elif scheme is None:
+    elif not _is_known(basis):
         reason = f"how {record.name} validated is not known"
     elif relation is None or relation.line is None:
         same = "" if n < 3 else ", all with the same validation score"
@@ -218,17 +220,41 @@ def explain_unused(workspace: Workspace, row: Submission, relation: ScoreRelatio
     return "" if relation.predicts else explain_no_prediction(relation)
 
 
-def _find_known_scheme(basis: Basis, *, recorded: bool = True) -> Scheme | None:
-    """None where a program did not tell; an own loop's images are known by its validation.npz.
+@dataclass(frozen=True, kw_only=True)
+class SchemeGroup:
+    """The validated submissions of one validation scheme, and what they were measured on."""
+
+    bases: list[Basis] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+
+    def holds(self, basis: Basis) -> bool:
+        """Whether validation scores on this basis belong in the group's line."""
+        return any(is_same_scheme(basis, other) for other in self.bases)
+
+    @property
+    def scheme(self) -> Scheme:
+        """The keys that tell the group from others; images of own loops by validation.npz."""
+        known = [basis for basis in self.bases if not basis.own and basis.scheme]
+        basis = (known or self.bases)[0]
+        if known or not basis.checksums:
+            return basis.scheme
+        images = f"{VALIDATION} {basis.checksums[0]:08x}{basis.checksums[1]:08x}"
+        return {**basis.scheme, DATA: images}
+
+
+def _is_known(basis: Basis, *, recorded: bool = True) -> bool:
+    """Whether it is known how a run validated: by its config, or by its validation.npz.
 
     The rows of a table kept by hand stand in one column: they are compared.
     """
-    if basis.own and basis.checksums:
-        return {
-            **basis.scheme,
-            DATA: f"{VALIDATION} {basis.checksums[0]:08x}{basis.checksums[1]:08x}",
-        }
-    return basis.scheme or ({} if not recorded else None)
+    return bool(basis.scheme or basis.checksums) or not recorded
+
+
+def _find_group(groups: Sequence[SchemeGroup], basis: Basis) -> int | None:
+    """The index of the largest group that a run belongs to."""
+    if not _is_known(basis):
+        return None
+    return next((index for index, group in enumerate(groups) if group.holds(basis)), None)
 
 
 def _is_unknown(workspace: Workspace, row: Submission) -> bool:
@@ -236,7 +262,7 @@ def _is_unknown(workspace: Workspace, row: Submission) -> bool:
     if not _is_validated(workspace, row):
         return False
     recorded = row.run_uid is not None
-    return _find_known_scheme(basis_of_submission(workspace, row), recorded=recorded) is None
+    return not _is_known(basis_of_submission(workspace, row), recorded=recorded)
 
 
 def _is_validated(workspace: Workspace, row: Submission) -> bool:
@@ -258,30 +284,45 @@ def relate_cv_to_public(
     return by_number
 
 
-def group_by_scheme(
-    workspace: Workspace, rows: Sequence[Submission]
-) -> list[tuple[Scheme, list[int]]]:
+def group_by_scheme(workspace: Workspace, rows: Sequence[Submission]) -> list[SchemeGroup]:
     """Validation schemes with their validated submissions; the largest first, then the oldest.
 
-    Unknown schemes are left out.
+    Unknown schemes are left out. A row that belongs in several groups joins them.
     """
-    groups: dict[str, tuple[Scheme, list[int]]] = {}
+    groups: list[SchemeGroup] = []
     for row in rows:
         if not _is_validated(workspace, row):
             continue
         basis = basis_of_submission(workspace, row)
-        scheme = _find_known_scheme(basis, recorded=row.run_uid is not None)
-        if scheme is not None:
-            groups.setdefault(json.dumps(scheme, sort_keys=True), (scheme, []))[1].append(
-                row.number
-            )
-    return sorted(groups.values(), key=lambda group: -len(group[1]))
+        if _is_known(basis, recorded=row.run_uid is not None):
+            groups = _add_to_groups(groups, basis, row.number)
+    return sorted(groups, key=lambda group: (-len(group.numbers), group.numbers[0]))
+
+
+def _add_to_groups(groups: Sequence[SchemeGroup], basis: Basis, number: int) -> list[SchemeGroup]:
+    """The groups with one more submission; those that it belongs to are one from then on."""
+    joined, others = SchemeGroup(), []
+    for group in groups:
+        if group.holds(basis):
+            joined.bases.extend(group.bases)
+            joined.numbers.extend(group.numbers)
+        else:
+            others.append(group)
+    # One basis of each kind is enough: the next comparison may have to read its file.
+    if not any(_measures_the_same(basis, other) for other in joined.bases):
+        joined.bases.append(basis)
+    numbers = sorted([*joined.numbers, number])
+    return [*others, SchemeGroup(bases=joined.bases, numbers=numbers)]
+
+
+def _measures_the_same(a: Basis, b: Basis) -> bool:
+    return (a.own, a.scheme, a.checksums) == (b.own, b.scheme, b.checksums)
 
 
 def _relate(
     workspace: Workspace,
     rows: Sequence[Submission],
-    schemes: Sequence[tuple[Scheme, Sequence[int]]],
+    schemes: Sequence[SchemeGroup],
     names: tuple[str, str, str],
 ) -> list[ScoreRelation]:
     """(metric, x, y) over the submissions with both scores, the largest group first.
@@ -290,8 +331,8 @@ def _relate(
     """
     metric, x, y = names
     scheme_of: dict[int, int] = {}
-    for index, (_, numbers) in enumerate(schemes):
-        scheme_of.update(dict.fromkeys(numbers, index))
+    for index, group in enumerate(schemes):
+        scheme_of.update(dict.fromkeys(group.numbers, index))
     groups: dict[int | None, list[tuple[int, float, float]]] = {}
     for row in rows:
         if x == "val" and (row.number not in scheme_of or is_searched(row.config)):
@@ -346,14 +387,15 @@ def _predicts(points: Sequence[tuple[float, float]]) -> bool:
     return line is not None and line.slope > 0 and line.separates(points[0][0], points[-1][0])
 
 
-def _list_schemes(schemes: Sequence[tuple[Scheme, Sequence[int]]]) -> list[dict[str, Any]]:
+def _list_schemes(groups: Sequence[SchemeGroup]) -> list[dict[str, Any]]:
     """{values, numbers} of each scheme; `values` has the keys in which the schemes differ."""
     differing = []
+    schemes = [group.scheme for group in groups]
     for key in SCHEME_KEYS:
-        if len({json.dumps(scheme.get(key)) for scheme, _ in schemes}) > 1:
+        if len({json.dumps(scheme.get(key)) for scheme in schemes}) > 1:
             differing.append(key)
     listed = []
-    for scheme, numbers in schemes:
+    for scheme, group in zip(schemes, groups, strict=True):
         values = {key: scheme.get(key) for key in differing}
-        listed.append({"values": values, "numbers": numbers})
+        listed.append({"values": values, "numbers": group.numbers})
     return listed

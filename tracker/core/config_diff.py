@@ -10,7 +10,7 @@ from typing import Any
 from tracker.core.text import render_value, render_values
 from tracker.training.config import CROP_KEYS, FITTED, TABLE_KEYS, list_options
 from tracker.training.config_fingerprint import outcome_values
-from tracker.training.key_names import to_common_keys
+from tracker.training.key_names import to_common_keys, to_common_loss
 from tracker.training.numbers import render_count
 from tracker.training.tables import flatten
 
@@ -84,8 +84,14 @@ def list_unknown(
 
 
 def translate(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A config with this program's names of the keys that another program logged."""
-    return to_common_keys(config, list_options())
+    """A config with this program's names of the keys, and of the loss, that another one logged."""
+    options = list_options()
+    common = to_common_keys(config, options)
+    loss = common.get("loss")
+    if not isinstance(loss, Mapping) or is_complete(flatten(common).keys()):
+        return common  # in a config of ours, the smoothing counts only with its own loss
+    named = to_common_loss(loss)
+    return common if named == loss else {**common, "loss": named}
 
 
 def is_complete(keys: Collection[str]) -> bool:

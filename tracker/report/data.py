@@ -195,7 +195,7 @@ def build_report(workspace: Workspace) -> TeamReport:
         best_private=_find_best(entries, competition.primary, "private"),
         columns=_list_columns(entries, competition),
         relations=_list_relations(
-            entries, competition, [numbers for _, numbers in group_by_scheme(workspace, rows)]
+            entries, competition, [group.numbers for group in group_by_scheme(workspace, rows)]
         ),
         family=family,
         audit=checked,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support.workspaces import begin_run, make_run, set_data
+from tests.support.workspaces import begin_run, make_loop, make_run, set_data
 from tracker.comparison.comparable import (
     Basis,
     basis_of_run,
@@ -178,7 +178,8 @@ def test_loops_of_ones_own_are_compared_by_the_images_that_they_kept(workspace: 
         explain_incomparable(bases[0], bases[2], "val/f1")
         == f"how exp1 validated is not known {hint}"
     )
-    assert explain_incomparable(bases[0], bases[2], "val/loss") == "the loss of exp1 is not known"
+    reason = "different loss (loss focal against cross_entropy)"
+    assert explain_incomparable(bases[0], bases[2], "val/loss") == reason
     keep_validation(workspace, "exp1", ["a", "b", "c"], [0, 1, 1])
     keep_validation(workspace, "exp2", ["c", "a", "b"], [1, 0, 1])
     assert diff_runs(workspace, "exp1", "exp2").metrics["val/f1"]["better"] == "b", (
@@ -260,6 +261,72 @@ def test_losses_of_programs_that_do_not_say_which_are_not_compared(
     if name == "val/loss":
         assert explain_incomparable(named, named, name) == ""
     assert explain_incomparable(plain, named, "val/f1") == "", "scores mean the same for all"
+
+
+@pytest.mark.parametrize(
+    ("told", "ours"),
+    [
+        ({"loss": {"name": "CrossEntropyLoss"}}, {}),
+        ({"config": {"criterion": "torch.nn.CrossEntropyLoss()"}}, {}),
+        ({"loss": {"name": "ForImageClassification"}}, {}),
+        ({"loss": {"name": "categorical_crossentropy"}}, {}),
+        ({"loss": {"name": "sparse_categorical_crossentropy"}}, {}),
+        ({"loss": {"name": "CrossEntropyLoss", "reduction": "mean"}}, {}),
+        (
+            {"loss": {"name": "ForImageClassification", "smoothing": 0.1}},
+            {"loss.name": "label_smoothing"},
+        ),
+        (
+            {"config": {"loss": "cross_entropy", "label_smoothing": 0.2}},
+            {"loss.name": "label_smoothing", "loss.smoothing": 0.2},
+        ),
+        (
+            {"loss": {"name": "LabelSmoothingCrossEntropy", "eps": 0.1}},
+            {"loss.name": "label_smoothing"},
+        ),
+        ({"loss": {"name": "BCEWithLogitsLoss"}}, {"loss.name": "bce"}),
+        ({"loss": {"name": "FocalLoss", "gamma": 2.0}}, {"loss.name": "focal"}),
+    ],
+)
+def test_the_names_of_one_loss_in_other_programs_are_the_same_loss(
+    workspace: Workspace, told: Config, ours: Config
+) -> None:
+    make_run(workspace, config=ours)
+    make_loop(workspace, told)
+    for name in ("exp1", "exp2"):
+        keep_validation(workspace, name, ["a", "b"], [0, 1])
+    found = diff_runs(workspace, "exp1", "exp2")
+    assert not [key for key in found.config if key.startswith("loss.")]
+    bases = [
+        basis_of_run(
+            workspace, load_run(workspace.runs_dir, name), load_config(workspace.runs_dir, name)
+        )
+        for name in ("exp1", "exp2")
+    ]
+    assert explain_incomparable(bases[0], bases[1], "val/loss") == ""
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        ({"name": "CrossEntropyLoss", "smoothing": 0.1}, "different loss (loss cross_entropy"),
+        ({"name": "CrossEntropyLoss", "reduction": "sum"}, "different loss (loss.reduction none"),
+        ({"name": "DiceLoss"}, "different loss (loss cross_entropy against DiceLoss)"),
+        ({}, "the loss of exp2 is not known ("),
+    ],
+)
+def test_another_loss_is_named_and_only_one_that_nobody_logged_is_not_known(
+    workspace: Workspace, told: Config, reason: str
+) -> None:
+    make_run(workspace)
+    make_loop(workspace, {"loss": told, "config": {"lr": 0.1}})
+    bases = [
+        basis_of_run(
+            workspace, load_run(workspace.runs_dir, name), load_config(workspace.runs_dir, name)
+        )
+        for name in ("exp1", "exp2")
+    ]
+    assert explain_incomparable(bases[0], bases[1], "val/loss").startswith(reason)
 
 
 def test_another_crop_is_of_the_same_training_images(workspace: Workspace) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.support.winners_table import import_winners
-from tests.support.workspaces import make_run, make_workspace
+from tests.support.workspaces import begin_run, make_run, make_workspace
 from tracker.comparison.comparable import find_scheme
 from tracker.comparison.cv_lb import CvLb, ScoreRelation, compare_cv_with_leaderboard
 from tracker.comparison.diff import diff_runs
@@ -30,7 +30,9 @@ from tracker.submissions.examine import check
 from tracker.submissions.submit import submit
 from tracker.training.config import Config, config_to_dict
 from tracker.training.errors import ConfigError
+from tracker.training.predict.probabilities import Predictions, save_probabilities
 from tracker.workflows.own_loop.begin import begin
+from tracker.workspace.predictions import load_answers
 from tracker.workspace.tracker_toml import Workspace, load_workspace
 
 ANSWERS = ("0000011111", "0000011110", "1000011110", "1100011110", "0100011111", "1110011100")
@@ -259,6 +261,60 @@ def test_unknown_schemes_are_in_no_line_and_are_named(workspace: Workspace) -> N
     assert check(workspace, run.name).expected["reason"] == f"how {run.name} validated is not known"
     unused = {item.number: item.unused for item in select_final(workspace, 1).contenders}
     assert unused[7] == "how it validated is not known"
+
+
+def keep_validation(workspace: Workspace, run: str, ids: str) -> None:
+    """The saved validation of a run; the label of an image is its letter, whatever the order."""
+    labels = np.array([ord(letter) % 2 for letter in ids])
+    figures = np.full((len(ids), 2), 0.5, dtype=np.float32)
+    kept = Predictions(tuple(ids), figures, ("cat", "dog"), labels=labels)
+    save_probabilities(workspace.runs_dir / run / "validation.npz", kept)
+
+
+def make_own_run(workspace: Workspace, answers: str, ids: str, f1: float, **config: object) -> str:
+    """A run of a loop of the user's own, that kept the validation of these images."""
+    recorder = begin_run(workspace, config=config, fingerprints={"data": None})
+    recorder.progress(epoch=1, best_epoch=1, summary={"val/f1": f1})
+    rows = "".join(f"i{number}.png,{letter}\n" for number, letter in enumerate(answers))
+    path = recorder.folder / "predictions.csv"
+    path.write_text("ImageID,ans\n" + rows)
+    recorder.fingerprint(predictions=load_answers(path, workspace.competition).fingerprint)
+    name = recorder.finish("finished").name
+    keep_validation(workspace, name, ids)
+    return name
+
+
+def test_loops_and_ensembles_that_validated_on_the_same_images_are_of_one_scheme(
+    workspace: Workspace,
+) -> None:
+    for number, answers in enumerate(ANSWERS[:3]):
+        make_run(workspace, answers, config={"train.seed": number}, f1=VALIDATION[number])
+        keep_validation(workspace, f"exp{number + 1}", "abcd")
+    for number, answers in enumerate(ANSWERS[3:], start=3):
+        data = {"image_size": 32} if number == 4 else {"size": 32}
+        ids = "dcab" if number == 5 else "abcd"
+        make_own_run(workspace, answers, ids, VALIDATION[number], data=data)
+    mixed = make_own_run(
+        workspace, "0000010110", "abcd", 0.7, ensemble={"members": ["exp1", "exp5"]}
+    )
+    loops = make_own_run(
+        workspace, "0000010100", "abcd", 0.6, ensemble={"members": ["exp5", "exp5"]}
+    )
+    other = make_own_run(workspace, "0000000110", "abce", 0.7, data={"image_size": 32})
+    for name in (*(f"exp{number}" for number in range(1, 7)), mixed):
+        submit(workspace, name, "m")
+    found = compare_cv_with_leaderboard(workspace)
+    assert [scheme["numbers"] for scheme in found.schemes] == [[1, 2, 3, 4, 5, 6, 7]]
+    assert found.unknown == []
+    assert "the validation scheme was changed" not in render_cv_lb(found)
+    for name in ("exp1", "exp6", mixed, loops):
+        assert check(workspace, name).expected["n"] == 7
+        assert check(workspace, name).expected["left_out"] == 0
+    unused = {item.unused for item in select_final(workspace, 1).contenders}
+    assert "how it validated is not known" not in unused
+    expected = check(workspace, other).expected
+    assert (expected["n"], expected["left_out"]) == (0, 7), "other images are another scheme"
+    assert expected["reason"].startswith("needs 3 scored submissions with the validation scheme")
 
 
 def test_a_score_on_the_images_that_chose_the_weights_predicts_nothing(
