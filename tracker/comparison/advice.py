@@ -46,7 +46,8 @@ class Advice:
 
     `state` is improving, overfitting, diverged, plateau (no trend beyond noise) or short (too few
     epochs to tell a rise from noise). `past_best` epochs came after `best_epoch` of
-    `monitor`. `noise` is the standard deviation from epoch to epoch. From epoch `gap_opened` on, the validation loss is above the
+    `monitor`. `noise` is the standard deviation from epoch to epoch. From epoch `gap_opened` on,
+    the validation loss is above the
     training loss by more than noise. `stop_at` has the best epoch by each metric. `patience` would
     have given the same best epoch and saved `saved` epochs.
     """

@@ -310,7 +310,7 @@ def describe_other_ensemble(diff: Mapping[str, Sequence[Any]]) -> str:
     keys = [key.removeprefix(ENSEMBLE) for key in diff if key.startswith(ENSEMBLE)]
     if not keys or (len(diff) == 1 and keys != ["members"]):
         return ""
-    parts = [key for key in ("members", "method") if key in keys]
+    parts: list[str] = [key for key in ("members", "method") if key in keys]
     parts = parts or [key for key in keys if key != "searched"] or ["search of weights"]
     others = sum(not key.startswith(ENSEMBLE) for key in diff)
     if others:
