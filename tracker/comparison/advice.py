@@ -28,6 +28,10 @@ from tracker.workspace.tracker_toml import Metric
 ALPHA = 0.05 / 3
 # With fewer epochs, no order is rarer than ALPHA.
 MIN_EPOCHS = 5
+# With fewer epochs, a rise is easily missed: a curve that is best at its end is no plateau yet.
+MIN_PLATEAU = 8
+# A curve that is best at its end is no plateau if noise alone rises like it in fewer than this.
+ALPHA_PLATEAU = 0.05
 # Up to 12 epochs, the distribution is counted exactly; from ten on it is nearly normal.
 MAX_EXACT = 12
 # Epochs that are named beside the best one.
@@ -41,8 +45,9 @@ class Advice:
     """What the curves of one run say, as numbers and as sentences.
 
     `state` is improving, overfitting, diverged, plateau (no trend beyond noise) or short (too few
-    epochs). `past_best` epochs came after `best_epoch` of `monitor`. `noise` is the standard
-    deviation from epoch to epoch. From epoch `gap_opened` on, the validation loss is above the
+    epochs to tell a rise from noise). `past_best` epochs came after `best_epoch` of
+    `monitor`. `noise` is the standard deviation from epoch to epoch. From epoch `gap_opened` on,
+    the validation loss is above the
     training loss by more than noise. `stop_at` has the best epoch by each metric. `patience` would
     have given the same best epoch and saved `saved` epochs.
     """
@@ -161,7 +166,25 @@ def _find_state(
     rising = _after(lost, turn, 1) if _keeps_falling(finite["train/loss"], turn) else []
     if any(_rise_p_value(part) < ALPHA for part in (falling, rising)):
         return "overfitting"
+    if best in newest and _may_rise(watched, sign, best):
+        return "short"
     return "plateau"
+
+
+def _may_rise(watched: Series, sign: int, best: int) -> bool:
+    """Whether a curve that is best at its end may be rising still, though that is not certain."""
+    if len(watched) < MIN_PLATEAU:
+        return True
+    level, first = _find_level(watched, best), min(watched)
+    since = _after(watched, level if level > first else first - 1, sign)
+    return _rise_p_value(since) < ALPHA_PLATEAU
+
+
+def _find_level(watched: Series, best: int) -> int:
+    """The first epoch that noise alone may separate from the best one."""
+    noise = _estimate_noise(list(watched.values())) or 0.0
+    reach = _expected_range(noise, len(watched))
+    return next(epoch for epoch, value in watched.items() if abs(watched[best] - value) <= reach)
 
 
 def _has_diverged(series: Mapping[str, Series], train: Series) -> bool:
@@ -319,9 +342,7 @@ def _write_diverged(_: Advice, best: str, __: Series) -> str:
 
 
 def _write_plateau(advice: Advice, best: str, watched: Series) -> str:
-    noise, highest = advice.noise or 0.0, watched[advice.best_epoch]
-    reach = _expected_range(noise, len(watched))
-    level = next(epoch for epoch, value in watched.items() if abs(highest - value) <= reach)
+    noise, level = advice.noise or 0.0, _find_level(watched, advice.best_epoch)
     return (
         f"Plateau: {best}; since epoch {level}, it has changed less than its noise"
         f" ({noise:.2g} per epoch). It is unclear whether more epochs would help."
@@ -329,8 +350,11 @@ def _write_plateau(advice: Advice, best: str, watched: Series) -> str:
 
 
 def _write_short(advice: Advice, best: str, _: Series) -> str:
-    more = ", the last one: try more" if not advice.past_best else ""
-    return f"Too few epochs to judge: {best}{more}."
+    if not advice.past_best:
+        best = f"{advice.monitor} was best in the last of {advice.epochs} epochs"
+    if advice.epochs == 1:
+        best = "there was only one"
+    return f"Too few epochs to judge: {best}. Try more."
 
 
 WRITERS: dict[str, Callable[[Advice, str, Series], str]] = {

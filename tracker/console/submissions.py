@@ -216,6 +216,8 @@ def print_check_details(report: CheckReport, competition: Competition) -> None:
         change = render_change(report.config_diff, report.not_known)
         print_text(f"change to SOTA (submission {report.sota}): {change}")
         for name, (old, new) in report.validation.items():
+            if old is None and new is None:
+                continue  # nothing to compare
             reason = report.not_comparable.get(name, "")
             remark = f" (not comparable: {reason})" if reason and None not in (old, new) else ""
             print_text(f"  {name}: {render_number(old)} -> {render_number(new)}{remark}")

@@ -307,6 +307,25 @@ def describe_ensemble_step(diff: Mapping[str, Sequence[Any]]) -> str:
     return ""
 
 
+def describe_other_ensemble(diff: Mapping[str, Sequence[Any]]) -> str:
+    """In words, how two ensembles differ: `another ensemble: members and method differ`.
+
+    Empty where none is an ensemble, or where they differ in one key alone, such as the method.
+    The weights are named only where members and method are the same: they follow from them.
+    """
+    keys = [key.removeprefix(ENSEMBLE) for key in diff if key.startswith(ENSEMBLE)]
+    if not keys or (len(diff) == 1 and keys != ["members"]):
+        return ""
+    parts: list[str] = [key for key in ("members", "method") if key in keys]
+    parts = parts or [key for key in keys if key != "searched"] or ["search of weights"]
+    others = sum(not key.startswith(ENSEMBLE) for key in diff)
+    if others:
+        parts.append("1 other key" if others == 1 else f"{others} other keys")
+    verb = "differs" if parts in (["method"], ["search of weights"]) else "differ"
+    listed = ", ".join([*parts[:-2], " and ".join(parts[-2:])])
+    return f"another ensemble: {listed} {verb}"
+
+
 def describe_ensemble(table: Mapping[str, Any]) -> str:
     """The section `ensemble` of a config in one text: `weighted ensemble of exp5, exp7 (2, 6)`.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracker.core.config_diff import (
     describe_ensemble_step,
+    describe_other_ensemble,
     is_searched,
     list_changes,
     render_unknown_keys,
@@ -200,6 +201,8 @@ def _count_changes(diff: Mapping[str, Sequence[Any]], not_known: Sequence[str]) 
         return step
     known = "known " if not_known else ""
     unknown = f", {render_unknown_keys(not_known)}" if not_known else ""
+    if others := describe_other_ensemble(diff):
+        return f"{others}{unknown}"
     changes = list_changes(diff)
     if not changes:
         return f"no {known}config key changed{unknown}"

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from tracker.core.errors import AlreadyTrainedError
+from tracker.mirror.sync import copy_run
 from tracker.runs.record import RunRecord
 from tracker.training.config import Config
 from tracker.workflows.ensemble import ensemble
@@ -29,7 +30,8 @@ def train_folds(
     """Train each fold of data.folds and combine the runs by their mean; `report` gets messages.
 
     A fold that an earlier run has trained is not trained again, unless `force`. Each image's
-    validation probabilities come from the one run that was not trained on it.
+    validation probabilities come from the one run that was not trained on it. The ensemble is
+    copied to MLflow as the runs are.
     """
     names, folds = [], config.data.folds
     for fold in range(folds):
@@ -47,10 +49,13 @@ def train_folds(
         except AlreadyTrainedError as error:
             report(f"fold {fold}: skipped, {error.run} already has this config, data and code")
             names.append(error.run)
-    return ensemble(
+    record = ensemble(
         workspace,
         names,
         method="soft",
         note=f"{note} ({folds} folds)".strip(),
         eval_config=config.eval,
     )
+    if problem := copy_run(workspace, record.name):
+        report(problem)
+    return record

@@ -188,8 +188,40 @@ def test_a_training_loss_that_does_not_stay_down_has_diverged(loss: Sequence[flo
 
 def test_few_epochs_are_said_to_be_few() -> None:
     assert get_advice(val_f1=[0.5, 0.6]).sentences == [
-        "Too few epochs to judge: val/f1 was best in epoch 2 of 2, the last one: try more."
+        "Too few epochs to judge: val/f1 was best in the last of 2 epochs. Try more."
     ]
+    assert get_advice(val_f1=[0.6, 0.5]).sentences == [
+        "Too few epochs to judge: val/f1 was best in epoch 1 of 2. Try more."
+    ]
+    assert get_advice(val_f1=[0.6]).sentences == [
+        "Too few epochs to judge: there was only one. Try more."
+    ]
+
+
+RISEN = (0.7884, 0.7976, 0.8839, 0.8551, 0.8747, 0.8941)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        RISEN,
+        (0.79, 0.80, 0.88, 0.85, 0.89, 0.87),  # best in the last but one
+        (0.70, 0.85, 0.80, 0.83, 0.82, 0.84, 0.86),
+        (0.70, 0.79, 0.72, 0.81, 0.74, 0.83, 0.76, 0.85),  # noise as large as its rise
+    ],
+)
+def test_a_rise_that_may_go_on_is_no_plateau(values: Sequence[float]) -> None:
+    losses = [0.6 * 0.8**epoch for epoch in range(len(values))]
+    for monitor, curve in (("val/f1", values), ("val/loss", [1 - value for value in values])):
+        advice = get_advice(monitor=monitor, **{"train/loss": losses, monitor: curve})
+        assert advice.state in ("short", "improving")
+        assert "Plateau" not in advice.sentences[0]
+
+
+def test_the_rise_of_six_epochs_is_too_short_to_judge() -> None:
+    assert get_advice(val_f1=RISEN).sentences[0] == (
+        "Too few epochs to judge: val/f1 was best in the last of 6 epochs. Try more."
+    )
 
 
 def test_the_monitored_metric_decides_and_a_loss_is_better_when_it_is_lower() -> None:

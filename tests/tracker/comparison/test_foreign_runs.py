@@ -224,7 +224,23 @@ def test_one_change_is_said_only_where_it_is_one(workspace: Workspace) -> None:
         f"{ensemble} against a single model, so no one change to name"
     )
     others = {"ensemble": {"method": "mean", "members": ["exp1", "exp3"]}}
-    assert _count_changes(diff_configs(members, others), []).startswith("one change: ensemble: ")
+    assert _count_changes(diff_configs(members, others), []) == "another ensemble: members differ"
+    searched = {
+        "ensemble": {
+            "method": "weighted",
+            "members": ["exp1", "exp3"],
+            "searched": True,
+            "weights": [2, 9],
+        }
+    }
+    plain = {"ensemble": {**members["ensemble"], "searched": False, "weights": []}}
+    assert _count_changes(diff_configs(plain, searched), []) == (
+        "another ensemble: members and method differ"
+    )
+    ranked = {"ensemble": {**members["ensemble"], "method": "rank"}}
+    assert _count_changes(diff_configs(members, ranked), []) == (
+        "one change: ensemble: method mean -> rank"
+    )
     assert _count_changes({}, ["hf.a"]).startswith("no known config key changed, 1 key is known")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, ROOT, make_pictures, run_tracker
+from tests.support.mlflow_runs import find_runs
 from tests.support.servers import free_port
 from tracker.comparison.diff import diff_runs
 from tracker.core.errors import AlreadyTrainedError, RefusedError
@@ -26,7 +27,7 @@ from tracker.workflows.infer import infer
 from tracker.workflows.reproduce import reproduce
 from tracker.workflows.resolve import resolve_config
 from tracker.workflows.train import train
-from tracker.workspace.tracker_toml import Workspace
+from tracker.workspace.tracker_toml import Workspace, load_workspace
 
 # nobody waits for the mirrors: they look for MLflow a few times and end
 pytestmark = [
@@ -123,7 +124,8 @@ def test_folds_are_runs_and_their_ensemble_has_out_of_fold_predictions(ws: Works
     said: list[str] = []
     record = train_folds(ws, config, note="cv", quiet=True, report=said.append)
     assert (record.name, record.kind) == ("exp4", "ensemble")
-    assert said == ["fold 1: skipped, exp1 already has this config, data and code"]
+    assert said[0] == "fold 1: skipped, exp1 already has this config, data and code"
+    assert len(said) == 2 and said[1].startswith("MLflow is behind (")
     assert load_config(ws.runs_dir, "exp4")["ensemble"]["members"] == ["exp2", "exp1", "exp3"]
     validation = load_probabilities(ws.runs_dir / "exp4" / "validation.npz")
     assert sorted(validation.ids) == sorted(
@@ -138,12 +140,27 @@ def test_folds_are_runs_and_their_ensemble_has_out_of_fold_predictions(ws: Works
     assert (ws.runs_dir / "exp4" / "predictions.csv").is_file()
 
 
+def test_the_ensemble_of_folds_is_copied_to_mlflow_as_they_are(
+    ws: Workspace, mlflow_db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TRACKER_MLFLOW_URI")
+    monkeypatch.setenv("TRACKER_MLFLOW_WAIT_S", str(COMMAND_LIMIT_S))
+    shutil.copy(mlflow_db, ws.root / "mlflow.db")
+    ws = load_workspace(ws.root)  # without the address that leads nowhere
+    config = resolve_config(ws, assignments=(*BASE, "data.folds=2", "train.epochs=1"))
+    said: list[str] = []
+    assert train_folds(ws, config, quiet=True, report=said.append).name == "exp3"
+    copied = {run.info.run_name: run.info.status for run in find_runs(ws)}
+    assert copied == dict.fromkeys(("exp1", "exp2", "exp3"), "FINISHED")
+    assert said == []
+
+
 def test_forced_folds_are_trained_again(ws: Workspace) -> None:
     config = resolve_config(ws, assignments=(*BASE, "data.folds=2", "train.epochs=1"))
     said: list[str] = []
     assert train_folds(ws, config, quiet=True, report=said.append).name == "exp3"
     assert train_folds(ws, config, quiet=True, force=True, report=said.append).name == "exp6"
-    assert said == []
+    assert not any("skipped" in line for line in said)
     assert load_config(ws.runs_dir, "exp6")["ensemble"]["members"] == ["exp4", "exp5"]
 
 
