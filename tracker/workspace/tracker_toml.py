@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 import re
+import shlex
 import zoneinfo
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -407,7 +408,8 @@ def find_workspace(start: Path | None = None) -> Workspace:
         root = Path(named).expanduser().resolve()
         if not (root / TRACKER_TOML).is_file():
             raise UnknownRunError(
-                f"TRACKER_WORKSPACE={named} has no {TRACKER_TOML}", hint=f"tracker init {named}"
+                f"TRACKER_WORKSPACE={named} has no {TRACKER_TOML}",
+                hint=f"tracker init {shlex.quote(named)}",
             )
         return load_workspace(root)
     here = (start or Path.cwd()).resolve()
