@@ -20,6 +20,7 @@ import typer
 from tests.conftest import ROOT
 from tests.support.commands import COMMANDS
 from tests.support.servers import require_or_skip
+from tracker.commands.demo import render_train_command
 from tracker.commands.table import app
 
 PROGRAMS = ("tracker", "make", "pip", "cd", "cp", "docker")
@@ -138,6 +139,16 @@ def test_options_that_help_pages_and_hints_name_work_as_typed(tmp_path: Path) ->
     lines = list(dict.fromkeys([*list_fragments(list_help()), *list_fragments(list_hints())]))
     assert "tracker --set model.pretrained=false" in lines
     assert check(lines, tmp_path) == []
+
+
+def test_commands_that_the_demo_prints_are_quoted_for_every_shell(tmp_path: Path) -> None:
+    flags = {"data.image_size": [48, 36], "augment.name": "standard", "optim.lr": 0.003}
+    line = render_train_command("exp1", "what's *new*", flags, force=True)
+    given = ["--set", "data.image_size=[48,36]", "--set", "augment.name=standard"]
+    words = ["--from", "exp1", "--force", *given, "--set", "optim.lr=0.003"]
+    assert shlex.split(line) == ["tracker", "run", "train", *words, "--note", "what's *new*"]
+    assert "--set 'data.image_size=[48,36]' --set augment.name=standard" in line
+    assert check([line], tmp_path) == []
 
 
 def test_what_zsh_takes_in_another_way_is_found(tmp_path: Path) -> None:

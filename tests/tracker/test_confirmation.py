@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import NO_MLFLOW, Done, run_in_terminal, run_tracker, tracker_command
-from tests.support.workspaces import make_run, make_workspace
+from tests.support.workspaces import begin_run, make_run, make_workspace
+from tracker.core.locks import FileLock
 from tracker.ledger.read import list_submissions
 from tracker.submissions.submit import submit
+from tracker.training.config import Config, config_to_dict
 from tracker.workspace.tracker_toml import Workspace, load_workspace
 
 
@@ -64,6 +66,42 @@ def test_the_last_submission_of_a_script_needs_yes(limited: Workspace) -> None:
     said = type_in(make_second(limited), "", "submit", "--memo", "c", "--yes")
     assert "equal to SOTA" in said
     assert "[y/N]" not in said
+
+
+def test_latest_is_asked_for_while_another_run_is_trained(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path / "ws")
+    make_run(workspace, "0000011110", note="a larger model", f1=0.75)
+    other = begin_run(workspace, config=config_to_dict(Config()), note="", fingerprints={})
+    said = type_in(workspace, "n\n", "submit", "--memo", "b")
+    scores = "val f1 0.7500, val accuracy 0.7500"
+    question = f"submit exp1 (a larger model; {scores}; memo: b)? [y/N]"
+    assert f"no run was named while exp2 is running: {question}" in said
+    assert "nothing was submitted" in said
+    refused = run_in_pipe(workspace, "submit", "--memo", "b")
+    assert refused.returncode == 2
+    assert "nothing was submitted, no run was named while exp2 is running" in refused.stderr
+    assert "try: tracker submit exp1 --memo b --yes" in refused.stderr
+    assert list_submissions(workspace) == []
+    said = type_in(workspace, "", "submit", "exp1", "--memo", "b")  # a named run is sent
+    assert "[y/N]" not in said
+    assert len(list_submissions(workspace)) == 1
+    other.finish("interrupted")
+    make_run(workspace, "0000111110")
+    said = type_in(workspace, "", "submit", "--memo", "c")  # nothing is trained
+    assert "[y/N]" not in said
+    assert len(list_submissions(workspace)) == 2
+
+
+def test_latest_is_asked_for_between_two_entries_of_a_queue(limited: Workspace) -> None:
+    lock = FileLock(limited.state_dir / "queues" / "night-0" / "lock")
+    assert lock.acquire()
+    said = type_in(limited, "n\n", "submit", "--memo", "b")
+    lasts = "it is the last one of these 24 hours; no run was named while a queue is running"
+    assert f"{lasts}: submit exp2 (a larger model; " in said
+    assert said.count("[y/N]") == 1
+    lock.release()
+    assert "a queue is running" not in type_in(limited, "n\n", "submit", "--memo", "b")
+    assert len(list_submissions(limited)) == 1
 
 
 def run_in_pipe(workspace: Workspace, *words: str) -> Done:

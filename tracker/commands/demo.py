@@ -3,6 +3,7 @@ commands."""
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -70,7 +71,9 @@ def run_demo(folder: Path) -> None:
         list_validation_scores(workspace, rows),
         marks=read_submission_marks(workspace, rows),
     )
-    go_there = "" if folder.resolve() == Path.cwd().resolve() else f"cd {folder} && "
+    go_there = (
+        "" if folder.resolve() == Path.cwd().resolve() else f"cd {shlex.quote(str(folder))} && "
+    )
     print(
         f"look around:  {go_there}tracker ui     (curves, best.pth and memos in the MLflow web"
         " page)"
@@ -120,10 +123,7 @@ def _train(
     *,
     force: bool = False,
 ) -> RunRecord:
-    words = [f"--from {parent}"] if parent else []
-    words += ["--force"] if force else []
-    words += [f"--set {key}={render_value(value).replace(' ', '')}" for key, value in flags.items()]
-    _print_line(f'tracker run train {" ".join(words)} --note "{note}"')
+    _print_line(render_train_command(parent, note, flags, force=force))
     config = resolve_config(workspace, parent=parent, flags=flags)
     record = train(workspace, config, parent=parent, note=note, quiet=True, force=force)
     scores = render_scores(record.summary, workspace.competition)
@@ -131,8 +131,19 @@ def _train(
     return record
 
 
+def render_train_command(
+    parent: str | None, note: str, flags: Mapping[str, object], *, force: bool = False
+) -> str:
+    """The command as a person types it in any shell: zsh refuses brackets without quotes."""
+    words = ["--from", parent] if parent else []
+    words += ["--force"] if force else []
+    for key, value in flags.items():
+        words += ["--set", f"{key}={render_value(value).replace(' ', '')}"]
+    return shlex.join(["tracker", "run", "train", *words, "--note", note])
+
+
 def _submit(workspace: Workspace, record: RunRecord, memo: str) -> None:
-    _print_line(f'tracker submit {record.name} --memo "{memo}"')
+    _print_line(f"tracker submit {record.name} --memo {shlex.quote(memo)}")
     try:
         row, quota = submit(workspace, record.name, memo)
     except DuplicateError as error:

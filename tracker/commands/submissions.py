@@ -54,7 +54,8 @@ def submit_command(
 ) -> None:
     """Record a submission and show whether it is the new SOTA; a repeat is refused.
 
-    It asks before it takes the last one that the daily limit leaves; a script says --yes.
+    It asks before it takes the last one that the daily limit leaves, and where no run is named
+    while others are trained; a script says --yes.
     """
     from tracker.commands.options import notify_latest
     from tracker.console.submissions import (
@@ -78,10 +79,11 @@ def submit_command(
     comp, examination = workspace.competition, examine(workspace, run)
     report = None if as_json else build_check_report(workspace, examination)
     if not yes:
-        _confirm_last(
+        _confirm(
             workspace,
             report or build_check_report(workspace, examination),
             memo,
+            unnamed=run == "latest",
             even_if_similar=even_if_similar,
             as_json=as_json,
         )
@@ -129,33 +131,47 @@ def submit_command(
         print(step)
 
 
-def _confirm_last(
+def _confirm(
     workspace: Workspace,
     report: CheckReport,
     memo: str,
     *,
+    unnamed: bool,
     even_if_similar: bool,
     as_json: bool,
 ) -> None:
-    """Ask before the last submission of the window is taken; raises typer.Exit after a no.
+    """Ask before the last submission of the window is taken, and where no run was named while
+    others are trained: `latest` may have changed since it was looked at.
 
-    What is refused takes none. Raises ConfigError where nobody can be asked.
+    What is refused takes none. Raises typer.Exit after a no, ConfigError where nobody can be asked.
     """
     refused = report.duplicate is not None or (report.refusal and not even_if_similar)
-    if refused or report.quota.left != 1:
+    if refused or report.quota.left == 0:
         return
     import shlex
 
+    from tracker.console.runs import render_scores
     from tracker.core.terminal import print_text
+    from tracker.jobs.active import describe_training
     from tracker.runs.read import load_run
 
-    what = report.ensemble or load_run(workspace.runs_dir, report.run).note or "no note"
     window = "today" if workspace.competition.quota_window == "day" else "these 24 hours"
-    question = f"it is the last one of {window}: submit {report.run} ({what})?"
+    last = f"it is the last one of {window}" if report.quota.left == 1 else ""
+    training = describe_training(workspace) if unnamed else ""
+    if not last and not training:
+        return
+    record = load_run(workspace.runs_dir, report.run)
+    what = report.ensemble or record.note or "no note"
+    if training:
+        training = f"no run was named while {training}"
+        scores = render_scores(record.summary, workspace.competition)
+        what = f"{what}; {scores}; memo: {memo}"
+    reason = "; ".join(text for text in (last, training) if text)
+    question = f"{reason}: submit {report.run} ({what})?"
     options = " --even-if-similar" * even_if_similar + " --json" * as_json
     command = f"tracker submit {report.run} --memo {shlex.quote(memo)}{options} --yes"
     if as_json or not can_answer():
-        refuse_to_guess(f"nothing was submitted, it is the last one of {window}", command)
+        refuse_to_guess(f"nothing was submitted, {reason}", command)
     print_text(report.answer)
     ask(question, no="nothing was submitted", go_on=command)
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 WORDS = {"val": "validation", "public": "public", "private": "private"}
 SURELY = f"with {CONFIDENCE:.0%} certainty"  # what Line.tells_apart asks for
+CLEAR_GAIN = 0.2  # in how many of the simulated private parts more: see _is_public_better
 
 
 def render_cv_lb(result: CvLb) -> str:
@@ -163,23 +164,44 @@ def _conclude(result: Selection, ranks: Sequence[int], competition: Competition)
     best_public = ranks[: len(result.chosen)]
     reason = _find_main_reason(result, best_public)
     private = _describe_private_scores(result, best_public, competition)
-    doubt = _describe_uncertainty(result)
-    return f"choose {join_numbers(result.chosen)}: {reason}{doubt}{private}"
+    return f"{_recommend(result)}: {reason}{private}"
 
 
-def _describe_uncertainty(result: Selection) -> str:
-    """That the choice is no better than a random one, where the simulation says so."""
-    simulated, count = result.simulation, len(result.chosen)
+def _recommend(result: Selection) -> str:
+    """Which to choose; where the simulation speaks against the choice, that comes first."""
+    simulated, chosen = result.simulation, join_numbers(result.chosen)
     if simulated is None or _has_no_choice(simulated):
-        return ""
-    chance = count / len(simulated.among)
-    if simulated.chosen.holds_best > chance:
-        return ""
-    return (
-        "; but in simulated private parts the choice holds the best in"
-        f" {simulated.chosen.holds_best:.0%}, a random choice in {chance:.0%}: the scores do not"
-        " tell them apart"
-    )
+        return f"choose {chosen}"
+    chance = len(result.chosen) / len(simulated.among)
+    share = simulated.chosen.holds_best
+    figures = f"{chosen} in {share:.0%}, a random choice in {chance:.0%}"
+    if _is_public_better(simulated, chance):
+        public = join_numbers(simulated.by_public.numbers)
+        return (
+            f"keep {public}, the best public: in simulated private parts that choice holds the best"
+            f" in {simulated.by_public.holds_best:.0%}, {figures}. Expected scores alone would"
+            f" choose {chosen}"
+        )
+    if share <= chance:
+        return (
+            f"the scores do not tell them apart: in simulated private parts the best is held by"
+            f" {figures}. Expected scores alone would choose {chosen}"
+        )
+    return f"choose {chosen}"
+
+
+def _is_public_better(simulated: Simulation, chance: float) -> bool:
+    """Whether shared validation images speak clearly for the best public ones.
+
+    A revealed solution has no say: private scores do not make the choice.
+    """
+    public, chosen = simulated.by_public, simulated.chosen
+    if "validation images" not in simulated.source or public.holds_best <= chance:
+        return False
+    gaps = [abs(simulated.possible - item.mean_best) for item in (public, chosen)]
+    gain = public.holds_best - chosen.holds_best
+    needed = CLEAR_GAIN if chosen.holds_best > chance else 0.0
+    return gaps[0] < gaps[1] and gain > needed
 
 
 def _has_no_choice(simulated: Simulation) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -100,7 +101,10 @@ def _write_excludable(report: DataReport, path: Path, workspace: Workspace, conf
     if before not in (None, text.encode()) and path.resolve() not in tables:
         raise ConfigError(
             f"{path} already exists, and data.exclude does not name it",
-            hint=f"--set data.exclude={path} adds to it; or give --write-exclude another name",
+            hint=(
+                f"--set {shlex.quote(f'data.exclude={path}')} adds to it; or give"
+                " --write-exclude another name"
+            ),
         )
     write_text(path, text)
     absolute, root = path.resolve(), workspace.root.resolve()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -47,7 +48,8 @@ def _print_written(check: DataCheck) -> None:
         print_text(f"{render_count(len(left), 'problem')} left with it:")
         print_text("\n".join(f"  {problem}" for problem in left))
     else:
-        print_text(f"next: tracker run train --set data.exclude={name}")
+        assigned = shlex.quote(f"data.exclude={name}")
+        print_text(f"next: tracker run train --set {assigned}")
 
 
 def print_survey(survey: Survey, *, wide: bool = False) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -91,7 +92,8 @@ def print_suspects(report: SuspectReport, *, wide: bool = False) -> None:
         print_text(f"where a suggestion is right, write yes under accept in {table}; then")
         # The config of the first member has its fold: alone it would repeat this fold only.
         every = f" --folds {report.folds}" if report.folds else ""
-        print(f"  tracker run train --from {report.source}{every} --set data.label_fixes={table}")
+        assigned = shlex.quote(f"data.label_fixes={table}")
+        print(f"  tracker run train --from {report.source}{every} --set {assigned}")
 
 
 def _print_labels(report: SuspectReport, *, wide: bool) -> None:

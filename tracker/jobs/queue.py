@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
@@ -243,7 +244,7 @@ class _Queue:
             try:
                 end = self._train(entry, state)
             except KeyboardInterrupt:
-                hint = f"tracker run queue {self._file}"
+                hint = f"tracker run queue {shlex.quote(str(self._file))}"
                 raise InterruptedByUserError(
                     f"interrupted in entry {entry.number}", hint=hint
                 ) from None

@@ -9,6 +9,7 @@ trial depend on (seed, its number) and not on the worker.
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -120,7 +121,7 @@ def run_sweep(workspace: Workspace, file: Path, *, join: bool = False) -> SweepR
             while trial := worker.claim():
                 worker.run(trial)
         except KeyboardInterrupt:
-            hint = f"tracker run sweep {file}"
+            hint = f"tracker run sweep {shlex.quote(str(file))}"
             raise InterruptedByUserError("the sweep was interrupted", hint=hint) from None
         finally:
             worker.release()

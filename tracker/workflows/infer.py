@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -64,7 +65,7 @@ def infer(
         raise ConfigError(
             f"infer can only change {CHANGEABLE_TEXT}: {', '.join(assigned)} changes the images or"
             " labels",
-            hint=f"tracker run train --from {source} --set {assigned[0]}",
+            hint=f"tracker run train --from {source} --set {shlex.quote(assigned[0])}",
         )
     if not changed and same_data:
         raise ConfigError(

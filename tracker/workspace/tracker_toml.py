@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 import re
+import shlex
 import zoneinfo
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -407,7 +408,8 @@ def find_workspace(start: Path | None = None) -> Workspace:
         root = Path(named).expanduser().resolve()
         if not (root / TRACKER_TOML).is_file():
             raise UnknownRunError(
-                f"TRACKER_WORKSPACE={named} has no {TRACKER_TOML}", hint=f"tracker init {named}"
+                f"TRACKER_WORKSPACE={named} has no {TRACKER_TOML}",
+                hint=f"tracker init {shlex.quote(named)}",
             )
         return load_workspace(root)
     here = (start or Path.cwd()).resolve()
@@ -586,8 +588,18 @@ def parse_score(metric: Metric, text: str) -> float:
         computed = find_kind(metric.kind)
         wanted = f"{computed.low:g} to {computed.high:g}" if computed else "a finite number"
         wanted += ", or a percentage" if metric.percent else ""
-        raise ConfigError(f"{metric.name}={text}: expected {wanted}")
+        raise ConfigError(
+            f"{metric.name}={text}: expected {wanted}", hint=_guess_percentage(metric, text, value)
+        )
     return value
+
+
+def _guess_percentage(metric: Metric, text: str, value: float) -> str:
+    """The score that was meant where 81.6 was typed for 0.816; empty where it is no such case."""
+    share = value / 100
+    if metric.percent or not 1 < value <= 100 or metric.clip(share) != share:
+        return ""
+    return f"{text.strip()} looks like a percentage; {metric.name} as a share is {share:.6g}"
 
 
 def already_made(root: Path) -> ConfigError:

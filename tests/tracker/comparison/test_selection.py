@@ -424,17 +424,46 @@ def test_a_choice_no_better_than_one_by_lot_is_said_to_be_that(tmp_path: Path) -
         chosen = replace(found.simulation.chosen, holds_best=share)
         told = replace(found.simulation, among=[1, 2, 3, 4], chosen=chosen)
         text = render_selection(replace(found, simulation=told), workspace.competition)
-        doubt = (
-            f"; but in simulated private parts the choice holds the best in {share:.0%}, a random"
-            " choice in 50%: the scores do not tell them apart"
-        )
-        assert (doubt in text.splitlines()[0]) is is_said
+        doubt = "the scores do not tell them apart: in simulated private parts the best is held by"
+        assert text.startswith(doubt) is is_said
+        assert (f" in {share:.0%}, a random choice in 50%." in text.splitlines()[0]) is is_said
     # only the chosen are simulated: they hold the best every time, which says nothing
     told = replace(found.simulation, among=[*found.chosen], chosen=replace(chosen, holds_best=1.0))
     text = render_selection(replace(found, simulation=told), workspace.competition)
     assert "100%" not in text
     assert "random choice" not in text
     assert "\nnot simulated: no other submission could be compared with the choice\n" in text
+
+
+def test_the_best_public_ones_are_named_first_where_validation_images_speak_for_them(
+    tmp_path: Path,
+) -> None:
+    wrong = [*WRONG, range(300, 360)]
+    workspace = import_scored(tmp_path / "ws", [*SCORES, 0.79], wrong, [""] * 4)
+    found = select_final(workspace, 2)
+    assert found.simulation is not None
+    for source, own, public, is_kept in (
+        ("300 validation images", 0.21, 0.87, True),
+        ("300 validation images", 0.55, 0.87, True),
+        ("300 validation images", 0.60, 0.65, False),  # hardly better
+        ("300 validation images", 0.21, 0.40, False),  # no better than by lot
+        ("10 images of the revealed solution", 0.21, 0.87, False),
+    ):
+        chosen = replace(found.simulation.chosen, numbers=[2, 4], holds_best=own, mean_best=0.7)
+        best = replace(found.simulation.by_public, numbers=[3, 1], holds_best=public, mean_best=0.8)
+        told = replace(
+            found.simulation,
+            source=source,
+            among=[1, 2, 3, 4],
+            chosen=chosen,
+            by_public=best,
+            possible=0.81,
+        )
+        text = render_selection(
+            replace(found, chosen=[2, 4], simulation=told), workspace.competition
+        )
+        assert text.startswith("keep submissions 3 and 1, the best public: ") is is_kept
+        assert text.startswith("choose ") is (not is_kept and own > 0.5)
 
 
 def test_submissions_without_a_score_are_named_as_left_out(tmp_path: Path) -> None:

@@ -296,6 +296,23 @@ def test_a_wrong_score_is_refused(
         parse_scores(workspace.competition, given)
 
 
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        ("81.6", "81.6 looks like a percentage; f1 as a share is 0.816"),
+        ("81.6%", "81.6% looks like a percentage; f1 as a share is 0.816"),
+        ("181", ""),
+        ("-3", ""),
+    ],
+)
+def test_a_percentage_typed_for_a_share_is_told_from_other_wrong_scores(
+    workspace: Workspace, typed: str, hint: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        parse_scores(workspace.competition, {"public": [f"f1={typed}"]})
+    assert (error.value.hint or "") == hint
+
+
 def test_scores_need_a_known_submission_and_at_least_one_value(workspace: Workspace) -> None:
     with pytest.raises(UnknownRunError, match="no submission 4"):
         score(workspace, 4, {("public", "f1"): 0.5})

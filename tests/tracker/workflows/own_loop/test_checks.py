@@ -559,23 +559,26 @@ def test_a_run_begun_in_a_forked_process_ends_like_it(workspace: Workspace) -> N
 def test_the_example_of_the_documents_makes_a_run_that_can_be_submitted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # the photographs lie beside the workspace, as docs/first-hour.md has them
     make_pictures(tmp_path / "photos")
-    monkeypatch.chdir(tmp_path)
-    data = {"train_dir": "photos/train", "eval_dir": "photos/eval"}
+    root = tmp_path / "masks"
+    root.mkdir()
+    monkeypatch.chdir(root)
+    data = {"train_dir": "../photos/train", "eval_dir": "../photos/eval"}
     board = {"solution": tmp_path / "photos/solution.csv"}
     options: dict[str, Any] = {
         "competition": {"classes": ["cat", "dog"]},
         "leaderboard_options": board,
     }
-    workspace = init_workspace(tmp_path, data=data, **options)
+    workspace = init_workspace(root, data=data, **options)
     page = (ROOT / "docs" / "own-training-loop.md").read_text(encoding="utf-8")
     example = page.partition("```python")[2].partition("```")[0]
     last = '"epoch": epoch})\n'  # of the epoch
     stop = f"{last}        if epoch == 2 and not resume:\n            raise KeyboardInterrupt\n"
     assert example.count(last) == 1
-    (tmp_path / "train.py").write_text(example.replace(last, stop))
+    (root / "train.py").write_text(example.replace(last, stop))
     config = resolve_config(workspace)
-    write_split(workspace, config, tmp_path / "split.csv")
+    write_split(workspace, config, root / "split.csv")
     subprocess.run([sys.executable, "train.py"], check=False, timeout=COMMAND_LIMIT_S)
     assert (load_run(workspace.runs_dir, "exp1").status, len(list_runs(workspace.runs_dir))) == (
         "interrupted",
