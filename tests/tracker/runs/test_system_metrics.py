@@ -19,7 +19,7 @@ from tracker.workspace.tracker_toml import Workspace
 
 BUSY = """
 import os, sys
-held = bytearray(200 * 2**20)
+held = bytearray(600 * 2**20)
 while sum(os.times()[:2]) < 0.7:
     pass
 print(flush=True)
@@ -89,9 +89,10 @@ def test_the_figures_count_the_processes_that_a_run_starts_but_not_the_mirror(
         assert child.stdout and child.stdout.readline()
         seen[apart] = sampler.sample()
         child.communicate()
-    assert seen[False]["memory_mb"] > before + 190
+    # the test's own process may give back some memory meanwhile
+    assert seen[False]["memory_mb"] > before + 400
     assert seen[False]["cpu_percent"] > 10
-    assert seen[True]["memory_mb"] < before + 100
+    assert seen[True]["memory_mb"] < before + 200
 
 
 def test_figures_of_gpus_are_those_that_the_driver_gives(
