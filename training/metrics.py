@@ -382,13 +382,6 @@ def is_resampled(kind: str) -> bool:
     return known is not None and known.is_resampled
 
 
-def is_better(figure: str, new: float, old: float) -> bool:
-    """Whether `new` of one of `list_monitors` beats `old` (a tie does not)."""
-    known = METRICS.get(figure.removeprefix("val/"))
-    higher = known is not None and known.higher_is_better  # less of a loss is better
-    return new > old if higher else new < old
-
-
 def score_counts(counts: Counts) -> Mapping[str, float]:
     """{name: value} of each metric of predicted classes, the most decisive last."""
     return {metric.name: float(metric.score(counts)) for metric in reversed(list_resampled())}

@@ -120,11 +120,16 @@ def _take_column(rows: Sequence[list[str]], position: int | None, default: str |
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write a CSV as a whole or not at all; raises StorageError."""
+    write_text(path, render_table(columns, rows))
+
+
+def render_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """The text of a CSV, with its header."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows(rows)
-    write_text(path, text.getvalue())
+    return text.getvalue()
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import shlex
-from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +15,7 @@ from tracker.training.errors import ConfigError, DataError
 from tracker.training.files import check_regular, translate_os_errors, write_text
 from tracker.training.formats.samples import DataReport
 from tracker.training.libraries import IMAGES, PICTURES, require
+from tracker.training.tables import render_table
 from tracker.workspace.data import build_task, locate_data, prepare_data
 from tracker.workspace.tracker_toml import Workspace
 
@@ -92,7 +90,7 @@ def _write_excludable(report: DataReport, path: Path, workspace: Workspace, conf
 
     Raises ConfigError instead of replacing a CSV that was not written here.
     """
-    text = _render_csv(("path", "reason"), report.excludable)
+    text = render_table(("path", "reason"), report.excludable)
     before = _read_if_there(path)
     tables = [
         (workspace.root / Path(name).expanduser()).resolve()
@@ -109,14 +107,6 @@ def _write_excludable(report: DataReport, path: Path, workspace: Workspace, conf
     write_text(path, text)
     absolute, root = path.resolve(), workspace.root.resolve()
     return absolute.relative_to(root).as_posix() if absolute.is_relative_to(root) else str(absolute)
-
-
-def _render_csv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def _read_if_there(path: Path) -> bytes | None:
@@ -159,7 +149,7 @@ def write_split(
 
     task, data = prepare_data(workspace, replace(config, data=replace(config.data, undersample=())))
     table = tabulate_split(config, data, task)
-    text = _render_csv(("id", "label", table.column), table.rows)
+    text = render_table(("id", "label", table.column), table.rows)
     if _read_if_there(path) not in (None, text.encode()) and not force:
         raise ConfigError(
             f"{path} already exists with another split",

@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tracker.training.errors import ConfigError, DataError
-from tracker.workspace.answer_kinds import to_table
+from tracker.workspace.answer_kinds import find_answer_kind, to_table
 from tracker.workspace.tracker_toml import Competition, Metric
+
+if TYPE_CHECKING:
+    from tracker.training.scorers import Outcome
 
 HOW = 'function = "judge.py:score", where score(truth, predictions) returns a number'
 
@@ -42,16 +46,23 @@ class Judged:
     ids: Sequence[str]
     truths: Sequence[str]
     guesses: Sequence[str]
+    competition: Competition
+
+    @cached_property
+    def outcome(self) -> Outcome:
+        """The answers as arrays, which several metrics share."""
+        kind = find_answer_kind(self.competition)
+        return kind.decode(self.truths, self.guesses, self.competition)
 
 
-def call_function(metric: Metric, judged: Judged, competition: Competition, root: Path) -> float:
+def call_function(metric: Metric, judged: Judged, root: Path) -> float:
     """The function's value of two frames with the columns of predictions.csv, in one order.
 
     Raises ConfigError where there is no function, DataError where it fails or returns no number.
     """
     function = load_function(metric, root)
-    truth = _build_frame(judged.ids, judged.truths, competition)
-    predictions = _build_frame(judged.ids, judged.guesses, competition)
+    truth = _build_frame(judged.ids, judged.truths, judged.competition)
+    predictions = _build_frame(judged.ids, judged.guesses, judged.competition)
     try:
         value = float(function(truth, predictions))
     except Exception as error:  # the judge's code may raise anything

@@ -88,11 +88,10 @@ class LocalLeaderboard(Leaderboard):
             ids = [solution.ids[row] for row in rows]
             guessed = [position[name] for name in ids] if position else rows
             truths = take_rows(solution.answers, rows)
-            judged = Judged(ids, truths, take_rows(answers.answers, guessed))
+            guesses = take_rows(answers.answers, guessed)
+            judged = Judged(ids, truths, guesses, self._competition)
             for metric in self._competition.metrics:
-                scores[split, metric.name] = compute_metric(
-                    metric, judged, self._competition, self._root
-                )
+                scores[split, metric.name] = compute_metric(metric, judged, self._root)
         return scores
 
 
@@ -180,7 +179,7 @@ def check_metric(metric: Metric, competition: Competition, root: Path) -> None:
         )
 
 
-def compute_metric(metric: Metric, judged: Judged, competition: Competition, root: Path) -> float:
+def compute_metric(metric: Metric, judged: Judged, root: Path) -> float:
     """The metric of answers that `check_answers` has passed.
 
     Raises ConfigError for a metric that cannot be computed, DataError where it is not defined for
@@ -190,11 +189,11 @@ def compute_metric(metric: Metric, judged: Judged, competition: Competition, roo
     from tracker.training.scores import confusion_matrix, count_classes
 
     if metric.kind == FUNCTION:
-        return call_function(metric, judged, competition, root)
-    check_metric(metric, competition, root)
+        return call_function(metric, judged, root)
+    check_metric(metric, judged.competition, root)
     computed = find_kind(metric.kind)
     assert computed is not None  # noqa: S101  (`check_metric` has looked)
-    outcome = find_answer_kind(competition).decode(judged.truths, judged.guesses, competition)
+    outcome = judged.outcome
     if computed.is_resampled and outcome.truth.ndim == 1 and outcome.decided is not None:
         confusion = confusion_matrix(outcome.truth, outcome.decided, outcome.classes)
         return float(computed.score(count_classes(confusion)))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from tracker.core.clock import utc_now
@@ -20,6 +18,7 @@ from tracker.training.files import translate_os_errors, write_json, write_text
 from tracker.training.formats import FORMATS
 from tracker.training.formats.samples import Sample, Task
 from tracker.training.formats.table_rows import list_set
+from tracker.training.tables import render_table
 from tracker.workspace.answer_kinds import normalize_number
 from tracker.workspace.data import build_task
 from tracker.workspace.holdout import COLUMNS, FOLDER, IMAGES, SEAL, SOLUTION, hash_file
@@ -84,8 +83,8 @@ def _write_lists(
     for sample in chosen:
         usage = "Public" if sample.id in public else "Private"
         truths.append((sample.id, *_render_truth(sample, task), usage))
-    write_text(folder / IMAGES, _render_csv(COLUMNS, images))
-    write_text(folder / SOLUTION, _render_csv(header, truths))
+    write_text(folder / IMAGES, render_table(COLUMNS, images))
+    write_text(folder / SOLUTION, render_table(header, truths))
     hashes = {name: hash_file(folder / name) for name in (IMAGES, SOLUTION)}
     write_json(folder / SEAL, {"held_out": utc_now(), "images": len(chosen), "sha256": hashes})
 
@@ -101,14 +100,6 @@ def _render_truth(sample: Sample, task: Task) -> list[str]:
     if task.answer in ("probability", "number"):
         return [str(sample.label)]
     return [" ".join(task.answer_words[label] for label in labels)]
-
-
-def _render_csv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def describe_holdout(workspace: Workspace) -> str:

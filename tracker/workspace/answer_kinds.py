@@ -83,7 +83,7 @@ def _read_class(columns: Sequence[Sequence[str]], competition: Competition) -> l
 
 def _find_wrong_class(text: str, competition: Competition) -> str:
     words = competition.answer_words
-    if not words or text in words:
+    if not words or text in competition.class_names:
         return ""
     return f"expected one of {', '.join(words[:MAX_NAMED])}"
 
@@ -279,7 +279,7 @@ def _read_ranked(columns: Sequence[Sequence[str]], competition: Competition) -> 
 
 
 def _find_wrong_labels(text: str, competition: Competition) -> str:
-    words = set(competition.answer_words)
+    words = competition.class_names
     unknown = [word for word in text.split() if words and word not in words]
     return f"unknown class {', '.join(unknown[:MAX_NAMED])}" if unknown else ""
 

@@ -307,7 +307,9 @@ def check_answers(answers: Answers, competition: Competition, ids: Sequence[str]
             )
     kind = find_answer_kind(competition)
     suspects = find_suspects(answers, competition)
-    reasons = {text: kind.find_wrong(text, competition) for _, text in suspects}
+    # each different text is looked at once: of classes there are few, and many rows
+    texts = {text for _, text in suspects}
+    reasons = {text: kind.find_wrong(text, competition) for text in texts}
     wrong = [(name, text) for name, text in suspects if reasons[text]]
     if wrong:
         wrong.sort()

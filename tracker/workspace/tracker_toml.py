@@ -9,6 +9,7 @@ import shlex
 import zoneinfo
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -266,14 +267,14 @@ class Competition:
             return self.answer_columns or self.classes
         return (self.label_column,)
 
-    @property
+    @cached_property  # it is asked for each answer of a table
     def answer_words(self) -> tuple[str, ...]:
         """What stands in the label column for each class, in class order."""
         if self.answers == "name":
             return self.classes
         return tuple(str(index) for index in range(len(self.classes)))
 
-    @property
+    @cached_property
     def class_names(self) -> Mapping[str, str]:
         """The name of the class that each answer word stands for."""
         return dict(zip(self.answer_words, self.classes, strict=True))

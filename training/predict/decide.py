@@ -240,16 +240,19 @@ def _tune_thresholds(measure: Measure, plain: Decision, classes: int) -> Decisio
     def build(values: tuple[float, ...]) -> Decision:
         return Decision(rule="thresholds", values=values)
 
-    best = build(plain.values or (0.5,) * classes)
-    candidates = [build((float(value),) * classes) for value in GRID]
-    best = max([best, *candidates], key=measure)
+    start = build(plain.values or (0.5,) * classes)
+    candidates = [start, *(build((float(value),) * classes) for value in GRID)]
+    scores = [measure(candidate) for candidate in candidates]
+    score = max(scores)
+    best = candidates[scores.index(score)]
     for _ in range(ROUNDS if classes > 2 else 0):
         before = best
         for index in range(classes):
             for value in GRID:
                 values = (*best.values[:index], float(value), *best.values[index + 1 :])
-                if measure(build(values)) > measure(best):
-                    best = build(values)
+                changed = measure(build(values))
+                if changed > score:
+                    best, score = build(values), changed
         if best == before:
             break
     return best

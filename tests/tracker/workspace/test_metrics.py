@@ -272,4 +272,4 @@ def test_a_kind_that_cannot_be_computed_is_never_taken_for_accuracy(tmp_path: Pa
     competition = Competition(classes=("cat", "dog"))
     metric = Metric(name="kappa", kind="quadratic_kappa")
     with pytest.raises(ConfigError, match="cannot compute kappa"):
-        compute_metric(metric, Judged(["a"], ["0"], ["0"]), competition, tmp_path)
+        compute_metric(metric, Judged(["a"], ["0"], ["0"], competition), tmp_path)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tracker.training.errors import DataError
+from tracker.training.tables import render_table
 from tracker.workspace.answer_kinds import find_answer_kind
 from tracker.workspace.predictions import Answers, load_answers
 from tracker.workspace.tracker_toml import Competition
@@ -42,11 +41,8 @@ def render_csv(answers: Answers, competition: Competition, order: Sequence[str] 
     """predictions.csv: the columns of the competition, the rows in `order`, or sorted by id."""
     kind, by_id = find_answer_kind(competition), answers.by_id
     names = order if order is not None and set(order) == by_id.keys() else sorted(by_id)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([competition.id_column, *competition.value_columns])
-    writer.writerows([name, *kind.write(by_id[name], competition)] for name in names)
-    return text.getvalue()
+    rows = ([name, *kind.write(by_id[name], competition)] for name in names)
+    return render_table([competition.id_column, *competition.value_columns], rows)
 
 
 def _list_cells(value: Any, competition: Competition) -> list[str]:
