@@ -1,9 +1,14 @@
 -- Schema of the submission ledger, version 2.
 --
--- A new ledger is made from this file: the section "tables" on both databases, then the section named after the
--- database. An older one gets there by tracker/ledger/migrations.py. Rows are only ever added; a correction is a new
--- row. Times are UTC texts of fixed width (2026-11-24T02:11:46.123456Z), so they sort as texts. JSON is canonical:
--- sorted keys, no spaces.
+-- A new ledger is made from this file: the section "tables" on both databases, every section "schema N", then the
+-- section named after the database. Rows are only ever added; a correction is a new row. Times are UTC texts of fixed
+-- width (2026-11-24T02:11:46.123456Z), so they sort as texts. JSON is canonical: sorted keys, no spaces.
+--
+-- A new column is a section of its own above "sqlite", and the version in the first line. An older ledger gets the same
+-- statements from `tracker ledger upgrade`, so nothing else has to be written, and a released section never changes:
+--     -- section: schema 3
+--     ALTER TABLE submissions ADD COLUMN hours DOUBLE PRECISION;
+-- It is NULL in older rows, and a NULL there is no part of a row's hash. Other changes: tracker/ledger/migrations.py.
 
 -- section: tables
 
@@ -15,7 +20,8 @@ CREATE TABLE migrations (
 );
 
 -- One row for every row below, in the order they were added. hash = SHA-256 of the canonical JSON of
--- {"seq", "kind", "previous", "row"}, where row is the other table's row without seq.
+-- {"seq", "kind", "previous", "row"}, where row is the other table's row without seq, and without the columns of a
+-- later schema that are NULL.
 CREATE TABLE chain (
     seq       INTEGER NOT NULL PRIMARY KEY CHECK (seq >= 1),
     kind      TEXT    NOT NULL CHECK (kind IN ('run', 'submission', 'score', 'note')),

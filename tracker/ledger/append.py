@@ -24,7 +24,13 @@ from tracker.core.errors import LedgerError, RefusedError, TrackerError
 from tracker.core.locks import FileLock
 from tracker.core.settings import get_author
 from tracker.ledger.chain import canonical_json, row_hash
-from tracker.ledger.columns import SchemaColumn, list_columns, load_schema, load_tables
+from tracker.ledger.columns import (
+    SchemaColumn,
+    list_added_columns,
+    list_columns,
+    load_schema,
+    load_tables,
+)
 from tracker.ledger.connection import (
     BUSY_TIMEOUT_S,
     SCHEMA_VERSION,
@@ -200,8 +206,8 @@ class Ledger:
             "number": row.number,
             "memo": row.memo,
             "config": canonical_json(row.config),
-            "sota": sota,
             **known,
+            "sota": sota,
         }
         _append(
             connection,
@@ -296,7 +302,10 @@ def _submission_row(
     draft: Draft, *, number: int, now: str, sota: int | None, diff: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     record = draft.record
+    # a later schema's column has the run's value of that name, unless a line below makes it
+    added = {name: getattr(record, name, None) for name in list_added_columns("submissions")}
     return {
+        **added,
         "number": number,
         "run": record.name,
         "run_uid": record.uid,

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tracker.ledger.columns import list_added_columns
 from tracker.ledger.connection import Query, Row, open_reader
 from tracker.ledger.guards import check_guards
 from tracker.training.errors import ConfigError
@@ -36,8 +37,14 @@ def canonical_json(value: Any) -> str:
 
 
 def row_hash(link: Mapping[str, Any], row: Mapping[str, Any]) -> str:
-    """SHA-256 of the canonical JSON of a row and its place in the chain."""
-    return "sha256:" + hashlib.sha256(canonical_json({**link, "row": row}).encode()).hexdigest()
+    """SHA-256 of the canonical JSON of a row and its place in the chain.
+
+    A column that a later schema added counts where it has a value, so that rows from before have
+    the hash that they always had.
+    """
+    added = list_added_columns(TABLES[link["kind"]])
+    known = {name: cell for name, cell in row.items() if cell is not None or name not in added}
+    return "sha256:" + hashlib.sha256(canonical_json({**link, "row": known}).encode()).hexdigest()
 
 
 def render_head(seq: int, row_hash: str) -> str:

@@ -1,10 +1,11 @@
-"""Reads ledger.db.sql: its statements for each database, and the columns of its tables.
+"""Reads ledger.db.sql: its version, its statements for each database, its tables' columns.
 
 Every list of columns in the program comes from here.
 """
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,6 +16,13 @@ MAX_INTEGER = 2**31 - 1  # of an INTEGER column in PostgreSQL
 
 # in a checkout this is a link to the file at the top
 SCHEMA_FILE = Path(__file__).resolve().parent.parent / "ledger.db.sql"
+_STEP = "schema "  # and a number: the section with what that schema added
+# What a later schema may add: a default value would change the old rows, and so their hashes.
+_ADDED = re.compile(
+    r"ALTER TABLE (?P<table>\w+) ADD COLUMN (?P<column>\w+) (INTEGER|TEXT|DOUBLE PRECISION)"
+    r"( REFERENCES \w+ \(\w+\))?;"
+)
+_INDEX = re.compile(r"CREATE INDEX \w+ ON \w+ \([\w, ]+\);")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,14 +90,65 @@ def list_columns(table: str, *, kind: str = "", end: str = "") -> tuple[str, ...
 
 def load_schema(dialect: str, path: Path = SCHEMA_FILE) -> list[str]:
     """The statements of ledger.db.sql for a database."""
-    _, *sections = path.read_text(encoding="utf-8").split("-- section: ")
-    by_name = dict(section.split("\n", 1) for section in sections)
+    by_name = _read_sections(path)
+    added = [statement for step in load_steps(path).values() for statement in step]
     if dialect == "postgresql":  # psycopg runs many statements at once
-        return [by_name["tables"], by_name["postgresql"]]
+        return [by_name["tables"], *added, by_name["postgresql"]]
+    return [*_split_statements(by_name["tables"]), *added, *_split_statements(by_name["sqlite"])]
+
+
+@cache
+def load_steps(path: Path = SCHEMA_FILE) -> dict[int, tuple[str, ...]]:
+    """{schema: the statements that lead to it from the one before}, the same for both databases.
+
+    Raises ValueError for a statement that could change a row that exists.
+    """
+    steps = {}
+    for name, text in _read_sections(path).items():
+        if name.startswith(_STEP):
+            statements = tuple(_split_statements(text))
+            for statement in statements:
+                if not _ADDED.fullmatch(statement) and not _INDEX.fullmatch(statement):
+                    raise ValueError(
+                        f"{path.name}, {name}: {statement!r}, expected ALTER TABLE ... ADD COLUMN"
+                        " without constraint or default, or CREATE INDEX"
+                    )
+            steps[int(name.removeprefix(_STEP))] = statements
+    return dict(sorted(steps.items()))
+
+
+@cache
+def list_added_columns(table: str, path: Path = SCHEMA_FILE) -> tuple[str, ...]:
+    """The columns of a table that a later schema added: older rows were hashed without them."""
+    names = []
+    for statements in load_steps(path).values():
+        for statement in statements:
+            added = _ADDED.fullmatch(statement)
+            if added and added["table"] == table:
+                names.append(added["column"])
+    return tuple(names)
+
+
+def read_version(path: Path = SCHEMA_FILE) -> int:
+    """The version in the first line of the schema."""
+    with path.open(encoding="utf-8") as file:
+        return int(file.readline().rpartition("version ")[2].rstrip(".\n"))
+
+
+def _read_sections(path: Path) -> dict[str, str]:
+    """{name: text} of the sections; their names stand at the beginning of a line."""
+    _, *sections = path.read_text(encoding="utf-8").split("\n-- section: ")
+    return dict(section.split("\n", 1) for section in sections)
+
+
+def _split_statements(text: str) -> list[str]:
+    """The statements of a text without the comments above them."""
     statements, pending = [], ""
-    for line in (by_name["tables"] + by_name["sqlite"]).splitlines(keepends=True):
+    for line in text.splitlines(keepends=True):
+        if not pending and (line.startswith("--") or not line.strip()):
+            continue
         pending += line
         if sqlite3.complete_statement(pending):
-            statements.append(pending)
+            statements.append(pending.strip())
             pending = ""
     return statements

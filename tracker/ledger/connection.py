@@ -15,10 +15,11 @@ from typing import Any
 from urllib.parse import quote
 
 from tracker.core.errors import LedgerError, TrackerError
+from tracker.ledger.columns import read_version
 from tracker.training.errors import StorageError, first_line
 from tracker.training.libraries import require
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = read_version()
 BUSY_TIMEOUT_S = 60.0  # a wait for other writers; each needs milliseconds, a slow disk seconds
 Row = dict[str, Any]
 Query = Callable[[str, Mapping[str, Any]], list[Row]]

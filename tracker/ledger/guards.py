@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sqlite3
+from contextlib import closing
 from typing import Any
 
 from tracker.ledger.columns import load_schema
@@ -82,10 +84,11 @@ def _find_sqlite(query: Query) -> tuple[Guards, Guards]:
     rows = query(
         "SELECT type, name, sql FROM sqlite_master WHERE type <> 'index' AND sql IS NOT NULL", {}
     )
-    expected = {}
-    for statement in load_schema("sqlite"):
-        if match := re.search(r"CREATE (?:TRIGGER|TABLE|VIEW) (\w+).*", statement, re.DOTALL):
-            expected[match[1]] = _squeeze(match[0])
+    with closing(sqlite3.connect(":memory:")) as fresh:
+        for statement in load_schema("sqlite"):
+            fresh.execute(statement)
+        made = fresh.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+    expected = {name: _squeeze(sql) for name, sql in made if not sql.startswith("CREATE INDEX")}
     actual = {}
     for row in rows:
         is_internal = row["name"].startswith("sqlite_")

@@ -18,11 +18,15 @@ from tracker.training.errors import ConfigError
 from tracker.training.tables import parse_json
 from tracker.workspace.predictions import Answers, Sketch, unpack
 
-METRIC_COLUMNS = list_columns("submissions", kind="DOUBLE PRECISION")
+NUMBER_COLUMNS = list_columns("submissions", kind="DOUBLE PRECISION")
+METRIC_COLUMNS = tuple(name for name in NUMBER_COLUMNS if name.startswith(("train_", "val_")))
 FINGERPRINT_COLUMNS = list_columns("submissions", end="_fingerprint")
 OWN_FORM = ("memo", "config", "config_diff")  # text columns that a table has in another form
 TEXT_COLUMNS = tuple(
     name for name in list_columns("submissions", kind="TEXT") if name not in OWN_FORM
+)
+INTEGER_COLUMNS = tuple(
+    name for name in list_columns("submissions", kind="INTEGER") if name != "number"
 )
 MAX_DEPTH = 20  # levels of lists and tables in a config value; far below Python's recursion limit
 _WRONG_TEXT = re.compile(r"[\x00\ud800-\udfff]")
@@ -42,9 +46,8 @@ class HistoricalSubmission:
 
     def ledger_columns(self) -> Mapping[str, Any]:
         """{column: value} for the ledger, unknown values as None."""
-        return {
-            name: self.columns.get(name) for name in (*TEXT_COLUMNS, *METRIC_COLUMNS, "best_epoch")
-        }
+        names = (*TEXT_COLUMNS, *NUMBER_COLUMNS, *INTEGER_COLUMNS)
+        return {name: self.columns.get(name) for name in names}
 
 
 def check_value(value: Any, depth: int = 0) -> None:
@@ -85,6 +88,17 @@ def _parse_text(cell: Any) -> str:
     return str(cell)
 
 
+def _parse_number(cell: Any) -> float:
+    """A finite number; raises ConfigError."""
+    try:
+        value = float(str(cell))
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ConfigError(f"{cell!r}, expected a finite number")
+    return value
+
+
 def _parse_time(cell: Any) -> str:
     """The ledger's UTC text; raises ConfigError for a time without its offset from UTC."""
     try:
@@ -113,10 +127,10 @@ def _parse_diff(cell: Any) -> dict[str, list[Any]]:
 
 COLUMN_PARSERS: Mapping[str, Callable[[Any], Any]] = {
     **dict.fromkeys(TEXT_COLUMNS, _parse_text),
+    **dict.fromkeys(NUMBER_COLUMNS, _parse_number),
+    **dict.fromkeys(INTEGER_COLUMNS, parse_integer),
     "submitted_at": _parse_time,
     "predictions_fingerprint": _parse_print,
-    "sota": parse_integer,
-    "best_epoch": parse_integer,
     "config_diff": _parse_diff,
 }
 

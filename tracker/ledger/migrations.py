@@ -1,7 +1,8 @@
 """Upgrades an older ledger to this program's schema: a backup, then steps in one transaction.
 
-A step never changes after its release: it must lead from its schema to the next one, whatever
-ledger.db.sql looks like today. tests/assets has a ledger of each old schema.
+What a schema adds stands in its section of ledger.db.sql and is applied from there. `STEPS` has the
+other changes, those of what exists. Neither changes after its release: it must lead from its schema
+to the next one, whatever the tables look like today. tests/assets has a ledger of each old schema.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sqlalchemy as sa
 from tracker.core.clock import to_utc_text, utc_now
 from tracker.core.errors import LedgerError
 from tracker.ledger.append import MIGRATIONS, WRITER_LOCK, open_engine
+from tracker.ledger.columns import load_steps
 from tracker.ledger.connection import SCHEMA_VERSION, check_not_newer
 from tracker.ledger.transfer import copy_ledger
 
@@ -56,13 +58,21 @@ def upgrade_ledger(url: str, *, backup: Path) -> tuple[int, int]:
             if engine.dialect.name == "postgresql":
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(WRITER_LOCK)))
             for version in range(before + 1, SCHEMA_VERSION + 1):
-                STEPS[version](connection)
-                name = STEPS[version].__name__.partition("_")[2].replace("_", " ")
-                row = {"version": version, "name": name, "applied_at": utc_now()}
-                connection.execute(sa.insert(MIGRATIONS).values(**row))
+                row = {"version": version, "name": _apply_step(connection, version)}
+                connection.execute(sa.insert(MIGRATIONS).values(**row, applied_at=utc_now()))
             _check_sqlite(connection)
             connection.commit()
     return before, SCHEMA_VERSION
+
+
+def _apply_step(connection: sa.Connection, version: int) -> str:
+    """Lead from the schema before to `version`; returns the step's name for the ledger."""
+    if version in STEPS:
+        STEPS[version](connection)
+        return STEPS[version].__name__.partition("_")[2].replace("_", " ")
+    for statement in load_steps()[version]:
+        connection.exec_driver_sql(statement)
+    return f"schema {version}"
 
 
 def default_backup(root: Path) -> Path:

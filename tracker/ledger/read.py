@@ -37,10 +37,10 @@ _OF_SOTA = (
     "(SELECT b.data_fingerprint FROM submissions b WHERE b.number = s.sota) AS sota_data,"
     " (SELECT b.config FROM submissions b WHERE b.number = s.sota) AS sota_config"
 )
-_NOTES = (
-    "SELECT submission, run_uid, kind, text, author, noted_at AS time FROM notes WHERE kind IN"
-    " ('note', 'rejected')"
+_NOTE_COLUMNS = ", ".join(
+    "noted_at AS time" if name == "time" else name for name in Note.__dataclass_fields__
 )
+_NOTES = f"SELECT {_NOTE_COLUMNS} FROM notes WHERE kind IN ('note', 'rejected')"
 # The ledger's row with which a submission got its first public score of a metric.
 _FIRST_SCORED = (
     "(SELECT min(f.seq) FROM scores f WHERE f.submission = {scores}.submission AND"

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tracker.core.errors import TrackerError
+from tracker.ledger.columns import list_added_columns
 from tracker.ledger.historical import (
     COLUMN_PARSERS,
     FINGERPRINT_COLUMNS,
@@ -35,7 +36,7 @@ from tracker.training.metrics import METRICS, has_spelling, list_spellings
 from tracker.training.numbers import render_count
 from tracker.training.scorers import Parameters
 from tracker.training.tables import flatten, parse_json, parse_toml_value
-from tracker.workspace.metrics import COLUMNS, find_declared
+from tracker.workspace.metrics import find_declared
 from tracker.workspace.predictions import load_answers
 from tracker.workspace.tracker_toml import Competition, Metric, Workspace, build_metric, parse_score
 
@@ -43,8 +44,8 @@ MARK, FORMAT = "tracker_export", "1"
 SPLITS = ("public", "private", "overall")
 FIGURE_SPLITS = ("train", "val")
 FIGURE_METRICS = {
-    "loss": Metric(name="loss"),
-    **{name: build_metric(METRICS[name]) for name in COLUMNS if name in METRICS},
+    name: build_metric(METRICS[name]) if name in METRICS else Metric(name=name)
+    for name in dict.fromkeys(column.partition("_")[2] for column in METRIC_COLUMNS)
 }
 REFUSALS = (TrackerError, ValueError, TypeError, ArithmeticError, RecursionError, OSError)
 
@@ -349,7 +350,7 @@ def list_flat(workspace: Workspace) -> list[dict[str, Any]]:
     extra_keys = list(dict.fromkeys(key for columns in extra.values() for key in columns))
     before_config = ("number", "run", "memo")
     after_config = ("best_epoch", "sota", "config_diff", "run_uid", *FINGERPRINT_COLUMNS)
-    last = ("author", "host", "submitted_at", "file")
+    last = ("author", "host", "submitted_at", "file", *list_added_columns("submissions"))
     rows = []
     for row in submissions:
         plain = row.to_dict()

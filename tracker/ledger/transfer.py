@@ -122,7 +122,10 @@ def _read_rows(url: str) -> Iterator[tuple[sa.Table, list[dict[str, Any]]]]:
         for table in METADATA.sorted_tables:
             if table is MIGRATIONS:
                 continue  # the new ledger has its own
-            rows = connection.execute(sa.select(table).order_by(next(iter(table.primary_key))))
+            # an older ledger lacks the columns that later schemas added
+            there = {column["name"] for column in sa.inspect(connection).get_columns(table.name)}
+            columns = [column for column in table.columns if column.name in there]
+            rows = connection.execute(sa.select(*columns).order_by(*table.primary_key))
             for part in rows.mappings().partitions(ROWS_PER_BATCH):
                 yield table, [dict(row) for row in part]
 

@@ -6,10 +6,12 @@ import re
 import typing
 from pathlib import Path
 
+import pytest
+
 from tracker.ledger.append import METADATA
-from tracker.ledger.columns import SCHEMA_FILE, load_tables
+from tracker.ledger.columns import SCHEMA_FILE, load_steps, load_tables
 from tracker.ledger.connection import SCHEMA_VERSION
-from tracker.ledger.historical import FINGERPRINT_COLUMNS, METRIC_COLUMNS, TEXT_COLUMNS
+from tracker.ledger.historical import INTEGER_COLUMNS, NUMBER_COLUMNS, TEXT_COLUMNS
 from tracker.ledger.migrations import STEPS
 from tracker.ledger.records import Note, Submission
 
@@ -37,15 +39,13 @@ def test_a_note_has_the_columns_of_the_schema() -> None:
 
 def test_a_table_kept_by_hand_is_read_by_every_column_of_a_submission() -> None:
     taken = {
-        *METRIC_COLUMNS,
-        *FINGERPRINT_COLUMNS,
+        *NUMBER_COLUMNS,
         *TEXT_COLUMNS,
+        *INTEGER_COLUMNS,
         "number",
         "memo",
         "config",
-        "sota",
         "config_diff",
-        "best_epoch",
     }
     assert taken == {column.name for column in load_tables()["submissions"]} - {"seq"}
 
@@ -68,4 +68,26 @@ def test_a_column_added_to_the_text_of_the_schema_is_read_with_its_type_key_and_
 def test_the_schema_says_its_version_and_the_last_migration_leads_to_it() -> None:
     match = re.search(r"version (\d+)\.", SCHEMA_FILE.read_text().splitlines()[0])
     assert match is not None
-    assert int(match[1]) == SCHEMA_VERSION == max(STEPS)
+    assert int(match[1]) == SCHEMA_VERSION == max([*STEPS, *load_steps()])
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "ALTER TABLE runs ADD COLUMN speed TEXT NOT NULL;",
+        "ALTER TABLE runs ADD COLUMN speed TEXT DEFAULT 'fast';",
+        "ALTER TABLE runs DROP COLUMN path;",
+        "UPDATE runs SET path = '';",
+        "DROP TRIGGER runs_no_update;",
+    ],
+)
+def test_a_section_that_could_change_rows_is_refused(tmp_path: Path, statement: str) -> None:
+    path = tmp_path / "ledger.db.sql"
+    text = SCHEMA_FILE.read_text()
+    added = "ALTER TABLE runs ADD COLUMN speed TEXT;\n"
+    path.write_text(f"{text}\n-- section: schema 3\n{added}{statement}\n")
+    with pytest.raises(ValueError, match=r"schema 3: .*expected ALTER TABLE"):
+        load_steps(path)
+    path.write_text(f"{text}\n-- section: schema 3\n{added}")
+    assert list(load_steps(path)) == [3]
+    assert load_tables(path)["runs"][-1].name == "speed"

@@ -3,8 +3,11 @@ one."""
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ from tracker.core.errors import LedgerError
 from tracker.ledger import migrations
 from tracker.ledger.append import METADATA, create_ledger, open_ledger
 from tracker.ledger.chain import verify_ledger
-from tracker.ledger.columns import load_schema
+from tracker.ledger.columns import SCHEMA_FILE, load_schema, load_steps
 from tracker.ledger.connection import SCHEMA_VERSION, read_rows
 from tracker.ledger.guards import check_guards
 from tracker.ledger.migrations import STEPS, upgrade_ledger
@@ -94,7 +97,7 @@ def catalogue(url: str) -> Any:
 
 
 def test_there_is_a_step_and_an_old_ledger_for_every_schema_before_this_one() -> None:
-    assert list(STEPS) == list(range(2, SCHEMA_VERSION + 1))
+    assert sorted([*STEPS, *load_steps()]) == list(range(2, SCHEMA_VERSION + 1))
     assert [path.stem for path in OLD] == [
         f"ledger_v{version}" for version in range(1, SCHEMA_VERSION)
     ]
@@ -133,6 +136,147 @@ def test_an_upgraded_ledger_has_every_row_and_the_schema_of_a_new_one(
     with open_ledger(old) as ledger:
         ledger.append_note(kind="sent", text="elsewhere as 17", submission=1)
     assert verify_ledger(old.ledger_url).problem == ""
+
+
+# What CONTRIBUTING.md says of a new column: a section of the schema, and fields of the records.
+NEXT = SCHEMA_VERSION + 1
+NEW_COLUMNS = f"""-- section: schema {NEXT}
+
+-- How long the training took.
+ALTER TABLE runs ADD COLUMN duration_s DOUBLE PRECISION;
+ALTER TABLE submissions ADD COLUMN duration_s DOUBLE PRECISION;
+ALTER TABLE submissions ADD COLUMN rival INTEGER;
+ALTER TABLE submissions ADD COLUMN reviewer TEXT;
+ALTER TABLE notes ADD COLUMN topic TEXT;
+CREATE INDEX submissions_by_reviewer ON submissions (reviewer);
+
+-- section: sqlite
+"""
+USE_NEW_COLUMNS = """
+import json, sys
+from dataclasses import replace
+from pathlib import Path
+from tests.support.ledger_rows import draft
+from tracker.ledger.append import METADATA, create_ledger, open_ledger
+from tracker.ledger.chain import verify_ledger
+from tracker.ledger.historical import HistoricalSubmission
+from tracker.ledger.migrations import upgrade_ledger
+from tracker.ledger.read import list_submissions
+from tracker.ledger.submission_table import export_table, read_submission_table
+from tracker.ledger.transfer import copy_ledger
+from tracker.workspace.tracker_toml import load_workspace
+
+root, fresh = Path(sys.argv[1]), sys.argv[2]
+workspace = load_workspace(root)
+versions = upgrade_ledger(workspace.ledger_url, backup=root / "backup.db")
+upgraded = verify_ledger(workspace.ledger_url)
+made = draft("3")
+with open_ledger(workspace) as ledger:
+    ledger.append_run(replace(made.record, duration_s=7.5), {}, "runs/exp3")
+    ledger.append_submission(
+        replace(made, record=replace(made.record, duration_s=7.5)), workspace.competition
+    )
+    row = {"rival": 2, "reviewer": "kim"}
+    typed = HistoricalSubmission(number=9, memo="typed in", columns=row)
+    ledger.append_historical([typed], workspace.competition)
+create_ledger(fresh)
+export_table(workspace, root / "all.csv")
+again = read_submission_table(root / "all.csv", workspace.competition)
+names = ("number", "duration_s", "rival", "reviewer")
+rows = list_submissions(workspace)
+copy_ledger(workspace.ledger_url, root / "copy.db")
+print(json.dumps({
+    "versions": versions,
+    "upgraded": [upgraded.rows, upgraded.problem],
+    "backup": verify_ledger(workspace.ledger_url, head=upgraded.head).problem,
+    "tables": {name: list(table.columns.keys())[-1] for name, table in METADATA.tables.items()},
+    "rows": [[getattr(row, name) for name in names] for row in rows],
+    "topics": [note.topic for row in rows for note in row.notes],
+    "again": [again.rows[-1].columns[name] for name in ("rival", "reviewer")],
+    "copied": verify_ledger(f"sqlite:///{root / 'copy.db'}").problem,
+    "fresh": verify_ledger(fresh).problem,
+}))
+"""
+
+
+def copy_program(target: Path) -> None:
+    """The program with the two files edited that a new column needs."""
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "tracker", target / "tracker", symlinks=True, ignore=ignore)
+    for name in ("training", "tests", "cli.py"):
+        (target / name).symlink_to(ROOT / name)
+    schema = SCHEMA_FILE.read_text().replace(f"version {SCHEMA_VERSION}.", f"version {NEXT}.", 1)
+    (target / "ledger.db.sql").write_text(schema.replace("-- section: sqlite\n", NEW_COLUMNS))
+    records = target / "tracker" / "ledger" / "records.py"
+    fields = "    duration_s: float | None\n    rival: int | None\n    reviewer: str | None\n"
+    text = records.read_text().replace("    file: str | None\n", f"    file: str | None\n{fields}")
+    time = "    author: str\n    time: str\n"
+    records.write_text(text.replace(time, f"{time}    topic: str | None\n"))
+
+
+def test_a_column_added_as_documented_arrives_in_old_ledgers_in_tables_and_in_records(
+    old: Workspace, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    copy_program(tmp_path / "program")
+    fresh = f"sqlite:///{tmp_path / 'fresh.db'}"
+    if not old.ledger_url.startswith("sqlite"):
+        fresh = request.getfixturevalue("postgres_server").create_database()
+    with sqlite3.connect(ASSETS / "ledger_v1.db") as connection:
+        hashes = [row[0] for row in connection.execute("SELECT hash FROM chain ORDER BY seq")]
+    connection.close()
+    command = [sys.executable, "-c", USE_NEW_COLUMNS, str(old.root), fresh]
+    done = subprocess.run(
+        command, cwd=tmp_path / "program", capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["versions"] == [1, NEXT]
+    assert found["upgraded"] == [len(hashes), ""]
+    assert (found["backup"], found["copied"], found["fresh"]) == ("", "", "")
+    assert found["tables"]["submissions"] == "reviewer"
+    assert (found["tables"]["runs"], found["tables"]["notes"]) == ("duration_s", "topic")
+    assert found["rows"] == [
+        *[[number, None, None, None] for number in (1, 2, 3)],
+        [4, 7.5, None, None],
+        [9, None, 2, "kim"],
+    ]
+    assert set(found["topics"]) <= {None}
+    assert found["again"] == [2, "kim"]
+    rows = read_chain(old.ledger_url)
+    assert rows[: len(hashes)] == hashes
+    assert len(rows) > len(hashes)
+    assert catalogue(old.ledger_url) == catalogue(fresh)
+    if old.ledger_url.startswith("sqlite"):  # the new column is under the hash, too
+        check_changed_value_is_found(old.root / "ledger.db", tmp_path / "program")
+
+
+def read_chain(url: str) -> list[str]:
+    """The hashes of a ledger of any schema."""
+    engine = sa.create_engine(url)
+    with engine.connect() as connection:
+        found = connection.exec_driver_sql("SELECT hash FROM chain ORDER BY seq").scalars().all()
+    engine.dispose()
+    return list(found)
+
+
+def check_changed_value_is_found(ledger: Path, program: Path) -> None:
+    with sqlite3.connect(ledger) as connection:
+        connection.execute("DROP TRIGGER submissions_no_update")
+        connection.execute("UPDATE submissions SET rival = 1 WHERE number = 1")
+    connection.close()
+    verify = (
+        "import sys; from tracker.ledger.chain import verify_ledger;"
+        " print(verify_ledger(sys.argv[1]).problem)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", verify, f"sqlite:///{ledger}"],
+        cwd=program,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert "(submission 1): was changed" in done.stdout
 
 
 def test_upgrading_twice_does_nothing_the_second_time(old: Workspace, tmp_path: Path) -> None:
