@@ -556,3 +556,23 @@ def test_a_column_that_is_empty_in_nearly_all_rows_leaves_before_fuller_ones() -
     for number in range(5):
         rows[number][2] = "best-idea"
     assert "tags" in draw_table(columns, rows, width=18)[0]
+
+
+def test_what_a_shorter_text_leaves_free_is_for_the_next_text() -> None:
+    columns = [Column("run"), Column("change", text=True), Column("note", text=True)]
+    row = ["exp1", Styled("c" * 60, shorter=("c" * 12,)), "n" * 70]
+    line = draw_table(columns, [row], width=60)[2]
+    assert line == f"exp1  {'c' * 12}  {'n' * 38}\u2026"  # two columns are kept for the ellipsis
+    both = [*row[:2], "n" * 20]  # what the note does not need goes back to the change
+    assert draw_table(columns, [both], width=200)[2].count("c") == 60
+
+
+def test_minor_columns_leave_before_texts_with_a_least_width_are_cut_short() -> None:
+    columns = [
+        Column("run"),
+        Column("minor", leaves=12),
+        Column("memo", leaves=1, text=True, least=13),
+    ]
+    rows = [["exp1", "0.5000", "m" * 40]]
+    assert draw_table(columns, rows, width=44)[0].split() == ["run", "memo"]
+    assert draw_table(columns, rows, width=60)[0].split() == ["run", "minor", "memo"]
