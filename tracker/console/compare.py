@@ -395,7 +395,7 @@ def describe(
     several = sum(len(row.runs) > 1 for row in result.rows)
     rows = render_count(len(result.rows), "row")
     more = f", {len(result.not_known)} not known of every run" if result.not_known else ""
-    model = f", {len(following)} as the model has them" if following else ""
+    model = f", {len(following)} follow from the model" if following else ""
     yield (
         f"{result.runs} of {render_count(result.considered, 'run')} in {rows};"
         f" {_render_equal(result.equal_keys)}{(more + model) if briefly else ''}"

@@ -661,7 +661,7 @@ def test_what_follows_from_the_model_is_no_column_of_a_narrow_table(
     lines = show(found, workspace, 120, capsys)
     assert any(line.startswith("model.name") and "vit_tiny" in line for line in lines)
     assert not any(line.startswith(("augment.crop_pct", "data.mean")) for line in lines)
-    assert any(line.endswith(", 2 as the model has them") for line in lines)
+    assert any(line.endswith(", 2 follow from the model") for line in lines)
     assert "data.mean" in found.keys and "crop_pct" in render_markdown(found, workspace.competition)
     make_run(workspace, config={**own, "augment.crop_pct": 0.8})  # somebody chose it
     lines = show(compare_runs(workspace, []), workspace, 120, capsys)
