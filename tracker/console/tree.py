@@ -44,8 +44,8 @@ def print_family(
     changes = [_style_origin(node) for node in family.nodes]
     columns = [
         Column("run"),
-        Column("submission", leaves=5, right=True),
-        Column("kind", leaves=4),
+        Column("submission", leaves=11, right=True),
+        Column("kind", leaves=10),
         *[Column(name, leaves=1 if name in SPLITS else 3, right=True) for name in names],
         Column(
             "change",
