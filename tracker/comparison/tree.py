@@ -35,6 +35,7 @@ from tracker.runs.read import list_runs, load_config, load_run
 from tracker.runs.record import RunRecord
 from tracker.training.metrics import METRICS
 from tracker.training.numbers import render_count
+from tracker.training.tables import flatten
 from tracker.workspace.metrics import higher_is_better
 from tracker.workspace.tracker_toml import Metric, Workspace
 
@@ -44,6 +45,24 @@ if TYPE_CHECKING:
 
 # Column of tables kept by hand: the number of the submission that a row started from.
 BASED_ON = "based_on"
+
+# Names under which programs log their model, beside those of `translate`; the surest first.
+MODEL_KEYS = (
+    "model_name",
+    "model",
+    "model_name_or_path",
+    "timm_model",
+    "arch",
+    "architecture",
+    "backbone",
+    "network",
+    "net",
+    "encoder_name",
+    "encoder",
+    "model_type",
+    "_name_or_path",
+    "class_path",
+)
 
 MAX_INDENT = 12  # deeper generations are drawn at this depth and name their parent
 
@@ -269,9 +288,16 @@ def _build_submission(
 
 
 def name_model(config: Mapping[str, Any]) -> str | None:
-    """The model of a config, None if unknown."""
+    """The model of a config, None if unknown.
+
+    Of the user's own loop it is what was logged under a usual name, in whatever section.
+    """
     name = translate(config).get("model", {}).get("name")
-    return str(name) if name else None
+    if name:
+        return str(name)
+    logged = {key.rpartition(".")[2].lower(): value for key, value in flatten(config).items()}
+    names = (logged.get(key) for key in MODEL_KEYS)
+    return next((name for name in names if isinstance(name, str) and name), None)
 
 
 def _drop_unknown(scores: Mapping[str, float | None]) -> dict[str, float]:
@@ -409,8 +435,8 @@ def describe_origin(node: Node) -> str:
 
 
 def describe_root(node: Node) -> str:
-    """The model of a node without a parent, or what is unknown about it."""
-    return node.model or ("model unknown" if node.has_config else "config unknown")
+    """The model of a node without a parent; `-` for a loop that named none."""
+    return node.model or ("-" if node.has_config else "config unknown")
 
 
 def name_parent(node: Node) -> str:

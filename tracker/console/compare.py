@@ -7,10 +7,12 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tracker.console.notes import render_newest
+from tracker.core.config_diff import CHANNEL_KEYS, CROP_OPTIONS
 from tracker.core.list_marks import (
     BEST,
     MEANINGS,
@@ -21,7 +23,7 @@ from tracker.core.list_marks import (
     style_marks,
 )
 from tracker.core.markdown import escape, render_table
-from tracker.core.table import Column, Styled, fits
+from tracker.core.table import Column, Styled, fit_columns, fits
 from tracker.core.terminal import find_width, print_table, print_text, style_status
 from tracker.core.text import render_number, render_value, render_values
 from tracker.training.numbers import render_count
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
 # so many runs are columns, as in diff, where there is room; more are lines unless these lose
 # columns
 SIDE_BY_SIDE = 4
-MOST_REASONS = 4  # not to compare, each a line; --wide shows all
 TEXTS = ("note", "noted last")
 LONG = ("tags", "error")  # fields whose values are sentences or lists
 ASKED_FIRST = (
@@ -55,9 +56,12 @@ def print_comparison(
 ) -> None:
     """Runs side by side where they fit and are few or would lose columns, else below each other;
     then remarks."""
+    width = None if wide else find_width()
+    following = [] if width is None else list_following_keys(result)
+    if following:
+        result = replace(result, keys=[key for key in result.keys if key not in following])
     header, lines = build_cells(result, competition, marks)
     legend = explain_marks([*_list_marks(result, marks or Marks()), *_list_figure_marks(result)])
-    width = None if wide else find_width()
     columns = [Column(""), *[Column(line[0].text, text=True) for line in lines]]
     rows: list[tuple[Styled, ...]] = list(
         zip([Styled(name) for name in header], *lines, strict=True)
@@ -66,14 +70,17 @@ def print_comparison(
     if not fits(listed, lines, width) and any(map(_has_spread, result.rows)):
         header, lines = build_cells(result, competition, marks, brief=True)
         listed = list(_list_columns(header, result, competition))
+    shown = [header[place] for place in fit_columns(listed, lines, width)]
     few = len(lines) <= SIDE_BY_SIDE or not fits(listed, lines, width)
     if not (
         few and fits(columns, rows, width) and (width is not None or len(lines) <= SIDE_BY_SIDE)
     ):
         columns, rows = listed, [tuple(line) for line in lines]
+    else:
+        shown = header
     if lines:
         print_table(columns, rows, legend=legend, wide=wide)
-    for line in describe(result, briefly=width is not None):
+    for line in describe(result, shown=None if width is None else shown, following=following):
         print_text(line)
 
 
@@ -274,7 +281,8 @@ def _render_metric(
     result: Comparison, place: int, name: str, competition: Competition, *, brief: bool
 ) -> Styled:
     """A figure; where one of its column is the best, the others have blanks for the mark."""
-    text = render_spread(result.rows[place].metrics.get(name), name, competition, brief=brief)
+    row = result.rows[place]
+    text = render_spread(row.metrics.get(name), name, competition, runs=len(row.runs), brief=brief)
     if name.startswith("val/"):
         text = mark_flattered(
             [row.flattered and name in row.metrics for row in result.rows], place, text
@@ -308,10 +316,18 @@ def name_row(row: Row) -> str:
 
 
 def render_spread(
-    spread: Spread | None, name: str, competition: Competition, *, brief: bool = False
+    spread: Spread | None,
+    name: str,
+    competition: Competition,
+    *,
+    runs: int = 1,
+    brief: bool = False,
 ) -> str:
     """A mean, and its standard deviation and number where there are several runs; `brief` without
-    the number."""
+    the number.
+
+    `runs` are those of the row: a figure that only some of them have says of how many it is.
+    """
     if spread is None:
         return "-"
     split, _, rest = name.partition("_")
@@ -324,28 +340,67 @@ def render_spread(
         None,
     )
     mean = score.render(spread.mean) if score else render_number(spread.mean)
+    some = f"{spread.runs} of {runs}" if spread.runs < runs else ""
     if brief:
-        return mean if spread.sd is None else f"{mean} {PLUS_MINUS}{spread.sd:.2g}"
+        shown = mean if spread.sd is None else f"{mean} {PLUS_MINUS}{spread.sd:.2g}"
+        return f"{shown} ({spread.runs}/{runs})" if some else shown
     if spread.sd is None:
-        return f"{mean} ({spread.runs} repeats)" if spread.runs > 1 else mean
+        count = f"{some} runs" if some else f"{spread.runs} repeats"
+        return f"{mean} ({count})" if some or spread.runs > 1 else mean
     sd = score.render(spread.sd) if score else render_number(spread.sd)
-    repeats = f" seeds, {spread.runs} runs" if spread.runs > spread.n else ""
-    return f"{mean} {PLUS_MINUS} {sd} ({spread.n}{repeats})"
+    repeats = f" seeds, {some or spread.runs} runs" if spread.runs > spread.n else ""
+    return f"{mean} {PLUS_MINUS} {sd} ({spread.n if repeats or not some else some}{repeats})"
 
 
-def describe(result: Comparison, *, briefly: bool = False) -> Iterator[str]:
-    """What the table leaves out, in sentences; `briefly` with each reason once and few of them."""
+def _has_deviation(result: Comparison, shown: Collection[str]) -> bool:
+    """Whether a metric that is shown has a standard deviation."""
+    return any(
+        name in shown and spread.sd is not None
+        for row in result.rows
+        for name, spread in row.metrics.items()
+    )
+
+
+def list_following_keys(result: Comparison) -> list[str]:
+    """The keys that say no more than model.name does: its mean, std and crop.
+
+    A key that was asked for is none of them, nor one of which a model has several values.
+    """
+    if "model.name" not in result.keys:
+        return []
+    following = []
+    for key in (*CHANNEL_KEYS, *CROP_OPTIONS):
+        pairs = {
+            json.dumps([row.config.get(name) for name in ("model.name", key)])
+            for row in result.rows
+        }
+        models = {json.dumps(row.config["model.name"]) for row in result.rows}
+        if key in result.keys and key not in result.asked and len(pairs) == len(models):
+            following.append(key)
+    return following
+
+
+def describe(
+    result: Comparison, *, shown: Collection[str] | None = None, following: Sequence[str] = ()
+) -> Iterator[str]:
+    """What the table leaves out, in sentences; of a narrow one only what is about `shown` columns.
+
+    `following` are the keys that were left out because they follow from the model.
+    """
+    briefly = shown is not None
     if result.empty_reason:
         yield result.empty_reason
         yield from (f"left out: {line}" for line in result.skipped)
         return
     several = sum(len(row.runs) > 1 for row in result.rows)
     rows = render_count(len(result.rows), "row")
+    more = f", {len(result.not_known)} not known of every run" if result.not_known else ""
+    model = f", {len(following)} follow from the model" if following else ""
     yield (
         f"{result.runs} of {render_count(result.considered, 'run')} in {rows};"
-        f" {_render_equal(result.equal_keys)}"
+        f" {_render_equal(result.equal_keys)}{(more + model) if briefly else ''}"
     )
-    if result.not_known:
+    if result.not_known and not briefly:
         keys = "key is" if len(result.not_known) == 1 else "keys are"
         yield (
             f"{len(result.not_known)} {keys} not known of every run; those that know them are"
@@ -353,14 +408,17 @@ def describe(result: Comparison, *, briefly: bool = False) -> Iterator[str]:
         )
     if result.rows and not result.keys:
         yield "no config key that all know differs" if result.not_known else "no config key differs"
-    if several:
+    if several and shown is not None:
+        if _has_deviation(result, shown):
+            yield f"mean {PLUS_MINUS} standard deviation over seeds or folds; --each: a row each"
+    elif several:
         yield (
             f"mean {PLUS_MINUS} standard deviation (number) where runs differ in train.seed or"
             " data.fold alone; repeats of one seed, or with equal weights, count once (--each: a"
             " row each)"
         )
-    if briefly:
-        yield from _explain_briefly(result)
+    if shown is not None:
+        yield from _explain_briefly(result, shown)
     sentences = [
         *dict.fromkeys(
             sentence for found_in in result.not_comparable.values() for sentence in found_in
@@ -377,18 +435,17 @@ def _render_equal(keys: int) -> str:
     return f"{render_count(keys, 'config key')} {'is' if keys == 1 else 'are'} equal"
 
 
-def _explain_briefly(result: Comparison) -> Iterator[str]:
-    """A line for each reason not to compare, with all its runs, in the order of metrics."""
+def _explain_briefly(result: Comparison, shown: Collection[str]) -> Iterator[str]:
+    """One line about the first reason not to compare `shown` metrics, with all its runs."""
     groups: dict[str, list[Incomparable]] = {}
     for item in result.incomparable:
-        groups.setdefault(_leave_out_details(item), []).append(item)
-    shown = list(groups.values())
-    more = len(shown) - MOST_REASONS
-    for items in shown[:MOST_REASONS]:
+        if item.metric in shown:
+            groups.setdefault(_leave_out_details(item), []).append(item)
+    for items in [*groups.values()][:1]:
         metrics = ", ".join(dict.fromkeys(item.metric for item in items))
-        yield f"not comparable: {_name_sides(items)}: {_join_reasons(items)}; in {metrics}"
-    if more > 0:
-        yield f"not comparable for {render_count(more, 'other reason')} too; --wide shows all"
+        others = render_count(len(groups) - 1, "other reason")
+        more = f" ({others}: --wide)" if len(groups) > 1 else ""
+        yield f"not comparable: {_name_sides(items)}: {_join_reasons(items)}; in {metrics}{more}"
 
 
 def _name_sides(items: Sequence[Incomparable]) -> str:

@@ -145,12 +145,13 @@ def print_runs(
 @dataclass(frozen=True)
 class ShownConfig:
     """The keys of a config that are shown: all of them, or those that differ from `base`, the
-    config `base_name`."""
+    config `base_name`; `following` differ only because of another key or were filled in."""
 
     values: Mapping[str, Any]
     base_name: str = ""
     base: Mapping[str, Any] | None = None
     left_out: int = 0
+    following: Sequence[str] = ()
     full: bool = False
 
 
@@ -273,8 +274,13 @@ def _print_config(shown: ShownConfig) -> None:
     ]
     if pairs:
         print_table(("config", shown.base_name, "this run"), pairs)
-    elif shown.left_out:
+    elif shown.left_out or shown.following:
         print_text(f"config: no difference from {shown.base_name}")
+    if shown.following:
+        print_text(
+            f"no choice of their own, they follow from the model, the data or another key:"
+            f" {', '.join(shown.following)}"
+        )
     if shown.left_out:
         are = "is" if shown.left_out == 1 else "are"
         count = render_count(shown.left_out, "config key")

@@ -3,15 +3,23 @@ take."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tracker.console.runs import ShownConfig
-from tracker.core.config_diff import ENSEMBLE
+from tracker.core.config_diff import ENSEMBLE, PIPELINE, PIPELINE_HASH, list_implied_keys
 from tracker.core.errors import TrackerError
 from tracker.runs.read import load_config
 from tracker.runs.record import RunRecord
-from tracker.training.config import Config, config_to_dict, format_defaults, merge
+from tracker.training.config import (
+    AUTO_BATCH_SIZE,
+    MEASURED,
+    OF_MODEL,
+    Config,
+    config_to_dict,
+    format_defaults,
+    merge,
+)
 from tracker.training.tables import flatten
 from tracker.workspace.tracker_toml import Workspace
 
@@ -26,6 +34,7 @@ def choose_config(
     """The keys that differ, and from what; with `full`, all of them.
 
     Of another program's run and of the user's own loop all are shown: the defaults are not theirs.
+    A key that follows from another one is only named: nobody changed it.
     A key that only the parent has was given up, where the run has the section; an ensemble has none
     of a training's.
     """
@@ -38,8 +47,31 @@ def choose_config(
     base = {key: value for key, value in flatten(tables).items() if key.partition(".")[0] in config}
     keys = [*own, *(key for key in base if key not in own and name == record.parent)]
     keys = [key for key in keys if not key.startswith(ENSEMBLE)]  # it is told in words
-    differing = {key: own.get(key) for key in keys if own.get(key) != base.get(key)}
-    return ShownConfig(differing, base_name=name, base=base, left_out=len(keys) - len(differing))
+    differing = [key for key in keys if own.get(key) != base.get(key)]
+    pairs = {key: [base.get(key), own.get(key)] for key in differing}
+    following = list_implied_keys(pairs)
+    if PIPELINE in pairs and PIPELINE_HASH in pairs:
+        following.append(PIPELINE_HASH)  # another file is one change, not two
+    following += [
+        key for key in differing if key not in following and _was_filled_in(record, key, pairs[key])
+    ]
+    return ShownConfig(
+        {key: own.get(key) for key in differing if key not in following},
+        base_name=name,
+        base=base,
+        left_out=len(keys) - len(differing),
+        following=following,
+    )
+
+
+def _was_filled_in(record: RunRecord, key: str, pair: Sequence[Any]) -> bool:
+    """Whether the run found the value that its base leaves open; older runs do not say which."""
+    old, new = pair
+    if key == "train.batch_size":
+        return bool(old == AUTO_BATCH_SIZE and record.facts.get("auto_batch_size") == new)
+    filled_in = record.facts.get("filled_in")
+    is_known = filled_in is None or key in str(filled_in).split(", ")
+    return old in (OF_MODEL, MEASURED) and new not in (OF_MODEL, MEASURED) and is_known
 
 
 def list_defaults(workspace: Workspace) -> tuple[dict[str, Any], set[str]]:

@@ -15,7 +15,7 @@ from tracker.core.config_diff import (
     render_change,
 )
 from tracker.core.list_marks import SEARCHED, Marks, explain_marks, mark_flattered, style_marks
-from tracker.core.table import Cell, Column, Styled
+from tracker.core.table import CUT, Cell, Column, Styled, measure
 from tracker.core.terminal import WIDE, print_table, print_text
 from tracker.core.text import render_answer, render_number
 from tracker.training.numbers import render_count
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from tracker.workspace.tracker_toml import Competition
 
 
+ARROW = " -> "  # between the old and the new value of a key
+FIRST_CHANGE, SHORT_MEMO = 24, 13  # the columns that less important ones leave for
+
 Validation = Mapping[
     int, Mapping[str, float]
 ]  # {submission: {metric: value}}, see list_validation_scores in tracker/ledger/read.py
@@ -38,7 +41,7 @@ Validation = Mapping[
 def style_change(
     diff: Mapping[str, Sequence[Any]] | None, not_known: Sequence[str] = (), *, before: str = ""
 ) -> Styled:
-    """The same as a cell that is cut between changes: `optim.lr 0.001 -> 0.002, 3 more keys`."""
+    """The same as a cell that is cut between changes: `optim.lr 0.001 -> 0.002, 3 more keys…`."""
     whole = before + render_change(diff, not_known)
     if not diff and not not_known:
         return Styled(whole)
@@ -46,9 +49,9 @@ def style_change(
     changes = list_changes(diff or {}) or list_implied_changes(diff or {})
     rest = [f"{len(not_known)} not known"] if not_known else []
     shorter = []
-    # The members of an ensemble without their weights, a key without its values.
+    # The members of an ensemble without their weights, a key without its old value or without both.
     if len(changes) == 1:
-        heads = [changes[0].partition(mark)[0] for mark in (" (", " ")]
+        heads = [changes[0].partition(" (")[0], *_list_brief(changes[0])]
         brief = _describe_new_ensemble(diff or {})
         if brief and changes[0].startswith(brief.partition(" of ")[0]):
             heads.insert(1, brief)
@@ -57,12 +60,19 @@ def style_change(
     for shown in range(len(changes) - is_whole, -1, -1):
         kept = [changes[:shown]]
         if shown == 1:
-            kept.append([changes[0].partition(" ")[0]])  # its name alone
+            kept += [[brief] for brief in _list_brief(changes[0])]
         more = render_count(len(changes) - shown, "more key" if shown else "key")
         for keys in kept:
             parts = [*keys, *([more] if shown < len(changes) else ())]
             shorter.append(before + "; ".join([*([", ".join(parts)] if parts else ()), *rest]))
-    return Styled(whole, shorter=tuple(shorter))
+    return Styled(whole, shorter=tuple(text + CUT for text in shorter))
+
+
+def _list_brief(change: str) -> list[str]:
+    """`optim.lr -> 0.002` and `optim.lr` of `optim.lr 0.001 -> 0.002`."""
+    key = change.partition(" ")[0]
+    _, arrow, new = change.partition(ARROW)
+    return [key + arrow + new, key] if arrow and not change.startswith("ensemble") else [key]
 
 
 def _describe_new_ensemble(diff: Mapping[str, Sequence[Any]]) -> str:
@@ -110,14 +120,20 @@ def print_leaderboard(
     measured = choose_metrics(
         competition, {name for row in rows for name in validation.get(row.number, ())}
     )
+    changes = [_style_change_to_sota(row) for row in rows]
     columns = [
         Column("number"),
         Column("rank", leaves=1, right=True),
         Column("run", leaves=2),
         *_list_score_columns(competition, measured),
-        Column("memo", leaves=1, text=True),
-        Column("change to SOTA then", leaves=8, text=True),
-        Column("noted last", leaves=7, text=True),
+        Column("memo", leaves=1, text=True, least=SHORT_MEMO),
+        Column(
+            "change to SOTA then",
+            leaves=7,
+            text=True,
+            least=measure_first(changes, FIRST_CHANGE),
+        ),
+        Column("noted last", leaves=8, text=True),
     ]
     flattered = {
         name: [is_searched(row.config) and name in validation.get(row.number, {}) for row in rows]
@@ -145,11 +161,7 @@ def print_leaderboard(
                     for name in measured
                 ],
                 row.memo,
-                (
-                    style_change(row.config_diff, row.not_known, before=f"to {row.sota}: ")
-                    if row.sota
-                    else "-"
-                ),
+                changes[place],
                 render_newest(row.notes),
             ]
         )
@@ -163,6 +175,24 @@ def print_leaderboard(
         wide=wide,
         shows_all="tracker leaderboard --wide" if wide is None and WIDE.get() is None else "",
     )
+
+
+def _style_change_to_sota(row: Submission) -> Styled:
+    if not row.sota:
+        return Styled("-")
+    return style_change(row.config_diff, row.not_known, before=f"to {row.sota}: ")
+
+
+def measure_first(changes: Sequence[Styled], most: int) -> int:
+    """The columns that show the first key of each change and its new value, at most `most`."""
+    return min(most, max(map(_measure_first, changes), default=0))
+
+
+def _measure_first(change: Styled) -> int:
+    texts = [text for text in (change.text, *change.shorter) if ARROW in text]
+    if not texts and len(change.shorter) > 2:
+        texts = [change.shorter[-3]]  # an ensemble without its members
+    return measure(texts[-1] if texts else change.text)
 
 
 def _list_score_columns(competition: Competition, measured: Sequence[str]) -> Iterator[Column]:

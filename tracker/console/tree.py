@@ -14,17 +14,16 @@ from tracker.comparison.tree import (
     list_scores,
     name_parent,
 )
-from tracker.console.submissions import style_change
+from tracker.console.submissions import measure_first, style_change
 from tracker.core.list_marks import SEARCHED, Marks, explain_marks, mark_flattered, style_marks
-from tracker.core.table import Cell, Column, Styled, measure
+from tracker.core.table import Cell, Column, Styled
 from tracker.core.terminal import print_table, print_text, style_status
 
 if TYPE_CHECKING:
     from tracker.comparison.tree import Family, Node
     from tracker.workspace.tracker_toml import Competition
 
-FIRST_CHANGE = 40  # columns of a change that other columns leave for
-SHORT_NOTE = 12
+FIRST_CHANGE, SHORT_NOTE = 32, 12  # the columns that less important ones leave for
 
 
 def print_family(
@@ -45,14 +44,14 @@ def print_family(
     changes = [_style_origin(node) for node in family.nodes]
     columns = [
         Column("run"),
-        Column("submission", leaves=5, right=True),
-        Column("kind", leaves=4),
+        Column("submission", leaves=11, right=True),
+        Column("kind", leaves=10),
         *[Column(name, leaves=1 if name in SPLITS else 3, right=True) for name in names],
         Column(
             "change",
             leaves=1,
             text=True,
-            least=min(FIRST_CHANGE, max(map(_measure_first, changes))),
+            least=measure_first(changes, FIRST_CHANGE),
         ),
         Column("note, memo", leaves=2, text=True, least=SHORT_NOTE),
     ]
@@ -101,11 +100,6 @@ def _render_scores(nodes: Sequence[Node], title: str, competition: Competition) 
         figure = metric.render(node.scores[key]) if key in node.scores else "-"
         figures.append(mark_flattered(flattered, place, figure))
     return figures
-
-
-def _measure_first(change: Styled) -> int:
-    """The columns that show at least the first key of a change, or all of what is no change."""
-    return measure(change.shorter[-3] if len(change.shorter) > 2 else change.text)
 
 
 def _describe_kind(node: Node) -> Styled:

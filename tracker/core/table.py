@@ -17,6 +17,8 @@ CUT = "\u2026"  # the end of a text that was cut
 RULE = "-"  # box characters are two columns wide in terminals with Korean fonts
 COMFORTABLE_WIDTH = 20  # a text gets this width before less important columns are hidden for it
 MIN_WIDTH = 8  # a narrower text column says too little to be shown
+MINOR = 9  # columns with higher `leaves` are hidden until texts with `least` have `ROOMY_WIDTH`
+ROOMY_WIDTH = 32
 IMPORTANT = 3  # columns with higher `leaves` are hidden early where nearly all rows are empty
 SPARSE = 6  # nearly all: one of so many rows, or fewer, has a value
 MAX_HIDDEN_NAMES = 16  # so many hidden columns are listed by name
@@ -36,9 +38,9 @@ class Column:
     have `MIN_WIDTH` columns, 0 never. Empty columns above 1 are hidden before any text is cut, and
     above `IMPORTANT` also those that are empty in nearly all rows. A
     `text` is cut at its end, except for `whole` cells; any other column is shown whole or not at
-    all. A text keeps `least` columns, where that is given, before other columns are hidden. Columns
-    with `right` are numbers. Columns of one `group` are hidden together, because one of them alone
-    misleads.
+    all. A text keeps `least` columns, where that is given, before other columns are hidden, and
+    `ROOMY_WIDTH` before those above `MINOR` are. Columns with `right` are numbers. Columns of one
+    `group` are hidden together, because one of them alone misleads.
     """
 
     title: str
@@ -77,7 +79,7 @@ def draw_table(
     """The lines of a table: titles, a rule, a line for each row, and a line about hidden columns.
 
     `width` is in columns of the terminal, None for no limit; `shows_all` is the option that shows
-    what is hidden.
+    what is hidden. A column that no row has a value in is left out without a word.
     """
     table = [_style_row(row) for row in rows]
     widths = fit_columns(columns, table, width)
@@ -85,7 +87,11 @@ def draw_table(
     lines = [_draw_row(columns, titles, widths, color=color)]
     lines.append(paint(GAP.join(RULE * own for own in widths.values()), "dim" if color else ""))
     lines += [_draw_row(columns, row, widths, color=color) for row in table]
-    hidden = [column.title for index, column in enumerate(columns) if index not in widths]
+    hidden = [
+        column.title
+        for index, column in enumerate(columns)
+        if index not in widths and any(row[index].text not in EMPTY for row in table)
+    ]
     was_cut = any(_is_cut(row, widths) for row in table)
     if hidden:
         more = len(hidden) - MAX_HIDDEN_NAMES
@@ -112,8 +118,7 @@ def _draw_row(
     last = list(widths)[-1]
     for index, width in widths.items():
         cell = row[index]
-        fitting = (text for text in (cell.text, *cell.shorter) if measure(text) <= width)
-        text = next(fitting, None) or cut((cell.text, *cell.shorter)[-1], width)
+        text = _fit_text(cell, width)
         space = " " * (width - measure(text))
         shown = paint(text, cell.style if color else "")
         if columns[index].right:
@@ -121,6 +126,13 @@ def _draw_row(
         else:
             parts.append(shown if index == last else shown + space)
     return GAP.join(parts).rstrip(" ")
+
+
+def _fit_text(cell: Styled, width: int) -> str:
+    """The longest text of a cell that fits, else the last one cut."""
+    texts = (cell.text, *cell.shorter)
+    fitting = (text for text in texts if measure(text) <= width)
+    return next(fitting, None) or cut(texts[-1], width)
 
 
 def fit_columns(
@@ -139,9 +151,9 @@ def fit_columns(
                 full.pop(member, None)
     order = [index for index in order if index in full]
     narrow = full
-    for least, stay in ((COMFORTABLE_WIDTH, 1), (MIN_WIDTH, 0)):
+    for least, stay in ((ROOMY_WIDTH, MINOR), (COMFORTABLE_WIDTH, 1), (MIN_WIDTH, 0)):
         narrow = {
-            index: min(own, max(columns[index].least or least, whole[index]))
+            index: min(own, max(_find_least(columns[index], least), whole[index]))
             for index, own in full.items()
         }
         for index in order:
@@ -150,7 +162,38 @@ def fit_columns(
                     del narrow[member], full[member]
         if _add(narrow) <= width:
             break
-    return _widen(narrow, full, width - _add(narrow))
+    return _fill(columns, rows, narrow, full, width)
+
+
+def _find_least(column: Column, width: int) -> int:
+    """What a text keeps while less important columns are hidden for `width`."""
+    if width == ROOMY_WIDTH:
+        return max(column.least, ROOMY_WIDTH if column.least else COMFORTABLE_WIDTH)
+    return width if width == MIN_WIDTH else column.least or width
+
+
+def _fill(
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[Styled]],
+    narrow: dict[int, int],
+    full: dict[int, int],
+    width: int,
+) -> dict[int, int]:
+    """Widen texts to the whole `width`; what shorter texts leave free is for others."""
+    widths = _widen(narrow, full, width - _add(narrow))
+    cut_ones = [index for index in widths if widths[index] < full[index]]
+    used = {
+        index: max(measure(_fit_text(row[index], widths[index])) for row in rows)
+        for index in cut_ones
+        if any(row[index].shorter for row in rows)
+    }
+    tight = {index: max(own, measure(columns[index].title)) for index, own in used.items()}
+    if not any(own < widths[index] for index, own in tight.items()):
+        return widths
+    widths |= tight
+    # first the columns that need it anyway, then those that gave it
+    widths = _widen(widths, full | tight, width - _add(widths))
+    return _widen(widths, full, width - _add(widths))
 
 
 def _measure_columns(

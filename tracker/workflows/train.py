@@ -16,7 +16,7 @@ from tracker.training.config import Config, config_to_dict
 from tracker.training.config_fingerprint import config_fingerprint
 from tracker.training.config_reading import config_from_dict
 from tracker.training.errors import ConfigError
-from tracker.training.input.channels import resolve_input
+from tracker.training.input.channels import list_filled_in, resolve_input
 from tracker.training.libraries import TRAINING, require
 from tracker.training.targets import check_config
 from tracker.workflows.ending import fingerprint_predictions, record_end, record_stuck
@@ -56,8 +56,9 @@ def train(
     check_optimizer(config.optim)
     check_config(config, build_task(workspace))
     task, data = prepare_data(workspace, config)
+    # `show` tells values that the model has from those that somebody chose.
+    facts = {**(facts or {}), "filled_in": ", ".join(list_filled_in(config))}
     config = resolve_input(config, data, root=workspace.root)
-    facts = dict(facts or {})
     config, sizes = _resolve_batch_size(workspace, config, data, task, facts)
     tables = config_to_dict(config)
     fingerprints = {"config": config_fingerprint(tables), "data": data.fingerprint}

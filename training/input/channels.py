@@ -10,9 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracker.training.config import CROP_KEYS, FITTED, MEASURED, OF_MODEL, AugmentConfig, Config
+from tracker.training.config import (
+    CROP_KEYS,
+    FITTED,
+    MEASURED,
+    OF_MODEL,
+    AugmentConfig,
+    Config,
+    config_to_dict,
+)
 from tracker.training.errors import TrainingError
 from tracker.training.formats.samples import LoadedData
+from tracker.training.tables import flatten
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,6 +76,13 @@ def resolve_input(config: Config, data: LoadedData, *, root: Path) -> Config:
     if measured.std == MEASURED:
         measured = replace(measured, std=std)
     return replace(config, data=measured)
+
+
+def list_filled_in(config: Config) -> list[str]:
+    """The keys for which `resolve_input` finds numbers, as in `data.mean`."""
+    values = flatten(config_to_dict(config))
+    keys = ("data.mean", "data.std", *(f"augment.{key}" for key in CROP_KEYS))
+    return [key for key in keys if values[key] in (OF_MODEL, MEASURED)]
 
 
 def resolve_model_input(config: Config, *, root: Path) -> Config:

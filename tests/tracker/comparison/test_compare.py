@@ -495,11 +495,14 @@ def test_a_reason_not_to_compare_is_said_once_with_all_its_runs(
         )
         for number in range(7)
     ]
-    lines = list(describe(replace(found, incomparable=others), briefly=True))
-    assert [line for line in lines if "not comparable" in line][
-        -1
-    ] == "not comparable for 3 other reasons too; --wide shows all"
-    assert len([line for line in lines if "not comparable" in line]) == 5
+    metrics = [item.metric for item in others[1:]]
+    lines = list(describe(replace(found, incomparable=others), shown=metrics))
+    assert [line for line in lines if "not comparable" in line] == [
+        "not comparable: exp3 with exp1: reason 1; in val/m1 (5 other reasons: --wide)"
+    ]
+    # what is about columns that are hidden is not said
+    lines = list(describe(replace(found, incomparable=others), shown=["val/f1"]))
+    assert not any("not comparable" in line for line in lines)
 
 
 def test_runs_on_both_sides_are_said_to_differ_from_each_other_and_others_are_named(
@@ -514,7 +517,8 @@ def test_runs_on_both_sides_are_said_to_differ_from_each_other_and_others_are_na
             Incomparable(metric=f"val/m{place}", runs=runs, other=other, reason="different split")
             for place, (runs, other) in enumerate(pairs)
         ]
-        return list(describe(replace(found, incomparable=items), briefly=True))[-1]
+        shown = [item.metric for item in items]
+        return list(describe(replace(found, incomparable=items), shown=shown))[-1]
 
     each = last((["exp2"], "exp1"), (["exp3"], "exp1"), (["exp3"], "exp2"))
     assert (
@@ -534,7 +538,7 @@ def test_a_reason_about_one_run_each_is_merged_without_its_name(workspace: Works
         )
         for name in ("exp13", "exp16")
     ]
-    line = list(describe(replace(found, incomparable=items), briefly=True))[-1]
+    line = list(describe(replace(found, incomparable=items), shown=["val/loss"]))[-1]
     assert (
         line == "not comparable: exp13, exp16 with exp1: the loss of these runs is not known; in"
         " val/loss"
@@ -635,3 +639,30 @@ def test_in_80_columns_the_deciding_metric_and_what_was_changed_stay(
     assert "0.8115 \u00b10.03" in first
     assert "0.002" in first
     assert "seeds" not in first
+
+
+def test_a_figure_of_some_runs_of_a_row_says_of_how_many(seeded: Workspace) -> None:
+    submit(seeded, "exp2", "one of three seeds")
+    found = compare_runs(seeded, [])
+    header, lines = build_cells(found, seeded.competition)
+    assert lines[1][header.index("public_f1")].text.strip() == "1.0000 (1 of 3 runs)"
+    _, narrow = build_cells(found, seeded.competition, brief=True)
+    assert narrow[1][header.index("public_f1")].text.strip() == "1.0000 (1/3)"
+    assert "/" not in narrow[1][header.index("val/f1")].text
+
+
+def test_what_follows_from_the_model_is_no_column_of_a_narrow_table(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = {"model.name": "vit_tiny", "data.mean": [0.5, 0.5, 0.5], "augment.crop_pct": 0.9}
+    make_run(workspace)
+    make_run(workspace, config=own)
+    found = compare_runs(workspace, [])
+    lines = show(found, workspace, 120, capsys)
+    assert any(line.startswith("model.name") and "vit_tiny" in line for line in lines)
+    assert not any(line.startswith(("augment.crop_pct", "data.mean")) for line in lines)
+    assert any(line.endswith(", 2 follow from the model") for line in lines)
+    assert "data.mean" in found.keys and "crop_pct" in render_markdown(found, workspace.competition)
+    make_run(workspace, config={**own, "augment.crop_pct": 0.8})  # somebody chose it
+    lines = show(compare_runs(workspace, []), workspace, 120, capsys)
+    assert any(line.startswith("augment.crop_pct") for line in lines)

@@ -10,10 +10,14 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import NO_MLFLOW, ROOT, run_tracker
-from tests.support.workspaces import make_run
+from tests.support.workspaces import make_run, make_workspace
+from tracker.console.submissions import print_leaderboard
+from tracker.core.list_marks import Marks
 from tracker.core.terminal import print_json
 from tracker.core.text import clean_text
-from tracker.ledger.read import get_submission
+from tracker.ledger.read import get_submission, list_submissions
+from tracker.submissions.notes import add_note
+from tracker.submissions.scores import score
 from tracker.submissions.submit import submit
 from tracker.training.numbers import render_count
 from tracker.workspace.tracker_toml import Workspace
@@ -96,3 +100,23 @@ def test_no_sentence_leaves_the_plural_to_its_reader() -> None:
         if word not in calls
     ]
     assert found == []
+
+
+def test_a_change_stays_in_80_columns_where_what_was_noted_last_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace = make_workspace(tmp_path / "ws", solution=None)
+    make_run(workspace, "0000011110", weights="sha256:1")
+    make_run(workspace, "0000011111", config={"optim.lr": 0.5}, weights="sha256:2")
+    submit(workspace, "exp1", "a memo that is a good deal longer than its column")
+    score(workspace, 1, {("public", "f1"): 0.5})
+    submit(workspace, "exp2", "another memo that is a good deal longer than its column")
+    add_note(workspace, "exp2", "noted at midnight")
+    add_note(workspace, "exp1", "noted at midnight")
+    monkeypatch.setenv("COLUMNS", "80")
+    rows = list_submissions(workspace)
+    print_leaderboard(rows, workspace.competition, {1: {"f1": 0.5}}, marks=Marks(), ranks={1: 1})
+    out = capsys.readouterr().out
+    assert "to 1: optim.lr" in out and "noted at" not in out
+    # nobody has a private score: there is nothing to hide
+    assert "private" not in out and "noted last" in out.partition("hidden at this width")[2]

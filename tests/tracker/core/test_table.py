@@ -349,11 +349,9 @@ def test_columns_leave_in_their_order_and_empty_ones_before() -> None:
     assert draw_table(columns, rows, width=70)[0].split() == ["run", "kind", "note", "old"]
     assert draw_table(columns, rows, width=37)[0].split() == ["run", "kind", "note"]
     assert draw_table(columns, rows, width=30)[0].split() == ["run", "note"]
-    assert " ".join(draw_table(columns, rows, width=30)[4:]).split()[4:7] == [
-        "kind,",
-        "old;",
-        "--wide",
-    ]
+    # what no row has a value in is not hidden from anybody
+    below = draw_table(columns, rows, width=30)[4:]
+    assert " ".join(below).split()[4:6] == ["kind;", "--wide"]
     assert draw_table(columns, rows, width=12)[2:4] == ["exp1", "exp2"]
 
 
@@ -490,7 +488,7 @@ def test_a_pipe_gets_everything_without_color(team: Workspace) -> None:
     assert "hidden" not in shown
     narrow = run_tracker("runs", cwd=team.root, COLUMNS="80").stdout
     assert max(map(measure, narrow.splitlines())) <= 80
-    assert "hidden at this width: kind, parent" in narrow
+    assert "hidden at this width: kind, val/accuracy" in narrow
 
 
 def test_an_error_is_red_and_wrapped_in_a_terminal_and_one_line_in_a_pipe(team: Workspace) -> None:
@@ -558,3 +556,23 @@ def test_a_column_that_is_empty_in_nearly_all_rows_leaves_before_fuller_ones() -
     for number in range(5):
         rows[number][2] = "best-idea"
     assert "tags" in draw_table(columns, rows, width=18)[0]
+
+
+def test_what_a_shorter_text_leaves_free_is_for_the_next_text() -> None:
+    columns = [Column("run"), Column("change", text=True), Column("note", text=True)]
+    row = ["exp1", Styled("c" * 60, shorter=("c" * 12,)), "n" * 70]
+    line = draw_table(columns, [row], width=60)[2]
+    assert line == f"exp1  {'c' * 12}  {'n' * 38}\u2026"  # two columns are kept for the ellipsis
+    both = [*row[:2], "n" * 20]  # what the note does not need goes back to the change
+    assert draw_table(columns, [both], width=200)[2].count("c") == 60
+
+
+def test_minor_columns_leave_before_texts_with_a_least_width_are_cut_short() -> None:
+    columns = [
+        Column("run"),
+        Column("minor", leaves=12),
+        Column("memo", leaves=1, text=True, least=13),
+    ]
+    rows = [["exp1", "0.5000", "m" * 40]]
+    assert draw_table(columns, rows, width=44)[0].split() == ["run", "memo"]
+    assert draw_table(columns, rows, width=60)[0].split() == ["run", "minor", "memo"]
