@@ -22,6 +22,7 @@ from tracker.core.terminal import find_width, print_table, print_text
 from tracker.core.text import clean_text, render_answer, render_number, render_values
 from tracker.training.metrics import METRICS
 from tracker.training.numbers import render_count
+from tracker.workspace.metrics import is_of_training
 
 SCREEN_LINES = 30  # of the short view: a terminal of 32 lines, less the command and the prompt
 LEAST_ROWS = 3  # of a table of the short view, however long its sentences are
@@ -150,9 +151,9 @@ def list_brief_sections(diff: RunDiff, *, width: int) -> list[Section]:
 def _choose_brief_metrics(diff: RunDiff) -> list[str]:
     """Leaderboard scores and validation metrics; --full has training, classes and gaps, too."""
     by_class = _find_by_class(diff)
-    left_out = ("train/", "overall_")  # overall follows from public and private
-    names = [name for name in diff.metrics if name not in by_class]
-    return [name for name in names if not name.startswith(left_out)]
+    names = [name for name in diff.metrics if name not in by_class and not is_of_training(name)]
+    # overall follows from public and private
+    return [name for name in names if not name.startswith("overall_")]
 
 
 def _shorten(rows: list[tuple[Styled, ...]], room: int, what: str) -> list[tuple[Styled, ...]]:
@@ -184,7 +185,7 @@ def _name_others(diff: RunDiff) -> Iterator[str]:
     notes = sum(len(notes) for notes in diff.notes.values())
     parts = {
         "config details": diff.ignored or diff.not_known,
-        "training metrics": any(name.startswith("train/") for name in diff.metrics),
+        "training metrics": any(map(is_of_training, diff.metrics)),
         "classes": _find_by_class(diff) or diff.moves["validation"],
         "statistics": diff.statistics is not None,
         "curves": any(len(curve) > 1 for pair in diff.curves.values() for curve in pair),

@@ -228,7 +228,7 @@ def test_tables_of_lightning_and_keras_and_the_state_of_hugging_face_are_curves(
     assert curves == {
         "train/batch_loss": {1: (1, 0.9), 5: (2, 0.7)},
         "val/accuracy": {3: (1, 0.5), 7: (2, 0.6)},
-        "lr": {5: (2, 0.1)},
+        "train/lr": {5: (2, 0.1)},
     }
     curves, _ = adopt(workspace, keras)
     assert curves["train/loss"] == {1: (1, 1.0), 2: (2, 0.5)}
@@ -301,7 +301,7 @@ def test_the_output_folder_of_timm_is_taken_whole(workspace: Workspace, tmp_path
     assert curves["val/top5"] == {1: (1, 1.0), 2: (2, 1.0), 3: (3, 1.0)}
     assert curves["val/loss"] == {1: (1, 1.0), 2: (2, 0.75), 3: (3, 0.5)}
     assert curves["train/loss"] == {1: (1, 2.0), 2: (2, 1.0), 3: (3, 0.0)}
-    assert curves["lr"] == {1: (1, 0.05), 2: (2, 0.05), 3: (3, 0.05)}
+    assert curves["train/lr"] == {1: (1, 0.05), 2: (2, 0.05), 3: (3, 0.05)}
     assert (record.best_epoch, record.summary["val/accuracy"], record.summary["val/loss"]) == (
         2,
         0.875,
