@@ -505,4 +505,4 @@ def test_check_and_submit_say_only_what_changes_the_decision(
     sent = say("submit", "exp2", "--memo", "second")
     assert len(sent) <= 10
     assert len(set(sent)) == len(sent)
-    assert sent[1].startswith("submission 2: exp2, file ")
+    assert [line for line in sent if line.startswith("submission 2: exp2, file ")]
