@@ -198,6 +198,7 @@ def _find_incomparable(left: Subject, right: Subject) -> dict[str, str]:
         name
         for name in left.metrics
         if left.metrics[name] is not None and right.metrics.get(name) is not None
+        if not is_no_score(name)
     ]
     reasons = {name: explain_incomparable(left.basis, right.basis, name) for name in shared}
     return {name: reason for name, reason in reasons.items() if reason}
