@@ -52,7 +52,7 @@ class TrackerCallback(Callback):  # type: ignore[misc]
         for name, value in zip(self.recorder.metric_names, self.recorder.log, strict=False):
             if isinstance(value, int | float) and name != "epoch":
                 values[common_name(name, split="val")] = float(value)
-        values["lr"] = float(self.learn.opt.hypers[-1]["lr"])
+        values["train/lr"] = float(self.learn.opt.hypers[-1]["lr"])
         steps_before, epochs_before = self._before
         epoch = epochs_before + self.learn.epoch + 1
         self.tracked.log(values, step=steps_before + self.learn.train_iter, epoch=epoch)

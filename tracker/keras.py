@@ -63,7 +63,9 @@ class TrackerCallback(Callback):  # type: ignore[misc]
         values = {
             common_name(name, split="train"): float(value) for name, value in (logs or {}).items()
         }
-        values.setdefault("lr", float(ops.convert_to_numpy(self.model.optimizer.learning_rate)))
+        values.setdefault(
+            "train/lr", float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        )
         self.run.log(values, step=self._steps_before + _count_steps(self.model), epoch=epoch + 1)
         if self._best.is_best(values):
             self._save_best(epoch + 1, values)

@@ -68,13 +68,13 @@ def test_the_fits_of_a_learner_are_one_run_that_can_be_submitted(
         True,
     )
     curves = read_curves(workspace.runs_dir / "exp1" / "metrics.jsonl")
-    assert set(curves) == {"train/loss", "val/loss", "val/accuracy", "lr"}
+    assert set(curves) == {"train/loss", "val/loss", "val/accuracy", "train/lr"}
     assert [(step, epoch) for step, (epoch, _) in curves["val/accuracy"].items()] == [
         (4, 1),
         (8, 2),
         (12, 3),
     ]
-    assert [value for _, value in curves["lr"].values()] == [0.125, 0.25, 0.25]
+    assert [value for _, value in curves["train/lr"].values()] == [0.125, 0.25, 0.25]
     config = load_config(workspace.runs_dir, "exp1")
     assert config["loss"] == {
         "name": "CrossEntropyLoss",

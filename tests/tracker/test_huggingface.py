@@ -145,7 +145,7 @@ def test_a_training_of_the_trainer_is_ensembled_diffed_with_statistics_and_submi
     assert "checkpoints" not in str(config)  # where files lie
 
     curves = read_curves(workspace.runs_dir / "exp1" / "metrics.jsonl")
-    for name in ("train/loss", "train/grad_norm", "lr"):
+    for name in ("train/loss", "train/grad_norm", "train/lr"):
         assert [(step, epoch) for step, (epoch, _) in curves[name].items()] == [
             (2, 1),
             (4, 1),

@@ -104,10 +104,10 @@ def test_a_training_of_keras_is_a_run_that_can_be_submitted(workspace: Workspace
         "val/loss",
         "val/accuracy",
         "val/f1",
-        "lr",
+        "train/lr",
     }
     assert curves["val/f1"] == {4: (1, 0.75), 8: (2, 0.5)}
-    assert curves["lr"] == {4: (1, 0.125), 8: (2, 0.125)}
+    assert curves["train/lr"] == {4: (1, 0.125), 8: (2, 0.125)}
     config = load_config(workspace.runs_dir, "exp1")
     assert config["optim"] == {"name": "SGD", "lr": 0.125}
     assert config["train"] == {"epochs": 2}

@@ -48,6 +48,9 @@ def run_demo(folder: Path) -> None:
         raise ConfigError(f"{folder} is not empty", hint="tracker demo NEWFOLDER")
     require(*TRAINING)
     quiet_libraries()
+    print_text(
+        "it takes about a minute, several on a busy machine; three small trainings say each epoch"
+    )
     workspace = _make_workspace(folder)
     first = _train(workspace, None, "first try", FIRST)
     _submit(workspace, first, "first try")
@@ -125,7 +128,8 @@ def _train(
 ) -> RunRecord:
     _print_line(render_train_command(parent, note, flags, force=force))
     config = resolve_config(workspace, parent=parent, flags=flags)
-    record = train(workspace, config, parent=parent, note=note, quiet=True, force=force)
+    # without quiet the training shows each epoch: a busy machine must not seem to hang
+    record = train(workspace, config, parent=parent, note=note, force=force)
     scores = render_scores(record.summary, workspace.competition)
     print(f"{record.name}: best epoch {record.best_epoch}, {scores}, {record.duration_s:.0f} s")
     return record

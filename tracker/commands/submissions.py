@@ -13,29 +13,37 @@ from tracker.commands.runs import Json, Wide
 if TYPE_CHECKING:
     from tracker.ledger.records import Submission
     from tracker.submissions.examine import CheckReport
+    from tracker.workspace.quota import Quota
     from tracker.workspace.tracker_toml import Workspace
 
 Run = Annotated[str, typer.Argument(metavar="[R]", help="exp12, latest, sota or s12.")]
+Full = Annotated[
+    bool,
+    typer.Option(
+        "--full", help="Also show members, validation metrics, moved answers, near submissions."
+    ),
+]
 
 
-def check_command(run: Run = "latest", as_json: Json = False) -> None:
+def check_command(run: Run = "latest", full: Full = False, as_json: Json = False) -> None:
     """Show whether a run beats SOTA, and whether submit would accept it.
 
     Exit code 0 where submit would accept it, better than SOTA or not; 1 where it would refuse it.
     """
-    from tracker.commands.options import notify_latest
+    from tracker.commands.options import notify_latest, refuse_together
     from tracker.console.submissions import print_check
     from tracker.core.terminal import print_json
     from tracker.submissions.examine import check
     from tracker.workspace.tracker_toml import find_workspace
 
+    refuse_together({"--json": as_json, "--full": full})
     workspace = find_workspace()
     notify_latest(workspace, run)
     report = check(workspace, run)
     if as_json:
         print_json(report.to_dict())
     else:
-        print_check(report, workspace.competition)
+        print_check(report, workspace.competition, full=full)
     if report.refusal:
         raise typer.Exit(1)
 
@@ -50,6 +58,7 @@ def submit_command(
         ),
     ] = False,
     yes: Yes = False,
+    full: Full = False,
     as_json: Json = False,
 ) -> None:
     """Record a submission and show whether it is the new SOTA; a repeat is refused.
@@ -57,16 +66,10 @@ def submit_command(
     It asks before it takes the last one that the daily limit leaves, and where no run is named
     while others are trained; a script says --yes.
     """
-    from tracker.commands.options import notify_latest
-    from tracker.console.submissions import (
-        print_check_details,
-        render_submission_scores,
-        submission_to_json,
-    )
+    from tracker.commands.options import notify_latest, refuse_together
+    from tracker.console.submissions import print_check_details, submission_to_json
     from tracker.core.errors import RefusedError
     from tracker.core.terminal import print_json, print_text
-    from tracker.leaderboards import build_leaderboard
-    from tracker.ledger.chain import read_head
     from tracker.ledger.read import find_sota, list_validation_scores
     from tracker.submissions.examine import build_check_report, examine
     from tracker.submissions.headlines import render_submit_headline
@@ -74,6 +77,7 @@ def submit_command(
     from tracker.workspace.quota import render_quota
     from tracker.workspace.tracker_toml import find_workspace
 
+    refuse_together({"--json": as_json, "--full": full})
     workspace, memo = find_workspace(), check_memo(memo)
     notify_latest(workspace, run)
     comp, examination = workspace.competition, examine(workspace, run)
@@ -90,9 +94,9 @@ def submit_command(
     try:
         row, quota = submit_examined(workspace, examination, memo, even_if_similar=even_if_similar)
     except RefusedError:
-        if report:
+        if report and full:  # else the error is the whole answer
             print_text(report.answer)
-            print_check_details(report, comp)
+            print_check_details(report, comp, full=True)
             print_text(render_quota(report.quota, comp))
         raise
     _update_mlflow(workspace, [row])
@@ -109,24 +113,42 @@ def submit_command(
             )
         )
         return
-    unnamed = (
-        run == "latest" and may_ask()
-    )  # a script reads the answer alone, the line below names the run
-    print_text(
-        f"{row.run}: " * unnamed
-        + render_submit_headline(comp, row, examination.sota, sota, report.answer)
+    headline = render_submit_headline(comp, row, examination.sota, sota, report.answer)
+    # a script reads the answer alone, the line below names the run
+    unnamed = run == "latest" and may_ask()
+    print_text(f"{row.run}: " * unnamed + headline)
+    _print_submitted(workspace, row, quota, report, full=full)
+
+
+def _print_submitted(
+    workspace: Workspace, row: Submission, quota: Quota, report: CheckReport, *, full: bool
+) -> None:
+    """What follows the answer of submit: the file, scores, what is left, and what to do next."""
+    from tracker.console.submissions import (
+        print_check_details,
+        print_several_changes,
+        render_submission_scores,
     )
-    print_text(f"submission {row.number}: {row.run}, file {row.file}")
-    if scores := render_submission_scores(row, comp):
+    from tracker.core.terminal import print_text
+    from tracker.leaderboards import build_leaderboard
+    from tracker.ledger.chain import read_head
+    from tracker.workspace.quota import render_quota
+
+    comp = workspace.competition
+    what = f", {report.ensemble}" * bool(report.ensemble and not full)  # --full says it below
+    print_text(f"submission {row.number}: {row.run}{what}, file {row.file}")
+    if scores := render_submission_scores(row, comp, beside=f"public_{comp.primary_metric}"):
         print_text(scores)
-    print_check_details(report, comp)
+    if full:
+        print_check_details(report, comp, full=True)
+    else:
+        print_several_changes(report)
     _explain_sealed(workspace, [row])
     print_text(render_quota(quota, comp))
-    head = read_head(workspace.ledger_url)
-    print_text(f"ledger head {head}: save it, this command then detects deleted rows:")
-    print_text(f"  tracker ledger verify --head {head}")
     if quota.left == 0:
         print("that was the last one")
+    head = read_head(workspace.ledger_url)
+    print_text(f"to find deleted rows later: tracker ledger verify --head {head}")
     if step := build_leaderboard(workspace).next_step(row.number, comp):
         print(step)
 

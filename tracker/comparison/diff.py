@@ -24,7 +24,7 @@ from tracker.core.errors import TrackerError
 from tracker.ledger.records import Note
 from tracker.training.metrics import METRICS, list_figures
 from tracker.training.tables import flatten
-from tracker.workspace.metrics import higher_is_better
+from tracker.workspace.metrics import higher_is_better, is_no_score
 from tracker.workspace.predictions import diff_answers
 from tracker.workspace.tracker_toml import Workspace
 
@@ -198,6 +198,7 @@ def _find_incomparable(left: Subject, right: Subject) -> dict[str, str]:
         name
         for name in left.metrics
         if left.metrics[name] is not None and right.metrics.get(name) is not None
+        if not is_no_score(name)
     ]
     reasons = {name: explain_incomparable(left.basis, right.basis, name) for name in shared}
     return {name: reason for name, reason in reasons.items() if reason}
@@ -220,7 +221,7 @@ def _diff_metrics(
             continue
         delta = None if a is None or b is None else b - a
         better = None
-        if delta and name not in not_comparable:
+        if delta and name not in not_comparable and not is_no_score(name):
             b_is_better = (delta > 0) == higher_is_better(workspace.competition.metrics, name)
             better = "b" if b_is_better else "a"
         metrics[name] = {"a": a, "b": b, "delta": delta, "better": better}

@@ -9,6 +9,8 @@ from tracker.console.notes import render_newest
 from tracker.core.config_diff import (
     ENSEMBLE,
     describe_ensemble_briefly,
+    describe_ensemble_step,
+    describe_other_ensemble,
     is_searched,
     list_changes,
     list_implied_changes,
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 ARROW = " -> "  # between the old and the new value of a key
 FIRST_CHANGE, SHORT_MEMO = 24, 13  # the columns that less important ones leave for
+SHOWN_CHANGES = 4  # of the keys that changed from SOTA, in check without --full
+FULL_CHECK = "--full also shows: members, validation, moved answers, near submissions"
 
 Validation = Mapping[
     int, Mapping[str, float]
@@ -222,18 +226,54 @@ def _shorten_fingerprint(fingerprint: str | None) -> str:
     return (fingerprint or "unknown").replace("sha256:", "")[:19]
 
 
-def print_check(report: CheckReport, competition: Competition) -> None:
-    """What submit would say, its answer first."""
+def print_check(report: CheckReport, competition: Competition, *, full: bool = False) -> None:
+    """What submit would say: its answer first, then only what changes the decision."""
     print_text(report.answer)
-    print_check_details(report, competition)
+    print_check_details(report, competition, full=full)
     print_text(render_quota(report.quota, competition))
     if report.quota.left == 1 and not report.refusal:
         print_text("it would be the last one")
+    if not full and report.duplicate is None:
+        print_text(FULL_CHECK)
     print_text("would be refused" if report.refusal else "would be accepted")  # the answer says why
 
 
-def print_check_details(report: CheckReport, competition: Competition) -> None:
-    """What the answer of check rests on."""
+def print_check_details(
+    report: CheckReport, competition: Competition, *, full: bool = False
+) -> None:
+    """What the answer of check rests on; without `full` only what the answer does not say."""
+    if full:
+        _print_whole_check(report, competition)
+        return
+    runs = [item["run"] for item in report.nearest if item["number"] == report.duplicate]
+    same = f", those of {runs[0]}" if runs and runs[0] not in (None, report.run) else ""
+    what = f", {report.ensemble}" if report.ensemble not in report.answer else ""
+    print_text(f"{report.run}: {render_count(report.images, 'prediction')}{what}{same}")
+    if report.duplicate is not None:
+        return
+    print_several_changes(report)
+    if report.expected["value"] is not None:
+        print_text(_render_expected(report.expected, competition))
+    _print_looks(report)
+    for item in report.nearest[:1]:
+        _print_near(item, report.sota)
+
+
+def print_several_changes(report: CheckReport) -> None:
+    """The keys that changed from SOTA, where they are several: the answer names one alone."""
+    diff = report.config_diff or {}
+    changes = list_changes(diff)
+    in_answer = describe_ensemble_step(diff) or describe_other_ensemble(diff)
+    if report.refusal or in_answer or len(changes) < 2:
+        return
+    more = len(changes) - SHOWN_CHANGES
+    rest = [render_count(more, "more key")] if more > 0 else []
+    shown = ", ".join([*changes[:SHOWN_CHANGES], *rest])
+    print_text(f"change to SOTA (submission {report.sota}): {shown}")
+
+
+def _print_whole_check(report: CheckReport, competition: Competition) -> None:
+    """Everything that check knows."""
     from tracker.console.members import print_members
 
     what = f", {report.ensemble}" if report.ensemble else ""
@@ -254,17 +294,28 @@ def print_check_details(report: CheckReport, competition: Competition) -> None:
         if report.changed_from_sota:
             moves = list(report.changed_from_sota.items())
             print_text(
-                "answers moved: "
+                f"answers moved from submission {report.sota}: "
                 + ", ".join(f"{_shorten_move(name)} {count}" for name, count in moves[:8])
             )
     print_text(_render_expected(report.expected, competition))
+    _print_looks(report)
+    for item in report.nearest:
+        _print_near(item, report.sota)
+
+
+def _print_looks(report: CheckReport) -> None:
     if report.looks is not None:
         print_text(
             f"look {report.looks + 1} at the held-out images: each submission is one, and the best"
             " of many is partly luck (tracker leaderboard cv-lb)"
         )
-    for item in report.nearest:
-        print_text(f"nearest: submission {item['number']} ({item['run']}), {_render_near(item)}")
+
+
+def _print_near(item: Mapping[str, Any], sota: int | None) -> None:
+    """An earlier submission whose predictions are near, and whether it is SOTA."""
+    who = ", ".join([*filter(None, [item["run"]]), *(["SOTA"] if item["number"] == sota else [])])
+    which = f"submission {item['number']}{f' ({who})' if who else ''}"
+    print_text(f"nearest: {which}, {_render_near(item)}")
 
 
 def _render_near(item: Mapping[str, Any]) -> str:
@@ -298,13 +349,17 @@ def _render_expected(expected: Mapping[str, Any], competition: Competition) -> s
     )
 
 
-def render_submission_scores(row: Submission, competition: Competition) -> str:
-    """The scores of a submission that are known, in one line; empty when none is."""
+def render_submission_scores(row: Submission, competition: Competition, *, beside: str = "") -> str:
+    """The scores of a submission that are known, in one line; empty when none is.
+
+    `beside` is a score, as `public_f1`, that stands next to the line already.
+    """
     known = []
     for split in ("public", "private", "overall"):
         for metric in competition.metrics:
-            value = row.scores.get(f"{split}_{metric.name}")
-            if value is not None:
+            name = f"{split}_{metric.name}"
+            value = row.scores.get(name)
+            if value is not None and name != beside:
                 known.append(f"{split} {metric.name} {metric.render(value)}")
     return ", ".join(known)
 

@@ -10,6 +10,7 @@ from tracker.ledger.resolve import resolve_run
 from tracker.runs.read import load_run
 from tracker.runs.record import RunRecord
 from tracker.training.errors import ConfigError
+from tracker.training.numbers import render_count
 from tracker.workflows.own_loop.begin import begin
 from tracker.workspace.data import build_task
 from tracker.workspace.tracker_toml import Workspace
@@ -71,6 +72,8 @@ def ensemble(
     if searched:
         weights = _search(names, validations, task, decided_by)
     scores = None
+    if method == "hard":
+        _warn_of_ties(members or _align_shared(validations))
     if members:
         scores = combine(method, [each.probabilities for each in members], weights, task.target)
     config = {
@@ -110,6 +113,31 @@ def ensemble(
             save_predictions(run.folder, combined, task, decision)
             run.fingerprint_predictions()
     return load_run(workspace.runs_dir, run.name)
+
+
+def _align_shared(members: Sequence[Predictions]) -> Sequence[Predictions]:
+    """The members with the same order of images; empty where they have different ones."""
+    from tracker.training.predict.probabilities import align
+
+    if len({frozenset(each.ids) for each in members}) != 1:
+        return []
+    return align(members, [""] * len(members))
+
+
+def _warn_of_ties(members: Sequence[Predictions]) -> None:
+    """Say how many images a vote leaves open, and what decided them; nothing without such."""
+    from tracker.training.predict.ensemble import count_tied_votes
+
+    tied = count_tied_votes([each.probabilities for each in members]) if members else 0
+    if not tied:
+        return
+    images, two = len(members[0].ids), len(members) == 2
+    print(
+        f"the vote is tied for {tied:,} of {render_count(images, 'image')}, where the greatest sum"
+        " of probabilities decided; better use --method soft, or --method weighted --weights"
+        f" 2,1{',1' * (len(members) - 2)}{', or a third run' if two else ''}",
+        file=sys.stderr,
+    )
 
 
 def _check_method(workspace: Workspace, method: str, weights: Sequence[float]) -> str:

@@ -35,6 +35,14 @@ _LOSS = re.compile(
     re.IGNORECASE,
 )
 
+# Words of logged names that measure no quality: settings of the training, and its speed.
+_NO_SCORE = re.compile(
+    r"(?:\w+/)?(?:lr|learning_?rate|grad_norm|weight_decay|momentum)(?![a-z0-9])"
+    r"|.*(?:_runtime|_per_second|_compilation_time|images_per_s)$",
+    re.IGNORECASE,
+)
+_OF_TRAINING = re.compile(r"(?:train|training|trn)[/_.\- ]", re.IGNORECASE)
+
 
 def higher_is_better(declared: Sequence[Metric], name: str) -> bool:
     """Whether higher is better for `val/f1`, `val/f1/cat`, `public_f1`, `val_loss` or `loss`.
@@ -140,3 +148,13 @@ def rank_metric_column(name: str, primary: str) -> int:
     if name == primary:
         return 1
     return 4 if name == "loss" else 6
+
+
+def is_no_score(name: str) -> bool:
+    """Whether no run is better by a logged value: `lr`, `train/grad_norm`, `eval_runtime`."""
+    return _NO_SCORE.match(name) is not None
+
+
+def is_of_training(name: str) -> bool:
+    """Whether a logged name does not stand among validation metrics: `train/f1`, `lr-SGD/pg1`."""
+    return _OF_TRAINING.match(name) is not None or is_no_score(name)

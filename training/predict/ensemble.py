@@ -247,6 +247,16 @@ def _check_weights(weights: Sequence[float], count: int) -> None:
         raise ConfigError(f"weights: expected {count} numbers of at least 0, not all 0")
 
 
+def count_tied_votes(members: Sequence[Probabilities]) -> int:
+    """The images for which several classes have the most votes; `members` as for `combine`."""
+    choices = np.stack([member.argmax(axis=1) for member in members])
+    votes = np.zeros(members[0].shape)
+    for chosen in choices:
+        votes[np.arange(len(chosen)), chosen] += 1
+    most = votes == votes.max(axis=1, keepdims=True)
+    return int((most.sum(axis=1) > 1).sum())
+
+
 def _vote(stacked: Floats) -> Floats:
     """Shares of the votes; the winner of a tie gets half a vote more.
 

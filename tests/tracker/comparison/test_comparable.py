@@ -201,7 +201,7 @@ def test_check_says_which_figures_do_not_compare_with_sotas(
     found = check(workspace, "exp2")
     reason = "different split (ratio 0.2 against 0.1)"
     assert found.not_comparable["val_f1"] == reason
-    print_check(found, workspace.competition)
+    print_check(found, workspace.competition, full=True)
     shown = capsys.readouterr().out
     assert f"val_f1: 0.5000 -> 0.7000 (not comparable: {reason})" in shown
     assert (None, None) in map(tuple, found.validation.values())

@@ -225,7 +225,7 @@ def test_a_line_that_tells_no_two_points_apart_predicts_nothing(
     report = check(workspace, "exp7")
     reason = "validation does not predict the public score here (6 points)"
     assert (report.expected["value"], report.expected["reason"]) == (None, reason)
-    print_check(report, workspace.competition)
+    print_check(report, workspace.competition, full=True)
     assert f"expected public f1: unknown, {reason}" in capsys.readouterr().out
     assert f"  {reason}\n" in render_cv_lb(compare_cv_with_leaderboard(workspace))
     found = select_final(workspace, 2)

@@ -41,6 +41,7 @@ from tracker.submissions.submit import submit
 from tracker.training.config_fingerprint import config_fingerprint
 from tracker.training.errors import ConfigError
 from tracker.workflows.ensemble import ensemble
+from tracker.workflows.own_loop.begin import begin
 from tracker.workspace.tracker_toml import Workspace, load_workspace
 
 KEPT_NOTHING = "exp1 saved no validation predictions (validation.npz)"
@@ -476,6 +477,25 @@ def test_ignored_keys_are_left_out_and_named(workspace: Workspace) -> None:
         "diff.ignore",
         "diff.keys",
     ]
+
+
+def test_what_is_of_training_is_no_validation_metric(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("lr", "lr-SGD/pg1", "grad_norm", "eval_runtime", "train/grad_norm")
+    for value in (0.5, 0.25):
+        values = dict.fromkeys(names, value)
+        with begin({}, root=workspace.root, follow=False, quiet=True) as run:
+            run.log({**values, "val/f1": value, "val_score": value}, step=1, epoch=1)
+    found = diff_runs(workspace, "exp1", "exp2")
+    assert {found.metrics[name]["better"] for name in names} == {None}
+    print_diff(found)
+    shown = capsys.readouterr().out
+    assert [name for name in names if name in shown] == []
+    assert "val/f1" in shown and "val_score" in shown
+    print_diff(found, full=True)
+    shown = capsys.readouterr().out
+    assert [name for name in names if name not in shown] == []
 
 
 def test_the_gap_is_validation_minus_training(workspace: Workspace) -> None:

@@ -120,9 +120,9 @@ def test_the_head_of_the_ledger_stands_in_the_command_that_checks_it(
     make_run(manual, "0000011110")
     monkeypatch.setenv("COLUMNS", "80")
     lines = say("submit", "--memo", "a")
-    place = next(n for n, line in enumerate(lines) if line.startswith("ledger head "))
-    head = lines[place].split()[2].removesuffix(":")
-    assert lines[place + 1] == f"  tracker ledger verify --head {head}"
+    (line,) = (line for line in lines if "tracker ledger verify --head " in line)
+    head = line.split()[-1]
+    assert line.endswith(f": tracker ledger verify --head {head}")
     assert all(measure(line) <= 80 for line in lines)
     assert say("ledger", "verify", "--head", head)[0].startswith("all 1 rows agree")
 
@@ -132,11 +132,12 @@ def test_a_refusal_is_the_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(workspace.root)
     make_run(workspace, "0000011110")
     say("submit", "--memo", "a", "--yes")
-    assert say("submit", "--memo", "again", code=3)[0] == "duplicate of submission 1"
+    assert say("submit", "--memo", "again", "--full", code=3)[0] == "duplicate of submission 1"
     make_run(workspace, "0000000111")
     told = say("check", code=1)[0]
     assert told == "refused: the one submission of today is spent"
-    assert say("submit", "--memo", "b", code=3)[0] == told
+    assert say("submit", "--memo", "b", "--full", code=3)[0] == told
+    assert say("submit", "--memo", "b", code=3) == [], "the error is the answer"
 
 
 @pytest.mark.parametrize(
@@ -477,3 +478,31 @@ def test_an_ensemble_has_no_epochs_and_no_metric_at_a_best_epoch(
     assert not any(line.startswith(("epochs", "metric at best epoch")) for line in lines)
     assert any(line.startswith("metric ") for line in lines)
     assert any(line.startswith("epochs") for line in say("show", "exp1"))
+
+
+def test_check_and_submit_say_only_what_changes_the_decision(
+    manual: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    make_run(manual, "0000011110", f1=0.8)
+    submit(manual, "exp1", "first")
+    score(manual, 1, {("public", "f1"): 0.8})
+    changed = {"optim.lr": 0.3, "train.epochs": 3, "model.name": "resnet34", "train.seed": 5}
+    make_run(manual, "0000001111", config={**changed, "optim.weight_decay": 0.3}, f1=0.9)
+    make_run(manual, "0000011110", config={"optim.lr": 0.7})
+    checked, whole = say("check", "exp2"), say("check", "exp2", "--full")
+    assert len(checked) <= 10
+    assert (checked[0], checked[-1]) == (whole[0], "would be accepted")
+    assert [line for line in checked if "submission" in line and "left" not in line][:2] == [
+        "change to SOTA (submission 1): model.name resnet18 -> resnet34, optim.lr 0.001",
+        "nearest: submission 1 (exp1, SOTA), 2 differ, 80.00 % equal",
+    ]
+    assert any(line.startswith("answers moved from submission 1: ") for line in whole)
+    assert not [line for line in [*checked, *whole] if "- -> -" in line]
+    refused = say("check", "exp3", code=1)
+    assert refused[:2] == ["duplicate of submission 1", "exp3: 10 predictions, those of exp1"]
+    assert len(refused) <= 5
+    sent = say("submit", "exp2", "--memo", "second")
+    assert len(sent) <= 10
+    assert len(set(sent)) == len(sent)
+    assert [line for line in sent if line.startswith("submission 2: exp2, file ")]

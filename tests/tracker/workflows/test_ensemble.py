@@ -95,6 +95,19 @@ def test_methods_lead_to_different_answers(members: Workspace) -> None:
     assert len(set(prints.values())) == 3
 
 
+def test_a_vote_says_how_many_images_were_tied_and_what_decided_them(
+    members: Workspace, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ensemble(members, ["exp1", "exp2", "exp3"], method="hard")
+    ensemble(members, ["exp1", "exp3"], method="soft")
+    assert "tied" not in capfd.readouterr().err
+    ensemble(members, ["exp1", "exp3"], method="hard")
+    told = capfd.readouterr().err
+    assert "the vote is tied for 6 of 10 images, where the greatest sum of probabilities" in told
+    assert told.endswith("use --method soft, or --method weighted --weights 2,1, or a third run\n")
+    assert told.count("\n") == 1
+
+
 def test_an_ensemble_is_shown_without_epochs(members: Workspace) -> None:
     record = ensemble(members, ["exp1", "exp2"], method="soft")
     shown = run_tracker("show", record.name, cwd=members.root).stdout

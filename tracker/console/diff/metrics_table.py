@@ -10,6 +10,7 @@ from tracker.console.diff.sections import Section
 from tracker.core.table import Column, Styled
 from tracker.core.text import render_number
 from tracker.training.metrics import METRICS
+from tracker.workspace.metrics import is_of_training
 
 
 def build_metric_columns(diff: RunDiff) -> list[Column]:
@@ -44,16 +45,16 @@ def list_metrics(diff: RunDiff, *, everything: bool) -> Iterator[Section]:
         yield Section(lines=["metrics: no difference"])
     if by_class and not everything:
         yield Section(lines=[*_list_by_class(by_class, _list_class_beginnings(), diff)])
-    yield Section(lines=[*explain_incomparable(diff)])
+    yield Section(lines=[*explain_incomparable(diff, of_training=True)])
     yield Section(lines=[*render_best_epochs(diff)])
 
 
 def choose_brief_metrics(diff: RunDiff) -> list[str]:
     """Leaderboard scores and validation metrics; --full has training, classes and gaps, too."""
     by_class = find_by_class(diff)
-    left_out = ("train/", "overall_")  # overall follows from public and private
-    names = [name for name in diff.metrics if name not in by_class]
-    return [name for name in names if not name.startswith(left_out)]
+    names = [name for name in diff.metrics if name not in by_class and not is_of_training(name)]
+    # overall follows from public and private
+    return [name for name in names if not name.startswith("overall_")]
 
 
 def find_by_class(diff: RunDiff) -> dict[str, Mapping[str, Any]]:
@@ -116,14 +117,19 @@ def _render_by_class(
     )
 
 
-def explain_incomparable(diff: RunDiff) -> Iterator[str]:
-    """Metrics that cannot be compared, a line for each reason; without F1 by class."""
+def explain_incomparable(diff: RunDiff, *, of_training: bool) -> Iterator[str]:
+    """Metrics that cannot be compared, a line for each reason; without F1 by class.
+
+    Metrics of training are left out unless `of_training`.
+    """
     for reason in dict.fromkeys(diff.not_comparable.values()):
         names = [
             name
             for name, why in diff.not_comparable.items()
             if why == reason and name.count("/") < 2
         ]
+        if not of_training:
+            names = [name for name in names if not is_of_training(name)]
         if names:
             yield f"{', '.join(names)}: not comparable: {reason}"
 

@@ -35,6 +35,7 @@ from tracker.core.config_diff import list_changes
 from tracker.core.table import Styled, wrap
 from tracker.core.terminal import find_width
 from tracker.training.numbers import render_count
+from tracker.workspace.metrics import is_of_training
 
 SCREEN_LINES = 30  # of the short view: a terminal of 32 lines, less the command and the prompt
 LEAST_ROWS = 3  # of a table of the short view, however long its sentences are
@@ -112,7 +113,7 @@ def _list_brief_facts(diff: RunDiff) -> Iterator[str]:
     yield render_predictions(diff)
     yield from render_moves(diff, BRIEF_MOVES)
     yield from list_differing_prints(diff)
-    yield from explain_incomparable(diff)
+    yield from explain_incomparable(diff, of_training=False)
     for name, advice in list_warnings(diff):
         yield f"{name}: {advice.sentences[0]}"
 
@@ -122,7 +123,7 @@ def _name_others(diff: RunDiff) -> Iterator[str]:
     notes = sum(len(notes) for notes in diff.notes.values())
     parts = {
         "config details": diff.ignored or diff.not_known,
-        "training metrics": any(name.startswith("train/") for name in diff.metrics),
+        "training metrics": any(map(is_of_training, diff.metrics)),
         "classes": find_by_class(diff) or diff.moves["validation"],
         "statistics": diff.statistics is not None,
         "curves": any(len(curve) > 1 for pair in diff.curves.values() for curve in pair),

@@ -44,6 +44,7 @@ from tracker.workflows.adopt.logs import (
     read_times,
 )
 from tracker.workflows.adopt.predictions import choose_predictions
+from tracker.workflows.adopt.recorded import find_recorded
 from tracker.workflows.adopt.several import list_runs_below
 from tracker.workflows.own_loop.active_run import ActiveRun
 from tracker.workflows.own_loop.begin import begin
@@ -73,7 +74,10 @@ MAX_NAMED_RUNS = 6  # of a folder with several
 
 @dataclass
 class ForeignRun:
-    """A run made elsewhere, as read from a folder or from MLflow; `used` are its files."""
+    """A run made elsewhere, as read from a folder or from MLflow.
+
+    `files` are all files of the folder, `used` those that the run is made from.
+    """
 
     source: str
     config: dict[str, Any] = field(default_factory=dict)
@@ -81,6 +85,7 @@ class ForeignRun:
     weights: Path | None = None
     predictions: Path | None = None
     used: list[Path] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
     monitor: str = ""  # the metric that chose the best checkpoint, if the config has it
     remarks: list[str] = field(default_factory=list)
     # Seconds since 1970 at which points were logged.
@@ -146,8 +151,8 @@ def read_folder(folder: Path, workspace: Workspace, *, empty: bool = False) -> F
         raise DataError(f"no such folder: {folder}")
     folder = folder.resolve()
     # Read what is there ...
-    foreign = ForeignRun(source=str(folder))
     files = sorted(path for path in folder.rglob("*") if path.is_file())
+    foreign = ForeignRun(source=str(folder), files=files)
     config = _find_config(files)
     foreign.config = _load_config(config) if config else {}
     if not config:
@@ -192,6 +197,12 @@ def _adopt(
     # Of two calls at the same time only one adopts.
     with FileLock(workspace.state_dir / "adopt.lock"):
         _refuse_again(workspace, foreign.source, content, force=force)
+        recorded = None if force else find_recorded(workspace, foreign.files, points)
+        if recorded:
+            raise RefusedError(
+                f"already recorded as {recorded.name}",
+                hint=f"tracker show {recorded.name}, or --force to adopt it as a new run",
+            )
         note = note or f"adopted from {foreign.source}"
         # An ordinary run of a training loop, without copies until it is complete.
         with _begin_or_leave_none(config, note, workspace) as run:

@@ -103,7 +103,7 @@ def _add_split(name: str, common: set[str]) -> str:
 def _is_known(name: str) -> bool:
     split, _, metric = name.partition("/")
     has_known_metric = metric.partition("/")[0] in METRIC_ALIASES
-    return name == "lr" or (split in ("train", "val") and has_known_metric)
+    return split in ("train", "val") and has_known_metric
 
 
 def to_points(series: Iterable[Series]) -> list[Point]:

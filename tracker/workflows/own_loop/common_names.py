@@ -23,6 +23,7 @@ METRIC_NAMES = {
     "lr": ("lr", "learning_rate", "learningrate"),
     "grad_norm": ("grad_norm",),
 }
+TRAINING_ONLY = ("lr", "grad_norm")
 COMPUTED_NAMES = {
     metric.name: (metric.name, *metric.aliases) for metric in computed.METRICS.values()
 }
@@ -48,22 +49,23 @@ LENGTH_KEYS |= {"max_steps", "num_steps", "total_steps", "max_iters", "num_itera
 def common_name(name: str, *, split: str = "") -> str:
     """The name of a metric here: `val/accuracy` for `Acc/val`, `val_acc`, `eval_accuracy`.
 
-    `split` (train or val) is for names without one. A learning rate is `lr`. A name that is not
-    known, or has no split when none is given, is returned unchanged.
+    `split` (train or val) is for names without one. A learning rate is `train/lr`, a norm of
+    gradients `train/grad_norm`: validation has neither. A name that is not known, or has no split
+    when none is given, is returned unchanged.
     """
     own, _, rest = name.partition("/")
     if own in ("train", "val") and METRIC_ALIASES.get(rest) == rest:
         return name
     # Lightning's LearningRateMonitor adds the optimizer's class.
     if re.fullmatch(r"lr-\w+", name):
-        return "lr"
+        return "train/lr"
     words = [word.lower() for word in re.split(r"[^A-Za-z0-9]+|(?<=[a-z])(?=[A-Z])", name) if word]
     splits = {SPLIT_ALIASES[word] for word in words if word in SPLIT_ALIASES}
     ignored = {*SPLIT_ALIASES, *FILLER_WORDS}
     metric_words = dict.fromkeys(word for word in words if word not in ignored)
     metric = METRIC_ALIASES.get("_".join(metric_words))
-    if metric == "lr":
-        return "lr"
+    if metric in TRAINING_ONLY:
+        return f"train/{metric}"
     # With two splits, as in train_val_gap, it is neither.
     if splits:
         split = splits.pop() if len(splits) == 1 else ""

@@ -34,6 +34,7 @@ from tracker.training.run.checkpoint import weights_fingerprint
 from tracker.training.tables import flatten
 from tracker.workflows.adopt.adopt import adopt_folder
 from tracker.workflows.infer import infer
+from tracker.workflows.own_loop.begin import begin
 from tracker.workflows.reproduce import reproduce
 from tracker.workflows.resolve import resolve_config
 from tracker.workspace.tracker_toml import Workspace
@@ -228,7 +229,7 @@ def test_tables_of_lightning_and_keras_and_the_state_of_hugging_face_are_curves(
     assert curves == {
         "train/batch_loss": {1: (1, 0.9), 5: (2, 0.7)},
         "val/accuracy": {3: (1, 0.5), 7: (2, 0.6)},
-        "lr": {5: (2, 0.1)},
+        "train/lr": {5: (2, 0.1)},
     }
     curves, _ = adopt(workspace, keras)
     assert curves["train/loss"] == {1: (1, 1.0), 2: (2, 0.5)}
@@ -301,7 +302,7 @@ def test_the_output_folder_of_timm_is_taken_whole(workspace: Workspace, tmp_path
     assert curves["val/top5"] == {1: (1, 1.0), 2: (2, 1.0), 3: (3, 1.0)}
     assert curves["val/loss"] == {1: (1, 1.0), 2: (2, 0.75), 3: (3, 0.5)}
     assert curves["train/loss"] == {1: (1, 2.0), 2: (2, 1.0), 3: (3, 0.0)}
-    assert curves["lr"] == {1: (1, 0.05), 2: (2, 0.05), 3: (3, 0.05)}
+    assert curves["train/lr"] == {1: (1, 0.05), 2: (2, 0.05), 3: (3, 0.05)}
     assert (record.best_epoch, record.summary["val/accuracy"], record.summary["val/loss"]) == (
         2,
         0.875,
@@ -396,6 +397,32 @@ def test_of_several_tables_one_with_the_competition_ids_is_taken(
 
 
 # --- Twice ---
+
+
+def test_the_log_of_a_training_that_was_recorded_is_no_second_run(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    losses = {1: 0.7, 2: 0.6123456}
+    with begin({}, root=workspace.root, follow=False, quiet=True) as run:
+        for step, loss in losses.items():
+            run.log({"val/loss": loss, "val/accuracy": 0.5}, step=step, epoch=step)
+    log = write_events(tmp_path / "log", {"val_loss": losses, "val_acc": {1: 0.5, 2: 0.5}})
+    with pytest.raises(RefusedError, match="already recorded as exp1"):
+        adopt_folder(workspace, log)
+    other = write_events(tmp_path / "other", {"val_loss": {1: 0.7, 2: 0.61}})
+    assert adopt_folder(workspace, other)[0].name == "exp2"
+    # a checkpoint of Hugging Face's Trainer names the run, whatever its losses are
+    uid = load_run(workspace.runs_dir, "exp1").uid
+    for name, of in (("mine", uid), ("other_trainer", "elsewhere")):
+        rows = [{"epoch": 1.0, "step": 1, "eval_loss": 0.25}]
+        callbacks = {"tracker_run": {"name": "exp1", "uid": of}}
+        state = {"global_step": 1, "log_history": rows, "stateful_callbacks": callbacks}
+        (tmp_path / name / "checkpoint-1").mkdir(parents=True)
+        (tmp_path / name / "checkpoint-1" / "trainer_state.json").write_text(json.dumps(state))
+    with pytest.raises(RefusedError, match="already recorded as exp1"):
+        adopt_folder(workspace, tmp_path / "mine")
+    assert adopt_folder(workspace, tmp_path / "other_trainer")[0].name == "exp3"
+    assert adopt_folder(workspace, log, force=True)[0].name == "exp4"
 
 
 def test_what_was_adopted_is_not_adopted_again(workspace: Workspace, tmp_path: Path) -> None:

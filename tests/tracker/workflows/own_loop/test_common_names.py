@@ -25,9 +25,11 @@ OURS = {
     "train/batch_loss": "train_loss_step train/batch_loss",
     "train/accuracy": "train_acc Train/Accuracy acc/train train/accuracy",
     "val/top5": "eval_top5 val_acc@5 val/top5",
-    "lr": "lr learning_rate LearningRate train/learning_rate lr-AdamW lr/train epoch_learning_rate",
-    "train/lr": "train/lr",
-    "train/grad_norm": "train/grad_norm",
+    "train/lr": (
+        "lr learning_rate LearningRate train/learning_rate lr-AdamW lr/train epoch_learning_rate"
+        " train/lr"
+    ),
+    "train/grad_norm": "grad_norm train/grad_norm",
 }
 UNKNOWN = (
     "accuracy",
@@ -66,7 +68,7 @@ def test_a_name_without_a_split_is_of_the_split_that_is_given() -> None:
     assert common_name("accuracy", split="train") == "train/accuracy"
     assert common_name("loss", split="val") == "val/loss"
     assert common_name("val_loss", split="train") == "val/loss"
-    assert common_name("learning_rate", split="train") == "lr"
+    assert common_name("learning_rate", split="val") == "train/lr"
 
 
 def test_a_name_of_this_program_stays_what_it_is() -> None:
