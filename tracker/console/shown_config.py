@@ -9,8 +9,8 @@ from typing import Any
 from tracker.console.runs import ShownConfig
 from tracker.core.config_diff import ENSEMBLE, PIPELINE, PIPELINE_HASH, list_implied_keys
 from tracker.core.errors import TrackerError
-from tracker.runs.read import load_config
-from tracker.runs.record import RunRecord
+from tracker.run_folder.read import load_config
+from tracker.run_folder.record import RunRecord
 from tracker.training.config import (
     AUTO_BATCH_SIZE,
     MEASURED,

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.workspaces import begin_run, make_workspace, set_parent
 from tracker.console.shown_config import ShownConfig, choose_config
-from tracker.runs.read import load_config, load_run
+from tracker.run_folder.read import load_config, load_run
 from tracker.training.config import Config, config_to_dict, merge
 from tracker.workspace.tracker_toml import Workspace
 

@@ -16,9 +16,9 @@ from tracker.core.list_marks import Marks
 from tracker.core.terminal import print_json
 from tracker.core.text import clean_text
 from tracker.ledger.read import get_submission, list_submissions
-from tracker.submissions.notes import add_note
-from tracker.submissions.scores import score
-from tracker.submissions.submit import submit
+from tracker.submission.notes import add_note
+from tracker.submission.scores import score
+from tracker.submission.submit import submit
 from tracker.training.numbers import render_count
 from tracker.workspace.tracker_toml import Workspace
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tracker.runs.points import read_curves
-from tracker.runs.read import list_runs
-from tracker.runs.record import RunRecord
+from tracker.run_folder.points import read_curves
+from tracker.run_folder.read import list_runs
+from tracker.run_folder.record import RunRecord
 from tracker.training.tables import parse_json
 from tracker.workflows.adopt.curves import Point
 from tracker.workspace.tracker_toml import Workspace
