@@ -1,1 +1,168 @@
-../cli.py
+"""The tracker command: the single place where errors end the program.
+
+`tracker.commands.table` lists the commands. Typer is imported in `main`, after the garbage
+collector has been told to be lazy: it would cost a tenth of the imports.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import sys
+from contextlib import suppress
+from typing import Any
+
+from tracker.core.errors import InterruptedByUserError, TrackerError
+from tracker.core.hints import find_hint
+from tracker.training.libraries import translate_import_errors
+
+NO_COMMAND = "NoArgsIsHelpError"  # a group alone: its page has been printed already
+READER_GONE = 141  # what a shell says of a program that a pipe without a reader has ended
+UNWRITABLE = (
+    errno.EPIPE,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EIO,
+    errno.EBADF,
+)  # of an output
+
+
+def main() -> None:
+    """Run the command line; an error is one or two lines on stderr and its exit code."""
+    _occupy_standard_files()
+    # a short command makes no garbage worth collecting: 12 ms of 200
+    gc.set_threshold(20_000, 50, 50)
+    debug = "--debug" in sys.argv
+    if not debug:
+        sys.excepthook = _report_bug
+    code = _run(debug)
+    try:
+        _flush()  # the interpreter does it, too, but has no way to tell us that it failed
+    except OSError as error:
+        code = _end_output(error)
+    _leave_memory()
+    sys.exit(code)
+
+
+def _run(debug: bool) -> int | str | None:
+    """Run the command, report what ended it, and return the exit code."""
+    code = 0
+    try:
+        code = _invoke()
+    except SystemExit as end:
+        # rich and Typer call a pipe that nobody reads a failure of their own
+        return READER_GONE if isinstance(end.__context__, BrokenPipeError) else end.code
+    except KeyboardInterrupt:  # before a command has begun
+        _report_end("interrupted", "")
+        return InterruptedByUserError.exit_code
+    except InterruptedByUserError as error:
+        if debug:
+            raise
+        _report_end(str(error), error.hint)
+        return error.exit_code
+    except TrackerError as error:
+        hint = find_hint(error)
+        if debug:
+            if hint and not error.hint:  # an error with a hint of its own has this line already
+                error.add_note(f"try: {hint}")
+            raise
+        _report(str(error), hint)
+        return error.exit_code
+    except OSError as error:
+        if debug or error.filename is not None or error.errno not in UNWRITABLE:
+            raise
+        return _end_output(error)
+    return code
+
+
+def _invoke() -> int:
+    """Run the command and return its exit code; a wrong option looks like every other error."""
+    import typer
+
+    from tracker.commands.table import app
+
+    # Typer has its own copy of click and exports one of its errors; the base is every wrong option
+    usage_error: Any = typer.BadParameter.__mro__[1]
+    try:
+        with translate_import_errors():
+            # app() itself would install a hook of its own
+            code = typer.main.get_command(app)(prog_name="tracker", standalone_mode=False)
+    except usage_error as error:
+        if type(error).__name__ != NO_COMMAND:
+            message = " ".join(error.format_message().split()).rstrip(".")
+            path = error.ctx.command_path if error.ctx else "tracker"
+            _report(message[:1].lower() + message[1:], f"{path} --help")
+        return int(error.exit_code)
+    return code if isinstance(code, int) else 0
+
+
+def _report(message: str, hint: str) -> None:
+    """Write an error to stderr, if that can be written."""
+    from tracker.core.terminal import has_color, print_note
+
+    with suppress(OSError):
+        print_note(message, before="error: ", style="red" if has_color(sys.stderr) else "")
+        if hint:
+            print_note(hint, before="  try: ")
+
+
+def _report_end(message: str, go_on: str) -> None:
+    """Say on stderr that the user has ended the command, which is no error, and how to continue."""
+    from tracker.core.text import clean_text
+
+    with suppress(OSError):
+        print(
+            clean_text(f"{message}; continue with: {go_on}" if go_on else message), file=sys.stderr
+        )
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and not stream.closed:
+            stream.flush()
+
+
+def _leave_memory() -> None:
+    """Let the interpreter end without looking for cycles in all that was imported: 11 ms of 100.
+
+    Not where libraries may have left files open in such a cycle, which are then written at last.
+    """
+    if not sys.modules.keys() & {"torch", "mlflow", "optuna"}:
+        gc.freeze()
+
+
+def _end_output(error: OSError) -> int:
+    """Report that the output cannot be written, unless its reader has gone as `head` does.
+
+    Returns the exit code. What could not be written is dropped: the interpreter would try it again
+    and complain.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    if sys.stdout is not None:
+        with suppress(OSError, ValueError):
+            os.dup2(nowhere, sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError):
+        return READER_GONE
+    _report(f"cannot write the output: {error.strerror}", "")
+    return 1
+
+
+def _occupy_standard_files() -> None:
+    """Open closed standard streams: another file with their number would get what is printed."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
+
+
+def _report_bug(kind: type[BaseException], error: BaseException, _: object) -> None:
+    """Report an unexpected error; the interpreter calls it, then exits with 1."""
+    print(f"error: {kind.__name__}: {error} (this is a bug in tracker)", file=sys.stderr)
+    print("  try: the same with tracker --debug ..., and report what it prints", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
