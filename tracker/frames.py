@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from tracker.core.errors import ConfigError
+from tracker.training.libraries import require
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,7 +84,9 @@ def runs(
     rows = load_values(workspace, records)
     names = list(dict.fromkeys(chain.from_iterable(rows)))
     own = ["name", *FIELDS, "submission"]
-    figures = [name for name in names if "/" in name or name.startswith(("overall_", *SCORE_PREFIXES))]
+    figures = [
+        name for name in names if "/" in name or name.startswith(("overall_", *SCORE_PREFIXES))
+    ]
     return _build(rows, [*own, *sorted(figures), *names], frame)
 
 
@@ -269,12 +272,9 @@ def _convert(columns: Mapping[str, Sequence[Any]], frame: Kind) -> Any:
         import pandas as pd
 
         return table.to_pandas(types_mapper=pd.ArrowDtype)
-    try:
-        import polars as pl
-    except ImportError as error:
-        raise ConfigError(
-            "polars is not installed", hint='pip install polars, or frame="pandas"'
-        ) from error
+    require("polars")
+    import polars as pl
+
     return pl.from_arrow(table)
 
 
