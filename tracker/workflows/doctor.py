@@ -24,6 +24,7 @@ from tracker.ledger.connection import mask_password, read_rows
 from tracker.mirror.targets import list_targets, read_state
 from tracker.run_folder.environment import describe_versions
 from tracker.run_folder.read import list_runs
+from tracker.run_folder.system_metrics import list_gpus
 from tracker.training.files import TEMPORARY, write_bytes
 from tracker.training.libraries import is_installed
 from tracker.training.numbers import render_count
@@ -111,36 +112,20 @@ def _check_versions() -> Iterator[Finding]:
 
 def _check_devices() -> Iterator[Finding]:
     """The GPUs by NVIDIA's library, and whether torch can use them."""
-    names = _list_gpu_names()
-    if not names:
+    gpus = list_gpus()
+    if not gpus:
         yield Finding("devices", "ok", f"no NVIDIA GPU, {os.cpu_count()} processor cores")
         return
+    import pynvml
+
+    names = [str(pynvml.nvmlDeviceGetName(gpu)) for gpu in gpus]
     yield Finding("devices", "ok", ", ".join(names))
     if not is_installed("torch"):
         return
-    import torch
+    from tracker.training.run.gpu import explain_no_gpu
 
-    if torch.cuda.is_available():
-        return
-    built = torch.version.cuda
-    text = f"torch {torch.__version__} cannot use the GPU"
-    fix = "update the driver (nvidia-smi shows its CUDA version)"
-    if built is None:
-        text, fix = f"{text}: it is a build for processors", "pip install --force-reinstall torch"
-    yield Finding("devices", "problem", text, fix)
-
-
-def _list_gpu_names() -> list[str]:
-    if not is_installed("pynvml"):
-        return []
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-        handles = map(pynvml.nvmlDeviceGetHandleByIndex, range(pynvml.nvmlDeviceGetCount()))
-        return [str(pynvml.nvmlDeviceGetName(handle)) for handle in handles]
-    except pynvml.NVMLError:
-        return []
+    if lack := explain_no_gpu():
+        yield Finding("devices", "problem", *lack)
 
 
 def _check_shared_memory() -> Iterator[Finding]:

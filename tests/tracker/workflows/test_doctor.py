@@ -153,3 +153,14 @@ def test_a_small_disk_is_told(workspace: Workspace, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(doctor, "LEAST_DISK_GIB", 10**9)
     assert [one.state for one in find(workspace, "disk")] == ["problem"]
     assert not list(workspace.state_dir.glob("doctor*"))
+
+
+def test_a_gpu_that_torch_cannot_use_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    # a machine with a GPU and a torch that does not see it
+    monkeypatch.setattr(doctor, "list_gpus", lambda: ["handle"])
+    monkeypatch.setattr("pynvml.nvmlDeviceGetName", lambda handle: "H100")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    (problem,) = find(None, "devices")
+    assert "cannot use the GPU" in problem.text
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert find(None, "devices") == []
