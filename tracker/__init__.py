@@ -1,6 +1,7 @@
 """Runs, the submission ledger and comparison; no torch anywhere.
 
 `tracker.start_run(config)` records your own training loop as a run like any other.
+`tracker.runs()`, `submissions()`, `curves("exp12")` and `predictions("exp12")` are data frames.
 """
 
 from __future__ import annotations
@@ -12,9 +13,21 @@ from typing import TYPE_CHECKING, Any
 from tracker.core.version import __version__
 
 if TYPE_CHECKING:
+    from tracker.frames import curves, predictions, runs, submissions
     from tracker.workflows.own_loop.active_run import ActiveRun
 
-__all__ = ["__version__", "start_run"]
+__all__ = ["__version__", "curves", "predictions", "runs", "start_run", "submissions"]
+
+_FRAMES = ("curves", "predictions", "runs", "submissions")
+
+
+def __getattr__(name: str) -> Any:
+    """The functions of tracker/frames.py, loaded when they are first asked for."""
+    if name in _FRAMES:
+        from tracker import frames
+
+        return getattr(frames, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def start_run(

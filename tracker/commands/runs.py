@@ -98,10 +98,10 @@ def show_command(
     from tracker.commands.options import notify_latest, refuse_together
     from tracker.comparison.advice import advise_run
     from tracker.comparison.members import list_members, load_ensembles, name_ensembles
+    from tracker.comparison.submission_rows import submission_to_json
     from tracker.comparison.tree import read_marks, read_submission_marks
     from tracker.console.runs import print_run
     from tracker.console.shown_config import choose_config
-    from tracker.console.submissions import submission_to_json
     from tracker.core.config_diff import is_searched
     from tracker.core.terminal import print_json, show_all
     from tracker.ledger.read import list_notes, list_submissions_of, list_validation_scores

@@ -67,7 +67,8 @@ def submit_command(
     while others are trained; a script says --yes.
     """
     from tracker.commands.options import notify_latest, refuse_together
-    from tracker.console.submissions import print_check_details, submission_to_json
+    from tracker.comparison.submission_rows import submission_to_json
+    from tracker.console.submissions import print_check_details
     from tracker.core.errors import RefusedError
     from tracker.core.terminal import print_json, print_text
     from tracker.ledger.read import find_sota, list_validation_scores
@@ -311,30 +312,21 @@ def _print_rows(
     as_json: bool = False,
 ) -> None:
     """The newest submissions, or the first by `sort`, with their ranks among all."""
+    if as_json:
+        from tracker.comparison.submission_rows import list_submission_rows
+        from tracker.core.terminal import print_json
+
+        print_json(list_submission_rows(workspace, sort=sort, limit=limit))
+        return
     from tracker.comparison.search import search_submissions
     from tracker.comparison.tree import read_submission_marks
-    from tracker.console.submissions import print_leaderboard, submission_to_json
-    from tracker.core.terminal import print_json
+    from tracker.console.submissions import print_leaderboard
     from tracker.ledger.read import list_validation_scores
 
     comp = workspace.competition
     rows, ranks = search_submissions(workspace, sort=sort, limit=limit)
     marks = read_submission_marks(workspace, rows)
     validation = list_validation_scores(workspace, rows)
-    if as_json:
-        result = []
-        for row in rows:
-            is_best, was = row.number == marks.now, row.number in marks.then
-            item = submission_to_json(row, comp, validation, sota=marks.now, was=was or is_best)
-            result.append(
-                {
-                    **item,
-                    "rank": ranks.get(row.number),
-                    "duplicate_of": marks.duplicates.get(row.number),
-                }
-            )
-        print_json(result)
-        return
     print_leaderboard(rows, comp, validation, marks=marks, ranks=ranks, wide=wide)
     _explain_sealed(workspace, rows)
     _count_looks(workspace)
@@ -413,7 +405,8 @@ def _explain_sealed(workspace: Workspace, rows: Iterable[Submission]) -> None:
 def sota_command(wide: Wide = False, as_json: Json = False) -> None:
     """Show the best submission so far; exit code 1 when there is none."""
     from tracker.commands.options import refuse_together
-    from tracker.console.submissions import print_leaderboard, submission_to_json
+    from tracker.comparison.submission_rows import submission_to_json
+    from tracker.console.submissions import print_leaderboard
     from tracker.core.errors import TrackerError
     from tracker.core.list_marks import Marks
     from tracker.core.terminal import print_json

@@ -39,6 +39,12 @@ TABLE = {
         "Bring MLflow and the ledger up to date with the run folders.",
         panel=START,
     ),
+    "doctor": Entry(
+        "doctor:doctor_command",
+        "Check this machine and workspace before a long night; exit code 1 when something is"
+        " wrong.",
+        panel=START,
+    ),
     "runs": Entry(
         "runs:runs_command",
         "List the runs, newest first.",

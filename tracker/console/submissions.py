@@ -89,25 +89,6 @@ def _describe_new_ensemble(diff: Mapping[str, Sequence[Any]]) -> str:
     return describe_ensemble_briefly(new) if new.get("members") else ""
 
 
-def submission_to_json(
-    row: Submission,
-    competition: Competition,
-    validation: Validation,
-    *,
-    sota: int | None,
-    was: bool,
-) -> dict[str, Any]:
-    """The documented object of a submission: null where unknown."""
-    plain = row.to_dict()
-    scores = plain.pop("scores")
-    splits = ("public", "private")
-    known: dict[str, float | None] = {}
-    for metric in competition.metrics:
-        known |= {f"{split}_{metric.name}": None for split in splits}
-        known[f"val_{metric.name}"] = validation.get(row.number, {}).get(metric.name)
-    return {**known, **plain, **scores, "is_sota": row.number == sota, "was_sota": was}
-
-
 def print_leaderboard(
     rows: Sequence[Submission],
     competition: Competition,

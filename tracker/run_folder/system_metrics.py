@@ -80,7 +80,7 @@ class Sampler:
 
         self._folder = folder
         self._process = psutil.Process()
-        self._gpus = _list_gpus()
+        self._gpus = list_gpus()
         self._before = (time.monotonic(), _count_cpu_s(self._list_processes()))
         psutil.cpu_percent()  # the next call measures from here
 
@@ -145,7 +145,7 @@ def _measure_memory(process: Any) -> float:
     return 0.0
 
 
-def _list_gpus() -> list[Any]:
+def list_gpus() -> list[Any]:
     """The NVIDIA GPUs of this machine; none without a driver or without pynvml."""
     if not is_installed("pynvml"):
         return []

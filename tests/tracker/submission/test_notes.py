@@ -12,9 +12,10 @@ from tests.support.workspaces import make_run, make_workspace
 from tracker.comparison.audit import audit
 from tracker.comparison.diff import diff_runs
 from tracker.comparison.subject import load_subject
+from tracker.comparison.submission_rows import submission_to_json
 from tracker.console.diff import print_diff
 from tracker.console.runs import print_runs
-from tracker.console.submissions import print_audit, print_leaderboard, submission_to_json
+from tracker.console.submissions import print_audit, print_leaderboard
 from tracker.core.errors import UnknownRunError
 from tracker.core.list_marks import Marks
 from tracker.ledger.append import open_ledger

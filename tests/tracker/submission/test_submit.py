@@ -19,7 +19,7 @@ import tracker
 import tracker.submission.scores
 from tests.support.workspaces import IMAGES, make_run, make_workspace
 from tracker.comparison.diff import diff_runs
-from tracker.console.submissions import submission_to_json
+from tracker.comparison.submission_rows import submission_to_json
 from tracker.core.errors import DuplicateError, LedgerError, RefusedError, UnknownRunError
 from tracker.leaderboards import build_leaderboard
 from tracker.ledger.append import open_ledger

@@ -15,8 +15,9 @@ from tests.support.workspaces import IMAGES, make_workspace
 from tracker.comparison.advice import advise
 from tracker.comparison.compare import compare_runs
 from tracker.comparison.diff import diff_runs
+from tracker.comparison.submission_rows import submission_to_json
 from tracker.console.runs import print_runs, render_end
-from tracker.console.submissions import print_leaderboard, submission_to_json
+from tracker.console.submissions import print_leaderboard
 from tracker.core.errors import TrackerError
 from tracker.core.list_marks import Marks
 from tracker.leaderboards.judge_function import Judged

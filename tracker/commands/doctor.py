@@ -1,0 +1,37 @@
+"""tracker doctor."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+def doctor_command(as_json: Json = False) -> None:
+    """Check this machine and workspace before a long night; exit code 1 when something is wrong.
+
+    Versions, GPU, disk, permissions, images, ledger, MLflow and runs; each problem with its fix.
+    """
+    from tracker.core.errors import UnknownRunError
+    from tracker.core.terminal import print_json, print_text
+    from tracker.workflows.doctor import examine_machine
+    from tracker.workspace.tracker_toml import find_workspace
+
+    try:
+        workspace = find_workspace()
+    except UnknownRunError:
+        workspace = None
+    findings = examine_machine(workspace)
+    if as_json:
+        print_json([finding.to_dict() for finding in findings])
+    else:
+        styles = {"ok": "", "warning": "yellow", "problem": "red"}
+        for finding in findings:
+            before = "" if finding.state == "ok" else f"{finding.state}: "
+            print_text(f"{finding.check}: {before}{finding.text}", style=styles[finding.state])
+            if finding.fix:
+                print_text(f"  {finding.fix}")
+    if any(finding.state == "problem" for finding in findings):
+        raise typer.Exit(1)

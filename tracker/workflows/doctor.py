@@ -1,0 +1,295 @@
+"""What may stop a run or a submission tonight: versions, devices, disk, stores, runs, permissions.
+
+Each check is a function of the workspace that yields findings; `CHECKS` lists them in order.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import importlib.metadata
+import os
+import shutil
+import stat
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from tracker.core.errors import TrackerError
+from tracker.core.hints import find_hint
+from tracker.ledger.chain import read_head
+from tracker.ledger.connection import mask_password, read_rows
+from tracker.mirror.targets import list_targets, read_state
+from tracker.run_folder.environment import describe_versions
+from tracker.run_folder.read import list_runs
+from tracker.run_folder.system_metrics import list_gpus
+from tracker.training.files import TEMPORARY, write_bytes
+from tracker.training.libraries import is_installed
+from tracker.training.numbers import render_count
+from tracker.workspace.tracker_toml import Workspace
+
+State = Literal["ok", "warning", "problem"]
+
+PACKAGE = "submission-ledger"
+GIB = 2**30
+# A training writes best.pth and last.pth, a large model's last.pth has 2.4 GiB.
+LOW_DISK_GIB, LEAST_DISK_GIB = 10, 1
+WRITTEN_BYTES = 16 * 2**20
+# Below it, writing a checkpoint of 1 GiB takes longer than most epochs.
+SLOW_MIB_PER_S = 20
+# Loader processes pass batches through it; Docker gives 64 MiB, less than one batch of 384 pixels.
+SHARED_MEMORY, LEAST_SHARED_MIB = Path("/dev/shm"), 512  # noqa: S108 (not a temporary file)
+# Times of a submission are the local clock's; a judge's day may end while they differ.
+CLOCK_S = 5.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found, and what to do about it; `fix` is empty where nothing is to be done."""
+
+    check: str
+    state: State
+    text: str
+    fix: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for --json."""
+        return asdict(self)
+
+
+def examine_machine(workspace: Workspace | None) -> list[Finding]:
+    """The findings of every check; without a workspace, those about the machine alone.
+
+    An error of a check is a finding of it: nothing is raised but what is a bug.
+    """
+    findings: list[Finding] = []
+    for name, check in MACHINE_CHECKS.items():
+        findings += _run(name, check)
+    if workspace is None:
+        fix = "tracker init makes one here"
+        return [*findings, Finding("workspace", "warning", "no workspace around this folder", fix)]
+    for name, look in WORKSPACE_CHECKS.items():
+        findings += _run(name, partial(look, workspace))
+    return findings
+
+
+def _run(name: str, check: Callable[[], Iterator[Finding]]) -> list[Finding]:
+    found: list[Finding] = []
+    try:
+        found.extend(check())
+    except TrackerError as error:
+        found.append(Finding(name, "problem", str(error), find_hint(error) or ""))
+    except OSError as error:
+        found.append(Finding(name, "problem", str(error), "see whether you may read and write it"))
+    return found
+
+
+def _check_versions() -> Iterator[Finding]:
+    """The installed libraries, and those that are missing, too old or too new."""
+    from packaging.requirements import Requirement
+
+    yield Finding("versions", "ok", ", ".join(describe_versions()))
+    try:
+        texts = importlib.metadata.requires(PACKAGE) or []
+    except importlib.metadata.PackageNotFoundError:
+        return  # a checkout that was not installed
+    for needed in map(Requirement, texts):
+        if needed.marker is not None and not needed.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            version = importlib.metadata.version(needed.name)
+        except importlib.metadata.PackageNotFoundError:
+            text = f"{needed.name} is not installed"
+        else:
+            if needed.specifier.contains(version, prereleases=True):
+                continue
+            text = f"{needed.name} {version} is installed, {needed.specifier} is needed"
+        name = f"{needed.name}{needed.specifier}"
+        yield Finding("versions", "problem", text, f"pip install '{name}'")
+
+
+def _check_devices() -> Iterator[Finding]:
+    """The GPUs by NVIDIA's library, and whether torch can use them."""
+    gpus = list_gpus()
+    if not gpus:
+        yield Finding("devices", "ok", f"no NVIDIA GPU, {os.cpu_count()} processor cores")
+        return
+    import pynvml
+
+    names = [str(pynvml.nvmlDeviceGetName(gpu)) for gpu in gpus]
+    yield Finding("devices", "ok", ", ".join(names))
+    if not is_installed("torch"):
+        return
+    from tracker.training.run.gpu import explain_no_gpu
+
+    if lack := explain_no_gpu():
+        yield Finding("devices", "problem", *lack)
+
+
+def _check_shared_memory() -> Iterator[Finding]:
+    """The memory through which loader processes pass batches, on Linux."""
+    if not SHARED_MEMORY.is_dir():
+        return
+    size = shutil.disk_usage(SHARED_MEMORY).total // 2**20
+    if size < LEAST_SHARED_MIB:
+        text = f"{SHARED_MEMORY} has {size} MiB: loader processes may die of it"
+        fix = "docker run --shm-size=2g, or --set data.workers=0"
+        yield Finding("shared memory", "warning", text, fix)
+    else:
+        yield Finding("shared memory", "ok", f"{size} MiB for loader processes")
+
+
+def _check_disk(workspace: Workspace) -> Iterator[Finding]:
+    """Free space, and how quickly a file reaches the disk."""
+    free = shutil.disk_usage(workspace.root).free / GIB
+    text = f"{free:.1f} GiB free"
+    if free < LOW_DISK_GIB:
+        state: State = "problem" if free < LEAST_DISK_GIB else "warning"
+        yield Finding("disk", state, text, "tracker clean shows what can be freed")
+    else:
+        yield Finding("disk", "ok", text)
+    workspace.state_dir.mkdir(exist_ok=True)
+    path = workspace.state_dir / "doctor.tmp"
+    began = time.monotonic()
+    write_bytes(path, bytes(WRITTEN_BYTES))  # forced to the disk, as a checkpoint is
+    seconds = time.monotonic() - began
+    path.unlink()
+    speed = WRITTEN_BYTES / 2**20 / max(seconds, 1e-6)
+    text = f"writes {speed:.0f} MiB/s"
+    if speed < SLOW_MIB_PER_S:
+        fix = "keep the workspace on a local disk, not a network folder"
+        yield Finding("disk", "warning", f"{text}: checkpoints take long", fix)
+    else:
+        yield Finding("disk", "ok", text)
+
+
+def _check_data(workspace: Workspace) -> Iterator[Finding]:
+    """Whether the folders of images can be read."""
+    for key in ("train_dir", "eval_dir"):
+        name = workspace.data.get(key)
+        if not name:
+            continue
+        path = workspace.resolve(str(name))
+        if path.is_dir() and os.access(path, os.R_OK | os.X_OK):
+            yield Finding("data", "ok", f"data.{key} is {path}")
+            continue
+        what = "cannot be read" if path.exists() else "is not there"
+        fix = f"correct data.{key} in tracker.toml, or tracker data check"
+        yield Finding("data", "problem", f"data.{key}: {path} {what}", fix)
+
+
+def _check_ledger(workspace: Workspace) -> Iterator[Finding]:
+    """Whether the ledger opens and has this program's schema, and the clock of its server."""
+    url = workspace.ledger_url
+    rows = int(read_head(url).partition(":")[0])
+    yield Finding("ledger", "ok", f"{mask_password(url)}: {render_count(rows, 'row')}")
+    if url.startswith("sqlite:"):
+        return
+    (row,) = read_rows(url, "SELECT clock_timestamp() AT TIME ZONE 'UTC' AS now")
+    yield _compare_clocks("ledger", row["now"].replace(tzinfo=dt.UTC))
+
+
+def _compare_clocks(check: str, there: dt.datetime) -> Finding:
+    """Whether a server's clock agrees with this machine's."""
+    seconds = (dt.datetime.now(dt.UTC) - there).total_seconds()
+    if abs(seconds) <= CLOCK_S:
+        return Finding(check, "ok", "its clock agrees with this machine's")
+    word = "ahead of" if seconds > 0 else "behind"
+    text = f"this machine's clock is {abs(seconds):.0f} s {word} the server's"
+    return Finding(check, "warning", text, "timedatectl set-ntp true sets it by the network")
+
+
+def _check_targets(workspace: Workspace) -> Iterator[Finding]:
+    """Whether the trackers that get copies of runs answer, and which runs they lack."""
+    for target in list_targets():
+        if not target.remote:
+            continue
+        target.check_reachable(workspace)
+        behind = _list_behind(workspace, target.state_name)
+        if not behind:
+            yield Finding(target.title, "ok", "answers, and has every point of every run")
+            continue
+        text = f"lacks points of {', '.join(behind[:5])}"
+        more = len(behind) - 5
+        text += f" and {more} more" if more > 0 else ""
+        yield Finding(target.title, "warning", text, "tracker sync copies them")
+
+
+def _list_behind(workspace: Workspace, state_name: str) -> list[str]:
+    """The ended runs of which not every byte of metrics.jsonl was copied."""
+    behind = []
+    for record in list_runs(workspace.runs_dir, archived=False):
+        folder = workspace.runs_dir / record.name
+        points = folder / "metrics.jsonl"
+        if record.status in ("running", "broken") or not points.is_file():
+            continue
+        copied = read_state(folder / state_name).get("offset", 0)
+        if copied < points.stat().st_size:
+            behind.append(record.name)
+    return behind
+
+
+def _check_runs(workspace: Workspace) -> Iterator[Finding]:
+    """Runs that cannot be read or were killed, and files that killed processes left."""
+    records = list_runs(workspace.runs_dir, archived=False)
+    running = [record.name for record in records if record.status == "running"]
+    text = f"{render_count(len(records), 'run')}, {len(running)} of them running"
+    yield Finding("runs", "ok", text)
+    for record in records:
+        if record.status == "broken":
+            fix = f"look into runs/{record.name}, or move it out of runs/"
+            yield Finding("runs", "problem", f"{record.name}: {record.error}", fix)
+    killed = [record for record in records if record.status == "killed"]
+    if killed:
+        names = ", ".join(record.name for record in killed[:5])
+        fix = f"tracker run train --resume {killed[0].name}, or tracker archive {killed[0].name}"
+        text = f"{render_count(len(killed), 'run')} ended without a word: {names}"
+        yield Finding("runs", "warning", text, fix)
+    left = [path for path in workspace.runs_dir.glob("*/*") if TEMPORARY.fullmatch(path.name)]
+    old = [path for path in left if time.time() - path.lstat().st_mtime > 24 * 3600]
+    if old:
+        size = sum(path.lstat().st_size for path in old) / GIB
+        text = f"{render_count(len(old), 'temporary file')} of killed processes, {size:.1f} GiB"
+        yield Finding("runs", "warning", text, f"rm {old[0]}" if len(old) == 1 else "remove them")
+
+
+def _check_permissions(workspace: Workspace) -> Iterator[Finding]:
+    """What must be writable is, and what is secret is not readable by others."""
+    ledger = workspace.ledger_url
+    places = [workspace.root, workspace.runs_dir, workspace.state_dir]
+    if ledger.startswith("sqlite:///"):
+        places.append(Path(ledger.removeprefix("sqlite:///")))
+    closed = [path for path in places if path.exists() and not os.access(path, os.W_OK)]
+    for path in closed:
+        yield Finding("permissions", "problem", f"{path} is read-only", f"chmod u+w {path}")
+    secrets = [workspace.root / ".env", Path("~/.kaggle/kaggle.json").expanduser()]
+    open_to_all = [path for path in secrets if _is_readable_by_others(path)]
+    for path in open_to_all:
+        text = f"{path} can be read by others on this machine"
+        yield Finding("permissions", "warning", text, f"chmod 600 {path}")
+    if not closed and not open_to_all:
+        yield Finding("permissions", "ok", "the workspace is writable, secrets are private")
+
+
+def _is_readable_by_others(path: Path) -> bool:
+    try:
+        return bool(path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH))
+    except OSError:
+        return False
+
+
+MACHINE_CHECKS: Mapping[str, Callable[[], Iterator[Finding]]] = {
+    "versions": _check_versions,
+    "devices": _check_devices,
+    "shared memory": _check_shared_memory,
+}
+WORKSPACE_CHECKS: Mapping[str, Callable[[Workspace], Iterator[Finding]]] = {
+    "disk": _check_disk,
+    "permissions": _check_permissions,
+    "data": _check_data,
+    "ledger": _check_ledger,
+    "copies": _check_targets,
+    "runs": _check_runs,
+}
