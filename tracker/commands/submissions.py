@@ -118,16 +118,22 @@ def submit_command(
     # a script reads the answer alone, the line below names the run
     unnamed = run == "latest" and may_ask()
     print_text(f"{row.run}: " * unnamed + headline)
-    _print_submitted(workspace, row, quota, report, full=full)
+    _print_submitted(workspace, row, quota, report, headline, full=full)
 
 
 def _print_submitted(
-    workspace: Workspace, row: Submission, quota: Quota, report: CheckReport, *, full: bool
+    workspace: Workspace,
+    row: Submission,
+    quota: Quota,
+    report: CheckReport,
+    headline: str,
+    *,
+    full: bool,
 ) -> None:
     """What follows the answer of submit: the file, scores, what is left, and what to do next."""
     from tracker.console.submissions import (
+        print_changes,
         print_check_details,
-        print_several_changes,
         render_submission_scores,
     )
     from tracker.core.terminal import print_text
@@ -143,7 +149,7 @@ def _print_submitted(
     if full:
         print_check_details(report, comp, full=True)
     else:
-        print_several_changes(report)
+        print_changes(report, headline)
     _explain_sealed(workspace, [row])
     print_text(render_quota(quota, comp))
     if quota.left == 0:

@@ -232,7 +232,7 @@ def print_check_details(
     print_text(f"{report.run}: {render_count(report.images, 'prediction')}{what}{same}")
     if report.duplicate is not None:
         return
-    print_several_changes(report)
+    print_changes(report, report.answer)
     if report.expected["value"] is not None:
         print_text(_render_expected(report.expected, competition))
     _print_looks(report)
@@ -240,12 +240,14 @@ def print_check_details(
         _print_near(item, report.sota)
 
 
-def print_several_changes(report: CheckReport) -> None:
-    """The keys that changed from SOTA, where they are several: the answer names one alone."""
+def print_changes(report: CheckReport, answer: str) -> None:
+    """The keys that changed from SOTA, but for a single one that `answer` names."""
     diff = report.config_diff or {}
     changes = list_changes(diff)
     in_answer = describe_ensemble_step(diff) or describe_other_ensemble(diff)
-    if report.refusal or in_answer or len(changes) < 2:
+    if report.refusal or in_answer or not changes:
+        return
+    if len(changes) == 1 and changes[0].partition(" ")[0] in answer:
         return
     more = len(changes) - SHOWN_CHANGES
     rest = [render_count(more, "more key")] if more > 0 else []
