@@ -229,6 +229,8 @@ def _read_samples(
         label_id=config.label_id,
         label_columns=config.label_columns,
         name_column=config.name_column,
+        image_table=locate(root, config.image_table) if config.image_table else None,
+        image_id=config.image_id,
         ending=config.ending,
         group=config.group,
     )

@@ -44,6 +44,8 @@ class TrainingFolder:
     label_id: str = ""
     label_columns: tuple[str, ...] = ()
     name_column: str = ""
+    image_table: Path | None = None
+    image_id: str = ""
     ending: str = ""
     group: str = ""
 

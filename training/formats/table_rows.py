@@ -16,6 +16,7 @@ from pathlib import Path
 from tracker.training.errors import DataError
 from tracker.training.formats.format import IMAGE_SUFFIXES, TrainingFolder
 from tracker.training.formats.image_index import ANY, ImageIndex, split_suffix
+from tracker.training.formats.image_names import ImageName, ImageNames
 from tracker.training.formats.labels_table import IMAGES
 from tracker.training.formats.samples import Sample
 from tracker.training.tables import LINE, read_table
@@ -132,11 +133,10 @@ def read_rows(source: TrainingFolder, table: Path) -> list[Sample]:
     """The samples of a table; adds the rows that cannot be used to the problems, by line."""
     reader = _build_reader(source)
     finder = ImageFinder.read(find_images(source.folder), source.ending)
-    ids, file_names, groups = (
-        source.label_id or source.task.id_column,
-        source.name_column,
-        source.group,
-    )
+    names = ImageNames.read(source) if source.image_table else None
+    ids = source.label_id or source.task.id_column
+    file_names = "" if names else source.name_column
+    groups = "" if names and names.has_groups else source.group
     wanted = (LINE, ids, file_names or ids, groups or ids, *reader.columns)
     samples: list[Sample] = []
     line_of: dict[str, str] = {}
@@ -155,9 +155,12 @@ def read_rows(source: TrainingFolder, table: Path) -> list[Sample]:
             reason = f"{name} is listed twice, first in line {first}"
             source.listing.add_problem(name, place, reason)
             continue
-        path = finder.place(file_name)
-        unit = group if groups and group else name
-        samples.append(Sample(name, path, label, unit, values=values))
+        images = [ImageName(place, name, file_name)]
+        if names:
+            images = names.list_images(name, place, source.listing)
+        for image in images:
+            path, unit = finder.place(image.file_name), image.group or group or name
+            samples.append(Sample(image.id, path, label, unit, values=values))
     return _add_strata(samples, source.task.target)
 
 

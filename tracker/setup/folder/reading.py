@@ -27,6 +27,8 @@ class Given:
     label_column: str = ""
     label_id: str = ""
     name_column: str = ""
+    image_table: str = ""
+    image_id: str = ""
     ending: str = ""
     group: str | None = None
     data_format: str = ""
