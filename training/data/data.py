@@ -25,7 +25,14 @@ from tracker.training.formats import FORMATS
 from tracker.training.formats.format import IMAGE_SUFFIXES, TrainingFolder
 from tracker.training.formats.images import ImageCheck, check_images
 from tracker.training.formats.label_fixes import LabelFixes
-from tracker.training.formats.samples import DataReport, EvalImage, LoadedData, Sample, Task
+from tracker.training.formats.samples import (
+    DataReport,
+    EvalImage,
+    LabelValues,
+    LoadedData,
+    Sample,
+    Task,
+)
 from tracker.training.numbers import render_count
 from tracker.training.tables import read_table
 
@@ -405,13 +412,27 @@ def _fingerprint(
 ) -> str:
     """SHA-256 over sorted `set,id,label,content` lines, and those of `_list_units`.
 
-    An excluded image has no label and no content.
+    An excluded image has no label and no content. A line with thousands of labels is long, so that
+    lines are made one by one, in the order of what they begin with.
     """
-    lines = [f"train,{s.id},{_render_label(s)},{hashes[s.path]}" for s in samples]
+    begins = {f"train,{s.id},": s for s in samples}
+    lines = list(units)
+    if any("," in s.id for s in samples):  # then one line may begin as another does
+        lines += [begin + _render_rest(sample, hashes) for begin, sample in begins.items()]
+        begins = {}
     lines += [f"eval,{i.id},,{hashes[i.path]}" for i in images]
     lines += [f"excluded,{name},," for name in left_out]
-    lines += units
-    return "sha256:" + hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+    digest, between = hashlib.sha256(), ""
+    for line in sorted([*lines, *begins]):
+        sample = begins.get(line)
+        whole = line + _render_rest(sample, hashes) if sample else line
+        digest.update((between + whole).encode())
+        between = "\n"
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _render_rest(sample: Sample, hashes: Mapping[Path, str]) -> str:
+    return f"{_render_label(sample)},{hashes[sample.path]}"
 
 
 def _list_units(samples: Sequence[Sample], config: DataConfig) -> list[str]:
@@ -424,4 +445,9 @@ def _list_units(samples: Sequence[Sample], config: DataConfig) -> list[str]:
 
 def _render_label(sample: Sample) -> str:
     """What a sample has, as the fingerprint counts it."""
+    if isinstance(sample.values, LabelValues):
+        cells = ["0"] * len(sample.values)
+        for place, share in sample.values.list_pairs():
+            cells[place] = f"{share:g}"
+        return " ".join(cells)
     return " ".join(f"{value:g}" for value in sample.values) or str(sample.label)

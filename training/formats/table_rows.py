@@ -18,7 +18,7 @@ from tracker.training.formats.format import IMAGE_SUFFIXES, TrainingFolder
 from tracker.training.formats.image_index import ANY, ImageIndex, split_suffix
 from tracker.training.formats.image_names import ImageName, ImageNames
 from tracker.training.formats.labels_table import IMAGES
-from tracker.training.formats.samples import Sample
+from tracker.training.formats.samples import LabelValues, Sample
 from tracker.training.tables import LINE, read_table
 
 WHOLE_FLOAT = re.compile(r"(-?\d+)\.0+")  # class 3 as a float, which pandas writes beside gaps
@@ -82,7 +82,7 @@ class _Reader:
     classes: Sequence[str]
     word_of: Mapping[str, int]
 
-    def read(self, cells: Sequence[str]) -> tuple[int, tuple[float, ...]]:
+    def read(self, cells: Sequence[str]) -> tuple[int, Sequence[float]]:
         """The class index and the values of a sample; raises ValueError with a reason."""
         if self.target == "number":
             value = read_number(cells[0])
@@ -93,18 +93,18 @@ class _Reader:
             return self._read_flags(cells)
         if self.target == "labels":
             found = {self._find(word) for word in cells[0].split()}
-            return 0, tuple(float(index in found) for index in range(len(self.classes)))
+            return 0, LabelValues(len(self.classes), tuple(sorted(found)))
         if not cells[0]:
             raise ValueError("no label")
         return self._find(cells[0]), ()
 
-    def _read_flags(self, cells: Sequence[str]) -> tuple[int, tuple[float, ...]]:
+    def _read_flags(self, cells: Sequence[str]) -> tuple[int, Sequence[float]]:
         values = tuple(read_number(cell) for cell in cells)
         wrong = next((cell for cell in cells if not 0 <= read_number(cell) <= 1), None)
         if wrong is not None:
             raise ValueError(f"label {wrong!r} is not between 0 and 1")
         if self.target == "labels":
-            return 0, values
+            return 0, LabelValues.of_dense(values)
         if sorted(values)[-2:] != [0, 1]:
             raise ValueError(f"{sum(values):g} of the label columns are 1, expected one")
         return values.index(1), ()
@@ -186,7 +186,7 @@ def _add_strata(samples: list[Sample], target: str) -> list[Sample]:
             for sample in samples
         ]
     if target == "number":
-        order = sorted(range(len(samples)), key=lambda index: samples[index].values)
+        order = sorted(range(len(samples)), key=lambda index: samples[index].values[0])
         parts = min(STRATA, max(1, len(samples) // STRATA))
         for rank, index in enumerate(order):
             samples[index] = replace(samples[index], label=rank * parts // len(samples))
@@ -195,4 +195,6 @@ def _add_strata(samples: list[Sample], target: str) -> list[Sample]:
 
 def list_set(values: Sequence[float]) -> list[int]:
     """The classes that a sample has."""
+    if isinstance(values, LabelValues):
+        return [index for index, value in values.list_pairs() if value >= 0.5]
     return [index for index, value in enumerate(values) if value >= 0.5]
