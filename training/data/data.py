@@ -37,6 +37,7 @@ from tracker.training.numbers import render_count
 from tracker.training.tables import read_table
 
 HIDDEN, CHECKPOINTS = "hidden", ".ipynb_checkpoints"
+NAMED = 5  # images that a sentence names
 CLUTTER = ("thumbs.db", "desktop.ini", "__macosx")  # files of operating systems and programs
 NOTES = (
     ".txt",
@@ -59,13 +60,15 @@ class Findings:
     """What is found while the folders are read.
 
     `problems` has a line for each problem, `broken` the reason for each unusable training image.
-    `ignored` counts files beside the images by their kind.
+    `ignored` counts files beside the images by their kind; `unlabeled` are images without a row in
+    the table of labels.
     """
 
     exclude: Exclude
     problems: list[str] = field(default_factory=list)
     broken: dict[str, str] = field(default_factory=dict)
     ignored: Counter[str] = field(default_factory=Counter)
+    unlabeled: list[Path] = field(default_factory=list)
 
     def add_problem(self, name: str, place: Path | str, reason: str) -> None:
         """Add a problem of a training image or folder, unless data.exclude covers it."""
@@ -176,6 +179,8 @@ def inspect_data(
     if not problems:
         problems += _list_split_problems(train, val, task, config)
     notes = (*findings.exclude.describe(eval_ids), *findings.note_ignored())
+    eval_dir = locate(root, config.eval_dir)
+    notes += tuple(_describe_unmatched(findings, samples, images, train_dir, eval_dir))
     notes += folds.describe_unused(samples) if folds else ()
     if copies:
         count = render_count(len(copies), "training image")
@@ -190,6 +195,44 @@ def inspect_data(
     balance = describe_balance(train, val, task, grouped=bool(config.group))
     data = LoadedData(train, val, images, fingerprint, hashes, notes, balance)
     return DataReport((), rows, 0, notes, data)
+
+
+def _describe_unmatched(
+    findings: Findings,
+    samples: Sequence[Sample],
+    images: Sequence[EvalImage],
+    train_dir: Path,
+    eval_dir: Path,
+) -> list[str]:
+    """Sentences about images without a label, which are not to be predicted, and the reverse."""
+    notes = []
+    above, apart = train_dir.resolve(), eval_dir.resolve()
+    predicted = {image.path.resolve() for image in images} if findings.unlabeled else set()
+    alone = []
+    for path in findings.unlabeled:
+        relative = path.relative_to(train_dir)
+        real = above / relative
+        # a folder of its own, with images that a sample need not list
+        beside = apart != above and apart.is_relative_to(above) and real.is_relative_to(apart)
+        if real not in predicted and not beside:
+            alone.append(relative.as_posix())
+    if alone:
+        count = render_count(len(alone), "image")
+        verb = "has" if len(alone) == 1 else "have"
+        notes.append(
+            f"{count} of {train_dir} {verb} no row in the table of labels ({_name_first(alone)})"
+        )
+    gone = [sample.id for sample in samples if not os.path.lexists(sample.path)]
+    if gone:
+        count = render_count(len(gone), "label")
+        verb = "has" if len(gone) == 1 else "have"
+        notes.append(f"{count} {verb} no image ({_name_first(gone)})")
+    return notes
+
+
+def _name_first(names: Sequence[str]) -> str:
+    more = len(names) - NAMED
+    return ", ".join([*names[:NAMED], *([f"{more:,} more"] if more > 0 else [])])
 
 
 def _read_exclude(

@@ -62,6 +62,15 @@ class ImageFinder:
             return self.folder / text  # a suffix of its own, or a folder that is hidden
         return found
 
+    def list_others(self, named: set[Path]) -> list[Path]:
+        """The images of the folder that are none of these."""
+        found = [
+            self.folder / image.relative
+            for images in self.index.by_stem.values()
+            for image in images
+        ]
+        return [path for path in found if path not in named]
+
     def place(self, text: str) -> Path:
         """The image, or where it would be expected."""
         bare = split_suffix(text)[1].lower() not in IMAGE_SUFFIXES and self.ending != ANY
@@ -139,6 +148,7 @@ def read_rows(source: TrainingFolder, table: Path) -> list[Sample]:
     groups = "" if names and names.has_groups else source.group
     wanted = (LINE, ids, file_names or ids, groups or ids, *reader.columns)
     samples: list[Sample] = []
+    refused: list[str] = []  # file names of rows that cannot be used
     line_of: dict[str, str] = {}
     for line, name, file_name, group, *cells in read_table(table, wanted):
         place = f"{table}:{line}"
@@ -148,12 +158,12 @@ def read_rows(source: TrainingFolder, table: Path) -> list[Sample]:
         first = line_of.setdefault(name, line)
         try:
             label, values = reader.read(cells)
+            if first != line:
+                raise ValueError(f"{name} is listed twice, first in line {first}")
         except ValueError as error:
             source.listing.add_problem(name, place, str(error))
-            continue
-        if first != line:
-            reason = f"{name} is listed twice, first in line {first}"
-            source.listing.add_problem(name, place, reason)
+            of_id = names.images.get(name, []) if names else [ImageName(place, name, file_name)]
+            refused += [image.file_name for image in of_id]
             continue
         images = [ImageName(place, name, file_name)]
         if names:
@@ -161,6 +171,8 @@ def read_rows(source: TrainingFolder, table: Path) -> list[Sample]:
         for image in images:
             path, unit = finder.place(image.file_name), image.group or group or name
             samples.append(Sample(image.id, path, label, unit, values=values))
+    named = {sample.path for sample in samples} | {finder.place(text) for text in refused}
+    source.listing.unlabeled += finder.list_others(named)
     return _add_strata(samples, source.task.target)
 
 

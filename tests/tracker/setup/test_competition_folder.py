@@ -27,7 +27,7 @@ from tests.support.competitions import (
 from tracker.setup.folder import CompetitionFolder, Given, read_competition_folder
 from tracker.setup.init import init_workspace
 from tracker.training.config import DataConfig
-from tracker.training.data.data import list_eval_ids, load_data
+from tracker.training.data.data import inspect_data, list_eval_ids, load_data
 from tracker.training.errors import DataError
 from tracker.training.formats.samples import Task
 from tracker.training.tables import read_table
@@ -131,8 +131,8 @@ READINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def read_images(found: CompetitionFolder) -> tuple[Any, Any]:
-    """The loaded data of a reading, and its config."""
+def read_images(found: CompetitionFolder, *, check: bool = False) -> Any:
+    """The loaded data of a reading and the ids to predict; with `check` the report."""
     answer = found.answer
     words = tuple(map(str, range(len(answer.classes))))
     task = Task(
@@ -159,6 +159,8 @@ def read_images(found: CompetitionFolder) -> tuple[Any, Any]:
         group=found.group,
     )
     root = found.folder
+    if check:
+        return inspect_data(config, task, root=root)
     return load_data(config, task, root=root), list_eval_ids(config, task, root=root)
 
 
@@ -346,6 +348,32 @@ def test_training_reports_the_same_rows_by_line(draft: Draft, lines: list[str], 
     with pytest.raises(DataError) as error:
         read_images(found)
     assert any(words in problem for problem in error.value.problems)
+
+
+def test_images_without_a_label_and_labels_without_an_image_are_counted_by_a_check(
+    draft: Draft,
+) -> None:
+    for place in ("train/more/x1.png", "train/x2.png"):
+        draft.image(place, [1, 0])
+    found = write_labels(draft, [*LINES[:7], "007,", *LINES[8:], "y1,a", "y2,b"])
+    report = read_images(found, check=True)
+    assert report.notes == (
+        f"2 images of {draft.folder / 'train'} have no row in the table of labels"
+        " (x2.png, more/x1.png)",
+        "2 labels have no image (y1, y2)",
+    )
+    assert [problem.split("/")[-1] for problem in report.problems] == [
+        "train.csv:9: no label",
+        "y1.png: missing",
+        "y2.png: missing",
+    ]
+
+
+def test_images_to_predict_in_the_folder_of_training_are_not_unlabeled(tmp_path: Path) -> None:
+    for name in ("leaf-classification", "plant-pathology-2020-fgvc7"):
+        built = build_competition(name, tmp_path)
+        data, _ = read_images(read_competition_folder(built.folder, Given(metrics=[built.metric])))
+        assert data.notes == ()
 
 
 def test_a_class_of_one_image_is_named(draft: Draft) -> None:
