@@ -23,6 +23,7 @@ from tracker.setup.folder.prediction import Prediction, find_prediction
 from tracker.setup.folder.reading import Given, Reading, find_given_folder, has_image
 from tracker.setup.folder.rows import check_rows, note_unlabeled
 from tracker.setup.folder.tables import Table, choose_folder, find_ending, list_tables, load_table
+from tracker.setup.unpack import is_archive
 from tracker.training.errors import DataError
 from tracker.training.formats.image_index import ANY, ImageIndex
 
@@ -89,7 +90,7 @@ def read_competition_folder(folder: Path, given: Given | None = None) -> Competi
 
 
 def _explain_no_images(folder: Path) -> DataError:
-    archives = sorted(path.name for path in folder.iterdir() if path.suffix in (".zip", ".tar"))
+    archives = sorted(path.name for path in folder.iterdir() if is_archive(path))
     if archives:
         shown = ", ".join(archives[:3])
         return DataError(
