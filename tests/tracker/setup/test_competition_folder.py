@@ -324,10 +324,14 @@ def test_labels_as_floats_are_class_numbers(draft: Draft) -> None:
             [*LINES, "003,b"],
             "1 row with an id that an earlier row has, too (train.csv, line 12)",
         ),
+        (
+            [*LINES, "003,b", "004,a", "005,b"],
+            "3 rows with an id that an earlier row has, too (train.csv, lines 12, 13, 14)",
+        ),
         ([*LINES, "x9,a"], "1 row whose image is not there (train.csv, line 12)"),
         (LINES[:9], "1 image of train without a row in the label table (train/009.png)"),
     ],
-    ids=["empty label", "doubled image", "no image", "no label"],
+    ids=["empty label", "doubled image", "many doubled", "no image", "no label"],
 )
 def test_rows_that_cannot_be_used_are_counted_with_their_lines(
     draft: Draft, lines: list[str], words: str
@@ -374,6 +378,24 @@ def test_images_to_predict_in_the_folder_of_training_are_not_unlabeled(tmp_path:
         built = build_competition(name, tmp_path)
         data, _ = read_images(read_competition_folder(built.folder, Given(metrics=[built.metric])))
         assert data.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("\n".join(["id,label", *LINES]).encode("utf-16"), "it is no UTF-8 text"),
+        ("\n".join(["id,label", "0,a", "1,b"]).encode(), "train.csv:2: no image is called '0'"),
+        (b"id,label\n000.0,a\n", "train.csv:2: no image is called '000.0' (column id)"),
+    ],
+    ids=["UTF-16", "lost zeros", "ids as floats"],
+)
+def test_why_a_table_is_not_that_of_the_labels_is_said_with_its_line(
+    draft: Draft, content: bytes, words: str
+) -> None:
+    (draft.folder / "train.csv").write_bytes(content)
+    with pytest.raises(DataError, match="has no table that names its images") as error:
+        read_competition_folder(draft.folder)
+    assert any(words in problem for problem in error.value.problems)
 
 
 def test_a_class_of_one_image_is_named(draft: Draft) -> None:

@@ -230,6 +230,22 @@ def _explain_columns(
     return found
 
 
+def _explain_tables(reading: Reading, sample: Table | None) -> list[str]:
+    """Why no table has the labels: a cell of each that should name an image and does not."""
+    problems = []
+    for table in reading.tables:
+        if table is sample or reading.match(table) or not table.lines:
+            continue
+        column, cells = next(iter(table.columns.items()))
+        row = next((n for n, cell in enumerate(cells) if not reading.images.find(cell)), None)
+        if row is not None:
+            place = reading.show(table.path)
+            problems.append(
+                f"{place}:{table.lines[row]}: no image is called {cells[row]!r} (column {column})"
+            )
+    return problems
+
+
 def _read_without_labels(reading: Reading, sample: Table | None) -> CompetitionFolder:
     given = reading.given
     id_column, asked = split_sample(reading, sample)
@@ -240,10 +256,16 @@ def _read_without_labels(reading: Reading, sample: Table | None) -> CompetitionF
         found = find_class_folders(reading, apart)
     if found is None and given.data_format in ("", "file_names"):
         found = find_class_names(reading, apart)
+    if found is None and not reading.with_doubled:
+        reading.look_for_doubled()
+        table = find_label_table(reading, sample)
+        if table is not None:
+            return _read_with_labels(reading, sample, table)
     if found is None:
         raise DataError(
             f"{reading.folder} has no table that names its images and their labels, no folder for"
             " each class, and no class in the file names",
+            problems=[*reading.notes, *_explain_tables(reading, sample)],
             hint="say where they are: --labels with --label-id and --label-column, or --train-dir",
         )
     data_format, train, labels = found
