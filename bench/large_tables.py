@@ -21,7 +21,7 @@ from pyarrow import csv
 
 from tracker.ledger.read import list_packed_answers
 from tracker.setup.init import init_workspace
-from tracker.submissions.submit import submit
+from tracker.submission.submit import submit
 from tracker.training.config import DataConfig
 from tracker.training.data.data import read_labeled
 from tracker.training.data.split import split_samples
