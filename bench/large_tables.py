@@ -2,10 +2,13 @@
 
 Prints CPU seconds of `submit` (reading, fingerprint, checks, row) and of its decision for one
 earlier submission, at 100 x 1, 10,000 x 1, 100,000 x 1 and 100,000 x 120 numbers of 16 digits.
+Then CPU seconds and memory of reading and splitting 120,000 images of 3,474 classes, about four
+each, as iMet has them.
 """
 
 from __future__ import annotations
 
+import resource
 import statistics
 import tempfile
 import time
@@ -19,12 +22,18 @@ from pyarrow import csv
 from tracker.ledger.read import list_packed_answers
 from tracker.setup.init import init_workspace
 from tracker.submission.submit import submit
+from tracker.training.config import DataConfig
+from tracker.training.data.data import read_labeled
+from tracker.training.data.split import split_samples
+from tracker.training.formats.samples import Task
+from tracker.training.tables import write_table
 from tracker.workflows.own_loop.begin import begin
 from tracker.workspace.predictions import diff_unpacked, load_answers, unpack
 from tracker.workspace.tracker_toml import Workspace
 
 SIZES = ((100, 1), (10_000, 1), (100_000, 1), (100_000, 120))
 ROUNDS = 20
+IMAGES, CLASSES = 120_000, 3474
 
 
 def make_workspace(root: Path, columns: int) -> Workspace:
@@ -80,8 +89,45 @@ def measure_size(workspace: Workspace, rows: int, columns: int) -> tuple[float, 
     return submitted, decision * 1000, len(packed) / 1000
 
 
+def write_labels(folder: Path) -> None:
+    """Empty image files, and a table with one to some ten classes for each; a few are common."""
+    rng, shares = np.random.default_rng(0), 1 / np.arange(1, CLASSES + 1)
+    cumulated = np.cumsum(shares / shares.sum())
+    rows = []
+    for number in range(IMAGES):
+        (folder / f"{number:08x}.png").touch()
+        drawn = np.searchsorted(cumulated, rng.random(1 + rng.poisson(3))).tolist()
+        rows.append((f"{number:08x}", " ".join(map(str, sorted({*drawn, number % CLASSES})))))
+    write_table(folder / "labels.csv", ("id", "labels"), rows)
+
+
+def measure_labels(folder: Path) -> None:
+    """Print the seconds and the memory of reading and of splitting a table of several labels."""
+    write_labels(folder)
+    words = tuple(map(str, range(CLASSES)))
+    task = Task(
+        classes=words,
+        id_column="id",
+        label_column="labels",
+        answer_words=words,
+        target="labels",
+    )
+    config = DataConfig(format="csv", split="stratified", train_dir=str(folder), ending=".png")
+    started = time.process_time()
+    samples = read_labeled(config, task, root=folder)
+    read = time.process_time() - started
+    split = measure(lambda: split_samples(samples, config))
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(
+        f"{IMAGES:,} images of {CLASSES:,} classes: read in {read:.1f} s, split in {split:.1f} s,"
+    )
+    print(f"at most {memory:.0f} MB")
+
+
 def main() -> None:
     """Print a line for each size."""
+    with tempfile.TemporaryDirectory() as folder:  # first, since memory is counted at its most
+        measure_labels(Path(folder))
     print(f"{'rows':>8} {'columns':>8} {'submit s':>9} {'decision ms':>12} {'row kB':>8}")
     for rows, columns in SIZES:
         with tempfile.TemporaryDirectory() as folder:

@@ -169,6 +169,19 @@ class DataConfig:
         outcome=False,
         later=True,
     )
+    image_table: str = option(
+        "",
+        "Table with the file name (data.name_column) of each id in data.labels, where that has"
+        " none.",
+        place=True,
+        later=True,
+    )
+    image_id: str = option(
+        "",
+        "Column with the ids in data.image_table and data.eval_table, where its name differs.",
+        outcome=False,
+        later=True,
+    )
     ending: str = option(
         "",
         'What an image\'s file name has after the id, as in ".jpg"; ".*" where images have several'
@@ -178,7 +191,8 @@ class DataConfig:
     )
     group: str = option(
         "",
-        "Column of data.labels whose value a split never divides, as a patient; empty: none.",
+        "Column of data.labels or data.image_table whose value a split never divides, as a patient;"
+        " empty: none.",
         later=True,
     )
     split: str = option(

@@ -85,7 +85,11 @@ def _open_table(path: Path) -> Iterator[tuple[list[str], Any]]:
         raise DataError(f"no such file: {path}") from None
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"cannot read {path}: it is no UTF-8 text ({error})", hint="save it again as UTF-8"
+        ) from error
+    except csv.Error as error:
         raise DataError(f"cannot read {path}: {error}") from error
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tracker.training.config import Config
 from tracker.training.errors import ConfigError
-from tracker.training.formats.samples import Sample, Task
+from tracker.training.formats.samples import LabelValues, Sample, Task, stack_dense
 from tracker.training.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -120,8 +121,21 @@ def stack_values(samples: Sequence[Sample], task: Task) -> NDArray[Any]:
     """Class numbers int64 [images], or values float32 [images, outputs]."""
     import numpy as np
 
-    dtype: Any = np.int64 if TARGETS[task.target].is_class else np.float32
-    return np.array(list_values(samples, task), dtype=dtype)
+    values = list_values(samples, task)
+    return np.array(values, np.int64) if TARGETS[task.target].is_class else stack_dense(values)
+
+
+def count_present(samples: Sequence[Sample]) -> NDArray[Any]:
+    """How many images have each class, float32 [classes]; a share counts as that."""
+    import numpy as np
+
+    held = [sample.values for sample in samples]
+    whole = [values for values in held if isinstance(values, LabelValues) and not values.shares]
+    if len(whole) < len(held) or not held:
+        shares: NDArray[Any] = stack_dense(held).sum(0)
+        return shares
+    places = itertools.chain.from_iterable(values.places for values in whole)
+    return np.bincount(list(places), minlength=len(held[0])).astype(np.float32)
 
 
 def list_measured(task: Task) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +14,20 @@ import torch
 from sklearn import metrics as sk
 from torch.nn import functional
 
-from tracker.training.config import Config, EvalConfig, LossConfig, ModelConfig, TrainConfig
+from tests.conftest import save_image
+from tracker.training.config import (
+    Config,
+    DataConfig,
+    EvalConfig,
+    LossConfig,
+    ModelConfig,
+    TrainConfig,
+)
+from tracker.training.data.data import inspect_data, read_labeled
 from tracker.training.errors import ConfigError
-from tracker.training.formats.samples import Sample, Task, TaskMetric
+from tracker.training.formats.samples import LabelValues, Sample, Task, TaskMetric
+from tracker.training.formats.table_rows import list_set
+from tracker.training.input.loader import stack_labels
 from tracker.training.model.losses import build_loss
 from tracker.training.model.model import NumberHead, build_model, find_scale
 from tracker.training.predict.decide import (
@@ -33,7 +45,8 @@ from tracker.training.predict.probabilities import (
     save_probabilities,
 )
 from tracker.training.scorers import Parameters
-from tracker.training.targets import TARGETS, check_config, stack_values
+from tracker.training.tables import write_table
+from tracker.training.targets import TARGETS, check_config, count_present, stack_values
 
 WORDS = ("ant", "bee", "cat")
 IMAGES = 60
@@ -73,6 +86,55 @@ def test_values_of_several_labels_and_of_a_number_are_columns() -> None:
     assert stack_values(samples, make_task("class")).tolist() == [0, 1]
     numbers = [Sample("a", Path("a"), 0, "a", values=(37.5,))]
     assert stack_values(numbers, make_task("number")).tolist() == [[37.5]]
+
+
+@pytest.mark.parametrize("top", [1.0, 0.3], ids=["0 and 1", "shares"])
+def test_held_values_are_the_dense_ones_to_the_bit(top: float) -> None:
+    dense = [(top, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.7 if top < 1 else 0.0)]
+    samples = [Sample(str(n), Path("x"), 0, "x", values=row) for n, row in enumerate(dense)]
+    held = [replace(s, values=LabelValues.of_dense(s.values)) for s in samples]
+    task = make_task("labels")
+    assert [tuple(s.values) for s in held] == dense
+    assert [list_set(s.values) for s in held] == [list_set(row) for row in dense]
+    assert [s.values[0] for s in held] == [row[0] for row in dense]
+    assert stack_values(held, task).tobytes() == stack_values(samples, task).tobytes()
+    assert count_present(held).tobytes() == stack_values(samples, task).sum(0).tobytes()
+    batch = stack_labels([s.values for s in held])
+    assert (batch.dtype, batch.tolist()) == (torch.float32, torch.tensor(dense).tolist())
+
+
+def test_an_image_of_thousands_of_classes_holds_only_its_own(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("id,label\na,448 2429\nb,\n")
+    task = replace(make_task("labels"), classes=tuple(map(str, range(3474))), answer_words=())
+    config = DataConfig(format="csv", train_dir="", label_id="id", ending=".png")
+    for name in "ab":
+        (tmp_path / f"{name}.png").touch()
+    samples = read_labeled(replace(config, train_dir=str(tmp_path)), task, root=tmp_path)
+    values = [sample.values for sample in samples]
+    assert values == [LabelValues(3474, (448, 2429)), LabelValues(3474, ())]
+
+
+@pytest.mark.parametrize("names", [("a", "b", "a-b", "d", "e"), ("a", "a,b", "a-b", "b", "c")])
+def test_the_data_fingerprint_is_that_of_the_sorted_lines_with_all_values(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    rows = [("1", "1", "0.25"), ("0", "0", "0"), ("0", "1", "1"), ("1", "0", "1"), ("1", "1", "1")]
+    pairs = list(zip(names, rows, strict=True))
+    write_table(tmp_path / "labels.csv", ("id", *WORDS), [(name, *row) for name, row in pairs])
+    hashes = {}
+    for name, _ in pairs:
+        save_image(tmp_path / f"{name}.png", seed=len(hashes))
+        hashes[name] = hashlib.sha256((tmp_path / f"{name}.png").read_bytes()).hexdigest()
+    config = DataConfig(
+        format="csv", split="by_image", train_dir=str(tmp_path), label_id="id", ending=".png"
+    )
+    report = inspect_data(
+        replace(config, label_columns=WORDS, val_ratio=0.2), make_task("labels"), root=tmp_path
+    )
+    lines = sorted(f"train,{name},{' '.join(row)},{hashes[name]}" for name, row in pairs)
+    assert report.data is not None, report.problems
+    digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    assert report.data.fingerprint == f"sha256:{digest}"
 
 
 @pytest.mark.parametrize(

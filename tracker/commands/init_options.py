@@ -17,7 +17,16 @@ if TYPE_CHECKING:
 
 DATA_KEYS = (  # where images are
     *("format", "train_dir", "eval_dir", "labels", "sample", "eval_table", "label_id"),
-    *("label_columns", "name_column", "ending", "group", "split", "age_bands"),
+    *(
+        "label_columns",
+        "name_column",
+        "image_table",
+        "image_id",
+        "ending",
+        "group",
+        "split",
+        "age_bands",
+    ),
 )
 # Sections whose keys have options. What `diff` leaves out is set when there are runs to compare.
 SECTIONS = ("competition", "mlflow", "ledger", "leaderboard")
@@ -37,6 +46,8 @@ FOUND = {
     "data.label_id": "with --data, as found there",
     "data.label_columns": "with --data, as found there",
     "data.name_column": "with --data, as found there",
+    "data.image_table": "with --data, as found there",
+    "data.image_id": "with --data, as found there",
     "data.ending": "with --data, as found there",
     "data.group": 'with --data, as found there; "none" for none',
     "competition.target": "class, or with --data as in the labels",

@@ -269,6 +269,14 @@ def ensemble_command(
     weights: Annotated[
         str, typer.Option(help="For weighted: a number for each run, as in 2,1,1.")
     ] = "",
+    assign: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="eval.decide=tuned or eval.threshold=0.4: how its scores become answers; may be"
+            " repeated.",
+        ),
+    ] = None,
     note: Annotated[str, typer.Option(help="What this run tests; shown everywhere.")] = "",
 ) -> None:
     """Combine the probabilities of several runs into a new run."""
@@ -288,7 +296,9 @@ def ensemble_command(
     workspace = find_workspace()
     notify_latest(workspace, *runs)
     with outlive_terminal(workspace):
-        record = ensemble(workspace, runs, method=method, weights=numbers, note=note)
+        record = ensemble(
+            workspace, runs, method=method, weights=numbers, note=note, assignments=assign or ()
+        )
         config, comp = load_config(workspace.runs_dir, record.name), workspace.competition
         print_text(
             f"{record.name}: {describe_ensemble(config['ensemble'])},"

@@ -17,7 +17,7 @@ CLASSES_NAMED = 6
 # What --data finds, and a flag overrides; the key of [data] is also the field of `Given`.
 FOUND_DATA = (
     *("train_dir", "eval_dir", "labels", "sample", "eval_table"),
-    *("label_id", "name_column", "ending", "group"),
+    *("label_id", "name_column", "image_table", "image_id", "ending", "group"),
 )
 
 

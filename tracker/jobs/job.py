@@ -22,6 +22,7 @@ from tracker.training.config_reading import read_sections, render_assignment
 from tracker.training.input.channels import resolve_input
 from tracker.training.key_names import COMMON_NAMES
 from tracker.training.reading import Key, list_keys, read_keys
+from tracker.training.recipes import RECIPES
 from tracker.training.tables import flatten
 from tracker.training.targets import check_config
 from tracker.workflows.resolve import FLAGS, resolve_config
@@ -33,6 +34,7 @@ from tracker.workspace.tracker_toml import Workspace
 KEYS = (
     Key("config", str, "A config file; relative to the file that names it."),
     Key("from", str, "The parent, as for --from."),
+    Key("recipe", str, "A recipe, as for --recipe.", choices=tuple(RECIPES)),
     Key("set", dict, "Config keys.", expected="a table, as in set = { optim.lr = 1e-3 }"),
     Key("note", str, "What is tried."),
     Key("force", bool, "Train although a run has the same config, data and code."),
@@ -45,6 +47,7 @@ class Training:
 
     config_file: Path | None = None
     parent: str = ""
+    recipe: str = ""
     assignments: tuple[str, ...] = ()
     note: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -55,13 +58,18 @@ class Training:
         StorageError."""
         parent = resolve_run(workspace, self.parent) if self.parent else None
         return resolve_config(
-            workspace, config_file=self.config_file, parent=parent, assignments=self.assignments
+            workspace,
+            config_file=self.config_file,
+            parent=parent,
+            assignments=self.assignments,
+            recipe=self.recipe,
         )
 
     def to_arguments(self) -> list[str]:
         """The command line, without `tracker`."""
         words = ["run", "train", *([str(self.config_file)] if self.config_file else [])]
         words += ["--from", self.parent] if self.parent else []
+        words += ["--recipe", self.recipe] if self.recipe else []
         for assignment in self.assignments:
             words += ["--set", assignment]
         for name, value in self.facts.items():
@@ -135,6 +143,7 @@ def read_training(table: Mapping[str, Any], folder: Path, problems: list[str]) -
     return Training(
         config_file=None if config is None else (folder / Path(config).expanduser()).resolve(),
         parent=values.get("from", ""),
+        recipe=values.get("recipe", ""),
         assignments=tuple(
             render_assignment(name, value) for name, value in (short | changes).items()
         ),

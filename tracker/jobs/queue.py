@@ -67,7 +67,9 @@ class Entry:
     @property
     def label(self) -> str:
         """Its name in the table of results: its note, or what it changes."""
-        return self.training.note or ", ".join(self.training.assignments) or "as it is"
+        recipe = [f"recipe {self.training.recipe}"] if self.training.recipe else []
+        changes = [*recipe, *self.training.assignments]
+        return self.training.note or ", ".join(changes) or "as it is"
 
 
 @dataclass(frozen=True, kw_only=True)

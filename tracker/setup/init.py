@@ -211,7 +211,7 @@ def _comment(known: Key, note: str = "") -> list[str]:
 def _build_data(data: Mapping[str, Any], root: Path) -> dict[str, Any]:
     """Section [data]: what is given, with paths as the file has them."""
     table = {**data, "format": data.get("format") or detect_format(data)}
-    for key in ("train_dir", "eval_dir", "labels", "sample", "eval_table"):
+    for key in ("train_dir", "eval_dir", "labels", "sample", "eval_table", "image_table"):
         if data.get(key):
             table[key] = _make_path_relative(Path(data[key]), root)
     return {key: value for key, value in table.items() if value not in (None, "")}

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from tracker.training.predict.decide import Decision
     from tracker.training.predict.probabilities import Predictions
 
+DECISION_KEYS = (("eval", "decide"), ("eval", "threshold"))  # of a config, what an ensemble has
+
 
 def ensemble(
     workspace: Workspace,
@@ -30,15 +32,17 @@ def ensemble(
     weights: Sequence[float] = (),
     note: str = "",
     eval_config: EvalConfig | None = None,
+    assignments: Sequence[str] = (),
 ) -> RunRecord:
     """Combine the predictions of two or more runs into a new run.
 
     Its metrics are from images that no member was trained on. For method weighted (or greedy)
     without `weights`, the weights are searched on the members' validation images, for the deciding
     metric. How the scores become answers is said by `eval_config`, or by section eval of
-    tracker.toml; thresholds and cut points are tuned on the joined validation predictions. Raises
-    ConfigError when a member is given twice, when members differ in classes or images, when
-    weights are wrong, or when the method does not fit the competition.
+    tracker.toml and `assignments` of eval.decide and eval.threshold; thresholds and cut points are
+    tuned on the joined validation predictions. Raises ConfigError when a member is given twice,
+    when members differ in classes or images, when weights are wrong, or when the method does not
+    fit the competition.
     """
     from tracker.training.predict.decide import (
         measure,
@@ -62,7 +66,7 @@ def ensemble(
         )
     # Checked here: joining folds, where each image is in one of them, does not look at it.
     method = _check_method(workspace, method, weights)
-    decided_by = eval_config or _read_eval_section(workspace)
+    decided_by = eval_config or _read_eval_section(workspace, task, assignments)
     paths = [workspace.runs_dir / name / "probabilities.npz" for name in names]
     validations = _load_validations(workspace, names)
     # Without an evaluation set there are only validation images to combine.
@@ -154,12 +158,28 @@ def _check_method(workspace: Workspace, method: str, weights: Sequence[float]) -
     return name
 
 
-def _read_eval_section(workspace: Workspace) -> EvalConfig:
-    """Section eval of tracker.toml; raises ConfigError for what it cannot have."""
-    from tracker.training.config_reading import config_from_dict
+def _read_eval_section(workspace: Workspace, task: Task, assignments: Sequence[str]) -> EvalConfig:
+    """Section eval of tracker.toml, with what --set says of the decision.
 
-    table = workspace.defaults.get("eval", {})
-    return config_from_dict({"eval": table}, source="tracker.toml").eval
+    Raises ConfigError for what it cannot have, and for what would change nothing.
+    """
+    from tracker.training.config_reading import config_from_dict, parse_assignment
+    from tracker.training.predict.decide import has_choice
+
+    table = dict(workspace.defaults.get("eval", {}))
+    for text in assignments:
+        section, key, value = parse_assignment(text)
+        if (section, key) not in DECISION_KEYS:
+            known = " or ".join(".".join(pair) for pair in DECISION_KEYS)
+            raise ConfigError(f"--set {text}: an ensemble takes {known}")
+        if not has_choice(task):
+            raise ConfigError(
+                f"--set {text}: nothing to decide, an answer is {task.answer!r} of a target"
+                f" {task.target!r} here"
+            )
+        table[key] = value
+    source = "--set" if assignments else "tracker.toml"
+    return config_from_dict({"eval": table}, source=source).eval
 
 
 def _list_decision_keys(task: Task, config: EvalConfig) -> dict[str, Any]:

@@ -25,11 +25,19 @@ from tracker.training.formats import FORMATS
 from tracker.training.formats.format import IMAGE_SUFFIXES, TrainingFolder
 from tracker.training.formats.images import ImageCheck, check_images
 from tracker.training.formats.label_fixes import LabelFixes
-from tracker.training.formats.samples import DataReport, EvalImage, LoadedData, Sample, Task
+from tracker.training.formats.samples import (
+    DataReport,
+    EvalImage,
+    LabelValues,
+    LoadedData,
+    Sample,
+    Task,
+)
 from tracker.training.numbers import render_count
 from tracker.training.tables import read_table
 
 HIDDEN, CHECKPOINTS = "hidden", ".ipynb_checkpoints"
+NAMED = 5  # images that a sentence names
 CLUTTER = ("thumbs.db", "desktop.ini", "__macosx")  # files of operating systems and programs
 NOTES = (
     ".txt",
@@ -52,13 +60,15 @@ class Findings:
     """What is found while the folders are read.
 
     `problems` has a line for each problem, `broken` the reason for each unusable training image.
-    `ignored` counts files beside the images by their kind.
+    `ignored` counts files beside the images by their kind; `unlabeled` are images without a row in
+    the table of labels.
     """
 
     exclude: Exclude
     problems: list[str] = field(default_factory=list)
     broken: dict[str, str] = field(default_factory=dict)
     ignored: Counter[str] = field(default_factory=Counter)
+    unlabeled: list[Path] = field(default_factory=list)
 
     def add_problem(self, name: str, place: Path | str, reason: str) -> None:
         """Add a problem of a training image or folder, unless data.exclude covers it."""
@@ -169,6 +179,8 @@ def inspect_data(
     if not problems:
         problems += _list_split_problems(train, val, task, config)
     notes = (*findings.exclude.describe(eval_ids), *findings.note_ignored())
+    eval_dir = locate(root, config.eval_dir)
+    notes += tuple(_describe_unmatched(findings, samples, images, train_dir, eval_dir))
     notes += folds.describe_unused(samples) if folds else ()
     if copies:
         count = render_count(len(copies), "training image")
@@ -183,6 +195,44 @@ def inspect_data(
     balance = describe_balance(train, val, task, grouped=bool(config.group))
     data = LoadedData(train, val, images, fingerprint, hashes, notes, balance)
     return DataReport((), rows, 0, notes, data)
+
+
+def _describe_unmatched(
+    findings: Findings,
+    samples: Sequence[Sample],
+    images: Sequence[EvalImage],
+    train_dir: Path,
+    eval_dir: Path,
+) -> list[str]:
+    """Sentences about images without a label, which are not to be predicted, and the reverse."""
+    notes = []
+    above, apart = train_dir.resolve(), eval_dir.resolve()
+    predicted = {image.path.resolve() for image in images} if findings.unlabeled else set()
+    alone = []
+    for path in findings.unlabeled:
+        relative = path.relative_to(train_dir)
+        real = above / relative
+        # a folder of its own, with images that a sample need not list
+        beside = apart != above and apart.is_relative_to(above) and real.is_relative_to(apart)
+        if real not in predicted and not beside:
+            alone.append(relative.as_posix())
+    if alone:
+        count = render_count(len(alone), "image")
+        verb = "has" if len(alone) == 1 else "have"
+        notes.append(
+            f"{count} of {train_dir} {verb} no row in the table of labels ({_name_first(alone)})"
+        )
+    gone = [sample.id for sample in samples if not os.path.lexists(sample.path)]
+    if gone:
+        count = render_count(len(gone), "label")
+        verb = "has" if len(gone) == 1 else "have"
+        notes.append(f"{count} {verb} no image ({_name_first(gone)})")
+    return notes
+
+
+def _name_first(names: Sequence[str]) -> str:
+    more = len(names) - NAMED
+    return ", ".join([*names[:NAMED], *([f"{more:,} more"] if more > 0 else [])])
 
 
 def _read_exclude(
@@ -229,6 +279,8 @@ def _read_samples(
         label_id=config.label_id,
         label_columns=config.label_columns,
         name_column=config.name_column,
+        image_table=locate(root, config.image_table) if config.image_table else None,
+        image_id=config.image_id,
         ending=config.ending,
         group=config.group,
     )
@@ -403,13 +455,27 @@ def _fingerprint(
 ) -> str:
     """SHA-256 over sorted `set,id,label,content` lines, and those of `_list_units`.
 
-    An excluded image has no label and no content.
+    An excluded image has no label and no content. A line with thousands of labels is long, so that
+    lines are made one by one, in the order of what they begin with.
     """
-    lines = [f"train,{s.id},{_render_label(s)},{hashes[s.path]}" for s in samples]
+    begins = {f"train,{s.id},": s for s in samples}
+    lines = list(units)
+    if any("," in s.id for s in samples):  # then one line may begin as another does
+        lines += [begin + _render_rest(sample, hashes) for begin, sample in begins.items()]
+        begins = {}
     lines += [f"eval,{i.id},,{hashes[i.path]}" for i in images]
     lines += [f"excluded,{name},," for name in left_out]
-    lines += units
-    return "sha256:" + hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+    digest, between = hashlib.sha256(), ""
+    for line in sorted([*lines, *begins]):
+        sample = begins.get(line)
+        whole = line + _render_rest(sample, hashes) if sample else line
+        digest.update((between + whole).encode())
+        between = "\n"
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _render_rest(sample: Sample, hashes: Mapping[Path, str]) -> str:
+    return f"{_render_label(sample)},{hashes[sample.path]}"
 
 
 def _list_units(samples: Sequence[Sample], config: DataConfig) -> list[str]:
@@ -422,4 +488,9 @@ def _list_units(samples: Sequence[Sample], config: DataConfig) -> list[str]:
 
 def _render_label(sample: Sample) -> str:
     """What a sample has, as the fingerprint counts it."""
+    if isinstance(sample.values, LabelValues):
+        cells = ["0"] * len(sample.values)
+        for place, share in sample.values.list_pairs():
+            cells[place] = f"{share:g}"
+        return " ".join(cells)
     return " ".join(f"{value:g}" for value in sample.values) or str(sample.label)

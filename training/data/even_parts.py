@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MOST_PARTS = 20  # of which a single split takes some: 0.15 is 3 of 20
 MOST_ROWS = 50  # of an image in a rare class
+# Units times classes that scikit-learn is asked for: it needs a table of them, and 30 bytes a cell.
+LARGEST = 20_000_000
 DIGITS = 9  # of a deviation that count, whatever the processor does with the last bits
 Contents = Mapping[str, Sequence[int]]  # the classes of each unit's images, one or more an image
 
@@ -41,7 +43,12 @@ def divide_evenly(units: Contents, parts: int, rng: np.random.Generator) -> dict
         part_of |= {unit: number % parts for number, unit in enumerate(shuffled[:dealt])}
         left += shuffled[dealt:]
     rest = {unit: units[unit] for unit in left}
-    return part_of | _place(rest, parts, seed=int(rng.integers(2**31)))
+    seed = int(rng.integers(2**31))
+    large = len(rest) * len(_count(rest.values())) > LARGEST
+    placed = (
+        _place_rarest_first(rest, parts, seed=seed) if large else _place(rest, parts, seed=seed)
+    )
+    return part_of | placed
 
 
 def _place(units: Contents, parts: int, *, seed: int) -> dict[str, int]:
@@ -75,6 +82,33 @@ def _place(units: Contents, parts: int, *, seed: int) -> dict[str, int]:
     return part_of
 
 
+def _place_rarest_first(units: Contents, parts: int, *, seed: int) -> dict[str, int]:
+    """The part of each unit by iterative stratification (Sechidis et al. 2011), in little memory.
+
+    The units of the rarest class are placed first, each where most of that class is missing, then
+    where most is missing of all.
+    """
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    totals = _count(units.values())
+    missing = {number: [total / parts] * parts for number, total in totals.items()}
+    room = [sum(totals.values()) / parts] * parts
+    listed = list(units)
+    names = [listed[index] for index in rng.permutation(len(units))]
+    rarest = {name: min(units[name], key=lambda number: (totals[number], number)) for name in names}
+    order = [int(part) for part in rng.permutation(parts)]  # of parts that are as good
+    part_of: dict[str, int] = {}
+    for name in sorted(names, key=lambda name: totals[rarest[name]]):
+        wanted = missing[rarest[name]]
+        part = max(order, key=lambda part: (wanted[part], room[part]))
+        part_of[name] = part
+        room[part] -= len(units[name])
+        for number in units[name]:
+            missing[number][part] -= 1
+    return part_of
+
+
 def hold_out_evenly(units: Contents, ratio: float, rng: np.random.Generator) -> set[str]:
     """About this share of the units: of some draws, the one most like the rest; none of one unit.
 
@@ -96,7 +130,18 @@ def hold_out_evenly(units: Contents, ratio: float, rng: np.random.Generator) -> 
         if best is None or value < best[0]:
             best = value, chosen
     assert best is not None  # noqa: S101  (there are two parts or more)
-    return best[1]
+    return _keep_a_unit_of_each(units, best[1])
+
+
+def _keep_a_unit_of_each(units: Contents, chosen: set[str]) -> set[str]:
+    """The held-out units, without the smallest one of a class that would have none in the rest."""
+    counts = _count(units[unit] for unit in units if unit not in chosen)
+    kept = set(chosen)
+    for unit in sorted(chosen, key=lambda unit: (len(units[unit]), unit)):
+        if not all(counts[number] for number in units[unit]) and len(kept) > 1:
+            kept.discard(unit)
+            counts.update(units[unit])
+    return kept
 
 
 def _rate(counts: Counter[int], totals: Counter[int], ratio: float) -> tuple[int, float]:

@@ -72,7 +72,8 @@ def _read_names(config: DataConfig, task: Task, root: Path) -> dict[str, str]:
 def _find_id_column(table: Path, config: DataConfig, task: Task) -> str:
     """The id column of the table of images to predict, which may be called as that of labels."""
     header = read_header(table)
-    wanted = [name for name in (task.id_column, config.label_id) if name]
+    called = (config.image_id, task.id_column, config.label_id)
+    wanted = list(dict.fromkeys(name for name in called if name))
     for name in wanted:
         if name in header:
             return name

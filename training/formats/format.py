@@ -15,7 +15,12 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".
 
 
 class Listing(Protocol):
-    """Reads folders for a format: skips files that are no images and collects problems."""
+    """Reads folders for a format: skips files that are no images and collects problems.
+
+    `unlabeled` are the images that a table of labels does not name.
+    """
+
+    unlabeled: list[Path]
 
     def add_problem(self, name: str, place: Path | str, reason: str) -> None:
         """Add a problem of one training image or folder."""
@@ -44,6 +49,8 @@ class TrainingFolder:
     label_id: str = ""
     label_columns: tuple[str, ...] = ()
     name_column: str = ""
+    image_table: Path | None = None
+    image_id: str = ""
     ending: str = ""
     group: str = ""
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
 
 from tracker.training.scorers import Parameters
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +55,67 @@ class Person:
 
 
 @dataclass(frozen=True)
+class LabelValues(Sequence[float]):
+    """A number between 0 and 1 for each of `size` classes, of which only those above 0 are held.
+
+    An image has few of thousands of classes. `places` are the indices of those classes, rising;
+    `shares` their numbers, () where each is 1.
+    """
+
+    size: int
+    places: tuple[int, ...]
+    shares: tuple[float, ...] = ()
+
+    @classmethod
+    def of_dense(cls, values: Sequence[float]) -> LabelValues:
+        """The same numbers, which were all written out."""
+        places = tuple(index for index, value in enumerate(values) if value)
+        shares = tuple(float(values[index]) for index in places)
+        return cls(len(values), places, () if all(share == 1 for share in shares) else shares)
+
+    def list_pairs(self) -> list[tuple[int, float]]:
+        """(class, number) of those above 0."""
+        return list(zip(self.places, self.shares or [1.0] * len(self.places), strict=True))
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[float]:
+        dense = [0.0] * self.size
+        for place, share in self.list_pairs():
+            dense[place] = share
+        return iter(dense)
+
+    @overload
+    def __getitem__(self, index: int) -> float: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[float]: ...
+    def __getitem__(self, index: int | slice) -> float | Sequence[float]:
+        return list(self)[index]
+
+
+def stack_dense(values: Sequence[Sequence[float]]) -> NDArray[Any]:
+    """The values of several samples, all written out: float32 [images, outputs]."""
+    import numpy as np
+
+    if not values or not isinstance(values[0], LabelValues):
+        return np.array(values, dtype=np.float32)
+    stacked = np.zeros((len(values), len(values[0])), dtype=np.float32)
+    for row, held in zip(stacked, values, strict=True):
+        if isinstance(held, LabelValues):
+            row[list(held.places)] = held.shares or 1.0
+        else:
+            row[:] = held
+    return stacked
+
+
+@dataclass(frozen=True)
 class Sample:
     """A training image; a split by profile does not divide a `group`.
 
     `label` is the index of its class. Where an image has several classes or a number, `values` has
-    0 or 1 for each class or the number, and `label` is only what a split is stratified by.
+    0 or 1 for each class (`LabelValues`) or the number, and `label` is only what a split is
+    stratified by.
     `fold` is that of data.fold_file, None without one.
     """
 
@@ -64,7 +124,7 @@ class Sample:
     label: int
     group: str
     person: Person | None = None
-    values: tuple[float, ...] = ()
+    values: Sequence[float] = ()
     fold: int | None = None
 
 

@@ -16,8 +16,9 @@ from pathlib import Path
 from tracker.training.errors import DataError
 from tracker.training.formats.format import IMAGE_SUFFIXES, TrainingFolder
 from tracker.training.formats.image_index import ANY, ImageIndex, split_suffix
+from tracker.training.formats.image_names import ImageName, ImageNames
 from tracker.training.formats.labels_table import IMAGES
-from tracker.training.formats.samples import Sample
+from tracker.training.formats.samples import LabelValues, Sample
 from tracker.training.tables import LINE, read_table
 
 WHOLE_FLOAT = re.compile(r"(-?\d+)\.0+")  # class 3 as a float, which pandas writes beside gaps
@@ -61,6 +62,15 @@ class ImageFinder:
             return self.folder / text  # a suffix of its own, or a folder that is hidden
         return found
 
+    def list_others(self, named: set[Path]) -> list[Path]:
+        """The images of the folder that are none of these."""
+        found = [
+            self.folder / image.relative
+            for images in self.index.by_stem.values()
+            for image in images
+        ]
+        return [path for path in found if path not in named]
+
     def place(self, text: str) -> Path:
         """The image, or where it would be expected."""
         bare = split_suffix(text)[1].lower() not in IMAGE_SUFFIXES and self.ending != ANY
@@ -81,7 +91,7 @@ class _Reader:
     classes: Sequence[str]
     word_of: Mapping[str, int]
 
-    def read(self, cells: Sequence[str]) -> tuple[int, tuple[float, ...]]:
+    def read(self, cells: Sequence[str]) -> tuple[int, Sequence[float]]:
         """The class index and the values of a sample; raises ValueError with a reason."""
         if self.target == "number":
             value = read_number(cells[0])
@@ -92,18 +102,18 @@ class _Reader:
             return self._read_flags(cells)
         if self.target == "labels":
             found = {self._find(word) for word in cells[0].split()}
-            return 0, tuple(float(index in found) for index in range(len(self.classes)))
+            return 0, LabelValues(len(self.classes), tuple(sorted(found)))
         if not cells[0]:
             raise ValueError("no label")
         return self._find(cells[0]), ()
 
-    def _read_flags(self, cells: Sequence[str]) -> tuple[int, tuple[float, ...]]:
+    def _read_flags(self, cells: Sequence[str]) -> tuple[int, Sequence[float]]:
         values = tuple(read_number(cell) for cell in cells)
         wrong = next((cell for cell in cells if not 0 <= read_number(cell) <= 1), None)
         if wrong is not None:
             raise ValueError(f"label {wrong!r} is not between 0 and 1")
         if self.target == "labels":
-            return 0, values
+            return 0, LabelValues.of_dense(values)
         if sorted(values)[-2:] != [0, 1]:
             raise ValueError(f"{sum(values):g} of the label columns are 1, expected one")
         return values.index(1), ()
@@ -132,13 +142,13 @@ def read_rows(source: TrainingFolder, table: Path) -> list[Sample]:
     """The samples of a table; adds the rows that cannot be used to the problems, by line."""
     reader = _build_reader(source)
     finder = ImageFinder.read(find_images(source.folder), source.ending)
-    ids, file_names, groups = (
-        source.label_id or source.task.id_column,
-        source.name_column,
-        source.group,
-    )
+    names = ImageNames.read(source) if source.image_table else None
+    ids = source.label_id or source.task.id_column
+    file_names = "" if names else source.name_column
+    groups = "" if names and names.has_groups else source.group
     wanted = (LINE, ids, file_names or ids, groups or ids, *reader.columns)
     samples: list[Sample] = []
+    refused: list[str] = []  # file names of rows that cannot be used
     line_of: dict[str, str] = {}
     for line, name, file_name, group, *cells in read_table(table, wanted):
         place = f"{table}:{line}"
@@ -148,16 +158,21 @@ def read_rows(source: TrainingFolder, table: Path) -> list[Sample]:
         first = line_of.setdefault(name, line)
         try:
             label, values = reader.read(cells)
+            if first != line:
+                raise ValueError(f"{name} is listed twice, first in line {first}")
         except ValueError as error:
             source.listing.add_problem(name, place, str(error))
+            of_id = names.images.get(name, []) if names else [ImageName(place, name, file_name)]
+            refused += [image.file_name for image in of_id]
             continue
-        if first != line:
-            reason = f"{name} is listed twice, first in line {first}"
-            source.listing.add_problem(name, place, reason)
-            continue
-        path = finder.place(file_name)
-        unit = group if groups and group else name
-        samples.append(Sample(name, path, label, unit, values=values))
+        images = [ImageName(place, name, file_name)]
+        if names:
+            images = names.list_images(name, place, source.listing)
+        for image in images:
+            path, unit = finder.place(image.file_name), image.group or group or name
+            samples.append(Sample(image.id, path, label, unit, values=values))
+    named = {sample.path for sample in samples} | {finder.place(text) for text in refused}
+    source.listing.unlabeled += finder.list_others(named)
     return _add_strata(samples, source.task.target)
 
 
@@ -183,7 +198,7 @@ def _add_strata(samples: list[Sample], target: str) -> list[Sample]:
             for sample in samples
         ]
     if target == "number":
-        order = sorted(range(len(samples)), key=lambda index: samples[index].values)
+        order = sorted(range(len(samples)), key=lambda index: samples[index].values[0])
         parts = min(STRATA, max(1, len(samples) // STRATA))
         for rank, index in enumerate(order):
             samples[index] = replace(samples[index], label=rank * parts // len(samples))
@@ -192,4 +207,6 @@ def _add_strata(samples: list[Sample], target: str) -> list[Sample]:
 
 def list_set(values: Sequence[float]) -> list[int]:
     """The classes that a sample has."""
+    if isinstance(values, LabelValues):
+        return [index for index, value in values.list_pairs() if value >= 0.5]
     return [index for index, value in enumerate(values) if value >= 0.5]

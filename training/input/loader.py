@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from tracker.training.config import Config, EvalConfig
 from tracker.training.errors import DataError
 from tracker.training.formats.images import decode_image, read_image
+from tracker.training.formats.samples import LabelValues, stack_dense
 from tracker.training.input.augment import STEP_ERRORS, Pipeline, build_pipeline
 from tracker.training.input.cache import PixelCache, open_cache
 from tracker.training.input.sampler import Position
@@ -77,8 +78,8 @@ class ImageDataset(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
         for out, (epoch, index) in zip(images.numpy(), positions, strict=True):
             self._make(epoch, index, out)
         indices = [index for _, index in positions]
-        labels = [self._labels[index] for index in indices]
-        return images.permute(0, 3, 1, 2), torch.tensor(labels), torch.tensor(indices)
+        labels = stack_labels([self._labels[index] for index in indices])
+        return images.permute(0, 3, 1, 2), labels, torch.tensor(indices)
 
     def _make(self, epoch: int, index: int, out: NDArray[np.float32]) -> None:
         """Write one image to `out` [height, width, 3]; raises DataError."""
@@ -94,6 +95,13 @@ class ImageDataset(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
             self._pipeline.finish(pixels, out, seed=seed)
         except STEP_ERRORS as error:
             raise DataError(f"{path}: the augmentation fails: {error}") from error
+
+
+def stack_labels(labels: Sequence[Any]) -> torch.Tensor:
+    """Class numbers int64 [n], or values float32 [n, outputs]."""
+    if labels and isinstance(labels[0], LabelValues):
+        return torch.from_numpy(stack_dense(labels))
+    return torch.tensor(labels)
 
 
 class _Buffers:

@@ -14,7 +14,7 @@ import torch
 from tracker.training.config import AUTO_BATCH_SIZE, Config
 from tracker.training.errors import TrainingError
 from tracker.training.formats.samples import LoadedData, Task
-from tracker.training.input.loader import ImageSource
+from tracker.training.input.loader import ImageSource, stack_labels
 from tracker.training.run.loop import take_step
 from tracker.training.run.setup import Setup, build_setup
 from tracker.training.targets import list_values
@@ -125,7 +125,7 @@ def _measure_gpu(config: Config, data: LoadedData, task: Task, *, root: Path, li
 def _fits(setup: Setup, size: int, *, allowed: float) -> bool:
     """Whether steps with `size` images need at most `allowed` bytes of the GPU."""
     values = list_values(setup.data.train, setup.task)
-    labels = torch.tensor([values[index % len(values)] for index in range(size)])
+    labels = stack_labels([values[index % len(values)] for index in range(size)])
     images = torch.zeros(size, 3, *setup.config.data.image_size)
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()

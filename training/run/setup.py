@@ -29,7 +29,13 @@ from tracker.training.model.model import (
     resolve_precision,
 )
 from tracker.training.model.optim import build_optimizer, lr_factor
-from tracker.training.targets import TARGETS, count_outputs, list_values, stack_values
+from tracker.training.targets import (
+    TARGETS,
+    count_outputs,
+    count_present,
+    list_values,
+    stack_values,
+)
 
 
 @dataclass
@@ -259,7 +265,7 @@ def _weigh_classes(config: Config, data: LoadedData, task: Task) -> torch.Tensor
     if config.loss.class_weights == "none" or task.target == "number":
         return None
     if task.target == "labels":
-        present = torch.from_numpy(stack_values(data.train, task)).sum(0).clamp_min(1)
+        present = torch.from_numpy(count_present(data.train)).clamp_min(1)
         return (len(data.train) - present).clamp_min(1) / present
     labels = [sample.label for sample in data.train]
     weights = torch.ones(len(task.classes))

@@ -13,6 +13,7 @@ from tracker.core.clock import utc_now
 from tracker.jobs.queue import _Queue, find_folder, read_queue, run_queue
 from tracker.training.errors import ConfigError, StorageError
 from tracker.workflows.own_loop.begin import begin
+from tracker.workflows.resolve import resolve_config
 from tracker.workspace.tracker_toml import Workspace
 
 BAD = "[[run]]\nepochs = 0\nset = { lr = 1 }\nnote = 3\n"
@@ -62,6 +63,21 @@ def test_words_of_an_entry_are_those_of_the_command_line(tmp_path: Path) -> None
         "--force",
     ]
     assert entry.training.to_arguments() == words
+
+
+def test_a_recipe_of_an_entry_is_that_of_the_command_line(workspace: Workspace) -> None:
+    file = workspace.root / "q.toml"
+    file.write_text(
+        '[[run]]\nrecipe = "fast"\nset = { train.epochs = 3 }\n[[run]]\nrecipe = "fats"\n'
+    )
+    entry, wrong = read_queue(file)
+    assert entry.training.to_arguments()[2:4] == ["--recipe", "fast"]
+    assert entry.label == "recipe fast, train.epochs=3"
+    config = entry.training.resolve(workspace)
+    assert config == resolve_config(workspace, assignments=["train.epochs=3"], recipe="fast")
+    assert config != resolve_config(workspace, assignments=["train.epochs=3"])
+    assert "recipe" in wrong.problems[0]
+    assert "fast" in wrong.problems[0]
 
 
 def test_files_that_are_no_queue_are_refused(tmp_path: Path) -> None:

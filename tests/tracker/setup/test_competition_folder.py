@@ -25,8 +25,9 @@ from tests.support.competitions import (
     one_of,
 )
 from tracker.setup.folder import CompetitionFolder, Given, read_competition_folder
+from tracker.setup.init import init_workspace
 from tracker.training.config import DataConfig
-from tracker.training.data.data import list_eval_ids, load_data
+from tracker.training.data.data import inspect_data, list_eval_ids, load_data
 from tracker.training.errors import DataError
 from tracker.training.formats.samples import Task
 from tracker.training.tables import read_table
@@ -130,8 +131,8 @@ READINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def read_images(found: CompetitionFolder) -> tuple[Any, Any]:
-    """The loaded data of a reading, and its config."""
+def read_images(found: CompetitionFolder, *, check: bool = False) -> Any:
+    """The loaded data of a reading and the ids to predict; with `check` the report."""
     answer = found.answer
     words = tuple(map(str, range(len(answer.classes))))
     task = Task(
@@ -152,10 +153,14 @@ def read_images(found: CompetitionFolder) -> tuple[Any, Any]:
         label_id=found.label_id,
         label_columns=found.label_columns,
         name_column=found.name_column,
+        image_table=str(found.image_table or ""),
+        image_id=found.image_id,
         ending=found.ending,
         group=found.group,
     )
     root = found.folder
+    if check:
+        return inspect_data(config, task, root=root)
     return load_data(config, task, root=root), list_eval_ids(config, task, root=root)
 
 
@@ -319,10 +324,14 @@ def test_labels_as_floats_are_class_numbers(draft: Draft) -> None:
             [*LINES, "003,b"],
             "1 row with an id that an earlier row has, too (train.csv, line 12)",
         ),
+        (
+            [*LINES, "003,b", "004,a", "005,b"],
+            "3 rows with an id that an earlier row has, too (train.csv, lines 12, 13, 14)",
+        ),
         ([*LINES, "x9,a"], "1 row whose image is not there (train.csv, line 12)"),
         (LINES[:9], "1 image of train without a row in the label table (train/009.png)"),
     ],
-    ids=["empty label", "doubled image", "no image", "no label"],
+    ids=["empty label", "doubled image", "many doubled", "no image", "no label"],
 )
 def test_rows_that_cannot_be_used_are_counted_with_their_lines(
     draft: Draft, lines: list[str], words: str
@@ -342,6 +351,50 @@ def test_training_reports_the_same_rows_by_line(draft: Draft, lines: list[str], 
     found = write_labels(draft, lines)
     with pytest.raises(DataError) as error:
         read_images(found)
+    assert any(words in problem for problem in error.value.problems)
+
+
+def test_images_without_a_label_and_labels_without_an_image_are_counted_by_a_check(
+    draft: Draft,
+) -> None:
+    for place in ("train/more/x1.png", "train/x2.png"):
+        draft.image(place, [1, 0])
+    found = write_labels(draft, [*LINES[:7], "007,", *LINES[8:], "y1,a", "y2,b"])
+    report = read_images(found, check=True)
+    assert report.notes == (
+        f"2 images of {draft.folder / 'train'} have no row in the table of labels"
+        " (x2.png, more/x1.png)",
+        "2 labels have no image (y1, y2)",
+    )
+    assert [problem.split("/")[-1] for problem in report.problems] == [
+        "train.csv:9: no label",
+        "y1.png: missing",
+        "y2.png: missing",
+    ]
+
+
+def test_images_to_predict_in_the_folder_of_training_are_not_unlabeled(tmp_path: Path) -> None:
+    for name in ("leaf-classification", "plant-pathology-2020-fgvc7"):
+        built = build_competition(name, tmp_path)
+        data, _ = read_images(read_competition_folder(built.folder, Given(metrics=[built.metric])))
+        assert data.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("\n".join(["id,label", *LINES]).encode("utf-16"), "it is no UTF-8 text"),
+        ("\n".join(["id,label", "0,a", "1,b"]).encode(), "train.csv:2: no image is called '0'"),
+        (b"id,label\n000.0,a\n", "train.csv:2: no image is called '000.0' (column id)"),
+    ],
+    ids=["UTF-16", "lost zeros", "ids as floats"],
+)
+def test_why_a_table_is_not_that_of_the_labels_is_said_with_its_line(
+    draft: Draft, content: bytes, words: str
+) -> None:
+    (draft.folder / "train.csv").write_bytes(content)
+    with pytest.raises(DataError, match="has no table that names its images") as error:
+        read_competition_folder(draft.folder)
     assert any(words in problem for problem in error.value.problems)
 
 
@@ -450,3 +503,117 @@ def test_a_name_column_without_images_is_refused(draft: Draft) -> None:
     write_labels(draft, LINES)
     with pytest.raises(DataError, match="no image is named in column label"):
         read_competition_folder(draft.folder, Given(name_column="label"))
+
+
+# Labels in one table and file names in another.
+
+
+def write_joined(draft: Draft, *, key: str = "id", images: int = 14) -> None:
+    """Labels of ten slides, and a table of the images of both sets with names of their own."""
+    draft.image("train/scan-x.png", [1, 0])
+    names = {n: f"scan-{n * 7}.png" for n in range(14)}
+    for number, name in names.items():
+        folder = draft.folder / ("train" if number < 10 else "test")
+        (folder / f"{number:03}.png").rename(folder / name)
+    (draft.folder / "train" / "scan-x.png").unlink()
+    rows = [(f"s{n:03}", names[n], f"L{n % 3}") for n in range(images)]
+    draft.table("images.csv", (key, "file_name", "lab"), rows)
+    draft.table("train_labels.csv", ("id", "label"), [(f"s{n:03}", label(n)) for n in range(10)])
+    sample = [(f"s{n:03}", "a") for n in range(10, 14)]
+    draft.table("sample_submission.csv", ("id", "label"), sample)
+
+
+@pytest.mark.parametrize("key", ["id", "slide"])
+def test_labels_and_file_names_in_two_tables_are_joined_by_their_ids(
+    draft: Draft, key: str
+) -> None:
+    write_joined(draft, key=key)
+    before = list_state(draft.folder)
+    found = read_competition_folder(draft.folder)
+    assert (found.labels, found.image_table) == (
+        draft.folder / "train_labels.csv",
+        draft.folder / "images.csv",
+    )
+    assert (found.name_column, found.image_id, found.label_id) == ("file_name", key, "id")
+    assert (found.labeled, found.train_images, found.ids, found.eval_images) == (10, 10, 4, 4)
+    assert found.problems == ()
+    data, ids = read_images(found)
+    labels = {s.id: (s.label, s.path.name) for s in (*data.train, *data.val)}
+    assert labels == {f"s{n:03}": (n % 2, f"scan-{n * 7}.png") for n in range(10)}
+    assert [image.path.name for image in data.eval] == [f"scan-{n * 7}.png" for n in range(10, 14)]
+    assert ids == [f"s{n:03}" for n in range(10, 14)]
+    assert list_state(draft.folder) == before
+
+
+def test_the_table_of_images_to_predict_may_call_the_ids_otherwise(draft: Draft) -> None:
+    write_joined(draft)
+    (draft.folder / "train_labels.csv").unlink()
+    rows = [(f"scan-{n * 7}.png", label(n)) for n in range(10)]
+    draft.table("train.csv", ("file_name", "label"), rows)
+    rows = [(f"s{n:03}", f"scan-{n * 7}.png") for n in range(10, 14)]
+    (draft.folder / "images.csv").unlink()
+    draft.table("test.csv", ("slide", "file_name"), rows)
+    found = read_competition_folder(draft.folder)
+    assert (found.image_id, found.image_table) == ("slide", None)
+    data, _ = read_images(found)
+    assert [image.path.name for image in data.eval] == [row[1] for row in rows]
+
+
+def test_a_table_of_images_alone_is_not_read_as_labels(draft: Draft) -> None:
+    write_joined(draft)
+    for name in ("images.csv", "train_labels.csv"):  # without the third column, id is the only one
+        rows = read_table(draft.folder / name, ("id", "file_name" if name[0] == "i" else "label"))
+        draft.table(name, ("id", "file_name" if name[0] == "i" else "label"), rows)
+    (draft.folder / "sample_submission.csv").unlink()
+    found = read_competition_folder(draft.folder)
+    assert found.labels == draft.folder / "train_labels.csv"
+    assert found.answer.classes == ("a", "b")
+
+
+def test_rows_of_labels_without_a_file_name_are_named_by_line(draft: Draft) -> None:
+    write_joined(draft, images=9)
+    draft.table("sample_submission.csv", ("id", "label"), [])
+    found = read_competition_folder(draft.folder)
+    assert found.problems[0] == (
+        "1 row without a file name in images.csv (train_labels.csv, line 11)"
+    )
+    with pytest.raises(DataError) as error:
+        read_images(found)
+    wanted = "train_labels.csv:11: "
+    assert any(wanted in problem and "no row with the id s009" in problem
+               for problem in error.value.problems)  # fmt: skip
+
+
+def test_an_id_with_several_images_is_a_group(draft: Draft) -> None:
+    write_joined(draft)
+    names = [f"scan-{n * 7}.png" for n in range(10)]
+    rows = [(f"p{n // 2}", name, "L") for n, name in enumerate(names)]
+    draft.table("images.csv", ("patient", "file_name", "lab"), rows)
+    draft.table("train_labels.csv", ("patient", "label"), [(f"p{n}", label(n)) for n in range(5)])
+    (draft.folder / "sample_submission.csv").unlink()
+    found = read_competition_folder(draft.folder)
+    assert (found.group, found.labeled, found.train_images) == ("patient", 5, 10)
+    data, _ = read_images(found)
+    read = {s.id: (s.label, s.group) for s in (*data.train, *data.val)}
+    assert read == {name: (n // 2 % 2, f"p{n // 2}") for n, name in enumerate(names)}
+
+
+def test_tracker_toml_says_why_two_tables_are_joined(draft: Draft, tmp_path: Path) -> None:
+    write_joined(draft)
+    found = read_competition_folder(draft.folder)
+    text = init_workspace(tmp_path / "ws", data={}, competition={}, found=found).root.joinpath(
+        "tracker.toml"
+    ).read_text()  # fmt: skip
+    assert 'image_table = "../data/images.csv"' in text
+    assert "file_name there has the file names of the ids (id)" in text.replace("\n# ", " ")
+
+
+def test_a_table_of_images_can_be_given_and_must_fit(draft: Draft) -> None:
+    write_joined(draft)
+    given = Given(labels="train_labels.csv", image_table="images.csv", name_column="file_name")
+    assert read_competition_folder(draft.folder, given).train_images == 10
+    draft.table("other.csv", ("id", "note"), [("x", "y")])
+    with pytest.raises(DataError, match=r"other\.csv does not name the images of train_labels"):
+        read_competition_folder(
+            draft.folder, Given(labels="train_labels.csv", image_table="other.csv")
+        )

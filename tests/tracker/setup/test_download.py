@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tarfile
 import time
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -151,3 +152,81 @@ def test_a_damaged_archive_says_what_to_do_and_leaves_no_half_file(tmp_path: Pat
     archive.write_bytes(b"no zip")
     with pytest.raises(StorageError, match="cannot be unpacked"):
         unpack(archive, tmp_path / "out")
+
+
+def pack_tar(path: Path, files: Mapping[str, bytes], *others: tarfile.TarInfo) -> Path:
+    ends = {".gz": "w:gz", ".tgz": "w:gz", ".xz": "w:xz", ".bz2": "w:bz2"}
+    with tarfile.open(path, ends.get(path.suffix, "w")) as archive:  # type: ignore[call-overload]
+        for name, text in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text))
+        for member in others:
+            archive.addfile(member)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.tgz", "a.tar.xz"])
+def test_a_tar_is_unpacked_and_goes_on_after_an_interruption(tmp_path: Path, name: str) -> None:
+    archive = pack_tar(tmp_path / name, {"./train/1.jpg": b"one", "train.csv": b"id\n"})
+    unpack(archive, tmp_path / "out")
+    kept = tmp_path / "out" / "train.csv"
+    before = kept.stat().st_mtime_ns
+    (tmp_path / "out" / "train" / "1.jpg").write_bytes(b"o")  # as far as it came
+    unpack(archive, tmp_path / "out")
+    assert list_files(tmp_path / "out") == {"train/1.jpg": b"one", "train.csv": b"id\n"}
+    assert kept.stat().st_mtime_ns == before
+
+
+def test_tars_in_an_archive_get_folders(tmp_path: Path) -> None:
+    inner = pack_tar(tmp_path / "train.tar.gz", {"./train/cat.0.jpg": b"c"}).read_bytes()
+    test = pack_tar(tmp_path / "test.tgz", {"1.jpg": b"d"}).read_bytes()
+    (tmp_path / "a.zip").write_bytes(pack({"train.tar.gz": inner, "test.tgz": test}))
+    unpack_all(tmp_path / "a.zip", tmp_path / "out")
+    assert list_files(tmp_path / "out") == {"train/cat.0.jpg": b"c", "test/1.jpg": b"d"}
+
+
+def make_member(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, target
+    return member
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        make_member("link", tarfile.SYMTYPE, "good.txt"),
+        make_member("link", tarfile.SYMTYPE, "/etc/passwd"),
+        make_member("link", tarfile.LNKTYPE, "good.txt"),
+        make_member("device", tarfile.CHRTYPE),
+        make_member("pipe", tarfile.FIFOTYPE),
+        make_member("../evil.txt", tarfile.REGTYPE),
+        make_member("/evil.txt", tarfile.REGTYPE),
+        make_member("..\\evil.txt", tarfile.REGTYPE),
+    ],
+    ids=lambda member: f"{member.name} {member.type!r} {member.linkname}",
+)
+def test_a_tar_with_links_devices_or_paths_outside_writes_nothing(
+    tmp_path: Path, member: tarfile.TarInfo
+) -> None:
+    archive = pack_tar(tmp_path / "a.tar", {"good.txt": b"1"}, member)
+    with pytest.raises(DataError, match="would write outside its folder"):
+        unpack_all(archive, tmp_path / "in" / "out")
+    assert [path.name for path in tmp_path.rglob("*")] == ["a.tar"]
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.tgz"])
+def test_a_damaged_tar_says_what_to_do_and_leaves_no_half_file(tmp_path: Path, name: str) -> None:
+    archive = pack_tar(tmp_path / name, {"a.csv": bytes(range(256)) * 50})
+    archive.write_bytes(archive.read_bytes()[: 150 if name != "a.tar" else 3000])
+    with pytest.raises(StorageError, match="cannot be unpacked"):
+        unpack(archive, tmp_path / "out")
+    assert not (tmp_path / "out" / "a.csv").exists()
+
+
+def test_a_7z_says_that_it_is_to_be_unpacked_by_its_own_program(tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(pack({"train.csv": b"id\n", "train.7z": b"7z"}))
+    with pytest.raises(DataError, match=r"train\.7z is a kind of archive that is not") as error:
+        unpack_all(tmp_path / "a.zip", tmp_path / "out")
+    assert f"--data {tmp_path / 'out'} and without --download" in error.value.hint
+    assert list_files(tmp_path / "out") == {"train.csv": b"id\n", "train.7z": b"7z"}

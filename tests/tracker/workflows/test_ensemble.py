@@ -226,6 +226,20 @@ def test_thresholds_of_an_ensemble_are_tuned_on_the_joined_predictions_and_kept(
         " ".join(word for word, has in zip(words, row, strict=True) if has) for row in truth
     ]
     assert load_config(workspace.runs_dir, record.name)["ensemble"]["decide"] == "tuned"
+    # --set decides for one ensemble, and wins over tracker.toml
+    given = ["eval.decide=plain", "eval.threshold=0.25"]
+    other = ensemble(workspace, names, method="soft", assignments=given)
+    assert load_config(workspace.runs_dir, other.name)["ensemble"]["threshold"] == 0.25
+    kept = json.loads((workspace.runs_dir / other.name / "decision.json").read_text())
+    assert (kept["rule"], kept["values"]) == ("thresholds", [0.25] * 3)
+    assert read_column(workspace, other.name, "tags") == read_column(workspace, record.name, "tags")
+    for wrong, text in (
+        ("eval.tta=flip", "an ensemble takes eval.decide or eval.threshold"),
+        ("eval.threshold=2", "threshold"),
+        ("eval.decide", "expected section.key=value"),
+    ):
+        with pytest.raises(ConfigError, match=text):
+            ensemble(workspace, names, method="soft", assignments=[wrong])
     # without validation predictions there is nothing to tune on
     for name in names:
         (workspace.runs_dir / name / "validation.npz").unlink()
@@ -242,6 +256,8 @@ def test_ranks_are_refused_where_rows_must_sum_to_one(tmp_path: Path) -> None:
         make_guesses(workspace, [[p, 1 - p], [1 - p, p]], np.array([0, 1]), ("ant", "bee"))
         for p in (0.6, 0.9)
     ]
+    with pytest.raises(ConfigError, match="nothing to decide, an answer is 'columns'"):
+        ensemble(workspace, names, method="soft", assignments=["eval.decide=tuned"])
     with pytest.raises(ConfigError, match="rank gives no probabilities"):
         ensemble(workspace, names, method="rank")
     record = ensemble(workspace, names, method="geometric")

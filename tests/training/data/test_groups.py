@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,11 +19,12 @@ from tests.training.conftest import TWO
 from tracker.training.config import Config, DataConfig
 from tracker.training.config_fingerprint import config_fingerprint
 from tracker.training.config_reading import config_from_dict
-from tracker.training.data.balance import describe_balance
+from tracker.training.data import even_parts
+from tracker.training.data.balance import count_classes, describe_balance
 from tracker.training.data.data import load_data
 from tracker.training.data.split import assign_folds, split_samples
 from tracker.training.errors import ConfigError, DataError
-from tracker.training.formats.samples import LoadedData, Sample, Task
+from tracker.training.formats.samples import LabelValues, LoadedData, Sample, Task
 from tracker.training.inspect.survey import tabulate_split
 
 PATIENTS = DataConfig(format="csv", train_dir="train", split="stratified", group="patient")
@@ -161,6 +163,45 @@ def test_images_of_several_classes_are_divided_so_that_each_class_has_its_share(
     for label in range(4):
         counts = Counter(fold_of[s.id] for s in samples if s.values[label])
         assert max(counts.values()) - min(counts[fold] for fold in range(5)) <= 1
+
+
+def test_large_tables_are_divided_as_evenly_without_a_table_of_images_by_classes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("scikit-learn was asked")
+
+    monkeypatch.setattr(even_parts, "LARGEST", 0)
+    monkeypatch.setattr(even_parts, "_place", refuse)
+    samples = make_tagged(600)
+    config = DataConfig(format="csv", split="stratified")
+    _, val = split_samples(samples, config)
+    assert len(val) == pytest.approx(120, abs=4)
+    fold_of = assign_folds(samples, replace(config, folds=5))
+    for label in range(4):
+        whole, held = (sum(s.values[label] for s in part) for part in (samples, val))
+        assert held == pytest.approx(0.2 * whole, abs=3)
+        counts = Counter(fold_of[s.id] for s in samples if s.values[label])
+        assert max(counts.values()) - min(counts[fold] for fold in range(5)) <= 2
+
+
+@pytest.mark.parametrize("largest", [even_parts.LARGEST, 0])
+def test_a_class_with_few_images_of_several_classes_keeps_one_in_training(
+    monkeypatch: pytest.MonkeyPatch, largest: int
+) -> None:
+    monkeypatch.setattr(even_parts, "LARGEST", largest)
+    rare = range(30)  # each has one image, which has a common class, too
+    samples = [
+        Sample(str(n), Path("x"), n, str(n), values=LabelValues(32, (n % 30, 30 + n % 2)))
+        if n in rare
+        else Sample(str(n), Path("x"), 30, str(n), values=LabelValues(32, (30 + n % 2,)))
+        for n in range(200)
+    ]
+    for seed in range(3):
+        config = DataConfig(format="csv", split="stratified", split_seed=seed)
+        train, val = split_samples(samples, config)
+        assert len(count_classes(train)) == 32
+        assert len(val) > 20
 
 
 def test_as_many_folds_as_groups_that_are_like_no_other_can_be_made() -> None:

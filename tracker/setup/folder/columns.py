@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tracker.setup.folder.joined import Join, find_join
 from tracker.setup.folder.reading import Reading, need_column
 from tracker.setup.folder.tables import Match, Table, match_column, plain
 from tracker.training.errors import DataError
@@ -87,20 +88,25 @@ def find_label_table(reading: Reading, sample: Table | None) -> Table | None:
         if table is sample:
             continue
         matches = reading.match(table)
-        if not matches:
+        join = None if matches else find_join(reading, table, sample)
+        if not matches and join is None:
             continue
-        fitting, _ = match_label_columns(reading, table, asked)
+        fitting, _ = match_label_columns(reading, join.table if join else table, asked, join)
+        found = matches[0].found if matches else len(table.lines)
         said = bool(re.search(r"train|label", table.name, re.IGNORECASE))
         about_test = bool(re.match(r"test|eval", table.name, re.IGNORECASE))
-        candidates.append(((fitting, said, not about_test, matches[0].found), table))
+        candidates.append(((fitting, join is None, said, not about_test, found), table))
     candidates = [entry for entry in candidates if entry[0][0] > NONE_FITS]
     if not candidates:
         return None
     candidates.sort(key=lambda entry: entry[0], reverse=True)
     best = candidates[0][1]
-    reading.why["data.labels"] = "its rows name images, and it has the labels"
+    direct = candidates[0][0][1]
+    reading.why["data.labels"] = (
+        "its rows name images, and it has the labels" if direct else "it has the labels"
+    )
     rivals = [
-        reading.show(table.path) for key, table in candidates[1:] if key[:2] == candidates[0][0][:2]
+        reading.show(table.path) for key, table in candidates[1:] if key[:3] == candidates[0][0][:3]
     ]
     if rivals:
         reading.notes.append(f"labels are read from {best.name}, not {', '.join(rivals)}; --labels")
@@ -108,9 +114,12 @@ def find_label_table(reading: Reading, sample: Table | None) -> Table | None:
 
 
 def match_label_columns(
-    reading: Reading, table: Table, asked: Sequence[str]
+    reading: Reading, table: Table, asked: Sequence[str], join: Join | None = None
 ) -> tuple[int, tuple[str, ...]]:
-    """The label columns of a table for the answer columns of the sample, and how surely."""
+    """The label columns of a table for the answer columns of the sample, and how surely.
+
+    Of two joined tables, only that of the labels has labels.
+    """
     given = reading.given.label_column
     if given:
         names = [table.find_column(name.strip()) for name in given.split(",")]
@@ -119,16 +128,30 @@ def match_label_columns(
     if asked and all(own):
         return SAME_NAME, tuple(own)
     ids = {match.column for match in reading.match(table)}
+    if join:
+        ids = {join.label_id, *(name for name in table.columns if name in join.images.columns)}
     rest = {name: cells for name, cells in table.columns.items() if name not in ids}
     near = _list_near(rest, asked)
     if near:
         return NEAR_NAME, (near[0],)
     named = [name for name in rest if plain(name) in LABEL_NAMES]
-    if len(named) == 1 or len(rest) == 1:
+    if len(named) == 1 or (len(rest) == 1 and not _is_shared(reading, table, next(iter(rest)))):
         return ONLY_ONE, ((named or list(rest))[0],)
     flags = [name for name, cells in rest.items() if set(cells) <= {"0", "1", "0.0", "1.0"}]
     sure = not asked and len(flags) > 1
     return (ONLY_ONE, tuple(flags)) if sure else (NONE_FITS, ())
+
+
+def _is_shared(reading: Reading, table: Table, column: str) -> bool:
+    """Whether a column has ids by which another table says more of the same rows."""
+    if column not in table.unique:
+        return False
+    known = set(table.columns[column])
+    for other in reading.tables:
+        same = other.find_column(column) if other is not table else ""
+        if same and len(known & set(other.columns[same])) > len(known) / 2:
+            return True
+    return False
 
 
 def _list_near(columns: Mapping[str, Sequence[str]], asked: Sequence[str]) -> list[str]:
@@ -146,16 +169,28 @@ def _list_near(columns: Mapping[str, Sequence[str]], asked: Sequence[str]) -> li
 
 @dataclass(frozen=True)
 class Ids:
-    """How rows of the label table name their images."""
+    """How rows of the label table name their images; with `join` by another table."""
 
     label_id: str
     match: Match
     name_column: str = ""
+    join: Join | None = None
 
 
-def find_ids(reading: Reading, table: Table, id_column: str) -> Ids:
+def find_ids(reading: Reading, table: Table, id_column: str, sample: Table | None) -> Ids:
     """The id column of the label table, and the column with file names where ids are none."""
     given = reading.given
+    own_names = given.name_column and table.find_column(given.name_column)
+    if given.image_table or not (own_names or reading.match(table)):
+        join = find_join(reading, table, sample)
+        if join is not None:
+            match = match_column(reading.images, join.table, join.name_column)
+            return Ids(join.label_id, match, join.name_column, join)
+        if given.image_table:
+            raise DataError(
+                f"{given.image_table} does not name the images of {reading.show(table.path)}",
+                hint="say by which columns: --label-id, --image-id and --name-column",
+            )
     if given.label_id and not table.find_column(given.label_id):
         raise DataError(f"{table.path} has no column {given.label_id} (--label-id)")
     wanted = table.find_column(given.label_id or id_column)
@@ -171,7 +206,8 @@ def find_ids(reading: Reading, table: Table, id_column: str) -> Ids:
     if not matches:
         raise DataError(
             f"no column of {reading.show(table.path)} names the images of {reading.folder}",
-            hint="say which: --labels, --label-id or --name-column",
+            hint="say which: --labels, --label-id or --name-column; where another table has the"
+            " file names, --image-table",
         )
     own = [match for match in matches if match.column == wanted]
     if own and own[0].found == matches[0].found:

@@ -23,6 +23,7 @@ from tracker.setup.folder.tables import (
 class Prediction:
     folder: Path | None = None
     table: Path | None = None
+    id_column: str = ""
     name_column: str = ""
     ids: int = 0
     found: int = 0
@@ -81,13 +82,32 @@ def _map_ids(
         preferred = [match for match in matches if ids and match.column == ids.name_column]
         if (column or chosen) and (matches or preferred):
             match = (preferred or matches)[0]
-            found = _build_prediction(reading, table, match)
+            asked = _keep_rows(table, column, wanted) if column else table
+            if asked is not table:  # it has the images of training, too
+                match = match_column(reading.images, asked, match.column)
+            found = _build_prediction(reading, asked, match)
             reading.why.setdefault(
                 "data.eval_table", f"{match.column} has the file names of the ids"
             )
+            if ids and ids.name_column not in ("", match.column):
+                reading.problems.append(
+                    f"file names are in column {ids.name_column} for training and in"
+                    f" {match.column} of {reading.show(table.path)} for predicting: call them alike"
+                )
             count = len(wanted) or len(table.lines)
-            return replace(found, table=table.path, name_column=match.column, ids=count)
+            return replace(
+                found, table=table.path, id_column=column, name_column=match.column, ids=count
+            )
     return None
+
+
+def _keep_rows(table: Table, column: str, wanted: set[str]) -> Table:
+    """The rows of a table whose id is wanted; the table itself where all are."""
+    rows = [row for row, cell in enumerate(table.columns[column]) if cell in wanted]
+    if len(rows) == len(table.lines):
+        return table
+    columns = {name: [cells[row] for row in rows] for name, cells in table.columns.items()}
+    return Table(table.path, columns, [table.lines[row] for row in rows])
 
 
 def _build_prediction(reading: Reading, table: Table, match: Match) -> Prediction:

@@ -27,6 +27,8 @@ class Given:
     label_column: str = ""
     label_id: str = ""
     name_column: str = ""
+    image_table: str = ""
+    image_id: str = ""
     ending: str = ""
     group: str | None = None
     data_format: str = ""
@@ -48,12 +50,19 @@ class Reading:
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     matches: dict[Path, list[Match]] = field(default_factory=dict)
+    with_doubled: bool = False
 
     def match(self, table: Table) -> list[Match]:
         """The columns of a table that name images, best first."""
         if table.path not in self.matches:
-            self.matches[table.path] = match_images(self.images, table)
+            columns = table.rarely_doubled if self.with_doubled else table.unique
+            self.matches[table.path] = match_images(self.images, table, columns)
         return self.matches[table.path]
+
+    def look_for_doubled(self) -> None:
+        """From now on, tables in which many images are listed twice name images, too."""
+        self.with_doubled = True
+        self.matches.clear()
 
     def show(self, path: Path | str) -> str:
         """A path as people read it: relative to the folder."""

@@ -19,10 +19,11 @@ from tracker.setup.folder.columns import (
     read_names,
     split_sample,
 )
-from tracker.setup.folder.prediction import find_prediction
+from tracker.setup.folder.prediction import Prediction, find_prediction
 from tracker.setup.folder.reading import Given, Reading, find_given_folder, has_image
 from tracker.setup.folder.rows import check_rows, note_unlabeled
 from tracker.setup.folder.tables import Table, choose_folder, find_ending, list_tables, load_table
+from tracker.setup.unpack import is_archive
 from tracker.training.errors import DataError
 from tracker.training.formats.image_index import ANY, ImageIndex
 
@@ -49,6 +50,8 @@ class CompetitionFolder:
     label_id: str = ""
     name_column: str = ""
     ending: str = ""
+    image_table: Path | None = None
+    image_id: str = ""
     label_columns: tuple[str, ...] = ()
     group: str = ""
     groups: tuple[str, ...] = ()
@@ -87,7 +90,7 @@ def read_competition_folder(folder: Path, given: Given | None = None) -> Competi
 
 
 def _explain_no_images(folder: Path) -> DataError:
-    archives = sorted(path.name for path in folder.iterdir() if path.suffix in (".zip", ".tar"))
+    archives = sorted(path.name for path in folder.iterdir() if is_archive(path))
     if archives:
         shown = ", ".join(archives[:3])
         return DataError(
@@ -100,7 +103,8 @@ def _explain_no_images(folder: Path) -> DataError:
 def _read_with_labels(reading: Reading, sample: Table | None, table: Table) -> CompetitionFolder:
     given = reading.given
     id_column, asked = split_sample(reading, sample)
-    ids = find_ids(reading, table, id_column)
+    ids = find_ids(reading, table, id_column, sample)
+    table = ids.join.table if ids.join else table
     id_column = id_column if sample else (given.id_column or ids.label_id)
     train, rivals = choose_folder(reading.images, ids.match, training=True)
     train = find_given_folder(reading, given.train_dir) if given.train_dir else train
@@ -109,7 +113,7 @@ def _read_with_labels(reading: Reading, sample: Table | None, table: Table) -> C
         reading.notes.append(
             f"images are read from {reading.show(train)}, {shown} would do as well; --train-dir"
         )
-    _, columns = match_label_columns(reading, table, asked)
+    _, columns = match_label_columns(reading, table, asked, ids.join)
     if not columns:
         raise DataError(
             f"{reading.show(table.path)} has no column that is clearly the label",
@@ -122,6 +126,8 @@ def _read_with_labels(reading: Reading, sample: Table | None, table: Table) -> C
     check_rows(reading, table, ids, columns=columns, folder=train, target=answer.target)
     note_unlabeled(reading, train, prediction, cells)
     groups = find_groups(table, {ids.label_id, ids.name_column, *columns, id_column})
+    if ids.join and ids.join.several:
+        groups = (ids.label_id, *groups)
     group = given.group if given.group is not None else next(iter(groups), "")
     found = len({cell for cell in cells if has_image(reading.images, cell, train)})
     reading.why.update(_explain_columns(reading, ids, columns, endings, groups))
@@ -138,12 +144,14 @@ def _read_with_labels(reading: Reading, sample: Table | None, table: Table) -> C
         label_column=_name_answer(asked, columns),
         label_id=ids.label_id,
         name_column=ids.name_column or prediction.name_column,
+        image_table=ids.join.images.path if ids.join else None,
+        image_id=ids.join.image_id if ids.join else _name_ids(prediction, id_column, ids.label_id),
         ending=given.ending or _choose_ending(endings),
         label_columns=columns,
         group=group,
         groups=groups,
         answer=answer,
-        labeled=len(table.lines),
+        labeled=len(set(table.lines)),
         train_images=found,
         ids=prediction.ids,
         eval_images=prediction.found,
@@ -158,6 +166,11 @@ def _name_answer(asked: Sequence[str], columns: Sequence[str]) -> str:
     if len(asked) == 1:
         return asked[0]
     return columns[0] if len(columns) == 1 else "label"
+
+
+def _name_ids(prediction: Prediction, *known: str) -> str:
+    """The id column of the table of images to predict, where it is called as in no other table."""
+    return "" if prediction.id_column in known else prediction.id_column
 
 
 def _gather_evidence(
@@ -202,14 +215,35 @@ def _explain_columns(
     if ids.name_column:
         found["data.label_id"] = "it has the ids of the sample's kind"
         found["data.name_column"] = f"it has the file names, which {ids.label_id} has not"
+    if ids.join:
+        found["data.label_id"] = "the table of images has these ids, too"
+        found["data.image_table"] = ids.join.explain()
     if endings:
         found["data.ending"] = f"images have it and ids do not ({counted})"
     if groups:
         others = f"; {', '.join(groups[1:])} would do as well" if len(groups) > 1 else ""
         found["data.group"] = f"its name says that rows belong together{others}"
+    if ids.join and ids.join.several:
+        found["data.group"] = "its images have one label and belong together"
     if given.group is not None:
         found["data.group"] = "as given"
     return found
+
+
+def _explain_tables(reading: Reading, sample: Table | None) -> list[str]:
+    """Why no table has the labels: a cell of each that should name an image and does not."""
+    problems = []
+    for table in reading.tables:
+        if table is sample or reading.match(table) or not table.lines:
+            continue
+        column, cells = next(iter(table.columns.items()))
+        row = next((n for n, cell in enumerate(cells) if not reading.images.find(cell)), None)
+        if row is not None:
+            place = reading.show(table.path)
+            problems.append(
+                f"{place}:{table.lines[row]}: no image is called {cells[row]!r} (column {column})"
+            )
+    return problems
 
 
 def _read_without_labels(reading: Reading, sample: Table | None) -> CompetitionFolder:
@@ -222,10 +256,16 @@ def _read_without_labels(reading: Reading, sample: Table | None) -> CompetitionF
         found = find_class_folders(reading, apart)
     if found is None and given.data_format in ("", "file_names"):
         found = find_class_names(reading, apart)
+    if found is None and not reading.with_doubled:
+        reading.look_for_doubled()
+        table = find_label_table(reading, sample)
+        if table is not None:
+            return _read_with_labels(reading, sample, table)
     if found is None:
         raise DataError(
             f"{reading.folder} has no table that names its images and their labels, no folder for"
             " each class, and no class in the file names",
+            problems=[*reading.notes, *_explain_tables(reading, sample)],
             hint="say where they are: --labels with --label-id and --label-column, or --train-dir",
         )
     data_format, train, labels = found
@@ -257,6 +297,7 @@ def _read_without_labels(reading: Reading, sample: Table | None) -> CompetitionF
         id_column=id_column,
         label_column=given.label_column or (asked[0] if len(asked) == 1 else "label"),
         name_column=prediction.name_column,
+        image_id=_name_ids(prediction, id_column),
         ending=given.ending or _choose_ending(prediction.endings),
         answer=answer,
         labeled=len(labels),

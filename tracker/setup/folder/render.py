@@ -21,6 +21,7 @@ USUAL_METRICS = {
 
 def list_data_keys(found: CompetitionFolder) -> dict[str, Any]:
     """Section [data]: where the files lie, as absolute paths, and how they are read."""
+    names = (found.id_column, found.label_id)
     keys: dict[str, Any] = {
         "format": found.data_format,
         "train_dir": str(found.train_dir),
@@ -30,6 +31,8 @@ def list_data_keys(found: CompetitionFolder) -> dict[str, Any]:
         "eval_table": str(found.eval_table or ""),
         "label_id": found.label_id if found.label_id != found.id_column else "",
         "name_column": found.name_column,
+        "image_table": str(found.image_table or ""),
+        "image_id": found.image_id if found.image_id not in names else "",
         "ending": found.ending,
         "group": found.group,
     }
@@ -112,6 +115,10 @@ def _describe_ids(found: CompetitionFolder) -> str:
     label_id = found.label_id or found.id_column
     same = label_id == found.id_column or found.labels is None
     names = found.id_column if same else f"{found.id_column}, {label_id} in the label table"
+    if found.image_table:
+        return (
+            f"{names}; file names are in {found.name_column} of {_show(found, found.image_table)}"
+        )
     if found.name_column:
         return f"{names}; file names are in {found.name_column}"
     if found.ending:

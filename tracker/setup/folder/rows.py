@@ -25,13 +25,14 @@ def check_rows(
             if not all(table.columns[name][row] for name in columns)
         ]
         reading.add_rows(table, empty, "without a label")
-    seen, twice = set[str](), []
-    for row, name in enumerate(table.columns[ids.label_id]):
-        if name in seen:
-            twice.append(row)
-        seen.add(name)
+    twice = _list_doubled(table, ids)
     reading.add_rows(table, twice, "with an id that an earlier row has, too")
     missing = [row for row, cell in enumerate(cells) if not has_image(reading.images, cell, folder)]
+    if ids.join:
+        unnamed = [row for row in missing if not cells[row]]
+        place = reading.show(ids.join.images.path)
+        reading.add_rows(table, unnamed, f"without a file name in {place}")
+        missing = [row for row in missing if cells[row]]
     reading.add_rows(table, missing, "whose image is not there")
     if target in ("class", "binary", "ordered") and len(columns) == 1:
         counts = Counter(cell for cell in table.columns[columns[0]] if cell)
@@ -43,6 +44,17 @@ def check_rows(
                 f"{render_count(len(single), 'class', 'classes')} {verb} a single image ({shown}):"
                 " it is trained on and never validated"
             )
+
+
+def _list_doubled(table: Table, ids: Ids) -> list[int]:
+    """The rows whose id an earlier line has; an id may have several images in one line."""
+    first: dict[str, str] = {}
+    doubled: dict[str, int] = {}
+    for row, name in enumerate(table.columns[ids.label_id]):
+        line = table.lines[row]
+        if first.setdefault(name, line) != line:
+            doubled.setdefault(line, row)
+    return list(doubled.values())
 
 
 def note_unlabeled(

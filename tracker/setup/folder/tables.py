@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -48,10 +48,16 @@ class Table:
     @cached_property
     def unique(self) -> frozenset[str]:
         """The columns whose values hardly ever repeat, as ids do not."""
-        rows = len(self.lines)
-        return frozenset(
-            name for name, cells in self.columns.items() if len(set(cells)) > rows * 0.9
-        )
+        return self._list_different(0.9)
+
+    @cached_property
+    def rarely_doubled(self) -> frozenset[str]:
+        """The columns in which most values come once, as ids of which some are listed twice."""
+        return self._list_different(0.5)
+
+    def _list_different(self, share: float) -> frozenset[str]:
+        least = len(self.lines) * share
+        return frozenset(name for name, cells in self.columns.items() if len(set(cells)) > least)
 
 
 @dataclass(frozen=True)
@@ -124,9 +130,9 @@ def list_above(folder: str) -> list[str]:
     return ["/".join(parts[:count]) for count in range(len(parts), -1, -1)]
 
 
-def match_images(images: ImageIndex, table: Table) -> list[Match]:
-    """The columns that name an image in each row, best first; those as good in their order."""
-    matches = [match_column(images, table, name) for name in table.columns if name in table.unique]
+def match_images(images: ImageIndex, table: Table, columns: Container[str]) -> list[Match]:
+    """Which of the columns name an image in each row, best first; those as good in their order."""
+    matches = [match_column(images, table, name) for name in table.columns if name in columns]
     return sorted((match for match in matches if match.speaks), key=lambda match: -match.found)
 
 
