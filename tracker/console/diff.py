@@ -435,7 +435,8 @@ def _render_resamples(paired: PairedComparison) -> Iterator[str]:
 
 
 def _name_units(paired: PairedComparison) -> str:
-    return "" if paired.units == paired.samples else f", people drawn whole ({paired.units:,})"
+    """What was resampled, where it is not single images."""
+    return f", by {paired.unit} ({render_count(paired.units, 'group')})" if paired.unit else ""
 
 
 def _render_predictions(diff: RunDiff) -> str:

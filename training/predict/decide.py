@@ -130,13 +130,17 @@ def measure(
 ) -> dict[str, float]:
     """val/NAME of the metrics of labeled images: the competition's, and those of every run.
 
-    NaN where a metric is not defined for these images.
+    All are of the classes that `decision` gives, by default the plain one. NaN where a metric is
+    not defined for these images.
     """
-    usual = measure_classes(validation) if validation.has_classes else {}
+    decision = decision or plain_decision(task, EvalConfig())
+    usual = {}
+    if validation.has_classes:
+        usual = measure_classes(validation, decide(validation.probabilities, task, decision))
     own = [metric for metric in task.metrics if f"val/{metric.name}" not in usual]
     if not own:
         return usual
-    outcome = build_outcome(validation, task, decision or plain_decision(task, EvalConfig()))
+    outcome = build_outcome(validation, task, decision)
     return {f"val/{metric.name}": compute_metric(metric, outcome) for metric in own} | usual
 
 

@@ -373,10 +373,12 @@ def _non_finite(
 
 
 def _measure(setup: Setup, validation: Predictions) -> dict[str, float]:
-    """val/loss and the metrics of `measure`."""
+    """val/loss and the metrics of `measure`, by the decision of the config before any tuning."""
     assert validation.labels is not None  # noqa: S101  (the validation set has labels)
     logits, truth = torch.from_numpy(validation.logits), torch.from_numpy(validation.labels)
-    return {"val/loss": float(setup.loss(logits, truth)), **measure(validation, setup.task)}
+    decision = plain_decision(setup.task, setup.config.eval)
+    scores = measure(validation, setup.task, decision)
+    return {"val/loss": float(setup.loss(logits, truth)), **scores}
 
 
 def _is_better(
