@@ -93,7 +93,9 @@ def infer(
         loss = compute_loss(
             torch.from_numpy(validation.logits), torch.from_numpy(validation.labels)
         )
-        scores = measure(validation, task, plain_decision(task, config.eval))
+        scores = measure(
+            validation, task, plain_decision(task, config.eval), on_failure=progress.warn
+        )
         metrics = {"val/loss": float(loss), **scores}
         decision = choose_decision(task, config.eval, validation)
         save_decision(run_dir, decision)

@@ -332,3 +332,18 @@ def test_select_draws_whole_patients_for_possible_private_scores(tmp_path: Path)
     accuracy = Metric(name="accuracy", kind="accuracy")
     spread = classes.resample_scores(accuracy).std() / by_image.resample_scores(accuracy).std()
     assert spread == pytest.approx(8**0.5, rel=0.12)
+
+
+def test_a_judges_own_function_is_tested_on_few_drawn_resamples(tmp_path: Path) -> None:
+    (tmp_path / "ws").mkdir()
+    (tmp_path / "ws" / "judge.py").write_text(
+        "def cost(truth, predictions):\n"
+        "    return (truth['label'] != predictions['label']).mean()\n"
+    )
+    workspace = make_classes(tmp_path / "ws", ["judge.py:cost:lower"])
+    found = diff(workspace)
+    assert found.statistics is not None
+    cost, accuracy = (found.statistics.metrics[name] for name in ("cost", "accuracy"))
+    assert (cost.a, cost.b) == pytest.approx((1 - accuracy.a, 1 - accuracy.b))
+    assert (cost.resamples, cost.better, cost.title) == (200, "b", "cost")
+    assert found.verdict[1].startswith("exp2 is better by")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tracker.comparison.statistics.groups import number_groups
 from tracker.comparison.statistics.paired import ROUNDING, Difference, summarize
 from tracker.comparison.statistics.weighted import Weighted, build_weighted, find_swing
-from tracker.training.errors import DataError
+from tracker.training.errors import ConfigError, DataError
 from tracker.training.metrics import find_kind
 from tracker.training.scorers import Outcome, compute
 
@@ -193,7 +193,7 @@ def _find_strata(
 def _select(outcome: Outcome, order: Integers) -> Outcome:
     """The images at these places."""
     parts: dict[str, Any] = {}
-    for name in ("truth", "decided", "scores", "ranked"):
+    for name in ("truth", "decided", "scores", "ranked", "ids"):
         part = getattr(outcome, name)
         parts[name] = None if part is None else part[order]
     return replace(outcome, **parts)
@@ -204,6 +204,8 @@ def _select(outcome: Outcome, order: Integers) -> Outcome:
 
 def _build_test(a: Outcome, b: Outcome, metric: TaskMetric) -> _WeightedTest | _ScorerTest | None:
     known = find_kind(metric.kind)
+    if metric.function is not None:
+        return _ScorerTest(a, b, _ignore_failures(metric.function))
     if known is None or known.from_outcome is None:
         return None
     scorer, parameters = known.from_outcome, metric.parameters
@@ -213,12 +215,21 @@ def _build_test(a: Outcome, b: Outcome, metric: TaskMetric) -> _WeightedTest | _
         return _WeightedTest(forms[0], forms[1], both)
 
     def measure(outcome: Outcome) -> float:
+        return compute(scorer, outcome, parameters)
+
+    return _ScorerTest(a, b, _ignore_failures(measure))
+
+
+def _ignore_failures(measure: Callable[[Outcome], float]) -> Callable[[Outcome], float]:
+    """The same metric; NaN where it is not defined or a judge's function fails."""
+
+    def compute_or_nan(outcome: Outcome) -> float:
         try:
-            return compute(scorer, outcome, parameters)
-        except DataError:
+            return measure(outcome)
+        except (ConfigError, DataError):
             return float("nan")
 
-    return _ScorerTest(a, b, measure)
+    return compute_or_nan
 
 
 def _join(a: Outcome, b: Outcome) -> Outcome:
@@ -226,7 +237,7 @@ def _join(a: Outcome, b: Outcome) -> Outcome:
     import numpy as np
 
     parts: dict[str, Any] = {}
-    for name in ("truth", "decided", "scores", "ranked"):
+    for name in ("truth", "decided", "scores", "ranked", "ids"):
         pair = [getattr(a, name), getattr(b, name)]
         parts[name] = None if pair[0] is None or pair[1] is None else np.concatenate(pair)
     return replace(a, **parts)
