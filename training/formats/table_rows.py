@@ -158,10 +158,10 @@ def read_rows(source: TrainingFolder, table: Path) -> list[Sample]:
         path = finder.place(file_name)
         unit = group if groups and group else name
         samples.append(Sample(name, path, label, unit, values=values))
-    return _add_strata(samples, source.task.target)
+    return add_strata(samples, source.task.target)
 
 
-def _add_strata(samples: list[Sample], target: str) -> list[Sample]:
+def add_strata(samples: list[Sample], target: str) -> list[Sample]:
     """For several labels and for numbers, labels that a split can divide the samples by.
 
     Of several labels it is the rarest, and one more for samples without any; of a number its
