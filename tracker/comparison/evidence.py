@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracker.comparison.statistics.groups import are_same_groups
 from tracker.core.errors import TrackerError
-from tracker.runs.read import load_config
+from tracker.run_folder.read import load_config
 from tracker.training.config_fingerprint import later_defaults
 from tracker.training.errors import ConfigError
 from tracker.training.formats import list_with_people
