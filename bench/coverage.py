@@ -2,6 +2,7 @@
 
 Pairs of runs whose errors are much the same are drawn, of equal skill and of different skill. The
 true difference is that of a very large sample. `called different` is of the pairs of equal skill.
+With --groups the images are those of patients, whose errors are alike: whole patients are drawn.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from timing import print_table
 
 from tracker.comparison.statistics.outcomes import compare_outcomes
+from tracker.comparison.statistics.paired import Difference, compare_predictions
 from tracker.training.formats.samples import TaskMetric
 from tracker.training.metrics import find_kind
 from tracker.training.scorers import Outcome, Parameters, compute
@@ -102,15 +104,89 @@ def measure(setting: Setting, images: int, pairs: int, resamples: int) -> list[s
     return [*cells, f"{100 * alarms / pairs:.1f} %"]
 
 
+GROUPED = (("log_loss", 6), ("log_loss", 10), ("log_loss", 37), ("roc_auc", 37), ("macro_f1", 37))
+SHARES = np.array([0.6, 0.3, 0.1])  # of the classes, of patients and of their images
+ALIKE = 0.5  # the part of an error's variance that a patient's images share
+
+
+def draw_patients(rng: np.random.Generator, patients: int) -> tuple[list[Outcome], list[str]]:
+    """Two equally good runs on 1 to 15 images of each patient, most of them of one class."""
+    owners = np.repeat(np.arange(patients), rng.integers(1, 16, patients))
+    main_class = rng.choice(3, patients, p=SHARES)[owners]
+    is_main = rng.random(len(owners)) < 0.8
+    truth = np.where(is_main, main_class, rng.choice(3, len(owners), p=SHARES))
+
+    def draw_errors() -> Any:
+        of_patient = rng.standard_normal((patients, 3))[owners]
+        of_image = rng.standard_normal((len(owners), 3))
+        return np.sqrt(ALIKE) * of_patient + np.sqrt(1 - ALIKE) * of_image
+
+    shared = draw_errors()
+    sides = []
+    for _ in range(2):
+        scores = np.exp(0.8 * shared + 0.6 * draw_errors() + np.eye(3)[truth])
+        scores /= scores.sum(axis=1, keepdims=True)
+        decided = scores.argmax(axis=1)
+        sides.append(Outcome(classes=3, truth=truth, decided=decided, scores=scores))
+    return sides, [str(owner) for owner in owners]
+
+
+def compare(
+    sides: list[Outcome], kind: str, groups: list[str] | None, resamples: int, seed: int
+) -> Difference | None:
+    """The comparison that `diff` makes by this metric; None where it is not defined."""
+    a, b = sides
+    if kind == "macro_f1":
+        assert a.decided is not None
+        assert b.decided is not None
+        options: Any = {"groups": groups, "resamples": resamples, "seed": seed}
+        return compare_predictions(a.truth, a.decided, b.decided, 3, **options).metrics["f1"]
+    known = find_kind(kind)
+    assert known is not None
+    metric = TaskMetric(name=kind, kind=kind, higher_is_better=known.higher_is_better)
+    return compare_outcomes(a, b, metric, groups=groups, resamples=resamples, seed=seed)
+
+
+def measure_groups(kind: str, patients: int, pairs: int, resamples: int) -> list[str]:
+    """The row of a metric and a number of patients: drawn by patient, then image by image."""
+    covered, alarms, counted = [0, 0], [0, 0], 0
+    for seed in range(pairs):
+        sides, groups = draw_patients(np.random.default_rng([seed, patients]), patients)
+        found = [compare(sides, kind, units, resamples, seed) for units in (groups, None)]
+        if None in found:  # a class is missing
+            continue
+        counted += 1
+        for number, item in enumerate(found):
+            assert item is not None
+            covered[number] += item.low <= 0 <= item.high
+            alarms[number] += item.better is not None
+    return [f"{100 * number / counted:.1f} %" for number in (*covered, *alarms)]
+
+
+def print_groups(pairs: int, resamples: int) -> None:
+    """Print a row for each of GROUPED."""
+    columns = ("metric", "patients", "covered", "image by image", "called different", "by image")
+    rows = [
+        (kind, str(patients), *measure_groups(kind, patients, pairs, resamples))
+        for kind, patients in GROUPED
+    ]
+    print_table(f"{pairs} pairs of equal runs, {resamples} resamples", columns, rows)
+
+
 def main() -> None:
     """Print a row for each setting."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=1000)
     parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--resamples", type=int, default=400)
+    parser.add_argument("--groups", action="store_true", help="images of patients")
     options = parser.parse_args()
     rows = []
     start = time.process_time()
+    if options.groups:
+        print_groups(options.pairs, options.resamples)
+        print(f"{time.process_time() - start:.0f} s of processor time")
+        return
     for setting in SETTINGS:
         found = measure(setting, options.images, options.pairs, options.resamples)
         shares = ", ".join(f"{share:.0%}" for share in setting.shares) or "numbers"

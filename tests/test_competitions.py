@@ -17,6 +17,9 @@ from tests.support.competitions import (
     list_state,
 )
 from tests.support.forks import Forks
+from tracker.training.predict.probabilities import load_probabilities
+from tracker.training.tables import read_table
+from tracker.workspace.tracker_toml import load_workspace
 
 
 @pytest.mark.filterwarnings("ignore:The y_prob values do not sum to one")  # float32
@@ -47,7 +50,20 @@ def test_a_competition_is_trained_submitted_and_scored_as_it_was_downloaded(
         _find_id(row, asked[0]) for row in asked[1:]
     ]
     assert way.score == pytest.approx(judge(miniature, way), abs=1e-12)
+    _check_groups(way.root)
     assert list_state(miniature.folder) == before
+
+
+def _check_groups(root: Path) -> None:
+    """validation.npz has the group of each image, where tracker.toml names their column."""
+    workspace = load_workspace(root)
+    column, ids = (str(workspace.data.get(key, "")) for key in ("group", "label_id"))
+    kept = load_probabilities(workspace.runs_dir / "exp1" / "validation.npz")
+    assert kept.group_name == column
+    if column:
+        names = (ids or workspace.competition.id_column, column)
+        groups = dict(read_table(workspace.resolve(str(workspace.data["labels"])), names))
+        assert kept.groups == tuple(groups[name] or name for name in kept.ids)
 
 
 def _list_columns(header: str) -> list[str]:

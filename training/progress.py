@@ -75,6 +75,7 @@ class Progress(_Bar):
         self._task: TaskID | None = None
         self._started = time.monotonic()
         self._done = 0
+        self._warned: set[str] = set()
 
     def __enter__(self) -> Progress:
         return self
@@ -144,6 +145,12 @@ class Progress(_Bar):
     def notify(self, line: str) -> None:
         """Show a sentence to the user."""
         if not self._quiet:
+            self._print(line)
+
+    def warn(self, line: str) -> None:
+        """Show a sentence once, also where nothing else is shown."""
+        if line not in self._warned:
+            self._warned.add(line)
             self._print(line)
 
     def _print(self, line: str) -> None:

@@ -40,7 +40,7 @@ class Outcome:
     `truth` has class numbers [images], 0 and 1 [images, classes], or numbers [images]. `decided`
     has the predicted values in the same form, `scores` a number for each class [images, classes],
     `ranked` class numbers [images, k], the best first and -1 where there are fewer. None stands for
-    what the answers do not say.
+    what the answers do not say. `ids` [images] are for a judge's own function alone.
     """
 
     classes: int
@@ -48,6 +48,7 @@ class Outcome:
     decided: NDArray[Any] | None = None
     scores: NDArray[np.float64] | None = None
     ranked: NDArray[np.int64] | None = None
+    ids: NDArray[Any] | None = None
 
 
 def compute(scorer: Scorer, outcome: Outcome, parameters: Parameters) -> float:

@@ -20,6 +20,7 @@ from tracker.training.config import (
 )
 from tracker.training.config_reading import config_from_dict
 from tracker.training.data.data import load_data
+from tracker.training.formats.samples import Task
 from tracker.training.run.loop import EpochReport, FitResult, fit
 
 
@@ -68,6 +69,7 @@ def train(
     stop_at_step: int = 0,
     resume: bool = False,
     cache_dir: Path | None = None,
+    task: Task = TWO,
 ) -> tuple[FitResult, ListLogger]:
     """Fit into root/name; raise Stop after epoch `stop_after`, or within one after optimizer step
     `stop_at_step`."""
@@ -78,11 +80,11 @@ def train(
         if report.epoch == stop_after:
             raise Stop
 
-    data = load_data(config.data, TWO, root=root)
+    data = load_data(config.data, task, root=root)
     result = fit(
         config,
         data,
-        TWO,
+        task,
         root=root,
         run_dir=run_dir,
         logger=logger,

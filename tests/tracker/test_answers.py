@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,13 @@ from tracker.setup.init import init_workspace
 from tracker.submission.examine import check
 from tracker.submission.scores import reveal
 from tracker.submission.submit import submit
+from tracker.training.config import EvalConfig
 from tracker.training.errors import ConfigError, DataError
+from tracker.training.predict.decide import build_outcome, measure, plain_decision, render_rows
+from tracker.training.predict.probabilities import Predictions
 from tracker.workflows.own_loop.begin import begin
 from tracker.workspace.answer_kinds import find_answer_kind, normalize_number
+from tracker.workspace.data import build_task
 from tracker.workspace.predictions import Answers, check_answers, load_answers
 from tracker.workspace.tracker_toml import Competition, Workspace
 
@@ -440,3 +445,83 @@ def test_a_competition_of_texts_needs_neither_images_nor_classes(tmp_path: Path)
     assert row.scores["public_accuracy"] == pytest.approx(expected, abs=1e-12)
     expected = sk.f1_score(solution["label"], guesses, average="macro")
     assert row.scores["public_f1_macro"] == pytest.approx(expected, abs=1e-12)
+
+
+DIGEST = """
+import zlib
+
+def digest(truth, predictions):
+    return zlib.crc32((truth.round(3).to_csv() + predictions.round(3).to_csv()).encode())
+"""
+WORDS = [CLASSES[label] for label in LABELS]
+JUDGED: dict[str, tuple[dict[str, Any], Any, Any, Any]] = {
+    # name: (competition, outputs of a model, labels, solution)
+    "class": ({"classes": CLASSES, "answers": "name"}, SCORES, LABELS, WORDS),
+    "probability": (
+        {"classes": ("no", "yes"), "target": "binary", "answer": "probability"},
+        np.stack([1 - SECOND, SECOND], axis=1),
+        TRUTH_TABLE[:, 0],
+        [("no", "yes")[label] for label in TRUTH_TABLE[:, 0]],
+    ),
+    "ranked": (
+        {"classes": CLASSES, "answer": "ranked", "answers": "name", "top_k": 2},
+        SCORES,
+        LABELS,
+        WORDS,
+    ),
+    "labels": (
+        {"classes": CLASSES, "target": "labels", "answer": "labels", "answers": "name"},
+        SCORES,
+        np.eye(3)[LABELS],
+        WORDS,
+    ),
+    "columns": ({"classes": CLASSES, "answer": "columns"}, SCORES, LABELS, np.eye(3)[LABELS]),
+    "number": (
+        {"target": "number", "answer": "number"},
+        VALUES[:, None],
+        TRUE_VALUES[:, None],
+        TRUE_VALUES,
+    ),
+}
+
+
+def make_judged(root: Path, name: str) -> tuple[Workspace, Predictions]:
+    """A workspace with a judge's function, and a model's validation predictions."""
+    competition, outputs, labels, right = JUDGED[name]
+    table = {"label": right} if np.ndim(right) == 1 else dict(zip(CLASSES, right.T, strict=True))
+    root.mkdir()
+    (root / "judge.py").write_text(DIGEST)
+    workspace = make_contest(root, table, ["judge.py:digest"], **competition)
+    classes = build_task(workspace).classes
+    return workspace, Predictions(tuple(IDS), np.float32(outputs), classes, labels=labels)
+
+
+@pytest.mark.parametrize("name", JUDGED)
+def test_a_judges_function_gets_the_same_frames_of_validation_as_of_a_submission(
+    tmp_path: Path, name: str
+) -> None:
+    workspace, validation = make_judged(tmp_path / "ws", name)
+    task = build_task(workspace)
+    decision = plain_decision(task, EvalConfig())
+    columns, rows = render_rows(validation, task, decision)
+    run = predict(workspace, pd.DataFrame(dict(zip(columns, zip(*rows, strict=True), strict=True))))
+    score = submit(workspace, run, "m")[0].scores["public_digest"]
+    assert measure(validation, task, decision)["val/digest"] == score
+    judge = pickle.loads(pickle.dumps(task)).metrics[0].function  # noqa: S301  (as processes do)
+    assert judge(build_outcome(validation, task, decision)) == score
+
+
+def test_a_judges_function_that_fails_on_validation_says_why_and_is_nan(tmp_path: Path) -> None:
+    workspace, validation = make_judged(tmp_path / "ws", "class")
+    for text, words in (
+        ("def digest(truth, predictions): raise ValueError('no such column: id2')", "no such col"),
+        ("def digest(truth, predictions): raise SystemExit(3)", "judge.py:digest failed: SystemE"),
+        ("def digest(truth, predictions): return float('nan')", "returned nan"),
+        ("def other(): pass", "has no function digest"),
+    ):
+        (workspace.root / "judge.py").write_text(text)
+        said: list[str] = []
+        found = measure(validation, build_task(workspace), on_failure=said.append)
+        assert np.isnan(found["val/digest"])
+        assert found["val/f1"] > 0
+        assert words in said[0]

@@ -24,7 +24,7 @@ from tracker.training.config import (
     TrainConfig,
 )
 from tracker.training.data.data import inspect_data, read_labeled
-from tracker.training.errors import ConfigError
+from tracker.training.errors import ConfigError, DataError
 from tracker.training.formats.samples import LabelValues, Sample, Task, TaskMetric
 from tracker.training.formats.table_rows import list_set
 from tracker.training.input.loader import stack_labels
@@ -43,6 +43,7 @@ from tracker.training.predict.probabilities import (
     Predictions,
     load_probabilities,
     save_probabilities,
+    select,
 )
 from tracker.training.scorers import Parameters
 from tracker.training.tables import write_table
@@ -306,6 +307,22 @@ def test_validation_is_measured_by_the_metrics_of_the_competition() -> None:
     assert np.isnan(measure(make_predictions(table, np.zeros(IMAGES, int)), task)["val/roc_auc"])
 
 
+def test_the_usual_metrics_are_of_the_decision_as_well() -> None:
+    truth, table = (
+        np.array([0, 1, 1, 1]),
+        np.array([[0.8, 0.2], [0.6, 0.4], [0.6, 0.4], [0.9, 0.1]]),
+    )
+    task = replace(make_task("binary"), classes=WORDS[:2], answer_words=WORDS[:2])
+    validation = make_predictions(table, truth, WORDS[:2])
+    decision = plain_decision(task, EvalConfig(threshold=0.3))
+    assert measure(validation, task)["val/accuracy"] == 0.25
+    assert measure(validation, task, decision)["val/accuracy"] == 0.75
+    grades = make_predictions([[0.45, 0.1, 0.45], [0.9, 0.1, 0.0]], np.array([1, 0]))
+    expected = plain_decision(make_task("ordered"), EvalConfig(decide="expected"))
+    assert measure(grades, make_task("ordered"))["val/f1"] < 1
+    assert measure(grades, make_task("ordered"), expected)["val/accuracy"] == 1
+
+
 def test_labels_of_every_form_come_back_from_their_file(tmp_path: Path) -> None:
     table = np.random.default_rng(0).random((4, 3)).astype(np.float32)
     several = (table > 0.5).astype(np.float32)
@@ -318,3 +335,25 @@ def test_labels_of_every_form_come_back_from_their_file(tmp_path: Path) -> None:
     one = replace(make_predictions(table), labels=np.arange(4) % 3)
     save_probabilities(tmp_path / "c.npz", one)
     assert load_probabilities(tmp_path / "c.npz").has_classes
+
+
+def test_groups_of_images_are_kept_without_pickles_and_older_files_have_none(
+    tmp_path: Path,
+) -> None:
+    table, path = np.random.default_rng(0).random((4, 3)).astype(np.float32), tmp_path / "v.npz"
+    groups = ("p1", "p1", "p2", "환자 3")
+    save_probabilities(path, replace(make_predictions(table), groups=groups, group_name="patient"))
+    loaded = load_probabilities(path)
+    assert (loaded.groups, loaded.group_name) == (groups, "patient")
+    assert select(loaded, [3, 0]).groups == ("환자 3", "p1")
+    save_probabilities(path, make_predictions(table))
+    with np.load(path) as file:  # as files of earlier versions
+        assert sorted(file.files) == ["classes", "ids", "probabilities"]
+    assert (load_probabilities(path).groups, load_probabilities(path).group_name) == ((), "")
+    ids = np.array(loaded.ids)
+    np.savez(path, ids=ids, probabilities=table, groups=np.array(["p1", "p2"]))
+    with pytest.raises(DataError, match="do not match"):
+        load_probabilities(path)
+    np.savez(path, ids=ids, probabilities=table, groups=np.array(groups, dtype=object))
+    with pytest.raises(DataError, match="cannot read"):
+        load_probabilities(path)

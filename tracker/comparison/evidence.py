@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tracker.comparison.statistics.groups import are_same_groups
 from tracker.core.errors import TrackerError
 from tracker.run_folder.read import load_config
 from tracker.training.config_fingerprint import later_defaults
@@ -105,32 +106,89 @@ def _compare_predictions(
     workspace: Workspace, left: Subject, right: Subject, resamples: int, images: int
 ) -> Evidence:
     a, b = _load_same_images(left, right)
-    # Photographs of one person are drawn together.
-    people = all(_validates_people(workspace, side) for side in (left, right))
-    groups = [name.rpartition("/")[0] or name for name in a.ids] if people else None
+    drawn = _find_groups(workspace, left, right, (a, b))
+    groups = drawn.of_images
     task = _find_task(workspace, a)
-    folds, problem = _test_folds(workspace.runs_dir, left, right, task)
-    paired = _compare_classes(a, b, groups, resamples) if a.has_classes else None
+    folds, problem = _test_folds(workspace, left, right, task)
+    guesses = None
+    paired = None
+    if a.has_classes:
+        guesses = tuple(
+            decide_classes(workspace, _get_folder(side), predictions)
+            for side, predictions in ((left, a), (right, b))
+        )
+        paired = _compare_classes(a, guesses, groups, resamples)
     if task is not None:
         paired = _compare_outcomes(
             (left, right), (a, b), task, paired, groups=groups, resamples=resamples
         )
     if paired is None or not paired.metrics:
         raise TrackerError(_explain_untested(paired))
-    moves, listed = _list_changes(a, b, images) if a.has_classes else ([], [])
+    if paired.units < paired.samples:
+        paired = replace(paired, unit=drawn.name)
+    moves, listed = _list_changes(a, guesses, images) if guesses else ([], [])
+    paired = replace(paired, groups_problem=drawn.problem)
     return Evidence(paired=paired, folds=folds, folds_problem=problem, moves=moves, images=listed)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Groups:
+    """What is resampled: images, or the groups of images called `name`.
+
+    `problem` says why images are, where a run has groups.
+    """
+
+    of_images: Sequence[str] | None = None
+    name: str = ""
+    problem: str = ""
+
+
+def _find_groups(
+    workspace: Workspace, left: Subject, right: Subject, sides: tuple[Predictions, Predictions]
+) -> _Groups:
+    """The groups that both runs have for their images, which are in one order.
+
+    Raises TrackerError where all images are of one group: there is nothing to resample.
+    """
+    a, b = sides
+    found = _Groups()
+    if a.groups and b.groups:
+        if not are_same_groups(a.groups, b.groups):
+            return _Groups(problem=f"{left.name} and {right.name} have different groups")
+        found = _Groups(of_images=a.groups, name=a.group_name)
+    elif a.groups or b.groups:
+        without = right.name if a.groups else left.name
+        name = a.group_name or b.group_name
+        return _Groups(problem=f"{without} saved no groups of its images ({name})")
+    elif all(_validates_people(workspace, side) for side in (left, right)):
+        # photographs of one person are drawn together
+        people = [name.rpartition("/")[0] or name for name in a.ids]
+        found = _Groups(of_images=people, name="person")
+    if found.of_images and len(a.ids) > 1 and len(set(found.of_images)) == 1:
+        raise TrackerError(f"all validation images are of one {found.name}: nothing to resample")
+    return found
+
+
+def decide_classes(workspace: Workspace, folder: Path, predictions: Predictions) -> Any:
+    """The class of each image that the run would submit, by its decision.json where it has one."""
+    from tracker.training.predict.decide import DECISION, decide, load_decision
+    from tracker.workspace.data import build_task
+
+    if (folder / DECISION).is_file():
+        task = build_task(workspace)
+        return decide(predictions.probabilities, task, load_decision(folder, task))
+    return predictions.probabilities.argmax(1).astype("int64")
+
+
 def _compare_classes(
-    a: Predictions, b: Predictions, groups: Sequence[str] | None, resamples: int
+    a: Predictions, guesses: Sequence[Any], groups: Sequence[str] | None, resamples: int
 ) -> PairedComparison:
-    """The test of the most probable classes by METRICS."""
+    """The test of the decided classes of both runs by METRICS."""
     from tracker.comparison.statistics.paired import compare_predictions
 
-    before, after = (one.probabilities.argmax(1).astype("int64") for one in (a, b))
     classes = a.probabilities.shape[1]
     return compare_predictions(
-        _get_labels(a), before, after, classes, groups=groups, resamples=resamples
+        _get_labels(a), guesses[0], guesses[1], classes, groups=groups, resamples=resamples
     )
 
 
@@ -206,11 +264,11 @@ def _explain_untested(paired: PairedComparison | None) -> str:
 
 
 def _list_changes(
-    a: Predictions, b: Predictions, images: int
+    a: Predictions, guesses: Sequence[Any], images: int
 ) -> tuple[list[Move], list[ChangedImage]]:
-    """The images whose most probable class changed: counted by kind, and `images` of them named."""
+    """The images whose decided class changed: counted by kind, and `images` of them named."""
     labels = _get_labels(a)
-    before, after = (one.probabilities.argmax(1) for one in (a, b))
+    before, after = guesses
     changed = (before != after).nonzero()[0]
     columns = zip(labels[changed], before[changed], after[changed], strict=True)
     cells = [(a.classes[truth], a.classes[old], a.classes[new]) for truth, old, new in columns]
@@ -300,11 +358,12 @@ def _validates_people(workspace: Workspace, side: Subject) -> bool:
 
 
 def _test_folds(
-    runs_dir: Path, left: Subject, right: Subject, task: Task | None
+    workspace: Workspace, left: Subject, right: Subject, task: Task | None
 ) -> tuple[Mapping[str, FoldTest] | None, str]:
     """The paired test over folds, or None and the reason; no reason if a side has no folds."""
     from tracker.comparison.statistics.paired import corrected_fold_test
 
+    runs_dir = workspace.runs_dir
     members = [_find_folds(runs_dir, side) for side in (left, right)]
     if not all(members):
         return None, ""
@@ -320,7 +379,7 @@ def _test_folds(
         return None, "the two runs have different images in their folds"
     names = (*(METRICS if left_folds[0].has_classes else ()), *_list_names(task))
     scores = [
-        [_measure(runs_dir / name, fold, task) for name, fold in zip(runs, folds, strict=True)]
+        [_measure(workspace, name, fold, task) for name, fold in zip(runs, folds, strict=True)]
         for runs, folds in zip(members, (left_folds, right_folds), strict=True)
     ]
     tests = {}
@@ -335,12 +394,15 @@ def _list_names(task: Task | None) -> list[str]:
     return [metric.name for metric in task.metrics] if task else []
 
 
-def _measure(run_dir: Path, fold: Predictions, task: Task | None) -> dict[str, float]:
+def _measure(
+    workspace: Workspace, name: str, fold: Predictions, task: Task | None
+) -> dict[str, float]:
     """val/NAME of the metrics of a fold."""
     from tracker.training.predict.probabilities import measure_classes
 
+    run_dir = workspace.runs_dir / name
     if task is None:
-        return measure_classes(fold)
+        return measure_classes(fold, decide_classes(workspace, run_dir, fold))
     from tracker.training.predict.decide import load_decision, measure
 
     return measure(fold, task, load_decision(run_dir, task))

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tracker.comparison.evidence import decide_classes
 from tracker.comparison.leaderboard_noise import SampleSizes
+from tracker.comparison.statistics.groups import are_same_groups, number_groups
 from tracker.comparison.statistics.weighted import build_weighted
 from tracker.core.config_diff import is_searched
 from tracker.core.errors import TrackerError
@@ -17,6 +19,7 @@ from tracker.leaderboards import build_leaderboard
 from tracker.ledger.read import has_run, list_with_note
 from tracker.ledger.records import Submission
 from tracker.training.metrics import Counts, find_kind
+from tracker.training.numbers import render_count
 from tracker.training.tables import read_table
 from tracker.workspace.answer_kinds import normalize_answer
 from tracker.workspace.predictions import Answers
@@ -38,7 +41,8 @@ class LabeledPredictions:
     """Predictions of several submissions on images with known labels.
 
     Classes: labels [images], predictions [submissions, images]. `size` images make a private part,
-    drawn without replacement from a solution, with replacement from validation.
+    drawn without replacement from a solution, with replacement from validation: then by whole
+    groups where `owners` [images] has the group of each image as a number.
     """
 
     numbers: list[int]
@@ -48,6 +52,7 @@ class LabeledPredictions:
     size: int
     replace: bool
     source: str
+    owners: NDArray[np.int64] | None = None
 
     def resample_scores(self, metric: Metric) -> NDArray[np.float64]:
         """Scores [draws, submissions] of a resampled metric on random private parts; fixed seed.
@@ -55,14 +60,13 @@ class LabeledPredictions:
         Images with the same label and the same predictions are alike, so only the number of each
         kind is drawn.
         """
-        rng = np.random.default_rng(SEED)
-        kinds, counts = np.unique(
-            np.vstack([self.labels, self.predictions]), axis=1, return_counts=True
+        kinds, kind_of, counts = np.unique(
+            np.vstack([self.labels, self.predictions]),
+            axis=1,
+            return_inverse=True,
+            return_counts=True,
         )
-        if self.replace:
-            drawn = rng.multinomial(self.size, counts / counts.sum(), NUM_DRAWS).astype(np.float64)
-        else:
-            drawn = rng.multivariate_hypergeometric(counts, self.size, NUM_DRAWS).astype(np.float64)
+        drawn = self._draw(kind_of.ravel(), counts)
         labels, predictions = kinds[0], kinds[1:]
         computed = find_kind(metric.kind)
         assert computed is not None  # noqa: S101  (`load_panel` has looked)
@@ -74,20 +78,41 @@ class LabeledPredictions:
             scores.append(computed.score(Counts(actual, hits, drawn @ classes[predicted])))
         return np.stack(scores, axis=1)
 
+    def _draw(self, kind_of: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
+        """How many images of each kind are in each private part, [draws, kinds]."""
+        rng = np.random.default_rng(SEED)
+        if not self.replace:
+            drawn = rng.multivariate_hypergeometric(counts, self.size, NUM_DRAWS)
+        elif self.owners is None:
+            drawn = rng.multinomial(self.size, counts / counts.sum(), NUM_DRAWS)
+        else:
+            groups = int(self.owners.max()) + 1
+            members = np.zeros((groups, len(counts)), dtype=np.int64)
+            np.add.at(members, (self.owners, kind_of), 1)
+            # so many that a part has about `size` images
+            number = max(1, round(self.size * groups / len(kind_of)))
+            drawn = rng.multinomial(number, np.full(groups, 1 / groups), NUM_DRAWS) @ members
+        return drawn.astype(np.float64)
+
 
 @dataclass(frozen=True)
 class LabeledOutcomes:
-    """Predictions of several submissions on the same labeled images, for metrics of any kind."""
+    """Predictions of several submissions on the same labeled images, for metrics of any kind.
+
+    `owners` [images] has the group of each image as a number, where images have groups.
+    """
 
     numbers: list[int]
     outcomes: Sequence[Outcome]
     size: int
     source: str
+    owners: NDArray[np.int64] | None = None
 
     def resample_scores(self, metric: Metric) -> NDArray[np.float64]:
         """Scores [draws, submissions] on random parts of `size` images; fixed seed.
 
         Images have random weights instead of being drawn: a rare class is then in every part.
+        Images of one group have one weight.
         """
         computed = find_kind(metric.kind)
         assert computed is not None  # noqa: S101  (`_build_outcomes` has looked)
@@ -99,10 +124,13 @@ class LabeledOutcomes:
             forms.append(form)
         rng = np.random.default_rng(SEED)
         images = len(self.outcomes[0].truth)
+        units = images if self.owners is None else int(self.owners.max()) + 1
         scores = []
         for _ in range(NUM_DRAWS // BATCH):
             # the mean of values with these weights varies as that of `size` drawn images
-            weights = rng.standard_gamma(self.size / images, (BATCH, images))
+            weights = rng.standard_gamma(self.size / images, (BATCH, units))
+            if self.owners is not None:
+                weights = weights.take(self.owners, axis=1)
             scores.append(np.stack([form.score(weights) for form in forms], axis=1))
         return np.concatenate(scores)
 
@@ -185,13 +213,23 @@ def _load_shared_validation(
     assert labels is not None  # noqa: S101
     size = sample.private or sample.public or len(labels)
     source = f"{len(labels)} validation images, resampled to {size}"
+    owners = _find_owners(aligned)
+    if owners is not None:
+        groups = render_count(int(owners.max()) + 1, "group")
+        source += f" by {aligned[0].group_name} ({groups})"
     if not workspace.competition.is_resampled:
         by_number = {row.number: row for row in rows}
         members = [by_number[number] for number, _ in usable]
         outcomes = _build_outcomes(workspace, members, aligned)
         numbers = [row.number for row in members]
-        return LabeledOutcomes(numbers, outcomes, size, source) if outcomes else None
-    predictions = np.stack([item.probabilities.argmax(1) for item in aligned]).astype(np.int64)
+        return LabeledOutcomes(numbers, outcomes, size, source, owners) if outcomes else None
+    runs = {row.number: workspace.runs_dir / str(row.run) for row in rows}
+    predictions = np.stack(
+        [
+            decide_classes(workspace, runs[number], item)
+            for (number, _), item in zip(usable, aligned, strict=True)
+        ]
+    )
     classes = aligned[0].probabilities.shape[1]
     return LabeledPredictions(
         [number for number, _ in usable],
@@ -201,7 +239,19 @@ def _load_shared_validation(
         size,
         True,
         source,
+        owners,
     )
+
+
+def _find_owners(aligned: Sequence[Predictions]) -> NDArray[np.int64] | None:
+    """The group of each image as a number, where all runs have the same groups of images."""
+    first = aligned[0].groups
+    if not first or not all(
+        one.groups and are_same_groups(first, one.groups) for one in aligned[1:]
+    ):
+        return None
+    owners = number_groups(first)
+    return None if owners is None or owners.max() == 0 else owners
 
 
 def _build_outcomes(

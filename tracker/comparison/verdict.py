@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tracker.comparison.statistics.groups import FEW
 from tracker.comparison.statistics.paired import ALPHA
 from tracker.core.config_diff import list_changes, render_change, render_unknown_keys
 from tracker.core.text import render_number
 from tracker.training.metrics import METRICS, find_kind, first_metric
+from tracker.training.numbers import render_count
 from tracker.workspace.metrics import higher_is_better, metric_title
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ def write_verdict(
     if evidence.paired:
         lines.append(_describe_test(evidence.paired, metric, names))
         lines += _list_other_metrics(evidence.paired, metric, names)
+        lines += describe_units(evidence.paired)
     else:
         lines += _describe_scores(competition, validation, names, not_comparable, evidence.problem)
     if flattered:
@@ -138,6 +141,21 @@ def _describe_test(paired: PairedComparison, metric: str, names: tuple[str, str]
         f"no difference that {samples} can show: {scores}, {interval} includes 0"
         f" (a true difference of {_render_size(difference.smallest)} would show)"
     )
+
+
+def describe_units(paired: PairedComparison) -> list[str]:
+    """What was resampled, where it is not single images, or where it should not be."""
+    if paired.groups_problem:
+        return [
+            f"resampled image by image, because {paired.groups_problem}: images of one group are"
+            " alike, so the interval is too narrow"
+        ]
+    if not paired.unit:
+        return []
+    line = f"resampled by {paired.unit} ({render_count(paired.units, 'group')})"
+    if paired.is_rough:
+        line += f": fewer than {FEW} groups, so the interval is rough"
+    return [line]
 
 
 def _describe_equal(difference: Difference, metric: str, samples: str) -> str:

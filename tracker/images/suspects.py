@@ -12,6 +12,7 @@ from tracker.training.config import Config
 from tracker.training.config_reading import config_from_dict
 from tracker.training.errors import ConfigError, DataError
 from tracker.training.files import translate_os_errors
+from tracker.training.formats.table_rows import list_set
 from tracker.training.inspect.suspects import measure_agreement
 from tracker.training.libraries import PICTURES, require
 from tracker.training.tables import read_table, write_table
@@ -62,10 +63,10 @@ class SuspectReport:
     model: tuple[Agreement, ...] = ()
     folds: int = 0
 
-    def find_strength(self, suspect: Suspect) -> Agreement:
-        """How often the model is right about the field of this suspect."""
+    def find_strength(self, suspect: Suspect) -> Agreement | None:
+        """How often the model is right about the field of this suspect; None for numbers."""
         field = "label" if suspect.field == "swap" else suspect.field
-        return next(strength for strength in self.model if strength.field == field)
+        return next((strength for strength in self.model if strength.field == field), None)
 
     def to_dict(self) -> dict[str, Any]:
         """The documented object of `tracker data suspects --json`."""
@@ -126,13 +127,10 @@ def find_suspects(
         )
     judged = [samples[predictions.ids[row]] for row in rows]
     suspects: list[Suspect] = []
+    bands, outputs = config.data.age_bands, predictions.probabilities[rows]
     if judged:
-        suspects = find_label_suspects(
-            judged, predictions.probabilities[rows], task.classes, config.data.age_bands
-        )
-    model = measure_agreement(
-        judged, predictions.probabilities[rows], task.classes, config.data.age_bands
-    )
+        suspects = find_label_suspects(judged, outputs, task.classes, bands, task.target)
+    model = measure_agreement(judged, outputs, task.classes, bands, task.target)
     suspects = [_lower_confidence(suspect, model) for suspect in suspects]
     # Pairs: among all images.
     images = _list_images(config, task, data, folds=source != name)
@@ -213,10 +211,19 @@ def _list_images(config: Config, task: Task, data: LoadedData, *, folds: bool) -
         fold_of = assign_folds(samples, config.data)
         splits = {name: f"fold {fold}" for name, fold in fold_of.items()}
     known = [
-        Image(sample.id, sample.path, splits[sample.id], task.classes[sample.label])
+        Image(sample.id, sample.path, splits[sample.id], _name_label(sample, task))
         for sample in samples
     ]
     return known + [Image(image.id, image.path, "evaluation", None) for image in data.eval]
+
+
+def _name_label(sample: Sample, task: Task) -> str:
+    """The class of an image, its classes, or its number."""
+    if task.target == "number":
+        return f"{sample.values[0]:.6g}"
+    if task.target == "labels":
+        return " ".join(task.classes[index] for index in list_set(sample.values)) or "none"
+    return task.classes[sample.label]
 
 
 def _write_suspects(
@@ -253,7 +260,7 @@ def _write_suspects(
             EVEN: "suspects of even number: where the color changes, the next one begins",
         },
         "Given label -> suggested label. p(given) is the probability that the model gives to the"
-        " given label.",
+        " given label; of a number, that of so large an error.",
     )
     return [table, *draw_pages(tiles, folder, LABELS, legend=legend, columns=COLUMNS, rows=ROWS)]
 

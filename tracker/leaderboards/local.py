@@ -9,12 +9,12 @@ from pathlib import Path
 
 from tracker.core.errors import RefusedError
 from tracker.leaderboards import Leaderboard, Scores
-from tracker.leaderboards.judge_function import Judged, call_function, load_function
 from tracker.training.errors import ConfigError, DataError
 from tracker.training.metrics import FUNCTION, find_kind, list_kinds
 from tracker.training.numbers import render_count
 from tracker.training.tables import LINE, read_columns
 from tracker.workspace.answer_kinds import find_answer_kind
+from tracker.workspace.judge_function import Judged, call_function, load_function
 from tracker.workspace.number_tables import Numbers, read_large, take_rows
 from tracker.workspace.predictions import Answers, find_suspects
 from tracker.workspace.tracker_toml import Competition, Metric, Workspace

@@ -147,7 +147,8 @@ def judge_gain(paired: PairedComparison, metric: Metric, *, is_gain: bool) -> st
     by = "" if is_own else f" by {difference.title}"
     if difference.smallest is None:
         return ", too close to call (the predictions on the validation images are equal)"
-    p_value = f"(p = {difference.p:.2g})"
+    units = f"; by {paired.unit}, {paired.units:,} groups" if paired.unit else ""
+    p_value = f"(p = {difference.p:.2g}{units})"
     if difference.better is None:
         return f", too close to call{by} {p_value}"
     if (difference.better == "b") != is_gain:

@@ -57,7 +57,7 @@ def _can_continue(
     folder: Path, record: RunRecord, earlier: Mapping[str, Any], config: Mapping[str, Any]
 ) -> bool:
     """Whether training from scratch would reach this run's last epoch, and all its files exist."""
-    if not _shares_trajectory(record, earlier, config):
+    if not _shares_trajectory(record, earlier, config) or not decides_alike(earlier, config):
         return False
     if record.epoch > config["train"]["epochs"]:
         return False
@@ -66,6 +66,15 @@ def _can_continue(
     if patience and not 0 < earlier["train"]["patience"] <= patience:
         return False
     return all((folder / name).is_file() for name in (*CHECKPOINTS, POINTS))
+
+
+def decides_alike(earlier: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    """Whether validation is measured, and the best epoch chosen, by the same decision."""
+    keys = []
+    for tables in (earlier, config):
+        section = tables.get("eval", {})
+        keys.append((float(section.get("threshold", 0.5)), section.get("decide") == "expected"))
+    return keys[0] == keys[1]
 
 
 def _shares_trajectory(

@@ -142,14 +142,14 @@ def _find_wrong_probability(text: str, competition: Competition) -> str:
     return "expected a number from 0 to 1"
 
 
-def _index_second(competition: Competition) -> dict[str, int]:
+def index_second(competition: Competition) -> dict[str, int]:
     """0 and 1 in a solution, also by the names of the classes."""
     names = {name: index for index, name in enumerate(competition.classes[:2])}
     return {**names, "0": 0, "1": 1}
 
 
 def _find_wrong_second(text: str, competition: Competition) -> str:
-    return "" if text in _index_second(competition) else "expected 0 or 1"
+    return "" if text in index_second(competition) else "expected 0 or 1"
 
 
 def _read_columns(columns: Sequence[Sequence[str]], competition: Competition) -> Sequence[str]:
@@ -228,7 +228,7 @@ def _decode_probability(
 
     from tracker.training.scorers import Outcome
 
-    truth = _to_classes(truths, _index_second(competition))
+    truth = _to_classes(truths, index_second(competition))
     second = to_table(guesses)[:, 0]
     scores = np.stack([1 - second, second], axis=1)
     return Outcome(classes=2, truth=truth, scores=scores, decided=(second >= 0.5).astype(np.int64))

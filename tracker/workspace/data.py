@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracker.training.config import Config, DataConfig
 from tracker.training.data.data import list_eval_ids
 from tracker.training.errors import ConfigError
-from tracker.training.metrics import find_kind
+from tracker.training.metrics import FUNCTION, find_kind
 from tracker.workspace.holdout import read_held_out
+from tracker.workspace.judge_function import OutcomeJudge
 from tracker.workspace.moved_paths import find_moved_paths
 from tracker.workspace.tracker_toml import Competition, Metric, Workspace
 
@@ -61,12 +63,12 @@ def _make_task(workspace: Workspace) -> Task:
         answer=competition.answer,
         answer_columns=competition.value_columns if competition.answer == "columns" else (),
         top_k=competition.top_k,
-        metrics=_list_task_metrics(competition),
+        metrics=_list_task_metrics(competition, workspace.root),
         held_out=read_held_out(workspace),
     )
 
 
-def _list_task_metrics(competition: Competition) -> tuple[TaskMetric, ...]:
+def _list_task_metrics(competition: Competition, root: Path) -> tuple[TaskMetric, ...]:
     """The metrics that training computes, the deciding one first."""
     from tracker.training.formats.samples import TaskMetric
 
@@ -77,6 +79,7 @@ def _list_task_metrics(competition: Competition) -> tuple[TaskMetric, ...]:
             kind=metric.kind,
             higher_is_better=metric.higher_is_better,
             parameters=metric.parameters,
+            function=OutcomeJudge(metric, competition, root) if metric.kind == FUNCTION else None,
         )
         for metric in metrics
         if _fits(metric, competition)
@@ -85,6 +88,9 @@ def _list_task_metrics(competition: Competition) -> tuple[TaskMetric, ...]:
 
 def _fits(metric: Metric, competition: Competition) -> bool:
     """Whether a metric is computed here, from what a model of this target gives."""
+    if metric.kind == FUNCTION:
+        is_number = competition.target == "number"
+        return len(competition.value_columns) == 1 if is_number else bool(competition.classes)
     computed = find_kind(metric.kind)
     if computed is None or computed.from_outcome is None:
         return False

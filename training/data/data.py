@@ -33,8 +33,10 @@ from tracker.training.formats.samples import (
     Sample,
     Task,
 )
+from tracker.training.formats.table_rows import add_strata
 from tracker.training.numbers import render_count
 from tracker.training.tables import read_table
+from tracker.training.targets import TARGETS
 
 HIDDEN, CHECKPOINTS = "hidden", ".ipynb_checkpoints"
 NAMED = 5  # images that a sentence names
@@ -285,13 +287,20 @@ def _read_samples(
         group=config.group,
     )
     samples = FORMATS[config.format].read(source)
-    fixed = [
-        s if s.values else replace(s, label=fixes.fix_label(s.id, s.label, task.classes))
-        for s in samples
-    ]
+    fixed = [_fix(sample, fixes, task) for sample in samples]
+    if fixed != samples and not TARGETS[task.target].is_class:
+        fixed = add_strata(fixed, task.target)
     findings.problems += fixes.list_unused()
     # what is held out is predicted, whatever is excluded from training
     return [s for s in fixed if s.id in task.held_out or not findings.exclude.covers(s.id)]
+
+
+def _fix(sample: Sample, fixes: LabelFixes, task: Task) -> Sample:
+    """The sample with what data.label_fixes says of its class, its classes or its number."""
+    if not sample.values:
+        return replace(sample, label=fixes.fix_label(sample.id, sample.label, task.classes))
+    classes = () if task.target == "number" else task.classes
+    return replace(sample, values=fixes.fix_values(sample.id, sample.values, classes))
 
 
 def _hold_out(

@@ -67,6 +67,15 @@ def _find_unit(sample: Sample, config: DataConfig) -> str:
     return sample.group if grouped else sample.id
 
 
+def name_group(config: DataConfig) -> str:
+    """What the groups are called that the split does not divide; empty where it divides by image.
+
+    The photographs of a person under by_profile are known by their ids.
+    """
+    by_person = "person" if config.split in ("by_group", "stratified_group") else ""
+    return config.group or by_person
+
+
 def _is_divided_evenly(samples: Sequence[Sample], config: DataConfig) -> bool:
     """Whether units of any size, or images of several classes, are divided by scikit-learn."""
     if config.split == "by_profile":

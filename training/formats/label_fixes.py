@@ -6,6 +6,8 @@ Columns `id,field,value`, a line for each correction:
     1498-1,age,45
     20,swap,normal/incorrect_mask   two photographs of a person that were named the wrong way round
     cat/7.png,label,dog             an image of any format
+    0042,label,dog boat             its classes where an image may have several; none: nothing
+    0042,label,37.5                 its number where an image has one
 
 With a column `accept`, only lines with `yes` in it are applied. Other columns are for people.
 """
@@ -13,6 +15,7 @@ With a column `accept`, only lines with `yes` in it are applied. Other columns a
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,6 +84,34 @@ class LabelFixes:
     def fix_label(self, image: str, label: int, classes: Sequence[str]) -> int:
         """The image's class, corrected if there is a line about it."""
         return classes.index(self._take(image, "label", classes[label], classes))
+
+    def fix_values(
+        self, image: str, values: tuple[float, ...], classes: Sequence[str]
+    ) -> tuple[float, ...]:
+        """0 or 1 for each class, or the number [1] without `classes`; corrected if there is a line.
+
+        A value is the names of all classes that the image has, with spaces between; empty or none
+        where it has none of them.
+        """
+        from tracker.training.formats.table_rows import read_number
+
+        line, value = self._values.get((image, "label"), ("", ""))
+        if not line:
+            return values
+        self._used.add((image, "label"))
+        if classes:
+            words = [] if value == "none" else value.split()
+            words = [value] if value in classes else words
+            if set(words) <= set(classes):
+                return tuple(float(name in words) for name in classes)
+            expected = f"some of {', '.join(classes[:8])}, with spaces between"
+        else:
+            number = read_number(value)
+            if math.isfinite(number):
+                return (number,)
+            expected = "a number"
+        self.problems.append(f"{self.table}:{line}: unknown label {value!r}, expected {expected}")
+        return values
 
     def list_unused(self) -> list[str]:
         """A problem for each line whose person or image does not exist."""

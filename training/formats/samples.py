@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from tracker.training.scorers import Parameters
+from tracker.training.scorers import Outcome, Parameters
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -15,12 +15,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskMetric:
-    """A metric of the competition that is computed from true and predicted values."""
+    """A metric of the competition that is computed from true and predicted values.
+
+    `function` is the judge's own one, of an `Outcome`, where the kind is a function; it raises
+    DataError or ConfigError where it fails. It can be pickled: processes share the task.
+    """
 
     name: str
     kind: str
     higher_is_better: bool
     parameters: Parameters = field(default_factory=Parameters)
+    function: Callable[[Outcome], float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -173,10 +173,10 @@ def read_rows(source: TrainingFolder, table: Path) -> list[Sample]:
             samples.append(Sample(image.id, path, label, unit, values=values))
     named = {sample.path for sample in samples} | {finder.place(text) for text in refused}
     source.listing.unlabeled += finder.list_others(named)
-    return _add_strata(samples, source.task.target)
+    return add_strata(samples, source.task.target)
 
 
-def _add_strata(samples: list[Sample], target: str) -> list[Sample]:
+def add_strata(samples: list[Sample], target: str) -> list[Sample]:
     """For several labels and for numbers, labels that a split can divide the samples by.
 
     Of several labels it is the rarest, and one more for samples without any; of a number its

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracker.training.config import EvalConfig
-from tracker.training.errors import DataError
+from tracker.training.errors import ConfigError, DataError
 from tracker.training.files import write_text
 from tracker.training.formats.samples import Task, TaskMetric
 from tracker.training.metrics import find_kind
@@ -122,26 +122,44 @@ def build_outcome(predictions: Predictions, task: Task, decision: Decision) -> O
         truth=truth,
         decided=decide(scores, task, decision),
         scores=None if task.target == "number" else scores,
+        ids=np.array(predictions.ids) if any(metric.function for metric in task.metrics) else None,
     )
 
 
 def measure(
-    validation: Predictions, task: Task, decision: Decision | None = None
+    validation: Predictions,
+    task: Task,
+    decision: Decision | None = None,
+    *,
+    on_failure: Callable[[str], None] = lambda _: None,
 ) -> dict[str, float]:
     """val/NAME of the metrics of labeled images: the competition's, and those of every run.
 
-    NaN where a metric is not defined for these images.
+    All are of the classes that `decision` gives, by default the plain one. NaN where a metric is
+    not defined for these images, and where a judge's function fails: `on_failure` gets why.
     """
-    usual = measure_classes(validation) if validation.has_classes else {}
+    decision = decision or plain_decision(task, EvalConfig())
+    usual = {}
+    if validation.has_classes:
+        usual = measure_classes(validation, decide(validation.probabilities, task, decision))
     own = [metric for metric in task.metrics if f"val/{metric.name}" not in usual]
     if not own:
         return usual
-    outcome = build_outcome(validation, task, decision or plain_decision(task, EvalConfig()))
-    return {f"val/{metric.name}": compute_metric(metric, outcome) for metric in own} | usual
+    outcome = build_outcome(validation, task, decision)
+    values = {f"val/{metric.name}": compute_metric(metric, outcome, on_failure) for metric in own}
+    return values | usual
 
 
-def compute_metric(metric: TaskMetric, outcome: Outcome) -> float:
-    """A metric of an outcome; NaN where it is not defined."""
+def compute_metric(
+    metric: TaskMetric, outcome: Outcome, on_failure: Callable[[str], None] = lambda _: None
+) -> float:
+    """A metric of an outcome; NaN where it is not defined or its function fails."""
+    if metric.function is not None:
+        try:
+            return metric.function(outcome)
+        except (DataError, ConfigError) as error:
+            on_failure(str(error))
+            return float("nan")
     computed = find_kind(metric.kind)
     assert computed is not None  # noqa: S101  (a task has no other metrics)
     assert computed.from_outcome is not None  # noqa: S101

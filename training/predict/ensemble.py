@@ -110,12 +110,16 @@ def combine_validation(
     ids = list(itertools.chain.from_iterable(member.ids for member in members))
     if len(set(ids)) < len(ids):
         return None
+    is_grouped = all(member.groups and member.group_name == first.group_name for member in members)
+    groups = itertools.chain.from_iterable(member.groups for member in members if is_grouped)
     return replace(
         first,
         ids=tuple(ids),
         probabilities=np.concatenate([member.probabilities for member in members]),
         labels=np.concatenate([np.asarray(member.labels) for member in members]),
         logits=None,
+        groups=tuple(groups),
+        group_name=first.group_name if is_grouped else "",
     )
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tracker.training.config import Config, EvalConfig
+from tracker.training.data.split import name_group
 from tracker.training.fabric import Fabric
 from tracker.training.formats.samples import LoadedData, Task
 from tracker.training.input.loader import ImageSource, build_dataset, build_loader
@@ -79,10 +80,13 @@ class Predictor:
         return build_loader(dataset, sampler, workers=self._config.data.workers, pin_memory=False)
 
     def _build_validation(self, logits: Tensor) -> Predictions:
-        labels = stack_values(self._data.val, self._task)
-        return replace(
-            self._build_predictions([sample.id for sample in self._data.val], logits), labels=labels
-        )
+        predictions = self._build_predictions([sample.id for sample in self._data.val], logits)
+        predictions = replace(predictions, labels=stack_values(self._data.val, self._task))
+        name = name_group(self._config.data)
+        if not name:
+            return predictions
+        groups = tuple(sample.group for sample in self._data.val)
+        return replace(predictions, groups=groups, group_name=name)
 
     def _build_predictions(self, ids: Sequence[str], logits: Tensor) -> Predictions:
         logits = logits[: len(ids)]

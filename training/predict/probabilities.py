@@ -25,7 +25,9 @@ class Predictions:
     """Probabilities or numbers [images, outputs] and the ids of the images.
 
     Class names, labels and logits where they are known. Labels are class numbers [images], or
-    values [images, outputs] where an image has several classes or a number.
+    values [images, outputs] where an image has several classes or a number. `groups` has the group
+    of each image (its patient, its place) where images of one group are alike, and `group_name` is
+    what a group is called; both are empty where images stand for themselves.
     """
 
     ids: tuple[str, ...]
@@ -33,6 +35,8 @@ class Predictions:
     classes: tuple[str, ...] = ()
     labels: NDArray[Any] | None = None
     logits: NDArray[np.float32] | None = None
+    groups: tuple[str, ...] = ()
+    group_name: str = ""
 
     @property
     def has_classes(self) -> bool:
@@ -48,6 +52,8 @@ def save_probabilities(path: Path, predictions: Predictions) -> None:
         "probabilities": predictions.probabilities,
         "logits": predictions.logits,
         "labels": predictions.labels,
+        "groups": np.array(predictions.groups) if predictions.groups else None,
+        "group_name": np.array(predictions.group_name) if predictions.groups else None,
     }
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
@@ -88,16 +94,24 @@ def select(predictions: Predictions, positions: Sequence[int]) -> Predictions:
         classes=predictions.classes,
         labels=None if predictions.labels is None else predictions.labels[order],
         logits=None if predictions.logits is None else predictions.logits[order],
+        groups=tuple(predictions.groups[position] for position in positions)
+        if predictions.groups
+        else (),
+        group_name=predictions.group_name,
     )
 
 
-def measure_classes(validation: Predictions) -> dict[str, float]:
+def measure_classes(
+    validation: Predictions, guesses: NDArray[np.int64] | None = None
+) -> dict[str, float]:
     """val/NAME of each metric of METRICS, the most decisive last, then val/f1/CLASS.
 
-    Each image must be labeled with a class.
+    Each image must be labeled with a class. `guesses` are the decided class numbers [images], by
+    default the most probable ones.
     """
     assert validation.labels is not None  # noqa: S101
-    guesses = validation.probabilities.argmax(1).astype(np.int64)
+    if guesses is None:
+        guesses = validation.probabilities.argmax(1).astype(np.int64)
     confusion = confusion_matrix(validation.labels, guesses, validation.probabilities.shape[1])
     counts = count_classes(confusion)
     values = {
@@ -127,6 +141,8 @@ def load_probabilities(path: Path) -> Predictions:
                 classes=tuple(str(name) for name in file["classes"]) if "classes" in file else (),
                 labels=file.get("labels"),
                 logits=file.get("logits"),
+                groups=tuple(str(name) for name in file["groups"]) if "groups" in file else (),
+                group_name=str(file["group_name"]) if "group_name" in file else "",
             )
     except FileNotFoundError:
         raise DataError(
@@ -166,6 +182,7 @@ def _is_consistent(predictions: Predictions) -> bool:
         and all(isinstance(part, np.ndarray) and part.dtype.kind in "fiu" for part in numbers)
         and all(len(predictions.ids) == np.shape(part)[:1][0] for part in numbers if np.ndim(part))
         and len(predictions.classes) in (0, shape[1])
+        and len(predictions.groups) in (0, len(predictions.ids))
         and (
             predictions.labels is None
             or np.ndim(predictions.labels) == 1

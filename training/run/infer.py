@@ -20,6 +20,7 @@ from tracker.training.pictures.figures import draw_validation
 from tracker.training.predict.decide import (
     choose_decision,
     measure,
+    plain_decision,
     save_decision,
     save_predictions,
 )
@@ -92,7 +93,10 @@ def infer(
         loss = compute_loss(
             torch.from_numpy(validation.logits), torch.from_numpy(validation.labels)
         )
-        metrics = {"val/loss": float(loss), **measure(validation, task)}
+        scores = measure(
+            validation, task, plain_decision(task, config.eval), on_failure=progress.warn
+        )
+        metrics = {"val/loss": float(loss), **scores}
         decision = choose_decision(task, config.eval, validation)
         save_decision(run_dir, decision)
         if not data.eval:

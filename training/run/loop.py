@@ -198,7 +198,7 @@ def _train(
         metrics = _train_epoch(setup, epoch, progress)
         progress.validate(epoch=epoch)
         validation = predictor.validate(setup.eval_model)
-        metrics |= _measure(setup, validation)
+        metrics |= _measure(setup, validation, progress)
         improved = best is None or _is_better(setup.task, train.monitor, metrics, best.metrics)
         if best is None or improved:
             best = Best(epoch, metrics)
@@ -372,11 +372,14 @@ def _non_finite(
     )
 
 
-def _measure(setup: Setup, validation: Predictions) -> dict[str, float]:
-    """val/loss and the metrics of `measure`."""
+def _measure(setup: Setup, validation: Predictions, progress: Progress) -> dict[str, float]:
+    """val/loss and the metrics of `measure`, by the decision of the config before any tuning."""
     assert validation.labels is not None  # noqa: S101  (the validation set has labels)
     logits, truth = torch.from_numpy(validation.logits), torch.from_numpy(validation.labels)
-    return {"val/loss": float(setup.loss(logits, truth)), **measure(validation, setup.task)}
+    decision = plain_decision(setup.task, setup.config.eval)
+    warn = progress.warn if setup.fabric.is_global_zero else lambda _: None
+    scores = measure(validation, setup.task, decision, on_failure=warn)
+    return {"val/loss": float(setup.loss(logits, truth)), **scores}
 
 
 def _is_better(

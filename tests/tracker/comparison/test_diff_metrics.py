@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,11 @@ from sklearn.metrics import cohen_kappa_score, log_loss, roc_auc_score
 from tests.support.workspaces import begin_run, make_run
 from tracker.comparison.diff import RunDiff, diff_runs
 from tracker.comparison.leaderboard_noise import SampleSizes
-from tracker.comparison.private_scores import LabeledOutcomes, load_labeled_predictions
+from tracker.comparison.private_scores import (
+    LabeledOutcomes,
+    LabeledPredictions,
+    load_labeled_predictions,
+)
 from tracker.comparison.selection import select_final
 from tracker.console.diff import list_sections, render_markdown
 from tracker.ledger.read import list_submissions
@@ -22,9 +27,13 @@ from tracker.setup.init import init_workspace
 from tracker.submission.headlines import judge_gain
 from tracker.submission.scores import score as record_score
 from tracker.submission.submit import submit
-from tracker.training.predict.probabilities import Predictions, save_probabilities
+from tracker.training.predict.probabilities import (
+    Predictions,
+    load_probabilities,
+    save_probabilities,
+)
 from tracker.training.scorers import Outcome
-from tracker.workspace.tracker_toml import Workspace
+from tracker.workspace.tracker_toml import Metric, Workspace
 
 IMAGES = 300
 IDS = tuple(f"v{number:03d}.png" for number in range(IMAGES))
@@ -151,6 +160,10 @@ def test_a_kept_decision_is_the_one_that_is_compared(tmp_path: Path) -> None:
         cohen_kappa_score(LABELS, scores.argmax(axis=1), weights="quadratic")
     )
     assert result.b == pytest.approx(cohen_kappa_score(LABELS, expected, weights="quadratic"))
+    # the metrics of every run, and the images that changed, are of the same classes
+    assert found.statistics.metrics["accuracy"].b == pytest.approx((expected == LABELS).mean())
+    changed = int((expected != scores.argmax(axis=1)).sum())
+    assert sum(move.images for move in found.moves["validation"]) == changed
 
 
 def test_check_calls_a_gain_real_by_the_metric_itself(tmp_path: Path) -> None:
@@ -188,6 +201,8 @@ def test_select_draws_the_validation_images_of_any_metric_and_knows_its_directio
         pd.DataFrame(table).to_csv(path, index=False)
         submit(workspace, name, "m", even_if_similar=True)
         record_score(workspace, number + 1, {("public", "log_loss"): 0.5 + 0.01 * number})
+    for name in ("exp1", "exp2"):
+        regroup(workspace, name, PATIENTS, "patient")
     rows = list_submissions(workspace)
     sample = SampleSizes(public=100, private=100, source="")
     labeled = load_labeled_predictions(workspace, rows, {}, sample, needed=[1, 2])
@@ -196,7 +211,7 @@ def test_select_draws_the_validation_images_of_any_metric_and_knows_its_directio
     assert (scores[:, 1] < scores[:, 0]).mean() > 0.95
     found = select_final(workspace, 1).simulation
     assert found is not None
-    assert "300 validation images" in found.source
+    assert found.source == "300 validation images, resampled to 1 by patient (38 groups)"
     assert found.possible == pytest.approx(scores.min(axis=1).mean(), rel=0.1)
 
 
@@ -240,3 +255,95 @@ def keep_folds(workspace: Workspace, noise: float) -> None:
     predictions = Predictions(IDS, scores.astype(np.float32), CLASSES, labels=LABELS)
     save_probabilities(recorder.folder / "validation.npz", predictions)
     recorder.finish("finished")
+
+
+# --- Groups of images (data.group) ---
+
+PATIENTS = tuple(f"p{number // 8}" for number in range(IMAGES))  # 38 of up to 8 images
+
+
+def regroup(workspace: Workspace, name: str, groups: tuple[str, ...], called: str) -> None:
+    path = workspace.runs_dir / name / "validation.npz"
+    kept = replace(load_probabilities(path), groups=groups, group_name=called)
+    save_probabilities(path, kept)
+
+
+def test_diff_resamples_whole_patients_where_both_runs_have_them(tmp_path: Path) -> None:
+    workspace = make_classes(tmp_path / "ws", ["log_loss"], answer="columns")
+    singly = diff(workspace).statistics
+    regroup(workspace, "exp1", PATIENTS, "patient")
+    regroup(workspace, "exp2", tuple(f"x{name}" for name in PATIENTS), "patient")
+    found = diff(workspace)
+    assert found.statistics is not None
+    assert singly is not None
+    assert (singly.units, singly.unit) == (300, "")
+    assert (found.statistics.units, found.statistics.unit) == (38, "patient")
+    assert "resampled by patient (38 groups)" in found.verdict
+    assert found.to_dict()["statistics"]["unit"] == "patient"
+    assert found.statistics.metrics["f1"].low != singly.metrics["f1"].low
+    assert found.statistics.metrics["log_loss"].low != singly.metrics["log_loss"].low
+    gain = judge_gain(found.statistics, workspace.competition.primary, is_gain=True)
+    assert gain.endswith("; by patient, 38 groups)")
+    full = [
+        line for part in list_sections(found, everything=True, width=100) for line in part.lines
+    ]
+    assert any(line.endswith("resamples, by patient (38 groups)") for line in full)
+
+
+def test_diff_says_why_groups_are_not_drawn_and_that_few_are_rough(tmp_path: Path) -> None:
+    workspace = make_classes(tmp_path / "ws", ["log_loss"], answer="columns")
+    regroup(workspace, "exp1", PATIENTS, "patient")
+    found = diff(workspace)
+    expected = "resampled image by image, because exp2 saved no groups of its images (patient)"
+    assert found.verdict[2].startswith(expected)
+    regroup(workspace, "exp2", tuple(f"p{number // 9}" for number in range(IMAGES)), "patient")
+    found = diff(workspace)
+    assert "because exp1 and exp2 have different groups: " in found.verdict[2]
+    assert found.statistics is not None
+    assert found.statistics.units == IMAGES
+    for name in ("exp1", "exp2"):
+        regroup(workspace, name, tuple(f"p{number % 5}" for number in range(IMAGES)), "patient")
+    line = "resampled by patient (5 groups): fewer than 10 groups, so the interval is rough"
+    assert diff(workspace).verdict[2] == line
+    for name in ("exp1", "exp2"):
+        regroup(workspace, name, ("p",) * IMAGES, "patient")
+    problem = diff(workspace).problem
+    assert problem == "all validation images are of one patient: nothing to resample"
+    for name in ("exp1", "exp2"):  # every image alone: nothing is said
+        regroup(workspace, name, IDS, "patient")
+    assert not [line for line in diff(workspace).verdict if "resampled" in line]
+
+
+def test_select_draws_whole_patients_for_possible_private_scores(tmp_path: Path) -> None:
+    workspace = make_classes(tmp_path / "ws", ["log_loss"], answer="columns")
+    scores = softmax(2 * ONE_HOT + 2.5 * NOISE[0])[::8].repeat(8, axis=0)  # alike in a patient
+    labels = LABELS[::8].repeat(8)
+    owners = np.arange(38).repeat(8)
+    outcome = Outcome(classes=3, truth=labels, scores=scores)
+    panel = LabeledOutcomes([1], [outcome], 100, "", owners)
+    metric = workspace.competition.primary
+    loss = -np.log(scores[np.arange(304), labels])
+    assert panel.resample_scores(metric).std() == pytest.approx(
+        loss.std() / 100**0.5 * 8**0.5, rel=0.1
+    )
+    wrong = scores.argmax(axis=1)
+    classes = LabeledPredictions([1], labels, wrong[None], 3, 100, True, "", owners)
+    by_image = LabeledPredictions([1], labels, wrong[None], 3, 100, True, "")
+    accuracy = Metric(name="accuracy", kind="accuracy")
+    spread = classes.resample_scores(accuracy).std() / by_image.resample_scores(accuracy).std()
+    assert spread == pytest.approx(8**0.5, rel=0.12)
+
+
+def test_a_judges_own_function_is_tested_on_few_drawn_resamples(tmp_path: Path) -> None:
+    (tmp_path / "ws").mkdir()
+    (tmp_path / "ws" / "judge.py").write_text(
+        "def cost(truth, predictions):\n"
+        "    return (truth['label'] != predictions['label']).mean()\n"
+    )
+    workspace = make_classes(tmp_path / "ws", ["judge.py:cost:lower"])
+    found = diff(workspace)
+    assert found.statistics is not None
+    cost, accuracy = (found.statistics.metrics[name] for name in ("cost", "accuracy"))
+    assert (cost.a, cost.b) == pytest.approx((1 - accuracy.a, 1 - accuracy.b))
+    assert (cost.resamples, cost.better, cost.title) == (200, "b", "cost")
+    assert found.verdict[1].startswith("exp2 is better by")

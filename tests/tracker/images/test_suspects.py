@@ -280,6 +280,98 @@ def test_every_kind_of_fix_of_profiles_is_taken_after_review(tmp_path: Path) -> 
     assert {sample.id: sample.label for sample in (*fixed.train, *fixed.val)} == wanted
 
 
+# --- Several labels, and numbers ---
+
+
+def make_labeled(root: Path, target: str, labels: list[str], **competition: Any) -> Workspace:
+    """A workspace whose table of labels has an image for each label."""
+    rng = np.random.default_rng(0)
+    lines = ["id,label"]
+    for number, label in enumerate(labels):
+        path = root / "train" / "images" / f"{number:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Picture.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(path)
+        lines.append(f"{number:02d}.png,{label}")
+    (root / "train" / "labels.csv").write_text("\n".join(lines) + "\n")
+    return init_workspace(
+        root / "ws",
+        data={"train_dir": str(root / "train"), "format": "csv"},
+        competition={
+            "id_column": "id",
+            "label_column": "label",
+            "target": target,
+            "answer": target,
+            **competition,
+        },
+        metrics=["f1_micro" if target == "labels" else "rmse"],
+    )
+
+
+def judge_and_mend(workspace: Workspace, outputs: Any) -> tuple[SuspectReport, dict[str, Any]]:
+    """The suspects by these outputs of a model, and the values after all were accepted."""
+    _, data = prepare_data(workspace, resolve_config(workspace))
+    ids = tuple(sorted(sample.id for sample in (*data.train, *data.val)))
+    run = make_run(workspace)
+    kept = Predictions(ids, np.asarray(outputs, np.float32))
+    save_probabilities(workspace.runs_dir / run.name / "validation.npz", kept)
+    found = find_suspects(workspace, run.name, out="suspects", threshold=0, count=0)
+    print_suspects(found)
+    table = workspace.root / "suspects" / "labels.csv"
+    accept(table, {suspect.id: "yes" for suspect in found.suspects})
+    mended = resolve_config(workspace, assignments=("data.label_fixes=suspects/labels.csv",))
+    _, fixed = prepare_data(workspace, mended)
+    return found, {sample.id: sample.values for sample in (*fixed.train, *fixed.val)}
+
+
+def test_each_of_several_labels_is_judged_and_an_image_is_mended_at_once(tmp_path: Path) -> None:
+    names = ["ant", "bee", "cat"]
+    rng = np.random.default_rng(1)
+    truth = rng.random((40, 3)) < 0.5
+    truth[3], truth[7] = (True, False, True), (False, False, True)
+    outputs = np.where(truth, 0.92, 0.08) + rng.normal(0, 0.02, truth.shape)
+    given = truth.copy()
+    given[3], given[7] = (False, True, True), (False, False, False)  # two wrong, and one missing
+    words = [" ".join(name for name, has in zip(names, row, strict=True) if has) for row in given]
+    workspace = make_labeled(tmp_path, "labels", words, classes=names, answers="name")
+    found, values = judge_and_mend(workspace, outputs)
+    assert {(s.id, s.given, s.suggested) for s in found.suspects} == {
+        ("03.png", "bee cat", "ant cat"),
+        ("07.png", "none", "cat"),
+    }
+    assert all(suspect.confident for suspect in found.suspects)
+    assert (found.model[0].right, found.model[0].judged) == (117, 120)
+    assert values == {f"{row:02d}.png": tuple(map(float, has)) for row, has in enumerate(truth)}
+
+
+def test_numbers_that_the_model_misses_by_far_are_suspects(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    truth = rng.normal(50, 10, 40).round(1)
+    outputs = (truth + rng.uniform(-1, 1, 40)).round(2)
+    given = truth.copy()
+    given[5], given[9] = truth[5] + 30, truth[9] * 10  # a typing error and a decimal point
+    workspace = make_labeled(tmp_path, "number", [str(value) for value in given], classes=[])
+    found, values = judge_and_mend(workspace, outputs[:, None])
+    assert [suspect.id for suspect in found.suspects] == ["09.png", "05.png"]
+    assert found.model == ()
+    assert values["05.png"] == pytest.approx((outputs[5],), abs=1e-4)
+    assert values["00.png"] == (truth[0],)
+
+
+def test_a_label_fix_that_is_no_number_or_no_class_is_a_problem(tmp_path: Path) -> None:
+    workspace = make_labeled(tmp_path, "labels", ["ant", "", "ant bee"] * 4, classes=["ant", "bee"])
+    fixes = workspace.root / "fixes.csv"
+    fixes.write_text("id,field,value\n00.png,label,none\n01.png,label,bee\n02.png,label,bee wasp\n")
+    config = resolve_config(workspace, assignments=("data.label_fixes=fixes.csv",))
+    with pytest.raises(DataError) as refused:
+        prepare_data(workspace, config)
+    (problem,) = refused.value.problems
+    assert "fixes.csv:4: unknown label 'bee wasp', expected some of ant, bee, with" in problem
+    fixes.write_text("id,field,value\n00.png,label,none\n01.png,label,bee\n")
+    _, fixed = prepare_data(workspace, config)
+    values = {sample.id: sample.values for sample in (*fixed.train, *fixed.val)}
+    assert (values["00.png"], values["01.png"], values["02.png"]) == ((0, 0), (0, 1), (1, 1))
+
+
 # --- Near duplicates ---
 
 

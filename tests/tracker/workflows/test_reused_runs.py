@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,6 +27,7 @@ from tracker.workflows.folds import train_folds
 from tracker.workflows.infer import infer
 from tracker.workflows.reproduce import reproduce
 from tracker.workflows.resolve import resolve_config
+from tracker.workflows.reuse import decides_alike
 from tracker.workflows.train import train
 from tracker.workspace.tracker_toml import Workspace, load_workspace
 
@@ -108,6 +110,18 @@ def test_more_epochs_go_on_from_an_earlier_run_and_equal_training_from_scratch(
     for key in ("val/f1", "train/loss", "train/batch_loss", "train/batch_lr"):
         assert curves[0][key] == curves[1][key]
     assert [key for key, _ in curves[0]["val/f1"].items()] == [1, 2, 3, 4]
+
+
+def test_a_run_whose_best_epoch_another_decision_chose_is_not_continued() -> None:
+    earlier: dict[str, Any] = {"eval": {"threshold": 0.5, "decide": "plain", "tta": "none"}}
+    for keys, alike in (
+        ({"tta": "flip"}, True),
+        ({"decide": "tuned"}, True),  # tuned after training, on the best epoch
+        ({"threshold": 0.3}, False),
+        ({"decide": "expected"}, False),
+    ):
+        assert decides_alike(earlier, {"eval": {**earlier["eval"], **keys}}) == alike
+    assert decides_alike({"data": {}}, earlier)  # a run before there were such keys
 
 
 def test_a_schedule_that_depends_on_the_epochs_or_patience_is_not_continued(ws: Workspace) -> None:

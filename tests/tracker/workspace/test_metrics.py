@@ -20,7 +20,6 @@ from tracker.console.runs import print_runs, render_end
 from tracker.console.submissions import print_leaderboard
 from tracker.core.errors import TrackerError
 from tracker.core.list_marks import Marks
-from tracker.leaderboards.judge_function import Judged
 from tracker.leaderboards.local import compute_metric
 from tracker.ledger.read import get_submission, list_validation_scores
 from tracker.ledger.resolve import resolve_run
@@ -32,6 +31,7 @@ from tracker.submission.scores import score
 from tracker.submission.submit import _render_message, submit
 from tracker.training.errors import ConfigError
 from tracker.workflows.own_loop.begin import begin
+from tracker.workspace.judge_function import Judged
 from tracker.workspace.metrics import (
     NO_PUBLIC_SCORE,
     higher_is_better,

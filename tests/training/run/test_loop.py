@@ -15,6 +15,7 @@ from tests.support.training_loop import CONFIG, ListLogger, Stop, train
 from tests.training.conftest import TWO
 from tracker.training.config import (
     AugmentConfig,
+    EvalConfig,
     LossConfig,
     ModelConfig,
     OptimConfig,
@@ -24,8 +25,12 @@ from tracker.training.config import (
 from tracker.training.config_fingerprint import old_trajectory_fingerprint
 from tracker.training.data.data import load_data
 from tracker.training.errors import ConfigError, DataError, NonFiniteLossError
+from tracker.training.formats.samples import TaskMetric
+from tracker.training.input.loader import ImageSource
 from tracker.training.run.checkpoint import load_checkpoint, save_checkpoint
+from tracker.training.run.infer import infer, load_weights
 from tracker.training.run.loop import fit, translate_torch_errors
+from tracker.training.scorers import Outcome
 
 
 def test_a_run_learns_and_leaves_everything_behind(folders: Path, seed: int) -> None:
@@ -71,6 +76,50 @@ def test_best_weights_give_the_metrics_they_are_kept_for(folders: Path) -> None:
     with np.load(folders / "a" / "validation.npz") as kept:
         share = float((kept["probabilities"].argmax(1) == kept["labels"]).mean())
     assert share == pytest.approx(result.best.metrics["val/accuracy"])
+
+
+def test_epochs_and_infer_measure_the_decision_of_the_config(folders: Path) -> None:
+    """With threshold 1 every answer is cat, with 0 every one is dog, whatever was learned."""
+    task = replace(TWO, target="binary")
+    config = replace(CONFIG, eval=EvalConfig(threshold=1), train=replace(CONFIG.train, epochs=1))
+    result, _ = train(config, folders, "a", task=task)
+    scores = result.best.metrics
+    assert (scores["val/f1/cat"] > 0, scores["val/f1/dog"]) == (True, 0)
+    weights, _ = load_weights(folders / "a" / "best.pth")
+    (folders / "b").mkdir()
+    found, _ = infer(
+        replace(config, eval=EvalConfig(threshold=0)),
+        load_data(config.data, task, root=folders),
+        task,
+        weights,
+        source=ImageSource(folders, {}, None),
+        run_dir=folders / "b",
+        logger=ListLogger(),
+        quiet=True,
+    )
+    assert (found["val/f1/cat"], found["val/f1/dog"] > 0) == (0, True)
+
+
+def test_a_judges_function_chooses_the_best_epoch_and_its_failure_loses_nothing(
+    folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = iter([0.3, 0.1, None, 0.2])
+
+    def cost(outcome: Outcome) -> float:
+        value = next(values)
+        if value is None:
+            raise DataError("cost: judge.py:cost failed: KeyError('id2')")
+        return value
+
+    metric = TaskMetric(name="cost", kind="function", higher_is_better=False, function=cost)
+    config = replace(CONFIG, train=replace(CONFIG.train, monitor="val/cost"))
+    result, logger = train(config, folders, "a", task=replace(TWO, metrics=(metric,)))
+    assert (result.best.epoch, result.best.metrics["val/cost"]) == (2, 0.1)
+    logged = [point["val/cost"] for _, point in logger.points if "val/cost" in point]
+    assert logged == pytest.approx([0.3, 0.1, np.nan, 0.2], nan_ok=True)
+    assert (
+        "cost: judge.py:cost failed: KeyError('id2')\n" in capsys.readouterr().err
+    )  # though quiet
 
 
 def test_the_same_config_gives_the_same_weights_and_another_seed_does_not(folders: Path) -> None:

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from tracker.comparison.statistics.groups import number_groups
 from tracker.comparison.statistics.paired import ROUNDING, Difference, summarize
 from tracker.comparison.statistics.weighted import Weighted, build_weighted, find_swing
-from tracker.training.errors import DataError
+from tracker.training.errors import ConfigError, DataError
 from tracker.training.metrics import find_kind
 from tracker.training.scorers import Outcome, compute
 
@@ -43,14 +44,14 @@ def compare_outcomes(
 ) -> Difference | None:
     """The difference of two runs by a metric, on the same images with the same truth.
 
-    `groups` names the person on each image: images of one person have one weight. Fewer resamples
-    are taken where they would cost too much, or where only the metric's scorer can compute it. None
+    `groups` names the group of each image: images of one group have one weight. Fewer resamples are
+    taken where they would cost too much, or where only the metric's scorer can compute it. None
     where the metric is not defined for these images.
     """
     import numpy as np
 
     strata, owners = _find_strata(a, groups)
-    if groups is None:  # images of a stratum stand together
+    if owners is None:  # images of a stratum stand together
         order = np.concatenate(strata)
         a, b = _select(a, order), _select(b, order)
     units = _Units(tuple(len(stratum) for stratum in strata), owners)
@@ -74,18 +75,19 @@ def compare_outcomes(
             swapped[np.isfinite(swapped)],
             higher_is_better=metric.higher_is_better,
             rounding=rounding,
+            groups=None if owners is None else units.number,
         ),
         title=known.title if known else metric.name,
         resamples=resamples,
     )
 
 
-# --- Units: images, or people with all their images
+# --- Units: images, or groups with all their images
 
 
 @dataclass(frozen=True)
 class _Units:
-    """Units in strata of these sizes, one after the other; `owners` [images] if they are people."""
+    """Units in strata of these sizes, one after the other; `owners` [images] if they are groups."""
 
     sizes: tuple[int, ...]
     owners: Integers | None
@@ -157,39 +159,41 @@ class _Units:
 def _find_strata(
     outcome: Outcome, groups: Sequence[str] | None
 ) -> tuple[list[Integers], Integers | None]:
-    """(images or people of each stratum, the person of each image as a number in that order).
+    """(images or groups of each stratum, the group of each image as a number in that order).
 
-    A stratum is a class, or a set of classes that several people have. Numbers, and images with
+    A stratum is a class, or a set of classes that several groups have. Numbers, and images with
     several labels, are one stratum.
     """
     import numpy as np
 
     is_class = outcome.truth.ndim == 1 and outcome.truth.dtype.kind in "iu"
     truth = outcome.truth if is_class else np.zeros(len(outcome.truth), dtype=np.int64)
-    if groups is None:
+    owners = number_groups(groups)
+    if owners is None:
         return [np.flatnonzero(truth == label) for label in np.unique(truth)], None
-    _, person = np.unique(np.array(groups), return_inverse=True)
     if not is_class:
-        return [np.arange(person.max() + 1)], person
-    order = np.lexsort((truth, person))
-    bounds = np.flatnonzero(np.diff(person[order])) + 1
+        return [np.arange(owners.max() + 1)], owners
+    order = np.lexsort((truth, owners))
+    bounds = np.flatnonzero(np.diff(owners[order])) + 1
     members: dict[bytes, list[int]] = {}
     for number, labels in enumerate(np.split(truth[order], bounds)):
         members.setdefault(labels.tobytes(), []).append(number)
-    # People unlike all others are one stratum: alone, they would never vary.
-    rare = [people[0] for people in members.values() if len(people) == 1]
-    strata = [np.array(people) for people in members.values() if len(people) > 1]
+    # Groups unlike all others are one stratum: alone, they would never vary.
+    rare = [alike[0] for alike in members.values() if len(alike) == 1]
+    strata = [np.array(alike) for alike in members.values() if len(alike) > 1]
+    if len(rare) == 1 and strata:
+        rare += strata.pop(min(range(len(strata)), key=lambda index: len(strata[index]))).tolist()
     if rare:
         strata.append(np.array(rare))
-    place = np.empty(person.max() + 1, dtype=np.int64)
+    place = np.empty(owners.max() + 1, dtype=np.int64)
     place[np.concatenate(strata)] = np.arange(len(place))
-    return strata, place[person]
+    return strata, place[owners]
 
 
 def _select(outcome: Outcome, order: Integers) -> Outcome:
     """The images at these places."""
     parts: dict[str, Any] = {}
-    for name in ("truth", "decided", "scores", "ranked"):
+    for name in ("truth", "decided", "scores", "ranked", "ids"):
         part = getattr(outcome, name)
         parts[name] = None if part is None else part[order]
     return replace(outcome, **parts)
@@ -200,6 +204,8 @@ def _select(outcome: Outcome, order: Integers) -> Outcome:
 
 def _build_test(a: Outcome, b: Outcome, metric: TaskMetric) -> _WeightedTest | _ScorerTest | None:
     known = find_kind(metric.kind)
+    if metric.function is not None:
+        return _ScorerTest(a, b, _ignore_failures(metric.function))
     if known is None or known.from_outcome is None:
         return None
     scorer, parameters = known.from_outcome, metric.parameters
@@ -209,12 +215,21 @@ def _build_test(a: Outcome, b: Outcome, metric: TaskMetric) -> _WeightedTest | _
         return _WeightedTest(forms[0], forms[1], both)
 
     def measure(outcome: Outcome) -> float:
+        return compute(scorer, outcome, parameters)
+
+    return _ScorerTest(a, b, _ignore_failures(measure))
+
+
+def _ignore_failures(measure: Callable[[Outcome], float]) -> Callable[[Outcome], float]:
+    """The same metric; NaN where it is not defined or a judge's function fails."""
+
+    def compute_or_nan(outcome: Outcome) -> float:
         try:
-            return compute(scorer, outcome, parameters)
-        except DataError:
+            return measure(outcome)
+        except (ConfigError, DataError):
             return float("nan")
 
-    return _ScorerTest(a, b, measure)
+    return compute_or_nan
 
 
 def _join(a: Outcome, b: Outcome) -> Outcome:
@@ -222,7 +237,7 @@ def _join(a: Outcome, b: Outcome) -> Outcome:
     import numpy as np
 
     parts: dict[str, Any] = {}
-    for name in ("truth", "decided", "scores", "ranked"):
+    for name in ("truth", "decided", "scores", "ranked", "ids"):
         pair = [getattr(a, name), getattr(b, name)]
         parts[name] = None if pair[0] is None or pair[1] is None else np.concatenate(pair)
     return replace(a, **parts)

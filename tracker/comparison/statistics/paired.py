@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
+from tracker.comparison.statistics.groups import FEW, number_groups
 from tracker.training.metrics import Counts, list_resampled
 
 if TYPE_CHECKING:
@@ -85,8 +86,9 @@ class FoldTest:
 class PairedComparison:
     """What `samples` validation images say about two runs.
 
-    `units` were resampled: images, or people with all their images. `mcnemar` is None where images
-    have no single class. `undefined` are metrics that these images do not define.
+    `units` were resampled: images, or whole groups of them, and then `unit` names a group: person,
+    patient. `mcnemar` is None where images have no single class. `undefined` are metrics that these
+    images do not define. `groups_problem` says why images were resampled although a run has groups.
     """
 
     samples: int
@@ -96,6 +98,13 @@ class PairedComparison:
     metrics: Mapping[str, Difference]
     mcnemar: McNemar | None
     undefined: Sequence[str] = ()
+    unit: str = ""
+    groups_problem: str = ""
+
+    @property
+    def is_rough(self) -> bool:
+        """Whether the groups are so few that the interval is rough."""
+        return bool(self.unit) and self.units < FEW
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json: each metric under its own name."""
@@ -116,12 +125,13 @@ def compare_predictions(
 ) -> PairedComparison:
     """Compare the predictions [images] of two runs with the labels [images], all class numbers.
 
-    `groups` names the person on each image: images of one person are not independent, and are drawn
-    together.
+    `groups` names the group of each image, such as the person on it: images of one group are not
+    independent, and are drawn together.
     """
     import numpy as np
 
-    cells = _count_cells(labels, a, b, classes, groups)
+    owners = number_groups(groups)
+    cells = _count_cells(labels, a, b, classes, owners)
     rng = np.random.default_rng(seed)
     drawn = np.concatenate(
         [cells.differences(part) for part in cells.resample(rng, resamples)], axis=1
@@ -130,14 +140,16 @@ def compare_predictions(
         [cells.differences(part) for part in cells.swap(rng, resamples)], axis=1
     )
     scores = cells.scores(cells.counts[None] @ cells.features)[:, :, 0]
+    units = int(cells.counts.sum())
+    number = None if owners is None else units
     differences = {}
     for metric, *values in zip(list_resampled(), scores, drawn, swapped, strict=True):
-        difference = summarize(*values, higher_is_better=metric.higher_is_better)
+        difference = summarize(*values, higher_is_better=metric.higher_is_better, groups=number)
         differences[metric.name] = replace(difference, title=metric.title)
     right_a, right_b = a == labels, b == labels
     return PairedComparison(
         samples=len(labels),
-        units=int(cells.counts.sum()),
+        units=units,
         resamples=resamples,
         seed=seed,
         metrics=differences,
@@ -296,17 +308,17 @@ def _batch_sizes(resamples: int) -> Iterator[int]:
 
 
 def _count_cells(
-    labels: Integers, a: Integers, b: Integers, classes: int, groups: Sequence[str] | None
+    labels: Integers, a: Integers, b: Integers, classes: int, owners: Integers | None
 ) -> _Cells:
     """Group units with the same labels and predictions on all their images into kinds."""
     import numpy as np
 
     strata: dict[bytes, list[tuple[int, Integers]]] = {}
-    for number, images in _list_kinds((labels * classes + a) * classes + b, groups):
+    for number, images in _list_kinds((labels * classes + a) * classes + b, owners):
         strata.setdefault((images // classes**2).tobytes(), []).append((number, images))
     ordered: list[tuple[int, Integers]] = []
     slices = []
-    for members in _join_rare(strata.values()) if groups else strata.values():
+    for members in _join_rare(strata.values()) if owners is not None else strata.values():
         members.sort(key=lambda kind: -kind[0])
         slices.append(slice(len(ordered), len(ordered) + len(members)))
         ordered += members
@@ -327,27 +339,32 @@ def _count_cells(
 
 
 def _join_rare(strata: Iterable[list[tuple[int, Integers]]]) -> list[list[tuple[int, Integers]]]:
-    """Put people with a unique set of labels into one stratum.
+    """Put groups with a unique set of labels into one stratum.
 
     Alone in a stratum, they would be drawn every time.
     """
     common, rare = [], []
     for members in strata:
-        if sum(number for number, _ in members) > 1:
+        if _count_units(members) > 1:
             common.append(members)
         else:
             rare += members
+    if len(rare) == 1 and common:
+        rare += common.pop(min(range(len(common)), key=lambda index: _count_units(common[index])))
     return [*common, rare] if rare else common
 
 
-def _list_kinds(codes: Integers, groups: Sequence[str] | None) -> list[tuple[int, Integers]]:
+def _count_units(members: Iterable[tuple[int, Integers]]) -> int:
+    return sum(number for number, _ in members)
+
+
+def _list_kinds(codes: Integers, owners: Integers | None) -> list[tuple[int, Integers]]:
     """(how many units, sorted cell codes of the images of such a unit)."""
     import numpy as np
 
-    if groups is None:
+    if owners is None:
         kinds, numbers = np.unique(codes, return_counts=True)
         return [(int(number), kinds[index : index + 1]) for index, number in enumerate(numbers)]
-    _, owners = np.unique(np.array(groups), return_inverse=True)
     order = np.lexsort((codes, owners))
     bounds = np.flatnonzero(np.diff(owners[order])) + 1
     counted: dict[bytes, int] = {}
@@ -364,17 +381,20 @@ def summarize(
     *,
     higher_is_better: bool,
     rounding: float = ROUNDING,
+    groups: int | None = None,
 ) -> Difference:
     """Interval and p value of one metric from its resampled differences.
 
-    The interval is the difference plus and minus 1.96 bootstrap standard errors. Its coverage is in
-    DECISIONS.md, "diff's interval is the difference plus and minus 1.96 bootstrap standard errors".
+    The interval is the difference plus and minus 1.96 bootstrap standard errors; where so many
+    `groups` were resampled, Student's t with one degree of freedom fewer stands for 1.96. Its
+    coverage is in DECISIONS.md, "diff's interval is the difference plus and minus 1.96 bootstrap
+    standard errors".
     """
     import numpy as np
 
     a, b = map(float, sides)
     error, normal = float(drawn.std()), NormalDist()
-    half_width = normal.inv_cdf((1 + COVERAGE) / 2) * error
+    half_width = _find_quantile(groups) * error
     low, high = b - a - half_width, b - a + half_width
     p = float(1 + (np.abs(swapped) >= abs(b - a) - rounding).sum()) / (1 + len(swapped))
     # Interval and swap test must agree; either alone calls too many equal pairs different.
@@ -393,3 +413,12 @@ def summarize(
         higher_is_better=higher_is_better,
         resamples=len(drawn),
     )
+
+
+def _find_quantile(groups: int | None) -> float:
+    """How many standard errors the interval reaches to each side."""
+    if groups is None:
+        return NormalDist().inv_cdf((1 + COVERAGE) / 2)
+    from scipy.special import stdtrit
+
+    return float(stdtrit(max(1, groups - 1), (1 + COVERAGE) / 2))

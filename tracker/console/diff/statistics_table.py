@@ -10,6 +10,7 @@ from tracker.comparison.verdict import WHY_ALPHA, render_range
 from tracker.console.diff.sections import Section
 from tracker.core.table import Column, Styled
 from tracker.core.text import render_number
+from tracker.training.numbers import render_count
 
 
 def list_statistics(diff: RunDiff) -> Iterator[Section]:
@@ -80,4 +81,5 @@ def _render_resamples(paired: PairedComparison) -> Iterator[str]:
 
 
 def _name_units(paired: PairedComparison) -> str:
-    return "" if paired.units == paired.samples else f", people drawn whole ({paired.units:,})"
+    """What was resampled, where it is not single images."""
+    return f", by {paired.unit} ({render_count(paired.units, 'group')})" if paired.unit else ""

@@ -381,20 +381,32 @@ class ActiveRun:
         answers = _to_answers(load_probabilities(path), self._workspace)
         return read_given(answers, self._workspace.competition).fingerprint != fingerprint
 
-    def save_validation(self, ids: Sequence[Any], labels: Any, probabilities: Any) -> None:
+    def save_validation(
+        self,
+        ids: Sequence[Any],
+        labels: Any,
+        probabilities: Any,
+        *,
+        groups: Sequence[Any] | None = None,
+    ) -> None:
         """Save the probabilities [images, classes] of the validation images and their true labels.
 
         The images may be in any order. Labels are class numbers (columns of the probabilities) or
         names of competition.classes. `diff`, ensembles, `data suspects` and `select` compare runs
         by these files: an image must have the same id in every run (for this program the path below
-        data.train_dir, as cat/7.png). val/f1 and val/accuracy are added to the metrics of the run
-        where it has none; a message says so where it has different ones. Raises DataError like
+        data.train_dir, as cat/7.png). `groups` has the patient, place or sequence of each image, as
+        images of one are alike: statistics then draw whole groups (data.group of tracker.toml says
+        what they are called). val/f1 and val/accuracy are added to the metrics of the run where it
+        has none; a message says so where it has different ones. Raises DataError like
         `save_probabilities`, and for wrong labels; StorageError.
         """
         from tracker.training.predict.probabilities import save_probabilities
 
         task = build_task(self._workspace)
-        predictions = check_validation(ids, labels, probabilities, task)
+        name = str(self._workspace.data.get("group") or "group")
+        predictions = check_validation(
+            ids, labels, probabilities, task, groups=groups, group_name=name
+        )
         save_probabilities(self.folder / "validation.npz", predictions)
         self._metrics.measured = self._measure_validation()
         self._recorder.fingerprint()  # writes the summary, too

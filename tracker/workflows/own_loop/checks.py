@@ -57,13 +57,20 @@ def check_evaluation(
 
 
 def check_validation(
-    ids: Sequence[Any], labels: Any, probabilities: Any, task: Task
+    ids: Sequence[Any],
+    labels: Any,
+    probabilities: Any,
+    task: Task,
+    *,
+    groups: Sequence[Any] | None = None,
+    group_name: str = "",
 ) -> Predictions:
     """Probabilities [images, classes] of validation images with their true labels, sorted by id.
 
     Raises DataError like `check_evaluation`, and for labels that are neither class numbers nor
     class names; 0 and 1 [images, classes] or numbers [images] where the target is "labels" or
-    "number".
+    "number". `groups` has the group of each image, called `group_name`; DataError without one for
+    each id.
     """
     import numpy as np
 
@@ -85,7 +92,14 @@ def check_validation(
             f"{render_count(len(numbers), 'label')} for {render_count(len(names), 'id')}",
             hint="pass one true label for each id",
         )
-    kept = Predictions(names, rows, classes=tuple(task.classes), labels=numbers)
+    kept = Predictions(
+        names,
+        rows,
+        classes=tuple(task.classes),
+        labels=numbers,
+        groups=_check_groups(names, groups),
+        group_name=group_name if groups is not None else "",
+    )
     return select(kept, sorted(range(len(names)), key=names.__getitem__))
 
 
@@ -98,6 +112,22 @@ def _check_ids(ids: Sequence[Any]) -> tuple[str, ...]:
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise DataError(f"{_count(twice, 'id')} given twice", hint="pass one row for each image")
     return names
+
+
+def _check_groups(names: Sequence[str], groups: Sequence[Any] | None) -> tuple[str, ...]:
+    """The group of each image as a text; an image without one (None, "") is a group of its own."""
+    if groups is None:
+        return ()
+    values = to_array(groups).tolist() if hasattr(groups, "shape") else list(groups)
+    if len(values) != len(names):
+        raise DataError(
+            f"{render_count(len(values), 'group')} for {render_count(len(names), 'id')}",
+            hint="pass the group of each image, such as its patient",
+        )
+    return tuple(
+        name if value is None or value == "" else str(value)
+        for name, value in zip(names, values, strict=True)
+    )
 
 
 def _check_values(names: Sequence[str], values: Any, task: Task) -> Any:

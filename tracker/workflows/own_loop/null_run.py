@@ -102,7 +102,14 @@ class NullRun(ActiveRun):
     def save_probabilities(self, ids: Sequence[Any], probabilities: Any) -> None:
         """Do nothing."""
 
-    def save_validation(self, ids: Sequence[Any], labels: Any, probabilities: Any) -> None:
+    def save_validation(
+        self,
+        ids: Sequence[Any],
+        labels: Any,
+        probabilities: Any,
+        *,
+        groups: Sequence[Any] | None = None,
+    ) -> None:
         """Do nothing."""
 
     def save_predictions(self, answers: Mapping[str, Any] | Path | str) -> None:

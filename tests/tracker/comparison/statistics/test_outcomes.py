@@ -203,3 +203,68 @@ def test_a_metric_that_the_images_do_not_define_has_no_test() -> None:
         for side in (a, b)
     ]
     assert compare_outcomes(one_class[0], one_class[1], build_metric("roc_auc")) is None
+
+
+# --- Groups of images that are alike ---
+
+
+def draw_groups(seed: int, number: int = 30) -> tuple[Outcome, Outcome, list[str]]:
+    """Two equally good runs on `number` groups of 8 images, whose errors are those of the group."""
+    a, b = draw_classes(np.random.default_rng(seed), number, 1.0, 1.0)
+    owners = np.repeat(np.arange(number), 8)
+    sides = []
+    for side in (a, b):
+        assert side.scores is not None
+        assert side.decided is not None
+        truth, decided, scores = (part[owners] for part in (side.truth, side.decided, side.scores))
+        sides.append(replace(side, truth=truth, decided=decided, scores=scores))
+    return sides[0], sides[1], [f"patient {number}" for number in owners]
+
+
+def test_intervals_hold_for_groups_of_images_that_are_alike_and_not_image_by_image() -> None:
+    covered = {"groups": 0, "images": 0}
+    for seed in range(PAIRS):
+        a, b, groups = draw_groups(seed)
+        drawn = {"groups": groups, "images": None}
+        for name, units in drawn.items():
+            found = compare(a, b, "log_loss", groups=units, seed=seed)
+            covered[name] += found.low <= 0 <= found.high
+    assert covered["groups"] / PAIRS > 0.89
+    assert covered["images"] / PAIRS < 0.75
+
+
+def test_where_every_image_is_a_group_of_its_own_nothing_changes() -> None:
+    a, b = draw_classes(np.random.default_rng(4), 60, 1.0, 1.3)
+    a = replace(a, truth=np.append(a.truth[:-1], 2), classes=3)
+    b = replace(b, truth=a.truth)
+    groups = [f"g{number}" for number in range(60)]
+    assert compare(a, b, "log_loss", groups=groups) == compare(a, b, "log_loss")
+    truth = np.append(a.truth[:-1], 3)  # a class of one image
+    plain = compare_predictions(truth, a.decided, b.decided, 4, resamples=FEW)
+    assert (
+        compare_predictions(truth, a.decided, b.decided, 4, groups=groups, resamples=FEW) == plain
+    )
+
+
+def test_few_groups_have_the_wider_interval_of_students_t() -> None:
+    a, b, groups = draw_groups(1, number=4)
+    found = compare(a, b, "log_loss", groups=groups)
+    assert found.smallest is not None
+    error = found.smallest / (2.1700904 + 0.8416212)  # normal quantiles of 1 - 0.03/2 and 0.8
+    assert (found.high - found.low) / 2 == pytest.approx(3.1824463 * error, rel=1e-6)  # 3 degrees
+
+
+def test_a_single_group_unlike_all_others_is_drawn_too() -> None:
+    """In a stratum of its own it would never vary, and the interval leave its errors out."""
+    truth = np.array([0, 1, 0, 1, 0, 1, 2, 2])
+    groups = ["a", "a", "b", "b", "c", "c", "d", "d"]
+    a = np.array([0, 1, 0, 1, 0, 1, 0, 0])
+    b = np.array([0, 1, 0, 1, 0, 1, 2, 2])  # differs from a in group d alone
+    found = compare_predictions(truth, a, b, 3, groups=groups, resamples=FEW)
+    assert found.metrics["accuracy"].smallest is not None
+    scores = np.eye(3)[[a, b]] * 0.8 + 0.1
+    sides = [
+        Outcome(classes=3, truth=truth, decided=d, scores=s)
+        for d, s in zip((a, b), scores, strict=True)
+    ]
+    assert compare(*sides, "log_loss", groups=groups).smallest is not None

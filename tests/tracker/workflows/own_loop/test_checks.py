@@ -188,6 +188,25 @@ def test_photographs_of_one_person_are_drawn_together_where_tracker_toml_has_peo
     ]
 
 
+def test_own_loops_may_pass_the_group_of_each_image(workspace: Workspace) -> None:
+    order = slice(None, None, -1)
+    for answers, number in (("0000011111", np.int64), ("0110011110", str)):
+        with begin(workspace) as run:
+            groups = np.array([number(index // 2) for index in range(IMAGES)])
+            run.save_validation(IDS[order], TRUTH[order], say(answers)[order], groups=groups[order])
+    found = diff_runs(workspace, "exp1", "exp2")
+    assert found.statistics is not None
+    assert (found.statistics.units, found.statistics.unit) == (5, "group")
+    joined = ensemble(workspace, ["exp1", "exp2"], method="soft")
+    kept = load_probabilities(workspace.runs_dir / joined.name / "validation.npz")
+    assert kept.groups == tuple("0011223344")
+    with (
+        begin(workspace) as run,
+        pytest.raises(DataError, match="9 groups for 10 ids"),
+    ):
+        run.save_validation(IDS, TRUTH, say(answers), groups=range(9))
+
+
 def test_runs_validated_on_other_images_say_so(workspace: Workspace) -> None:
     make_own_run(workspace, "0000011111")
     with begin(workspace) as run:
@@ -218,12 +237,13 @@ def test_own_loops_are_ensembled_whatever_their_order(workspace: Workspace) -> N
 def test_own_loops_of_folds_make_out_of_fold_predictions(workspace: Workspace) -> None:
     for half in (slice(0, 10, 2), slice(1, 10, 2)):
         with begin(workspace) as run:
-            run.save_validation(IDS[half], TRUTH[half], say("0000011111")[half])
+            groups = [f"p{number // 2}" for number in range(10)[half]]
+            run.save_validation(IDS[half], TRUTH[half], say("0000011111")[half], groups=groups)
             run.save_probabilities(IDS, say("0000011111"))
     record = ensemble(workspace, ["exp1", "exp2"], method="soft")
-    assert (
-        len(load_probabilities(workspace.runs_dir / record.name / "validation.npz").ids) == IMAGES
-    )
+    joined = load_probabilities(workspace.runs_dir / record.name / "validation.npz")
+    assert (len(joined.ids), joined.group_name) == (IMAGES, "group")
+    assert dict(zip(joined.ids, joined.groups, strict=True))["i3.png"] == "p1"
     assert record.summary["val/f1"] == 1.0
 
 
