@@ -19,6 +19,9 @@ from tracker.training.errors import StorageError, first_line
 from tracker.training.libraries import require
 
 SCHEMA_VERSION = 2
+# what the upgrade to a version writes into the table migrations
+MIGRATION_NAMES = {2: "imported submissions"}
+FIRST_NAME = "first schema"  # what version 0.1 wrote into a new ledger
 BUSY_TIMEOUT_S = 60.0  # a wait for other writers; each needs milliseconds, a slow disk seconds
 Row = dict[str, Any]
 Query = Callable[[str, Mapping[str, Any]], list[Row]]

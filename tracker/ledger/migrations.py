@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from tracker.core.clock import to_utc_text, utc_now
 from tracker.core.errors import LedgerError
 from tracker.ledger.append import MIGRATIONS, WRITER_LOCK, open_engine
-from tracker.ledger.connection import SCHEMA_VERSION, check_not_newer
+from tracker.ledger.connection import MIGRATION_NAMES, SCHEMA_VERSION, check_not_newer
 from tracker.ledger.transfer import copy_ledger
 
 
@@ -57,7 +57,7 @@ def upgrade_ledger(url: str, *, backup: Path) -> tuple[int, int]:
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(WRITER_LOCK)))
             for version in range(before + 1, SCHEMA_VERSION + 1):
                 STEPS[version](connection)
-                name = STEPS[version].__name__.partition("_")[2].replace("_", " ")
+                name = MIGRATION_NAMES[version]
                 row = {"version": version, "name": name, "applied_at": utc_now()}
                 connection.execute(sa.insert(MIGRATIONS).values(**row))
             _check_sqlite(connection)
