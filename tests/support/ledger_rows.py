@@ -7,7 +7,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from tracker.ledger.append import Draft, open_ledger
+from tracker.ledger.chain import TABLES, row_hash
 from tracker.ledger.columns import load_schema
+from tracker.ledger.connection import open_reader
 from tracker.runs.record import RunRecord
 from tracker.workspace.predictions import Answers
 from tracker.workspace.tracker_toml import Workspace
@@ -54,3 +56,26 @@ def change(url: str, *statements: str) -> None:
                 if "CREATE TRIGGER" in statement:
                     connection.exec_driver_sql(statement)
     engine.dispose()
+
+
+def rewrite(url: str, *statements: str) -> None:
+    """What an owner does who knows the program: the statements, then numbers and hashes anew."""
+    change(url, *statements)
+    tables = dict(TABLES)
+    with open_reader(url) as query:
+        chain = query("SELECT * FROM chain ORDER BY seq", {})
+        rows = {kind: query(f"SELECT * FROM {table}", {}) for kind, table in tables.items()}
+    contents = {row["seq"]: row for kind in tables for row in rows[kind]}
+    updates, previous = [], ""
+    for seq, link in enumerate(chain, 1):
+        row = {name: value for name, value in contents[link["seq"]].items() if name != "seq"}
+        new = {"seq": seq, "kind": link["kind"], "previous": previous}
+        digest = row_hash(new, row)
+        old = link["seq"]
+        updates += [
+            f"UPDATE chain SET seq = {seq}, previous = '{previous}', hash = '{digest}' WHERE seq ="
+            f" {old}",
+            f"UPDATE {tables[link['kind']]} SET seq = {seq} WHERE seq = {old}",
+        ]
+        previous = digest
+    change(url, *updates)

@@ -434,8 +434,12 @@ def create_ledger(url: str) -> bool:
 
 
 @contextmanager
-def create_tables(url: str) -> Iterator[sa.Connection | None]:
+def create_tables(
+    url: str, *, migrations: Sequence[Mapping[str, Any]] = ()
+) -> Iterator[sa.Connection | None]:
     """The transaction that makes the tables in an empty database; rows can be added in it.
+
+    `migrations` are the rows of a ledger that is copied; a new ledger has one of its own.
 
     None when it already is a ledger. Raises LedgerError for a database with other tables, and when
     the log of a lost ledger is next to the new file.
@@ -469,7 +473,7 @@ def create_tables(url: str) -> Iterator[sa.Connection | None]:
                 "name": f"schema {SCHEMA_VERSION}",
                 "applied_at": utc_now(),
             }
-            connection.execute(sa.insert(MIGRATIONS).values(**row))
+            connection.execute(sa.insert(MIGRATIONS), list(migrations) or [row])
             yield connection
             connection.commit()
     finally:

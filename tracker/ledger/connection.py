@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from tracker.core.errors import LedgerError, TrackerError
+from tracker.core.first_read import notify_read
 from tracker.training.errors import StorageError, first_line
 from tracker.training.libraries import require
 
@@ -48,6 +49,7 @@ def open_reader(url: str) -> Iterator[Query]:
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
         check_version(query("SELECT max(version) AS version FROM migrations", {})[0]["version"])
+        notify_read(url, query)
         yield query
 
 
