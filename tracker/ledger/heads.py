@@ -27,7 +27,8 @@ ENDING = ".head"  # of the file beside the copy of a submitted one
 HERE = "this workspace"
 MOST_LINES = 2000  # then half of the older ones go; the newest proves all rows before it
 NEWEST_LINES = 500  # that always stay
-MAX_IN_VALUES = 500
+TAIL_BYTES = 4096  # of the file: its newest lines
+MAX_IN_VALUES = 500  # values in one query
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,17 +133,27 @@ def observe(workspace: Workspace, query: Query) -> str:
     Returns the problem, empty without one; then nothing is noted. One query and one small file, as
     every command that reads the ledger does this. A workspace that cannot be written notes nothing.
     """
-    memory = load_memory(workspace)
-    last = memory.heads[-1] if memory.heads else None
-    now = read_newest(query)
-    if last is not None and (now is None or now.key != last.key):
-        found = compare(query, [last], memory.set_aside)
-        if found.conflicts:
-            return compare(query, memory.heads, memory.set_aside).problem
-    if now is not None and (last is None or now.key != last.key):
+    last, now = load_last(workspace), read_newest(query)
+    if last is not None and now is not None and now.key == last.key:
+        return ""
+    if last is not None and compare(query, [last], ()).conflicts:
+        memory = load_memory(workspace)
+        return compare(query, memory.heads, memory.set_aside).problem
+    if now is not None:
         with suppress(StorageError):
             note_head(workspace, now)
     return ""
+
+
+def load_last(workspace: Workspace) -> SeenHead | None:
+    """The head that the workspace has noted last; it reads the end of the file, as a rule."""
+    ledger = name_ledger(workspace)
+    for end in (TAIL_BYTES, 0):
+        for line in reversed(_read_lines(workspace, end)):
+            head = parse_head(str(line.get("head", "")), HERE)
+            if head is not None and line.get("ledger") == ledger:
+                return head
+    return None
 
 
 def note_newest(workspace: Workspace) -> None:
@@ -177,13 +188,17 @@ def list_moved(workspace: Workspace, made_at: str) -> list[SeenHead]:
     return moved
 
 
-def _read_lines(workspace: Workspace) -> list[dict[str, Any]]:
+def _read_lines(workspace: Workspace, end: int = 0) -> list[dict[str, Any]]:
+    """The lines of the file, or those in its last `end` bytes."""
     try:
-        text = (workspace.state_dir / HEADS_FILE).read_text(encoding="utf-8", errors="replace")
+        with (workspace.state_dir / HEADS_FILE).open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(size - end, 0) if end else 0)
+            content = file.read()
     except OSError:
         return []
     lines = []
-    for line in text.splitlines():
+    for line in content.decode("utf-8", "replace").split("\n"):
         with suppress(ValueError, RecursionError):
             values = json.loads(line)
             lines += [values] if isinstance(values, dict) else []
@@ -202,8 +217,8 @@ def note_head(
         line |= {"accepted": note, "author": get_author(), "set_aside": list(set_aside)}
     path = workspace.state_dir / HEADS_FILE
     with FileLock(workspace.state_dir / "heads.lock"), translate_os_errors(path, "write"):
-        known = load_memory(workspace).heads
-        if not note and known and known[-1].made_at == head.made_at and known[-1].seq >= head.seq:
+        last = load_last(workspace)
+        if not note and last and last.made_at == head.made_at and last.seq >= head.seq:
             return
         before = path.read_bytes() if path.exists() else b""
         start = "" if before.endswith(b"\n") or not before else "\n"
