@@ -23,7 +23,7 @@ from tracker.runs.read import load_config, load_run
 from tracker.runs.record import is_abandoned
 from tracker.submissions.examine import Candidate, Examination, examine
 from tracker.submissions.scores import score_missing
-from tracker.submissions.witnesses import note_submission, refuse_rewritten
+from tracker.submissions.witnesses import find_ledger_refusal, note_submission
 from tracker.training.errors import StorageError
 from tracker.training.files import remove_leftovers, translate_os_errors, write_bytes
 from tracker.training.libraries import require
@@ -70,7 +70,8 @@ def submit_examined(
     candidate, board = examination.candidate, build_leaderboard(workspace)
     # before the row is written: a wrong solution file must not use up a number
     public = board.score_public(candidate.answers)
-    refuse_rewritten(workspace)
+    if refusal := find_ledger_refusal(workspace, with_mlflow=True):
+        raise refusal
     with open_ledger(workspace) as ledger:
         copy = _save_copy(workspace, candidate)
         draft = Draft(

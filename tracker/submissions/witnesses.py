@@ -41,8 +41,13 @@ class Witnesses:
     unasked: str
 
 
-def ask_witnesses(workspace: Workspace, *, extra: SeenHead | None = None) -> Witnesses:
-    """Compare the ledger with every head that was seen, and with `extra`; raises LedgerError."""
+def ask_witnesses(
+    workspace: Workspace, *, extra: SeenHead | None = None, with_mlflow: bool = True
+) -> Witnesses:
+    """Compare the ledger with every head that was seen, and with `extra`; raises LedgerError.
+
+    Without MLflow it takes milliseconds.
+    """
     memory = load_memory(workspace)
     with open_reader(workspace.ledger_url) as query:
         rows = query("SELECT applied_at FROM migrations ORDER BY version LIMIT 1", {})
@@ -51,7 +56,7 @@ def ask_witnesses(workspace: Workspace, *, extra: SeenHead | None = None) -> Wit
     own = [*list_moved(workspace, made_at), *memory.heads]
     ledgers = {made_at, *(head.made_at for head in own)}
     files = [head for head in list_file_heads(workspace) if head.made_at in ledgers]
-    tags, unasked = _ask_mlflow(workspace)
+    tags, unasked = _ask_mlflow(workspace) if with_mlflow else ([], "")
     # of another ledger's runs are those that this ledger never had
     mirrored = [head for uid, head in tags if head.made_at in ledgers or uid in uids]
     with open_reader(workspace.ledger_url) as query:
@@ -78,10 +83,10 @@ def render_counts(counts: Mapping[str, int]) -> str:
     return f"it has all heads that were seen: {', '.join(parts)}"
 
 
-def refuse_rewritten(workspace: Workspace) -> None:
-    """Raise RefusedError where the ledger lacks a head that was seen; MLflow may be away."""
-    if problem := ask_witnesses(workspace).comparison.problem:
-        raise RefusedError(f"the ledger was changed: {problem}", hint=HINT)
+def find_ledger_refusal(workspace: Workspace, *, with_mlflow: bool) -> RefusedError | None:
+    """Why this ledger takes no submission: it lacks a head that was seen. MLflow may be away."""
+    problem = ask_witnesses(workspace, with_mlflow=with_mlflow).comparison.problem
+    return RefusedError(f"the ledger was changed: {problem}", hint=HINT) if problem else None
 
 
 def note_submission(workspace: Workspace, file: Path) -> None:

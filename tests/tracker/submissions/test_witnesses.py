@@ -21,6 +21,7 @@ from tracker.ledger.heads import HEADS_FILE, MOST_LINES, load_memory, observe
 from tracker.ledger.transfer import copy_ledger, restore_ledger
 from tracker.mirror.copy import sync_run
 from tracker.mirror.targets.mlflow_heads import HEADS_TAG, MOST_HEADS, merge_heads
+from tracker.submissions.examine import check
 from tracker.submissions.submit import submit
 from tracker.submissions.witnesses import accept_heads, ask_witnesses
 from tracker.training.files import write_text
@@ -88,6 +89,7 @@ def test_a_ledger_with_valid_hashes_is_not_what_the_other_member_saw(
     assert look(member).startswith(problem)
     assert look(member).startswith(problem)  # it is not forgotten
     assert ask_witnesses(member).comparison.problem.startswith(problem)
+    assert check(member, "exp1").refusal.startswith(f"the ledger was changed: {problem}")
     with pytest.raises(RefusedError, match="the ledger was changed: row") as refused:
         submit(member, "exp1", "a try")
     assert "--accept-heads" in refused.value.hint
