@@ -17,7 +17,7 @@ from tracker.core.errors import ConfigError, LedgerError, RefusedError
 from tracker.ledger.append import create_ledger, open_ledger
 from tracker.ledger.chain import verify_ledger
 from tracker.ledger.connection import open_reader, read_rows
-from tracker.ledger.heads import HEADS_FILE, MOST_LINES, load_memory, observe
+from tracker.ledger.heads import HEADS_FILE, MOST_LINES, load_memory, note_head, observe
 from tracker.ledger.transfer import copy_ledger, restore_ledger
 from tracker.mirror.copy import sync_run
 from tracker.mirror.targets.mlflow_heads import HEADS_TAG, MOST_HEADS, merge_heads
@@ -140,6 +140,15 @@ def test_the_owners_own_verify_finds_it_through_mlflow_and_through_the_kept_file
     assert isinstance(found.exception, LedgerError)
     assert str(found.exception).startswith(saw.format("MLflow (run exp1)"))
     assert ask_witnesses(workspace).counts["mlflow"] == 2
+    make_run(workspace, "0000011111")
+    with pytest.raises(RefusedError, match=r"is not what MLflow \(run exp1\) saw"):
+        submit(workspace, "exp2", "the second")
+    # a run whose submission is gone keeps its tag
+    tables = ("scores", "submissions", "chain")
+    rewrite(workspace.ledger_url, *(f"DELETE FROM {table}" for table in tables))
+    sync_run(workspace, "exp1")
+    problem = ask_witnesses(workspace).comparison.problem
+    assert problem.startswith("rows 1 to 3 are missing: MLflow (run exp1) saw them on 20")
 
 
 def test_a_restored_backup_is_accepted_with_a_note_that_everybody_sees(tmp_path: Path) -> None:
@@ -204,6 +213,8 @@ def test_the_file_of_heads_is_short_and_survives_damage(workspace: Workspace) ->
     path.write_text('not json\n[1]\n{"head": 3}\n' + path.read_text() + '{"ledger": "sqli')
     add(workspace, "1")
     assert look(workspace) == ""
+    assert [head.seq for head in load_memory(workspace).heads] == [1, 2]
+    note_head(workspace, load_memory(workspace).heads[0])  # another process was late
     assert [head.seq for head in load_memory(workspace).heads] == [1, 2]
     line = path.read_text().splitlines()[3]
     path.write_text((line + "\n") * MOST_LINES)

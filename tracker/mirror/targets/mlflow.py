@@ -289,8 +289,8 @@ class MlflowTarget(Target):
         before = (self.state.get("described") or [{}])[0]
         stale = []
         for key in there:
-            has_our_prefix = key.startswith(TAG_PREFIX) and key not in IDENTITY_TAGS
-            if key not in wanted and (key in before or has_our_prefix):
+            is_ours = key in before or key.startswith(TAG_PREFIX)
+            if is_ours and key not in wanted and key not in IDENTITY_TAGS:
                 stale.append(key)
         return stale
 
