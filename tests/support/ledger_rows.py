@@ -10,7 +10,7 @@ from tracker.ledger.append import Draft, open_ledger
 from tracker.ledger.chain import TABLES, row_hash
 from tracker.ledger.columns import load_schema
 from tracker.ledger.connection import open_reader
-from tracker.runs.record import RunRecord
+from tracker.run_folder.record import RunRecord
 from tracker.workspace.predictions import Answers
 from tracker.workspace.tracker_toml import Workspace
 

@@ -109,7 +109,7 @@ def verify_command(
 
 def _accept_heads(workspace: Workspace, why: str) -> None:
     from tracker.core.terminal import print_text
-    from tracker.submissions.witnesses import accept_heads
+    from tracker.submission.witnesses import accept_heads
 
     for gone in accept_heads(workspace, why):
         print_text(f"accepted, although {gone.where} saw row {gone.seq} on {gone.seen_at[:10]}")
@@ -122,7 +122,7 @@ def _compare_heads(
     from tracker.core.errors import LedgerError
     from tracker.core.terminal import print_json, print_note, print_text
     from tracker.ledger.heads import note_newest
-    from tracker.submissions.witnesses import HINT, ask_witnesses, render_counts
+    from tracker.submission.witnesses import HINT, ask_witnesses, render_counts
 
     witnesses = ask_witnesses(workspace, extra=signed)
     problem = witnesses.comparison.problem

@@ -19,11 +19,11 @@ from tracker.ledger.read import (
     list_with_note,
 )
 from tracker.ledger.records import Submission
-from tracker.runs.read import load_config, load_run
-from tracker.runs.record import is_abandoned
-from tracker.submissions.examine import Candidate, Examination, examine
-from tracker.submissions.scores import score_missing
-from tracker.submissions.witnesses import find_ledger_refusal, note_submission
+from tracker.run_folder.read import load_config, load_run
+from tracker.run_folder.record import is_abandoned
+from tracker.submission.examine import Candidate, Examination, examine
+from tracker.submission.scores import score_missing
+from tracker.submission.witnesses import find_ledger_refusal, note_submission
 from tracker.training.errors import StorageError
 from tracker.training.files import remove_leftovers, translate_os_errors, write_bytes
 from tracker.training.libraries import require

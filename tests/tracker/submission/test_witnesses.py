@@ -21,9 +21,9 @@ from tracker.ledger.heads import HEADS_FILE, MOST_LINES, load_memory, note_head,
 from tracker.ledger.transfer import copy_ledger, restore_ledger
 from tracker.mirror.copy import sync_run
 from tracker.mirror.targets.mlflow_heads import HEADS_TAG, MOST_HEADS, merge_heads
-from tracker.submissions.examine import check
-from tracker.submissions.submit import submit
-from tracker.submissions.witnesses import accept_heads, ask_witnesses
+from tracker.submission.examine import check
+from tracker.submission.submit import submit
+from tracker.submission.witnesses import accept_heads, ask_witnesses
 from tracker.training.files import write_text
 from tracker.workspace.tracker_toml import Workspace, load_workspace
 
