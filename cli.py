@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Any
 
 from tracker.core.errors import InterruptedByUserError, TrackerError
+from tracker.core.first_read import on_first_read
 from tracker.core.hints import find_hint
 from tracker.training.libraries import translate_import_errors
 
@@ -83,6 +84,8 @@ def _invoke() -> int:
 
     from tracker.commands.table import app
 
+    on_first_read(_watch_ledger)
+
     # Typer has its own copy of click and exports one of its errors; the base is every wrong option
     usage_error: Any = typer.BadParameter.__mro__[1]
     try:
@@ -96,6 +99,24 @@ def _invoke() -> int:
             _report(message[:1].lower() + message[1:], f"{path} --help")
         return int(error.exit_code)
     return code if isinstance(code, int) else 0
+
+
+def _watch_ledger(url: str, query: Any) -> None:
+    """Say on stderr which row was rewritten or is missing, or note the ledger's new head."""
+    from tracker.core.terminal import print_note
+    from tracker.ledger.heads import observe
+    from tracker.workspace.tracker_toml import find_workspace
+
+    try:
+        workspace = find_workspace()
+    except TrackerError:  # the command says so itself
+        return
+    if workspace.ledger_url != url:
+        return
+    if problem := observe(workspace, query):
+        note = f"the ledger was changed: {problem} (tracker ledger verify compares all rows)"
+        with suppress(OSError):
+            print_note(note, before="warning: ")
 
 
 def _report(message: str, hint: str) -> None:

@@ -1,13 +1,18 @@
-"""tracker ledger init, verify, upgrade, backup, restore, import and export."""
+"""tracker ledger init, head, verify, upgrade, backup, restore, import and export."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tracker.commands.runs import Json, Wide
+
+if TYPE_CHECKING:
+    from tracker.ledger.chain import Verification
+    from tracker.ledger.heads import SeenHead
+    from tracker.workspace.tracker_toml import Workspace
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="Path of the file.")]
 
@@ -24,28 +29,115 @@ def init_command() -> None:
     print_text(f"{'made' if made else 'already there'}: {mask_password(workspace.ledger_url)}")
 
 
+def head_command(
+    sign: Annotated[
+        bool, typer.Option("--sign", help="Sign it with your SSH key, for verify --signed.")
+    ] = False,
+    key: Annotated[
+        Path | None, typer.Option(help="The SSH key, else the first of ~/.ssh.", metavar="FILE")
+    ] = None,
+) -> None:
+    """Print the ledger's head: whoever has it can prove every row up to it."""
+    from tracker.core.errors import ConfigError, LedgerError
+    from tracker.ledger.chain import read_head
+    from tracker.ledger.connection import open_reader
+    from tracker.ledger.heads import read_newest
+    from tracker.ledger.signing import sign_head
+    from tracker.workspace.tracker_toml import find_workspace
+
+    workspace = find_workspace()
+    if not sign:
+        if key is not None:
+            raise ConfigError("--key is for --sign", hint="tracker ledger head --sign --key FILE")
+        print(read_head(workspace.ledger_url))
+        return
+    with open_reader(workspace.ledger_url) as query:
+        head = read_newest(query)
+    if head is None:
+        raise LedgerError("the ledger is empty: there is nothing to sign")
+    print(sign_head(workspace, head, key), end="")
+
+
 def verify_command(
     head: Annotated[
         str, typer.Option(help="Head printed earlier: the ledger must still have that row.")
     ] = "",
+    signed: Annotated[
+        Path | None,
+        typer.Option(help="File of ledger head --sign: it must have that row.", metavar="FILE"),
+    ] = None,
+    signers: Annotated[
+        Path | None,
+        typer.Option(help="Whose signatures count, else allowed_signers.", metavar="FILE"),
+    ] = None,
+    accept_heads: Annotated[
+        str,
+        typer.Option(
+            metavar="WHY", help="Rows that were seen are gone, and that is right: say why."
+        ),
+    ] = "",
     as_json: Json = False,
 ) -> None:
-    """Check every row against its hash; exit code 1 names the first that does not agree."""
-    from tracker.core.errors import LedgerError
-    from tracker.core.terminal import print_json, print_text
+    """Check all rows, the database, and all heads seen; exit code 1 names the first problem."""
+    from tracker.commands.options import refuse_together
+    from tracker.core.errors import ConfigError, LedgerError
+    from tracker.core.first_read import mark_read
+    from tracker.core.terminal import print_json
     from tracker.ledger.chain import verify_ledger
+    from tracker.ledger.signing import read_signed
     from tracker.workspace.tracker_toml import find_workspace
 
-    result = verify_ledger(find_workspace().ledger_url, head=head)
-    if as_json:
-        print_json(result.to_dict())
-    elif not result.problem:
-        print_text(f"all {result.rows} rows agree, head {result.head}")
+    refuse_together({"--json": as_json, "--accept-heads": bool(accept_heads)})
+    if signers is not None and signed is None:
+        raise ConfigError("--signers is for --signed", hint="tracker ledger verify --signed FILE")
+    workspace = find_workspace()
+    mark_read(workspace.ledger_url)  # compared below with more than its last head
+    extra = read_signed(workspace, signed, signers) if signed else None
+    result = verify_ledger(workspace.ledger_url, head=head)
     if result.problem:
+        if as_json:
+            print_json(result.to_dict())
         raise LedgerError(
             result.problem,
             hint="compare with a backup; tracker ledger restore makes a ledger of one",
         )
+    if accept_heads:
+        _accept_heads(workspace, accept_heads)
+    else:
+        _compare_heads(workspace, result, extra, as_json=as_json)
+
+
+def _accept_heads(workspace: Workspace, why: str) -> None:
+    from tracker.core.terminal import print_text
+    from tracker.submission.witnesses import accept_heads
+
+    for gone in accept_heads(workspace, why):
+        print_text(f"accepted, although {gone.where} saw row {gone.seq} on {gone.seen_at[:10]}")
+
+
+def _compare_heads(
+    workspace: Workspace, result: Verification, signed: SeenHead | None, *, as_json: bool
+) -> None:
+    """Compare the ledger with every head that was seen; its own rows agree with each other."""
+    from tracker.core.errors import LedgerError
+    from tracker.core.terminal import print_json, print_note, print_text
+    from tracker.ledger.heads import note_newest
+    from tracker.submission.witnesses import HINT, ask_witnesses, render_counts
+
+    witnesses = ask_witnesses(workspace, extra=signed)
+    problem = witnesses.comparison.problem
+    if witnesses.unasked:
+        print_note(f"no heads of MLflow were compared: {witnesses.unasked}", before="warning: ")
+    if as_json:
+        print_json({**result.to_dict(), "problem": problem, "heads": dict(witnesses.counts)})
+    if problem:
+        raise LedgerError(problem, hint=HINT)
+    note_newest(workspace)
+    if not as_json:
+        print_text(f"all {result.rows} rows agree, head {result.head}")
+        print_text(render_counts(witnesses.counts))
+        if signed:
+            print_text(f"it has row {signed.seq}, which {signed.where} saw")
 
 
 def history_command(

@@ -195,6 +195,7 @@ TABLE = {
         below={
             "init": Entry("ledger:init_command"),
             "verify": Entry("ledger:verify_command"),
+            "head": Entry("ledger:head_command"),
             "history": Entry("ledger:history_command"),
             "upgrade": Entry("ledger:upgrade_command"),
             "backup": Entry("ledger:backup_command"),

@@ -43,6 +43,7 @@ from tracker.ledger.connection import (
     translate_postgres,
     translate_sqlite,
 )
+from tracker.ledger.guards import check_before_submission
 from tracker.ledger.historical import METRIC_COLUMNS, HistoricalSubmission
 from tracker.ledger.read import sota_query
 from tracker.ledger.refusals import find_duplicate_refusal, read_quota_window
@@ -142,9 +143,11 @@ class Ledger:
         """Give a submission the next number, or refuse it.
 
         Raises DuplicateError when the same predictions were sent before, RefusedError when the
-        quota is used up or the deadline has passed; then nothing is written.
+        quota is used up or the deadline has passed, LedgerError when a guard of the database is
+        missing or a unique index damaged; then nothing is written.
         """
         with self._write() as connection:
+            self._check_guards(connection)
             # asked again under the lock: another process may have submitted since the examination
             _refuse_duplicate(connection, draft.answers.fingerprint)
             window = read_quota_window(
@@ -170,9 +173,11 @@ class Ledger:
         """Add the rows of an imported table with their own numbers, all or none.
 
         Raises DuplicateError when predictions are in the ledger already, RefusedError when the
-        numbers are in use, or when a row's SOTA is not in the ledger.
+        numbers are in use, or when a row's SOTA is not in the ledger, LedgerError as
+        `append_submission`.
         """
         with self._write() as connection:
+            self._check_guards(connection)
             last = connection.execute(sa.select(sa.func.max(SUBMISSIONS.c.number))).scalar() or 0
             if rows[0].number <= last:
                 raise RefusedError(
@@ -283,6 +288,16 @@ class Ledger:
         with self._write() as connection:
             _append_note(connection, kind=kind, text=text, submission=submission, run_uid=run_uid)
 
+    def _check_guards(self, connection: sa.Connection) -> None:
+        """Raise LedgerError where the database would no longer refuse a second submission."""
+        is_sqlite = self._engine.dialect.name == "sqlite"
+        if problem := check_before_submission(_ask(connection), is_sqlite=is_sqlite):
+            raise LedgerError(
+                f"{problem}; nothing was added",
+                hint="tracker ledger verify names what was changed; restore the ledger from a"
+                " backup",
+            )
+
     @contextmanager
     def _write(self) -> Iterator[sa.Connection]:
         """A transaction without other writers beside it; raises LedgerError or StorageError."""
@@ -344,9 +359,15 @@ def _append(connection: sa.Connection, kind: str, row: Mapping[str, Any]) -> Non
     newest = sa.select(CHAIN.c.seq, CHAIN.c.hash).order_by(CHAIN.c.seq.desc()).limit(1)
     last = connection.execute(newest).first()
     seq, previous = (last.seq + 1, last.hash) if last else (1, "")
+    row = {name: _without_negative_zero(value) for name, value in row.items()}
     link = {"seq": seq, "kind": kind, "previous": previous}
     connection.execute(sa.insert(CHAIN).values(**link, hash=row_hash(link, row)))
     connection.execute(sa.insert(CHAINED[kind]).values(seq=seq, **row))
+
+
+def _without_negative_zero(value: Any) -> Any:
+    """SQLite stores -0.0 as 0.0: hashed as it came, the row would look like a changed one."""
+    return value + 0.0 if isinstance(value, float) else value
 
 
 def _append_scores(
@@ -422,8 +443,12 @@ def create_ledger(url: str) -> bool:
 
 
 @contextmanager
-def create_tables(url: str) -> Iterator[sa.Connection | None]:
+def create_tables(
+    url: str, *, migrations: Sequence[Mapping[str, Any]] = ()
+) -> Iterator[sa.Connection | None]:
     """The transaction that makes the tables in an empty database; rows can be added in it.
+
+    `migrations` are the rows of a ledger that is copied; a new ledger has one of its own.
 
     None when it already is a ledger. Raises LedgerError for a database with other tables, and when
     the log of a lost ledger is next to the new file.
@@ -457,7 +482,7 @@ def create_tables(url: str) -> Iterator[sa.Connection | None]:
                 "name": f"schema {SCHEMA_VERSION}",
                 "applied_at": utc_now(),
             }
-            connection.execute(sa.insert(MIGRATIONS).values(**row))
+            connection.execute(sa.insert(MIGRATIONS), list(migrations) or [row])
             yield connection
             connection.commit()
     finally:

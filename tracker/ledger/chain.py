@@ -143,7 +143,7 @@ def _check(link: Row, before: int, previous: str, contents: Sequence[tuple[str, 
         problem = f"does not follow row {before}"
     elif not _has_its_hash(link, row):
         problem = "was changed"
-    return f"row {seq} ({_name_row(kind, row)}): {problem}" if problem else ""
+    return f"row {seq} ({name_row(kind, row)}): {problem}" if problem else ""
 
 
 def _has_its_hash(link: Row, row: Row) -> bool:
@@ -154,7 +154,7 @@ def _has_its_hash(link: Row, row: Row) -> bool:
         return False
 
 
-def _name_row(kind: str, row: Row) -> str:
+def name_row(kind: str, row: Row) -> str:
     """A row as people know it: `run exp3`, `submission 4`, `score of submission 4`."""
     if kind == "run":
         name = row.get("name")

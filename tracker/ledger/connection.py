@@ -15,11 +15,15 @@ from typing import Any
 from urllib.parse import quote
 
 from tracker.core.errors import LedgerError, TrackerError
+from tracker.core.first_read import notify_read
 from tracker.ledger.columns import read_version
 from tracker.training.errors import StorageError, first_line
 from tracker.training.libraries import require
 
 SCHEMA_VERSION = read_version()
+# what an upgrade by a step of migrations.py writes into the table migrations
+MIGRATION_NAMES = {2: "imported submissions"}
+FIRST_NAME = "first schema"  # what version 0.1 wrote into a new ledger
 BUSY_TIMEOUT_S = 60.0  # a wait for other writers; each needs milliseconds, a slow disk seconds
 Row = dict[str, Any]
 Query = Callable[[str, Mapping[str, Any]], list[Row]]
@@ -46,6 +50,7 @@ def open_reader(url: str) -> Iterator[Query]:
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
         check_version(query("SELECT max(version) AS version FROM migrations", {})[0]["version"])
+        notify_read(url, query)
         yield query
 
 

@@ -17,7 +17,7 @@ from tracker.core.clock import to_utc_text, utc_now
 from tracker.core.errors import LedgerError
 from tracker.ledger.append import MIGRATIONS, WRITER_LOCK, open_engine
 from tracker.ledger.columns import load_steps
-from tracker.ledger.connection import SCHEMA_VERSION, check_not_newer
+from tracker.ledger.connection import MIGRATION_NAMES, SCHEMA_VERSION, check_not_newer
 from tracker.ledger.transfer import copy_ledger
 
 
@@ -69,7 +69,7 @@ def _apply_step(connection: sa.Connection, version: int) -> str:
     """Lead from the schema before to `version`; returns the step's name for the ledger."""
     if version in STEPS:
         STEPS[version](connection)
-        return STEPS[version].__name__.partition("_")[2].replace("_", " ")
+        return MIGRATION_NAMES[version]
     for statement in load_steps()[version]:
         connection.exec_driver_sql(statement)
     return f"schema {version}"

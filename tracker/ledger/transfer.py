@@ -22,6 +22,7 @@ from tracker.ledger.append import (
     translate_ledger_errors,
 )
 from tracker.ledger.connection import (
+    SCHEMA_VERSION,
     check_not_newer,
     missing_ledger_error,
     refuse_leftover_logs,
@@ -101,7 +102,7 @@ def _copy_file(source: Path, target: Path) -> int:
 def _copy_rows(source: str, target: str) -> int:
     """Copy all rows, in one transaction on each side; the target's one makes the tables too."""
     count = 0
-    with create_tables(target) as writing:
+    with create_tables(target, migrations=_read_migrations(source)) as writing:
         if writing is None:
             raise LedgerError(
                 "the database already has a ledger", hint="restore into an empty database"
@@ -113,6 +114,18 @@ def _copy_rows(source: str, target: str) -> int:
     return count
 
 
+def _read_migrations(url: str) -> list[dict[str, Any]]:
+    """The rows of a ledger of this program's schema: a copy was made when the original was.
+
+    None of an older ledger, whose copy has the new schema.
+    """
+    with open_engine(url) as engine, translate_ledger_errors(url), engine.connect() as connection:
+        rows = connection.execute(sa.select(MIGRATIONS).order_by(MIGRATIONS.c.version)).mappings()
+        migrations = [dict(row) for row in rows]
+    is_current = bool(migrations) and migrations[-1]["version"] == SCHEMA_VERSION
+    return migrations if is_current else []
+
+
 def _read_rows(url: str) -> Iterator[tuple[sa.Table, list[dict[str, Any]]]]:
     """(table, some of its rows) at one moment; a row comes after the rows that it refers to."""
     with open_engine(url) as engine, translate_ledger_errors(url), engine.connect() as connection:
@@ -121,7 +134,7 @@ def _read_rows(url: str) -> Iterator[tuple[sa.Table, list[dict[str, Any]]]]:
         check_not_newer(connection.execute(sa.select(sa.func.max(MIGRATIONS.c.version))).scalar())
         for table in METADATA.sorted_tables:
             if table is MIGRATIONS:
-                continue  # the new ledger has its own
+                continue  # create_tables has written them
             # an older ledger lacks the columns that later schemas added
             there = {column["name"] for column in sa.inspect(connection).get_columns(table.name)}
             columns = [column for column in table.columns if column.name in there]

@@ -24,6 +24,7 @@ from tracker.ledger.refusals import find_duplicate_refusal, read_quota_window
 from tracker.ledger.resolve import load_resolved
 from tracker.run_folder.read import load_config
 from tracker.run_folder.record import RunRecord
+from tracker.submission.witnesses import find_ledger_refusal
 from tracker.training.metrics import METRICS
 from tracker.workspace.answer_kinds import find_answer_kind
 from tracker.workspace.data import list_competition_ids
@@ -143,14 +144,16 @@ def _how_to_predict(record: RunRecord) -> str:
 class Examination:
     """A candidate compared with the ledger at one moment.
 
-    `duplicate`, `quota_refusal` (quota, deadline or clock) and `similar_refusal` are reasons to
-    refuse it; the first two are checked again when it is sent, because others submit meanwhile.
+    `ledger_refusal` (rows are gone that this workspace saw), `duplicate`, `quota_refusal` (quota,
+    deadline or clock) and `similar_refusal` are reasons to
+    refuse it; the first three are checked again when it is sent, because others submit meanwhile.
     `nearest` has the earlier submissions with the fewest different answers. `changed_from_sota`
     counts the changed answers by "old -> new" class.
     """
 
     candidate: Candidate
     quota: Quota
+    ledger_refusal: RefusedError | None
     duplicate: DuplicateError | None
     quota_refusal: RefusedError | None
     similar_refusal: RefusedError | None
@@ -163,7 +166,7 @@ class Examination:
     def find_refusal(self, *, even_if_similar: bool = False) -> RefusedError | None:
         """The reason that comes first; None when the candidate may be sent."""
         similar = None if even_if_similar else self.similar_refusal
-        return self.duplicate or self.quota_refusal or similar
+        return self.ledger_refusal or self.duplicate or self.quota_refusal or similar
 
 
 def examine(workspace: Workspace, run: str, *, exact: bool = False) -> Examination:
@@ -183,6 +186,7 @@ def examine(workspace: Workspace, run: str, *, exact: bool = False) -> Examinati
     return Examination(
         candidate=candidate,
         quota=build_quota(competition, window.now, window.times),
+        ledger_refusal=find_ledger_refusal(workspace, with_mlflow=False),
         duplicate=duplicate,
         quota_refusal=window.refusal,
         similar_refusal=_find_similar(competition, nearest),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from tracker.core.errors import RefusedError, TrackerError, UnknownRunError, render_error
@@ -22,6 +23,8 @@ from tracker.run_folder.read import load_config, load_run
 from tracker.run_folder.record import is_abandoned
 from tracker.submission.examine import Candidate, Examination, examine
 from tracker.submission.scores import score_missing
+from tracker.submission.witnesses import find_ledger_refusal, note_submission
+from tracker.training.errors import StorageError
 from tracker.training.files import remove_leftovers, translate_os_errors, write_bytes
 from tracker.training.libraries import require
 from tracker.workspace.predictions import load_answers
@@ -57,8 +60,8 @@ def submit_examined(
 
     Duplicate and quota are checked again under the ledger's lock, because others may submit
     meanwhile. Predictions that are almost an earlier submission's are refused unless
-    `even_if_similar`. Raises RefusedError or DuplicateError, then nothing is written; LedgerError
-    when the ledger cannot be reached.
+    `even_if_similar`. Raises RefusedError or DuplicateError, then nothing is written, also where
+    rows are gone that somebody saw; LedgerError when the ledger cannot be reached.
     """
     from tracker.ledger.append import Draft, open_ledger
 
@@ -67,6 +70,8 @@ def submit_examined(
     candidate, board = examination.candidate, build_leaderboard(workspace)
     # before the row is written: a wrong solution file must not use up a number
     public = board.score_public(candidate.answers)
+    if refusal := find_ledger_refusal(workspace, with_mlflow=True):
+        raise refusal
     with open_ledger(workspace) as ledger:
         copy = _save_copy(workspace, candidate)
         draft = Draft(
@@ -82,6 +87,8 @@ def submit_examined(
             _drop_copy(workspace, copy, candidate.answers.fingerprint)
             raise
         ledger.append_missing(receipt.number, public)
+    with suppress(StorageError):  # it is submitted: a full disk must not keep it from being sent
+        note_submission(workspace, copy)
     _send(workspace, board, receipt.number)
     return get_submission(workspace, receipt.number), receipt.quota
 

@@ -86,13 +86,14 @@ class LabelFixes:
         return classes.index(self._take(image, "label", classes[label], classes))
 
     def fix_values(
-        self, image: str, values: tuple[float, ...], classes: Sequence[str]
-    ) -> tuple[float, ...]:
+        self, image: str, values: Sequence[float], classes: Sequence[str]
+    ) -> Sequence[float]:
         """0 or 1 for each class, or the number [1] without `classes`; corrected if there is a line.
 
         A value is the names of all classes that the image has, with spaces between; empty or none
         where it has none of them.
         """
+        from tracker.training.formats.samples import LabelValues
         from tracker.training.formats.table_rows import read_number
 
         line, value = self._values.get((image, "label"), ("", ""))
@@ -103,7 +104,8 @@ class LabelFixes:
             words = [] if value == "none" else value.split()
             words = [value] if value in classes else words
             if set(words) <= set(classes):
-                return tuple(float(name in words) for name in classes)
+                places = tuple(place for place, name in enumerate(classes) if name in words)
+                return LabelValues(len(classes), places)
             expected = f"some of {', '.join(classes[:8])}, with spaces between"
         else:
             number = read_number(value)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from tests.support.ledger_rows import add
+from tests.support.ledger_rows import add, change
 from tests.support.servers import PostgresServer
 from tests.support.workspaces import make_workspace
 from tracker.ledger.append import open_ledger
@@ -32,26 +32,6 @@ def filled(ledger_url: str, tmp_path: Path) -> Workspace:
         ledger.append_missing(1, {("private", "f1"): 0.55})
         ledger.append_note(kind="note", text="looks good", submission=2)
     return workspace
-
-
-def change(url: str, *statements: str) -> None:
-    """What somebody with full rights does: guards and foreign keys off, the statements, and all on
-    again."""
-    engine = sa.create_engine(url)
-    with engine.begin() as connection:
-        if engine.dialect.name == "sqlite":
-            select = "SELECT name FROM sqlite_master WHERE type = 'trigger'"
-            for name in connection.exec_driver_sql(select).scalars().all():
-                connection.exec_driver_sql(f"DROP TRIGGER {name}")
-        else:
-            connection.exec_driver_sql("SET session_replication_role = replica")
-        for statement in statements:
-            connection.exec_driver_sql(statement)
-        if engine.dialect.name == "sqlite":
-            for statement in load_schema("sqlite"):
-                if "CREATE TRIGGER" in statement:
-                    connection.exec_driver_sql(statement)
-    engine.dispose()
 
 
 def test_an_untouched_ledger_agrees(filled: Workspace) -> None:

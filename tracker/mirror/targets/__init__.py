@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from tracker.core.errors import TrackerError
+from tracker.ledger.heads import read_submission_heads
 from tracker.ledger.read import list_notes, list_submissions_of
 from tracker.ledger.records import Note, Submission
 from tracker.run_folder.record import RunRecord
@@ -64,6 +65,15 @@ class RunInfo:
     def notes(self) -> Sequence[Note]:
         """The notes on the run and on its submissions; raises LedgerError."""
         return list_notes(self.workspace, [self.record.uid]).get(self.record.uid, [])
+
+    @cached_property
+    def head_keys(self) -> Sequence[str]:
+        """For each of the run's submissions the newest row of the ledger about it, as a head.
+
+        Raises LedgerError.
+        """
+        numbers = [row.number for row in self.submissions]
+        return [head.key for head in read_submission_heads(self.workspace, numbers)]
 
     @property
     def text(self) -> str:

@@ -18,6 +18,7 @@ from tracker.ledger.records import Note, Submission
 from tracker.mirror.targets import Point, RunInfo, Target, describe_text
 from tracker.mirror.targets import mlflow_server as server
 from tracker.mirror.targets.mlflow_archive import delete_run, is_deleted, restore_run
+from tracker.mirror.targets.mlflow_heads import HEADS_TAG, merge_heads
 from tracker.mirror.targets.mlflow_server import CHARTS_TAG, COPIED_TAG, STATE_NAME, find_one
 from tracker.mirror.targets.mlflow_store import find_metrics_table, insert_points
 from tracker.mirror.targets.mlflow_view import ensure_experiment
@@ -30,7 +31,8 @@ from tracker.workspace.tracker_toml import Workspace
 BATCH = 1000  # metrics a request, MLflow's limit
 BULK = 20_000  # metrics a transaction, when we write to the database ourselves
 TAG_PREFIX = "tracker."
-IDENTITY_TAGS = ("tracker.uid", COPIED_TAG, CHARTS_TAG)  # set when the copy is created
+# set when the copy is created, or only added to
+IDENTITY_TAGS = ("tracker.uid", COPIED_TAG, CHARTS_TAG, HEADS_TAG)
 STATUS = {"running": "RUNNING", "finished": "FINISHED", "failed": "FAILED"}
 
 
@@ -152,6 +154,8 @@ class MlflowTarget(Target):
     def summarize(self, info: RunInfo) -> list[Any]:
         """The tags, metrics and status of the run in MLflow."""
         tags, metrics = describe_run(info.workspace, info.record, info.submissions, info.notes)
+        if info.head_keys:
+            tags[HEADS_TAG] = " ".join(info.head_keys)
         return [tags, metrics, info.record.status]
 
     def describe(self, info: RunInfo, summary: list[Any]) -> None:
@@ -161,6 +165,8 @@ class MlflowTarget(Target):
         run_id, record = self._run_id, info.record
         tags, metrics, _ = summary
         data = self._client.get_run(run_id).data
+        if HEADS_TAG in tags:
+            tags = {**tags, HEADS_TAG: merge_heads(data.tags.get(HEADS_TAG, ""), tags[HEADS_TAG])}
         # A changed metric gets the current time. That is saved before it is sent: a repeated push
         # then sends the same point.
         now = round(time.time() * 1000)
@@ -283,8 +289,8 @@ class MlflowTarget(Target):
         before = (self.state.get("described") or [{}])[0]
         stale = []
         for key in there:
-            has_our_prefix = key.startswith(TAG_PREFIX) and key not in IDENTITY_TAGS
-            if key not in wanted and (key in before or has_our_prefix):
+            is_ours = key in before or key.startswith(TAG_PREFIX)
+            if is_ours and key not in wanted and key not in IDENTITY_TAGS:
                 stale.append(key)
         return stale
 

@@ -1,0 +1,242 @@
+"""A ledger that was rewritten with valid hashes lacks heads that somebody saw."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.conftest import NO_MLFLOW, run_tracker
+from tests.support.ledger_rows import add, rewrite
+from tests.support.workspaces import make_run, make_workspace
+from tracker.commands.table import app
+from tracker.core.errors import ConfigError, LedgerError, RefusedError
+from tracker.ledger.append import create_ledger, open_ledger
+from tracker.ledger.chain import verify_ledger
+from tracker.ledger.connection import open_reader, read_rows
+from tracker.ledger.heads import HEADS_FILE, MOST_LINES, load_memory, note_head, observe
+from tracker.ledger.transfer import copy_ledger, restore_ledger
+from tracker.mirror.copy import sync_run
+from tracker.mirror.targets.mlflow_heads import HEADS_TAG, MOST_HEADS, merge_heads
+from tracker.submission.examine import check
+from tracker.submission.submit import submit
+from tracker.submission.witnesses import accept_heads, ask_witnesses
+from tracker.training.files import write_text
+from tracker.workspace.tracker_toml import Workspace, load_workspace
+
+BETTER = "UPDATE scores SET value = 0.99 WHERE seq = 2"
+DELETED = ("DELETE FROM scores WHERE submission = 1", "DELETE FROM submissions WHERE number = 1")
+UNLINKED = "DELETE FROM chain WHERE seq IN (1, 2)"
+TAIL = (
+    "DELETE FROM scores WHERE seq = 4",
+    "DELETE FROM submissions WHERE seq = 3",
+    "DELETE FROM chain WHERE seq > 2",
+)
+INSERTED = (
+    "UPDATE chain SET seq = 9 WHERE seq = 4",
+    "UPDATE scores SET seq = 9 WHERE seq = 4",
+    "INSERT INTO chain VALUES (5, 'note', 'x', 'x')",
+    "INSERT INTO notes VALUES (5, 1, NULL, 'note', 'said long ago', 'eve',"
+    " '2026-01-01T00:00:00.000000Z')",
+)
+
+
+@pytest.fixture(autouse=True)
+def without_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in NO_MLFLOW.items():
+        monkeypatch.setenv(name, value)
+
+
+def look(workspace: Workspace) -> str:
+    """What a command does that reads the ledger."""
+    with open_reader(workspace.ledger_url) as query:
+        return observe(workspace, query)
+
+
+def make_team(tmp_path: Path, ledger_url: str) -> tuple[Workspace, Workspace]:
+    """Two workspaces on one ledger with two scored submissions: rows 1 to 4, each row seen by the
+    second workspace."""
+    owner = make_workspace(tmp_path / "owner", ledger_url=ledger_url)
+    member = make_workspace(tmp_path / "member", ledger_url=owner.ledger_url)
+    for letter, value in (("0", 0.5), ("1", 0.6)):
+        add(owner, letter)
+        assert look(member) == ""
+        with open_ledger(owner) as ledger:
+            ledger.append_missing(int(letter) + 1, {("public", "f1"): value})
+        assert look(member) == ""
+    return owner, member
+
+
+@pytest.mark.parametrize(
+    ("statements", "problem"),
+    [
+        ([BETTER], "row 2 (score of submission 1) is not what this workspace saw on 20"),
+        ([*DELETED, UNLINKED], "row 1 (submission 2) is not what this workspace saw on 20"),
+        (TAIL, "rows 3 to 4 are missing: this workspace saw them on 20"),
+        (INSERTED, "row 4 (note of submission 1) is not what this workspace saw on 20"),
+    ],
+)
+def test_a_ledger_with_valid_hashes_is_not_what_the_other_member_saw(
+    tmp_path: Path, statements: list[str], problem: str
+) -> None:
+    owner, member = make_team(tmp_path, "")
+    make_run(member, "0000011110")
+    rewrite(owner.ledger_url, *statements)
+    assert verify_ledger(owner.ledger_url).problem == ""
+    assert look(member).startswith(problem)
+    assert look(member).startswith(problem)  # it is not forgotten
+    assert ask_witnesses(member).comparison.problem.startswith(problem)
+    assert check(member, "exp1").refusal.startswith(f"the ledger was changed: {problem}")
+    with pytest.raises(RefusedError, match="the ledger was changed: row") as refused:
+        submit(member, "exp1", "a try")
+    assert "--accept-heads" in refused.value.hint
+    assert not list(member.submissions_dir.glob("*"))
+    # a later row does not hide it
+    add(owner, "a")
+    assert "this workspace saw" in look(member)
+
+
+def test_the_other_members_next_command_says_which_row_was_rewritten(
+    ledger_url: str, tmp_path: Path
+) -> None:
+    owner, member = make_team(tmp_path, ledger_url)
+    rewrite(owner.ledger_url, BETTER)
+    shown = run_tracker("leaderboard", cwd=member.root, **NO_MLFLOW)
+    message = "warning: the ledger was changed: row 2 (score of submission 1) is not what this"
+    assert shown.stderr.startswith(message)
+    assert "0.99" in shown.stdout
+    found = run_tracker("ledger", "verify", "--json", cwd=member.root, ok=False, **NO_MLFLOW)
+    assert found.returncode == 1
+    assert "warning: the ledger was changed" not in found.stderr
+    assert json.loads(found.stdout)["problem"].startswith("row 2 (score of submission 1)")
+    # the owner has seen nothing: for this workspace the ledger is right
+    assert run_tracker("ledger", "verify", cwd=owner.root, **NO_MLFLOW).returncode == 0
+
+
+def test_the_owners_own_verify_finds_it_through_mlflow_and_through_the_kept_file(
+    workspace: Workspace, mlflow_db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TRACKER_MLFLOW_URI")
+    workspace = load_workspace(workspace.root)
+    make_run(workspace, "0000011110")
+    submit(workspace, "exp1", "the first")
+    shutil.copy(mlflow_db, workspace.root / "mlflow.db")
+    sync_run(workspace, "exp1")
+    assert ask_witnesses(workspace).counts == {"workspace": 1, "files": 1, "mlflow": 1}
+    rewrite(workspace.ledger_url, BETTER)
+    (workspace.state_dir / HEADS_FILE).unlink()
+    (kept,) = workspace.submissions_dir.glob("*.head")
+    saw = "a row from 1 to 3 is not what {} saw on 20"
+    problem = ask_witnesses(workspace).comparison.problem
+    assert problem.startswith(saw.format(f"submissions/{kept.name}"))
+    kept.unlink()
+    sync_run(workspace, "exp1")  # adds the new head to the tag, and takes none away
+    found = CliRunner().invoke(
+        app, ["ledger", "verify"], env={"TRACKER_WORKSPACE": str(workspace.root)}
+    )
+    assert isinstance(found.exception, LedgerError)
+    assert str(found.exception).startswith(saw.format("MLflow (run exp1)"))
+    assert ask_witnesses(workspace).counts["mlflow"] == 2
+    make_run(workspace, "0000011111")
+    with pytest.raises(RefusedError, match=r"is not what MLflow \(run exp1\) saw"):
+        submit(workspace, "exp2", "the second")
+    # a run whose submission is gone keeps its tag
+    tables = ("scores", "submissions", "chain")
+    rewrite(workspace.ledger_url, *(f"DELETE FROM {table}" for table in tables))
+    sync_run(workspace, "exp1")
+    problem = ask_witnesses(workspace).comparison.problem
+    assert problem.startswith("rows 1 to 3 are missing: MLflow (run exp1) saw them on 20")
+
+
+def test_a_restored_backup_is_accepted_with_a_note_that_everybody_sees(tmp_path: Path) -> None:
+    owner, member = make_team(tmp_path, "")
+    make_run(member, "0000011110")
+    copy_ledger(owner.ledger_url, tmp_path / "all.db")
+    rewrite(owner.ledger_url, *TAIL)
+    with pytest.raises(ConfigError, match="say why"):
+        accept_heads(member, " ")
+    gone = accept_heads(member, "the disk was lost")
+    assert [head.seq for head in gone] == [3, 4]
+    assert look(member) == ""
+    (note,) = read_rows(owner.ledger_url, "SELECT text FROM notes")
+    assert note["text"].endswith("the disk was lost")
+    assert note["text"].startswith("accepted that rows 3 to 4 are missing")
+    submit(member, "exp1", "after the restore")
+    assert ask_witnesses(member).comparison.problem == ""
+    with pytest.raises(LedgerError, match="nothing to accept"):
+        accept_heads(member, "again")
+    # what was not accepted still counts
+    rewrite(owner.ledger_url, BETTER)
+    assert look(member).startswith("row 2 (score of submission 1) is not what")
+
+
+def test_a_ledger_that_was_moved_keeps_its_heads_and_another_one_has_none(
+    ledger_url: str, tmp_path: Path
+) -> None:
+    owner, member = make_team(tmp_path, ledger_url)
+    copy_ledger(owner.ledger_url, tmp_path / "copy.db")
+    rewrite(f"sqlite:///{tmp_path / 'copy.db'}", BETTER)
+    address = f"sqlite:///{tmp_path / 'moved.db'}"
+    restore_ledger(tmp_path / "copy.db", address)
+    config = member.root / "tracker.toml"
+    write_text(config, config.read_text().replace(owner.ledger_url, address))
+    moved = load_workspace(member.root)
+    assert moved.ledger_url == address
+    problem = ask_witnesses(moved).comparison.problem
+    assert problem.startswith("row 2 (score of submission 1) is not what this workspace saw")
+    for path in tmp_path.glob("moved.db*"):
+        path.unlink()
+    create_ledger(address)
+    add(moved, "1", 0.7)
+    assert ask_witnesses(moved).comparison.problem == ""
+    assert look(moved) == ""
+
+
+def test_a_new_ledger_in_the_place_of_another_is_no_secret(tmp_path: Path) -> None:
+    owner, member = make_team(tmp_path, "")
+    for path in owner.root.glob("ledger.db*"):
+        path.unlink()
+    create_ledger(owner.ledger_url)
+    assert look(member).startswith("rows 1 to 4 are missing: this workspace saw them on 20")
+    add(owner, "0", 0.5)
+    assert "is not what this workspace saw" in look(member)
+
+
+def test_the_file_of_heads_is_short_and_survives_damage(workspace: Workspace) -> None:
+    add(workspace, "0")
+    assert look(workspace) == look(workspace) == ""
+    path = workspace.state_dir / HEADS_FILE
+    assert path.read_text().count("\n") == 1
+    path.write_text('not json\n[1]\n{"head": 3}\n' + path.read_text() + '{"ledger": "sqli')
+    add(workspace, "1")
+    assert look(workspace) == ""
+    assert [head.seq for head in load_memory(workspace).heads] == [1, 2]
+    note_head(workspace, load_memory(workspace).heads[0])  # another process was late
+    assert [head.seq for head in load_memory(workspace).heads] == [1, 2]
+    line = path.read_text().splitlines()[3]
+    path.write_text((line + "\n") * MOST_LINES)
+    assert look(workspace) == ""
+    assert path.read_text().count("\n") < 0.7 * MOST_LINES
+    assert [head.seq for head in load_memory(workspace).heads][-1] == 2
+
+
+def test_a_workspace_that_cannot_be_written_still_reads(workspace: Workspace) -> None:
+    add(workspace, "0")
+    workspace.state_dir.mkdir(exist_ok=True)
+    (workspace.state_dir / "heads.lock").mkdir()
+    assert look(workspace) == ""
+    assert not (workspace.state_dir / HEADS_FILE).exists()
+
+
+def test_a_full_tag_keeps_its_first_and_its_newest_heads() -> None:
+    tag = ""
+    for number in range(MOST_HEADS + 5):
+        tag = merge_heads(tag, f"{number}:x@t")
+    heads = tag.split()
+    assert merge_heads(tag, heads[-1].rpartition("@")[0]) == tag
+    assert len(heads) == MOST_HEADS
+    assert (heads[0].partition(":")[0], heads[-1].partition(":")[0]) == ("0", str(MOST_HEADS + 4))
+    assert HEADS_TAG.startswith("tracker.")
