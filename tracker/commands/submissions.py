@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tracker.submissions.examine import CheckReport
     from tracker.workspace.tracker_toml import Workspace
 
-Run = Annotated[str, typer.Argument(metavar="[R]", help="exp12, latest, sota or s12.")]
+Run = Annotated[str, typer.Argument(metavar="[R]", help="exp12, mina/exp12, latest, sota or s12.")]
 
 
 def check_command(run: Run = "latest", as_json: Json = False) -> None:
@@ -23,7 +23,7 @@ def check_command(run: Run = "latest", as_json: Json = False) -> None:
 
     Exit code 0 where submit would accept it, better than SOTA or not; 1 where it would refuse it.
     """
-    from tracker.commands.options import notify_latest
+    from tracker.commands.options import bring_runs, notify_latest
     from tracker.console.submissions import print_check
     from tracker.core.terminal import print_json
     from tracker.submissions.examine import check
@@ -31,6 +31,7 @@ def check_command(run: Run = "latest", as_json: Json = False) -> None:
 
     workspace = find_workspace()
     notify_latest(workspace, run)
+    bring_runs(workspace, run, "sota")
     report = check(workspace, run)
     if as_json:
         print_json(report.to_dict())
@@ -57,7 +58,7 @@ def submit_command(
     It asks before it takes the last one that the daily limit leaves, and where no run is named
     while others are trained; a script says --yes.
     """
-    from tracker.commands.options import notify_latest
+    from tracker.commands.options import bring_runs, notify_latest
     from tracker.console.submissions import (
         print_check_details,
         render_submission_scores,
@@ -76,6 +77,7 @@ def submit_command(
 
     workspace, memo = find_workspace(), check_memo(memo)
     notify_latest(workspace, run)
+    bring_runs(workspace, run)
     comp, examination = workspace.competition, examine(workspace, run)
     report = None if as_json else build_check_report(workspace, examination)
     if not yes:
@@ -113,10 +115,10 @@ def submit_command(
         run == "latest" and may_ask()
     )  # a script reads the answer alone, the line below names the run
     print_text(
-        f"{row.run}: " * unnamed
+        f"{report.run}: " * unnamed
         + render_submit_headline(comp, row, examination.sota, sota, report.answer)
     )
-    print_text(f"submission {row.number}: {row.run}, file {row.file}")
+    print_text(f"submission {row.number}: {report.run}, file {row.file}")
     if scores := render_submission_scores(row, comp):
         print_text(scores)
     print_check_details(report, comp)
@@ -178,20 +180,24 @@ def _confirm(
 
 def _update_mlflow(workspace: Workspace, rows: Iterable[Submission]) -> None:
     """Copy numbers, memos and scores to MLflow."""
-    from tracker.ledger.read import has_run
+    from tracker.ledger.read import find_run
 
-    # the others are teammates', or from before tracker: not ours to copy
-    _copy_runs(
-        workspace, [row.run for row in rows if row.run is not None and has_run(workspace, row)]
-    )
+    # the others are teammates', or from before tracker
+    found = [find_run(workspace, row) for row in rows]
+    _copy_runs(workspace, [name for name in found if name is not None])
 
 
 def _copy_runs(workspace: Workspace, runs: Iterable[str]) -> None:
-    """Copy runs to MLflow; the ledger is complete already, so a failure is one remark."""
+    """Copy runs to MLflow; the ledger is complete already, so a failure is one remark.
+
+    Teammates' runs are copied by their own workspaces.
+    """
     from tracker.core.terminal import print_note
     from tracker.mirror.sync import copy_run
+    from tracker.runs.record import is_pulled
 
-    for problem in dict.fromkeys(copy_run(workspace, run) for run in runs):
+    own = [run for run in runs if not is_pulled(run)]
+    for problem in dict.fromkeys(copy_run(workspace, run) for run in own):
         if problem:
             print_note(problem)
 
@@ -443,10 +449,12 @@ def note_command(
     ] = False,
 ) -> None:
     """Add a remark to a submission or a run; what was noted before stays."""
+    from tracker.commands.options import bring_runs
     from tracker.submissions.notes import add_note
     from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
+    bring_runs(workspace, what if "/" in what else None)
     target = add_note(workspace, what, text, rejected=rejected)
     print(f"{target}: noted")
     if target.run is not None:

@@ -39,6 +39,17 @@ TABLE = {
         "Bring MLflow and the ledger up to date with the run folders.",
         panel=START,
     ),
+    "push": Entry(
+        "workspace:push_command",
+        "Repair the copies on MLflow: what never arrived, was cut off or changed there is sent"
+        " again.",
+        panel=START,
+    ),
+    "pull": Entry(
+        "workspace:pull_command",
+        "Bring teammates' runs from MLflow: config, curves, predictions, probabilities.",
+        panel=START,
+    ),
     "runs": Entry(
         "runs:runs_command",
         "List the runs, newest first.",

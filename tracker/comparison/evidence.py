@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracker.core.errors import TrackerError
 from tracker.runs.read import load_config
+from tracker.runs.record import run_folder
 from tracker.training.config_fingerprint import later_defaults
 from tracker.training.errors import ConfigError
 from tracker.training.formats import list_with_people
@@ -320,7 +321,10 @@ def _test_folds(
         return None, "the two runs have different images in their folds"
     names = (*(METRICS if left_folds[0].has_classes else ()), *_list_names(task))
     scores = [
-        [_measure(runs_dir / name, fold, task) for name, fold in zip(runs, folds, strict=True)]
+        [
+            _measure(run_folder(runs_dir, name), fold, task)
+            for name, fold in zip(runs, folds, strict=True)
+        ]
         for runs, folds in zip(members, (left_folds, right_folds), strict=True)
     ]
     tests = {}
@@ -366,5 +370,5 @@ def _find_folds(runs_dir: Path, side: Subject) -> list[str]:
 def _load_member(runs_dir: Path, name: str) -> Any:
     from tracker.training.predict.probabilities import load_probabilities
 
-    path = runs_dir / name / VALIDATION
+    path = run_folder(runs_dir, name) / VALIDATION
     return load_probabilities(path) if path.is_file() else None

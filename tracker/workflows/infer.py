@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tracker.core.errors import AlreadyTrainedError, TrackerError
 from tracker.runs.environment import collect_code
 from tracker.runs.read import list_runs, load_config, load_run
-from tracker.runs.record import RunRecord
+from tracker.runs.record import RunRecord, run_folder
 from tracker.runs.recorder import Recorder
 from tracker.training.config import Config, config_to_dict
 from tracker.training.config_fingerprint import config_fingerprint, exact_values, later_defaults
@@ -170,7 +170,7 @@ def load_recorded_weights(workspace: Workspace, trained: RunRecord) -> tuple[Wei
             f"{trained.name} has no final weights: it is {trained.status}",
             hint=f"wait until it ends, or tracker run train --from {trained.name} --resume",
         )
-    path = workspace.runs_dir / trained.name / "best.pth"
+    path = run_folder(workspace.runs_dir, trained.name) / "best.pth"
     if not path.exists() and (when := trained.freed.get(path.name)):
         raise ConfigError(
             f"best.pth of {trained.name} was freed by tracker clean on {when[:10]}",
