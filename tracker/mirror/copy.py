@@ -263,7 +263,9 @@ class _TargetCopy:
         The content is compared, too, that of best.pth only with `weights`. Raises TargetError.
         """
         self._target.load_state()
-        hashes = {name: values[-1] for name, values in self._state.get("hashes", {}).items()}
+        here = {*list_files(self._folder), MANIFEST}  # what was freed here cannot be sent again
+        known = self._state.get("hashes", {})
+        hashes = {name: values[-1] for name, values in known.items() if name in here}
         try:
             damaged = self._target.find_changed(hashes, skip=() if weights else (WEIGHTS,))
         except Exception as error:
@@ -272,8 +274,8 @@ class _TargetCopy:
                 raise
             raise translated from error
         if damaged:
-            known = self._state.get("files", {})
-            files = {name: value for name, value in known.items() if name not in damaged}
+            copied = self._state.get("files", {})
+            files = {name: value for name, value in copied.items() if name not in damaged}
             self._state.save(files=files, whole=False)
         return damaged
 
@@ -293,9 +295,7 @@ class _TargetCopy:
                 done[name] = signature
                 self._state.save(files=done, whole=False)
         if self._target.remote:
-            sizes[MANIFEST] = self._push_manifest(
-                record, {name: hashes[name] for name in sizes}, done
-            )
+            sizes[MANIFEST] = self._push_manifest(record, hashes, done)
         if self._state.get("whole", True):
             return
         incomplete = self._target.find_incomplete(sizes)
@@ -308,8 +308,14 @@ class _TargetCopy:
     def _push_manifest(
         self, record: RunRecord, hashes: dict[str, list[Any]], done: dict[str, Any]
     ) -> int:
-        """Copy the manifest after the files that it describes; its size in bytes."""
-        files = {name: {"size": size, "sha256": sha} for name, (size, _, sha) in hashes.items()}
+        """Copy the manifest after the files that it describes; its size in bytes.
+
+        A file that was freed here (tracker clean) is in it: its copy stays.
+        """
+        files = {}
+        for name, (size, _, sha) in hashes.items():
+            if name != MANIFEST:
+                files[name] = {"size": size, "sha256": sha}
         described = {"format": 1, "record": record.to_file(), "files": files}
         content = json.dumps(described, indent=1, sort_keys=True, ensure_ascii=False).encode()
         signature = [len(content), hashlib.sha256(content).hexdigest()]

@@ -85,7 +85,8 @@ def list_team(workspace: Workspace) -> Team:
             beats[record.uid] = record.heartbeat
             indexed.append(_index_record(record))
     ended = {run.uid: run.finished_at or "" for run in TeamRuns(workspace).runs}
-    alive = [run for run in indexed if ended.get(run.uid, "") < beats[run.uid]]
+    # one that is in the ledger runs again (--resume), or MLflow is behind
+    alive = [run for run in indexed if run.uid not in ended or ended[run.uid] < beats[run.uid]]
     runs = TeamRuns(workspace, alive).runs
     here = {record.uid for record in own}
     pulled = read_pulled(workspace)
