@@ -152,13 +152,22 @@ def is_at_home(workspace: Workspace, name: str, uid: str) -> bool:
 
 def read_pulled(workspace: Workspace) -> dict[str, tuple[str, int]]:
     """{uid: (name, row of the ledger it was checked with)} of the copies of teammates' runs."""
-    folder = workspace.root / TEAM
+    known = _read_index(workspace)
+    return {uid: pair for uid, pair in known.items() if _is_whole(workspace, pair[0])}
+
+
+def _read_index(workspace: Workspace) -> dict[str, tuple[str, int]]:
     try:
-        raw: dict[str, Any] = parse_json((folder / INDEX).read_text(encoding="utf-8"))
-        known = {str(uid): (str(name), int(seq)) for uid, (name, seq) in raw.items()}
+        text = (workspace.root / TEAM / INDEX).read_text(encoding="utf-8")
+        raw: dict[str, Any] = parse_json(text)
+        return {str(uid): (str(name), int(seq)) for uid, (name, seq) in raw.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}  # nothing was pulled, or it is pulled again
-    return {uid: pair for uid, pair in known.items() if (folder / pair[0] / "run.json").is_file()}
+
+
+def _is_whole(workspace: Workspace, name: str) -> bool:
+    """Whether the copy is there: its folder may have been deleted by hand."""
+    return (workspace.root / TEAM / name / "run.json").is_file()
 
 
 def find_run_by_uid(workspace: Workspace, name: str | None, uid: str | None) -> str | None:
@@ -167,7 +176,8 @@ def find_run_by_uid(workspace: Workspace, name: str | None, uid: str | None) -> 
         return None
     if is_at_home(workspace, name, uid):
         return name
-    return read_pulled(workspace).get(uid, (None, 0))[0]
+    pulled, _ = _read_index(workspace).get(uid, ("", 0))  # asked for each row of long lists
+    return pulled if pulled and _is_whole(workspace, pulled) else None
 
 
 def find_teammates_run(workspace: Workspace, word: str) -> str:
