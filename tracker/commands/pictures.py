@@ -42,7 +42,7 @@ def explain_command(
     from tracker.images.report_pictures import print_explanation
     from tracker.ledger.resolve import resolve_run
     from tracker.mirror.sync import copy_run
-    from tracker.runs.record import is_pulled
+    from tracker.run_folder.record import is_pulled
     from tracker.workspace.tracker_toml import find_workspace
 
     refuse_together({"--json": as_json, "--wide": wide})

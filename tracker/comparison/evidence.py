@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracker.core.errors import TrackerError
-from tracker.runs.read import load_config
-from tracker.runs.record import run_folder
+from tracker.run_folder.read import load_config
+from tracker.run_folder.record import run_folder
 from tracker.training.config_fingerprint import later_defaults
 from tracker.training.errors import ConfigError
 from tracker.training.formats import list_with_people

@@ -16,7 +16,7 @@ from tracker.core.errors import TrackerError
 from tracker.leaderboards import build_leaderboard
 from tracker.ledger.read import find_run, list_with_note
 from tracker.ledger.records import Submission
-from tracker.runs.record import run_folder
+from tracker.run_folder.record import run_folder
 from tracker.training.metrics import Counts, find_kind
 from tracker.training.tables import read_table
 from tracker.workspace.answer_kinds import normalize_answer

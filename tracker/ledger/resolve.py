@@ -8,8 +8,8 @@ from tracker.core.errors import UnknownRunError
 from tracker.ledger.read import find_run, find_sota, get_submission, list_newest_submissions
 from tracker.ledger.records import Submission
 from tracker.ledger.team_runs import TeamRuns, find_teammates_run, refuse_pulled
-from tracker.runs.read import find_latest, load_run
-from tracker.runs.record import RunRecord, is_pulled, list_run_numbers
+from tracker.run_folder.read import find_latest, load_run
+from tracker.run_folder.record import RunRecord, is_pulled, list_run_numbers
 from tracker.workspace.leaderboard_kinds import KINDS
 from tracker.workspace.metrics import NO_PUBLIC_SCORE, render_score_command
 from tracker.workspace.tracker_toml import Workspace

@@ -18,8 +18,8 @@ from typing import Any
 
 from tracker.core.errors import RefusedError, TrackerError, UnknownRunError
 from tracker.ledger.connection import Row, read_rows
-from tracker.runs.read import load_run
-from tracker.runs.record import RUN_NAME, TEAM, is_pulled
+from tracker.run_folder.read import load_run
+from tracker.run_folder.record import RUN_NAME, TEAM, is_pulled
 from tracker.training.tables import parse_json
 from tracker.workspace.tracker_toml import Workspace
 

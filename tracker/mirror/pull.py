@@ -29,8 +29,8 @@ from tracker.ledger.team_runs import (
     read_pulled,
 )
 from tracker.mirror.copy import MANIFEST, WEIGHTS, hash_file
-from tracker.runs.read import load_run
-from tracker.runs.record import TEAM, is_pulled
+from tracker.run_folder.read import load_run
+from tracker.run_folder.record import TEAM, is_pulled
 from tracker.training.errors import DataError, StorageError
 from tracker.training.files import translate_os_errors, write_json
 from tracker.training.tables import parse_json, read_toml

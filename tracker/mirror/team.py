@@ -12,8 +12,8 @@ from tracker.core.clock import from_utc_text, to_utc_text, utc_now
 from tracker.core.errors import TrackerError
 from tracker.ledger.team_runs import FINGERPRINTS, IndexedRun, TeamRuns, read_pulled
 from tracker.mirror.pull import is_alone
-from tracker.runs.read import list_runs
-from tracker.runs.record import RUN_NAME, TEAM, RunRecord, is_pulled
+from tracker.run_folder.read import list_runs
+from tracker.run_folder.record import RUN_NAME, TEAM, RunRecord, is_pulled
 from tracker.training.files import write_json
 from tracker.training.tables import parse_json
 from tracker.workspace.tracker_toml import Workspace

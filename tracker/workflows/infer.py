@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracker.core.errors import AlreadyTrainedError, TrackerError
-from tracker.runs.environment import collect_code
-from tracker.runs.read import list_runs, load_config, load_run
-from tracker.runs.record import RunRecord, is_pulled, run_folder
-from tracker.runs.recorder import Recorder
+from tracker.run_folder.environment import collect_code
+from tracker.run_folder.read import list_runs, load_config, load_run
+from tracker.run_folder.record import RunRecord, is_pulled, run_folder
+from tracker.run_folder.recorder import Recorder
 from tracker.training.config import Config, config_to_dict
 from tracker.training.config_fingerprint import config_fingerprint, exact_values, later_defaults
 from tracker.training.errors import ConfigError

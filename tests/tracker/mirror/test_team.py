@@ -25,10 +25,10 @@ from tracker.core.errors import TrackerError
 from tracker.mirror.copy import sync_run
 from tracker.mirror.targets.mlflow_team import RunFiles
 from tracker.mirror.team import CACHE
-from tracker.runs.read import load_run
-from tracker.runs.record import TEAM
-from tracker.runs.recorder import Recorder
-from tracker.submissions.submit import sync_all
+from tracker.run_folder.read import load_run
+from tracker.run_folder.record import TEAM
+from tracker.run_folder.recorder import Recorder
+from tracker.submission.submit import sync_all
 from tracker.training.config import Config, config_to_dict
 from tracker.training.config_fingerprint import config_fingerprint
 from tracker.training.predict.probabilities import Predictions, save_probabilities

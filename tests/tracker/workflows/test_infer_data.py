@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.workspaces import make_workspace_with_images
-from tracker.runs.record import RunRecord
+from tracker.run_folder.record import RunRecord
 from tracker.training.config import Config
 from tracker.training.config_reading import config_from_dict
 from tracker.training.errors import TrainingError
