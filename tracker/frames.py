@@ -144,14 +144,16 @@ def curves(run: str = ..., *, root: Path | None = ..., frame: Literal["arrow"]) 
 def curves(run: str = "latest", *, root: Path | None = None, frame: Kind = "pandas") -> Any:
     """What a run logged: a row for each step, with `step`, `epoch` and a column for each metric.
 
-    A metric that was not logged at a step is missing there. `run` is exp12, latest, sota or s12.
+    A metric that was not logged at a step is missing there. `run` is exp12, mina/exp12 (once it was pulled), latest, sota
+    or s12.
     Raises UnknownRunError for an unknown run.
     """
     from tracker.ledger.resolve import resolve_run
     from tracker.run_folder.points import read_curves
+    from tracker.run_folder.record import run_folder
 
     workspace = _open(root, frame)
-    path = workspace.runs_dir / resolve_run(workspace, run) / "metrics.jsonl"
+    path = run_folder(workspace.runs_dir, resolve_run(workspace, run)) / "metrics.jsonl"
     rows: dict[int, dict[str, Any]] = {}
     found = read_curves(path)
     for name, points in found.items():
@@ -192,12 +194,13 @@ def predictions(
     no such predictions.
     """
     from tracker.ledger.resolve import resolve_run
+    from tracker.run_folder.record import run_folder
     from tracker.training.predict.probabilities import load_probabilities
 
     if part not in PARTS:
         raise ConfigError(f"part {part!r} is not one of {', '.join(PARTS)}")
     workspace = _open(root, frame)
-    folder = workspace.runs_dir / resolve_run(workspace, run)
+    folder = run_folder(workspace.runs_dir, resolve_run(workspace, run))
     if part == "val":
         columns = _list_validation(load_probabilities(folder / "validation.npz"))
     else:

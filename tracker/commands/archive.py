@@ -60,13 +60,13 @@ def tag_command(
     """Add tags to a run, or remove them; the checkpoint of a tagged run is never freed."""
     from tracker.commands.options import notify_latest
     from tracker.core.terminal import print_text
-    from tracker.ledger.resolve import resolve_run
+    from tracker.ledger.resolve import resolve_own_run
     from tracker.run_folder.marks import tag_run
     from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
     notify_latest(workspace, run)
-    record = tag_run(workspace, resolve_run(workspace, run), names, remove=remove)
+    record = tag_run(workspace, resolve_own_run(workspace, run), names, remove=remove)
     print_text(f"{record.name}: {', '.join(record.tags) or 'no tags'}")
     if record.status != "running":  # the copy of a running run follows by itself
         _copy(workspace, [record.name])
@@ -146,11 +146,11 @@ def _resolve(workspace: Workspace, words: Sequence[str]) -> list[str]:
     """The names of the runs meant, each once."""
     from tracker.commands.options import notify_latest
     from tracker.comparison.compared_run import expand_ranges
-    from tracker.ledger.resolve import resolve_run
+    from tracker.ledger.resolve import resolve_own_run
 
     notify_latest(workspace, *words)
     named = expand_ranges(workspace, words, archived=True)
-    return list(dict.fromkeys(resolve_run(workspace, word) for word in named))
+    return list(dict.fromkeys(resolve_own_run(workspace, word) for word in named))
 
 
 def _copy(workspace: Workspace, names: Sequence[str]) -> None:

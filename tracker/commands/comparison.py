@@ -35,7 +35,7 @@ def compare_command(
     as_json: Json = False,
 ) -> None:
     """Show many runs in one table: config keys that differ, and metrics; seeds as mean and sd."""
-    from tracker.commands.options import refuse_beside, refuse_together
+    from tracker.commands.options import bring_runs, refuse_beside, refuse_together
     from tracker.comparison.compare import DEFAULT_LIMIT, compare_runs
     from tracker.comparison.tree import read_marks
     from tracker.console.compare import print_comparison, render_csv, render_markdown
@@ -49,6 +49,7 @@ def compare_command(
             "named runs", {"--limit": limit is not None}, why="all that are named are compared"
         )
     workspace = find_workspace()
+    bring_runs(workspace, *(runs or ()))
     newest = DEFAULT_LIMIT if limit is None else limit
     result = compare_runs(
         workspace,

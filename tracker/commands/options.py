@@ -1,5 +1,5 @@
 """Options that contradict each other are refused, before anything is read or written; whether there
-is one to ask; which run `latest` leaves out."""
+is one to ask; which run `latest` leaves out; teammates' runs that a command needs."""
 
 from __future__ import annotations
 
@@ -93,3 +93,14 @@ def notify_latest(workspace: Workspace, *words: str | None) -> None:
 
     if "latest" in words and (line := describe_newer_than_latest(workspace.runs_dir)):
         notify(line)
+
+
+def bring_runs(workspace: Workspace, *words: str | None, weights: bool = False) -> None:
+    """Pull the teammates' runs among the words that are not here, and say so on stderr.
+
+    `weights` is for a command that needs best.pth.
+    """
+    from tracker.mirror.pull import bring
+    from tracker.run_folder.output import notify
+
+    bring(workspace, [word for word in words if word], weights=weights, notify=notify)

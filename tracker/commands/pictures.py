@@ -31,12 +31,18 @@ def explain_command(
     as_json: Json = False,
 ) -> None:
     """Draw where a run looks: heat maps over wrong, uncertain or named images, in explain.png."""
-    from tracker.commands.options import notify_latest, refuse_beside, refuse_together
+    from tracker.commands.options import (
+        bring_runs,
+        notify_latest,
+        refuse_beside,
+        refuse_together,
+    )
     from tracker.core.terminal import print_json, print_note
     from tracker.images.explain import explain
     from tracker.images.report_pictures import print_explanation
     from tracker.ledger.resolve import resolve_run
     from tracker.mirror.sync import copy_run
+    from tracker.run_folder.record import is_pulled
     from tracker.workspace.tracker_toml import find_workspace
 
     refuse_together({"--json": as_json, "--wide": wide})
@@ -45,13 +51,14 @@ def explain_command(
         refuse_beside("--image", given, why="the images that are named are shown")
     workspace = find_workspace()
     notify_latest(workspace, run)
+    bring_runs(workspace, run, weights=True)
     name = resolve_run(workspace, run)
     result = explain(workspace, name, pick=pick or "wrong", ids=image or (), count=count or 12)
     if as_json:
         print_json(result.to_dict())
     else:
         print_explanation(result, wide=wide)
-    if problem := copy_run(workspace, result.run):
+    if not is_pulled(result.run) and (problem := copy_run(workspace, result.run)):
         print_note(problem)
 
 
@@ -101,7 +108,7 @@ def suspects_command(
     as_json: Json = False,
 ) -> None:
     """Find labels that are likely wrong, and nearly equal images in all parts of the data."""
-    from tracker.commands.options import notify_latest, refuse_together
+    from tracker.commands.options import bring_runs, notify_latest, refuse_together
     from tracker.core.terminal import print_json
     from tracker.images.report_pictures import print_suspects
     from tracker.images.suspects import find_suspects
@@ -111,6 +118,7 @@ def suspects_command(
     refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
     notify_latest(workspace, run)
+    bring_runs(workspace, run)
     result = find_suspects(
         workspace, resolve_run(workspace, run), out=out, threshold=threshold, count=count
     )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from tracker.workspace.tracker_toml import Workspace
 
 Archived = Annotated[bool, typer.Option("--archived", help="Include archived runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
@@ -19,11 +22,14 @@ def runs_command(
     sort: Annotated[str, typer.Option(help="Metric (the best first), config key or field.")] = "",
     limit: Annotated[int, typer.Option(help="Runs to show, 0: all.", min=0)] = 50,
     archived: Archived = False,
+    team: Annotated[
+        bool, typer.Option("--team", help="The runs of everybody on this ledger and MLflow.")
+    ] = False,
     wide: Wide = False,
     as_json: Json = False,
 ) -> None:
     """List the runs, newest first."""
-    from tracker.commands.options import refuse_together
+    from tracker.commands.options import refuse_beside, refuse_together
     from tracker.comparison.members import (
         list_searched,
         load_ensembles,
@@ -43,6 +49,11 @@ def runs_command(
 
     refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
+    if team:
+        given = {"--where": bool(where), "--sort": bool(sort), "--archived": archived}
+        refuse_beside("--team", given, why="it lists what the ledger has of each run")
+        _list_team(workspace, limit=limit, wide=wide, as_json=as_json)
+        return
     records = search_runs(workspace, where=where, sort=sort, limit=limit, archived=archived)
     if where and not records:
         (print_note if as_json else print_text)(
@@ -83,9 +94,30 @@ def runs_command(
     print_json(runs_to_json(records, configs, submitted, notes))
 
 
+def _list_team(workspace: Workspace, *, limit: int, wide: bool, as_json: bool) -> None:
+    """Print the runs of everybody, and what is not known of the running ones."""
+    from tracker.console.team import print_team
+    from tracker.core.terminal import print_json, print_note
+    from tracker.ledger.read import list_newest_numbers
+    from tracker.mirror.team import list_team
+
+    result = list_team(workspace)
+    shown = result.runs[: limit or None]
+    submitted = list_newest_numbers(workspace, [run.uid for run in shown])
+    if as_json:
+        runs = [{**run.to_dict(), "submission": submitted.get(run.uid)} for run in shown]
+        print_json(
+            {"runs": runs, "running_known_since": result.asked_at, "problem": result.problem}
+        )
+    else:
+        print_team(shown, submitted, workspace.competition, wide=wide)
+    if result.problem:
+        print_note(result.problem)
+
+
 def show_command(
     run: Annotated[
-        str, typer.Argument(metavar="[R]", help="exp12, latest, sota or s12.")
+        str, typer.Argument(metavar="[R]", help="exp12, mina/exp12, latest, sota or s12.")
     ] = "latest",
     full: Annotated[
         bool,
@@ -95,7 +127,7 @@ def show_command(
     as_json: Json = False,
 ) -> None:
     """Show one run: metrics, advice, submissions, notes, and the config keys that differ."""
-    from tracker.commands.options import notify_latest, refuse_together
+    from tracker.commands.options import bring_runs, notify_latest, refuse_together
     from tracker.comparison.advice import advise_run
     from tracker.comparison.members import list_members, load_ensembles, name_ensembles
     from tracker.comparison.submission_rows import submission_to_json
@@ -108,12 +140,14 @@ def show_command(
     from tracker.ledger.resolve import resolve_run
     from tracker.run_folder.points import read_curves
     from tracker.run_folder.read import load_config, load_run
+    from tracker.run_folder.record import run_folder
     from tracker.workspace.metrics import deciding_first
     from tracker.workspace.tracker_toml import find_workspace
 
     refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
     notify_latest(workspace, run)
+    bring_runs(workspace, run)
     record = load_run(workspace.runs_dir, resolve_run(workspace, run))
     config = load_config(workspace.runs_dir, record.name)
     rows, notes = (
@@ -121,7 +155,7 @@ def show_command(
         list_notes(workspace, [record.uid]).get(record.uid, []),
     )
     comp, validation = workspace.competition, list_validation_scores(workspace, rows)
-    curves = read_curves(workspace.runs_dir / record.name / "metrics.jsonl")
+    curves = read_curves(run_folder(workspace.runs_dir, record.name) / "metrics.jsonl")
     advice = advise_run(record, config, curves, deciding_first(comp))
     if as_json:
         result = [submission_to_json(row, comp, validation, sota=None, was=False) for row in rows]
@@ -153,7 +187,7 @@ def show_command(
 
 
 def diff_command(
-    a: Annotated[str, typer.Argument(metavar="A", help="exp12, latest, sota or s12.")],
+    a: Annotated[str, typer.Argument(metavar="A", help="exp12, mina/exp12, latest, sota or s12.")],
     b: Annotated[str, typer.Argument(metavar="B", help="The run compared with A.")],
     full: Annotated[
         bool,
@@ -184,7 +218,12 @@ def diff_command(
     """Show what differs between two runs, which was better, and whether that is real."""
     import sys
 
-    from tracker.commands.options import notify_latest, refuse_beside, refuse_together
+    from tracker.commands.options import (
+        bring_runs,
+        notify_latest,
+        refuse_beside,
+        refuse_together,
+    )
     from tracker.comparison.diff import diff_runs
     from tracker.comparison.statistics.paired import RESAMPLES
     from tracker.console.diff import open_picture, print_diff
@@ -205,6 +244,7 @@ def diff_command(
     use_one_thread()
     workspace = find_workspace()
     notify_latest(workspace, a, b)
+    bring_runs(workspace, a, b)
     wanted: dict[str, Any] = {"everything": everything, "statistics": stats, "images": images}
     result = diff_runs(workspace, a, b, resamples=resamples or RESAMPLES, **wanted)
     if as_json:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tracker.workspace.quota import Quota
     from tracker.workspace.tracker_toml import Workspace
 
-Run = Annotated[str, typer.Argument(metavar="[R]", help="exp12, latest, sota or s12.")]
+Run = Annotated[str, typer.Argument(metavar="[R]", help="exp12, mina/exp12, latest, sota or s12.")]
 Full = Annotated[
     bool,
     typer.Option(
@@ -30,7 +30,7 @@ def check_command(run: Run = "latest", full: Full = False, as_json: Json = False
 
     Exit code 0 where submit would accept it, better than SOTA or not; 1 where it would refuse it.
     """
-    from tracker.commands.options import notify_latest, refuse_together
+    from tracker.commands.options import bring_runs, notify_latest, refuse_together
     from tracker.console.submissions import print_check
     from tracker.core.terminal import print_json
     from tracker.submission.examine import check
@@ -39,6 +39,7 @@ def check_command(run: Run = "latest", full: Full = False, as_json: Json = False
     refuse_together({"--json": as_json, "--full": full})
     workspace = find_workspace()
     notify_latest(workspace, run)
+    bring_runs(workspace, run, "sota")
     report = check(workspace, run)
     if as_json:
         print_json(report.to_dict())
@@ -66,7 +67,7 @@ def submit_command(
     It asks before it takes the last one that the daily limit leaves, and where no run is named
     while others are trained; a script says --yes.
     """
-    from tracker.commands.options import notify_latest, refuse_together
+    from tracker.commands.options import bring_runs, notify_latest, refuse_together
     from tracker.comparison.submission_rows import submission_to_json
     from tracker.console.submissions import print_check_details
     from tracker.core.errors import RefusedError
@@ -81,6 +82,7 @@ def submit_command(
     refuse_together({"--json": as_json, "--full": full})
     workspace, memo = find_workspace(), check_memo(memo)
     notify_latest(workspace, run)
+    bring_runs(workspace, run)
     comp, examination = workspace.competition, examine(workspace, run)
     report = None if as_json else build_check_report(workspace, examination)
     if not yes:
@@ -117,7 +119,7 @@ def submit_command(
     headline = render_submit_headline(comp, row, examination.sota, sota, report.answer)
     # a script reads the answer alone, the line below names the run
     unnamed = run == "latest" and may_ask()
-    print_text(f"{row.run}: " * unnamed + headline)
+    print_text(f"{report.run}: " * unnamed + headline)
     _print_submitted(workspace, row, quota, report, headline, full=full)
 
 
@@ -143,7 +145,7 @@ def _print_submitted(
 
     comp = workspace.competition
     what = f", {report.ensemble}" * bool(report.ensemble and not full)  # --full says it below
-    print_text(f"submission {row.number}: {row.run}{what}, file {row.file}")
+    print_text(f"submission {row.number}: {report.run}{what}, file {row.file}")
     if scores := render_submission_scores(row, comp, beside=f"public_{comp.primary_metric}"):
         print_text(scores)
     if full:
@@ -207,20 +209,24 @@ def _confirm(
 
 def _update_mlflow(workspace: Workspace, rows: Iterable[Submission]) -> None:
     """Copy numbers, memos and scores to MLflow."""
-    from tracker.ledger.read import has_run
+    from tracker.ledger.read import find_run
 
-    # the others are teammates', or from before tracker: not ours to copy
-    _copy_runs(
-        workspace, [row.run for row in rows if row.run is not None and has_run(workspace, row)]
-    )
+    # the others are teammates', or from before tracker
+    found = [find_run(workspace, row) for row in rows]
+    _copy_runs(workspace, [name for name in found if name is not None])
 
 
 def _copy_runs(workspace: Workspace, runs: Iterable[str]) -> None:
-    """Copy runs to MLflow; the ledger is complete already, so a failure is one remark."""
+    """Copy runs to MLflow; the ledger is complete already, so a failure is one remark.
+
+    Teammates' runs are copied by their own workspaces.
+    """
     from tracker.core.terminal import print_note
     from tracker.mirror.sync import copy_run
+    from tracker.run_folder.record import is_pulled
 
-    for problem in dict.fromkeys(copy_run(workspace, run) for run in runs):
+    own = [run for run in runs if not is_pulled(run)]
+    for problem in dict.fromkeys(copy_run(workspace, run) for run in own):
         if problem:
             print_note(problem)
 
@@ -464,10 +470,12 @@ def note_command(
     ] = False,
 ) -> None:
     """Add a remark to a submission or a run; what was noted before stays."""
+    from tracker.commands.options import bring_runs
     from tracker.submission.notes import add_note
     from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
+    bring_runs(workspace, what if "/" in what else None)
     target = add_note(workspace, what, text, rejected=rejected)
     print(f"{target}: noted")
     if target.run is not None:

@@ -45,6 +45,17 @@ TABLE = {
         " wrong.",
         panel=START,
     ),
+    "push": Entry(
+        "workspace:push_command",
+        "Repair the copies on MLflow: what never arrived, was cut off or changed there is sent"
+        " again.",
+        panel=START,
+    ),
+    "pull": Entry(
+        "workspace:pull_command",
+        "Bring teammates' runs from MLflow: config, curves, predictions, probabilities.",
+        panel=START,
+    ),
     "runs": Entry(
         "runs:runs_command",
         "List the runs, newest first.",

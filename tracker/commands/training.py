@@ -72,10 +72,10 @@ def train_command(
     from functools import partial
 
     from tracker.commands.jobs import print_detached
-    from tracker.commands.options import notify_latest
+    from tracker.commands.options import bring_runs, notify_latest
     from tracker.core.settings import is_secondary_rank
     from tracker.core.terminal import print_note
-    from tracker.ledger.resolve import resolve_run
+    from tracker.ledger.resolve import resolve_own_run, resolve_run
     from tracker.run_folder.output import outlive_terminal
     from tracker.training.errors import ConfigError
     from tracker.training.tables import parse_toml_value
@@ -90,7 +90,11 @@ def train_command(
         return
     workspace = find_workspace()
     notify_latest(workspace, parent)
-    source = resolve_run(workspace, parent) if parent else None
+    if resume:
+        source = resolve_own_run(workspace, parent) if parent else None
+    else:
+        bring_runs(workspace, parent)
+        source = resolve_run(workspace, parent) if parent else None
     flags = {
         "model": model,
         "epochs": epochs,
@@ -218,7 +222,7 @@ def infer_command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the last line.")] = False,
 ) -> None:
     """Predict with a trained run's weights under another eval config."""
-    from tracker.commands.options import notify_latest
+    from tracker.commands.options import bring_runs, notify_latest
     from tracker.console.runs import render_scores
     from tracker.core.terminal import print_text
     from tracker.ledger.resolve import resolve_run
@@ -228,6 +232,7 @@ def infer_command(
 
     workspace = find_workspace()
     notify_latest(workspace, parent)
+    bring_runs(workspace, parent, weights=True)
     source = resolve_run(workspace, parent)
     with outlive_terminal(workspace):
         record = infer(workspace, source, assign or (), note=note, quiet=quiet, force=force)
@@ -242,7 +247,7 @@ def reproduce_command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the answer.")] = False,
 ) -> None:
     """Train a run again from its record, and show whether predictions and weights are equal."""
-    from tracker.commands.options import notify_latest
+    from tracker.commands.options import bring_runs, notify_latest
     from tracker.core.terminal import print_text
     from tracker.ledger.resolve import resolve_run
     from tracker.run_folder.output import outlive_terminal
@@ -251,6 +256,7 @@ def reproduce_command(
 
     workspace = find_workspace()
     notify_latest(workspace, run)
+    bring_runs(workspace, run)
     with outlive_terminal(workspace):
         result = reproduce(workspace, resolve_run(workspace, run), quiet=quiet)
         for line in result.lines:
@@ -280,7 +286,7 @@ def ensemble_command(
     note: Annotated[str, typer.Option(help="What this run tests; shown everywhere.")] = "",
 ) -> None:
     """Combine the probabilities of several runs into a new run."""
-    from tracker.commands.options import notify_latest
+    from tracker.commands.options import bring_runs, notify_latest
     from tracker.comparison.members import list_members
     from tracker.console.members import print_members
     from tracker.console.runs import render_scores
@@ -295,6 +301,7 @@ def ensemble_command(
     numbers = [float(part) for part in _split_numbers(weights)]
     workspace = find_workspace()
     notify_latest(workspace, *runs)
+    bring_runs(workspace, *runs)
     with outlive_terminal(workspace):
         record = ensemble(
             workspace, runs, method=method, weights=numbers, note=note, assignments=assign or ()

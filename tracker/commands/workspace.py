@@ -1,14 +1,15 @@
-"""tracker init, demo, ui and sync."""
+"""tracker init, demo, ui, sync, push and pull."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from tracker.mirror.copy import Connections
     from tracker.setup.folder import CompetitionFolder
     from tracker.workspace.tracker_toml import Workspace
 
@@ -351,21 +352,70 @@ def sync_command(
     ] = None,
 ) -> None:
     """Bring MLflow and the ledger up to date with the run folders."""
+    from tracker.mirror.copy import sync_run
+
+    _sync(run or (), sync_run)
+
+
+def push_command(
+    run: Annotated[
+        list[str] | None, typer.Argument(metavar="[R]...", help="Runs; all when not given.")
+    ] = None,
+    weights: Annotated[
+        bool, typer.Option("--weights", help="Compare the bytes of best.pth, too.")
+    ] = False,
+) -> None:
+    """Repair the copies on MLflow: what never arrived, was cut off or changed there is sent again.
+
+    The files there are downloaded and compared by their fingerprints.
+    """
+    from tracker.core.terminal import print_text
+    from tracker.mirror.copy import repair_run
+
+    def repair(workspace: Workspace, name: str, connections: Connections) -> None:
+        if damaged := repair_run(workspace, name, connections, weights=weights):
+            print_text(f"{name}: sent again: {', '.join(damaged)}")
+
+    _sync(run or (), repair)
+
+
+def _sync(words: Sequence[str], copy: Callable[[Workspace, str, Connections], object]) -> None:
+    """Bring the ledger up to date, and the copies of the runs by `copy`; raises TrackerError."""
     from tracker.commands.options import notify_latest
     from tracker.core.errors import TrackerError
-    from tracker.ledger.resolve import resolve_run
+    from tracker.ledger.resolve import resolve_own_run
     from tracker.run_folder.record import list_run_numbers
     from tracker.submission.submit import sync_all
     from tracker.training.numbers import render_count
     from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
-    notify_latest(workspace, *(run or ()))
-    names = [resolve_run(workspace, name) for name in run or ()]
+    notify_latest(workspace, *words)
+    names = [resolve_own_run(workspace, name) for name in words]
     names = names or [f"exp{number}" for number in reversed(list_run_numbers(workspace.runs_dir))]
-    done, problems = sync_all(workspace, names)
+    done, problems = sync_all(workspace, names, copy)
     print(f"{render_count(len(done), 'run')} up to date")
     if problems:
         raise TrackerError(
             f"{render_count(len(problems), 'run')} not up to date:\n  " + "\n  ".join(problems)
         )
+
+
+def pull_command(
+    runs: Annotated[
+        list[str], typer.Argument(metavar="R...", help="mina/exp12, or s12 for its run.")
+    ],
+    weights: Annotated[bool, typer.Option("--weights", help="Bring best.pth, too.")] = False,
+) -> None:
+    """Bring teammates' runs from MLflow: config, curves, predictions, probabilities.
+
+    They are read-only copies, checked with the ledger; diff, compare, check, ensemble, explain and
+    submit pull what they need by themselves.
+    """
+    from tracker.core.terminal import print_text
+    from tracker.mirror.pull import describe_pulled, find_to_pull, pull
+    from tracker.workspace.tracker_toml import find_workspace
+
+    workspace = find_workspace()
+    for run in [find_to_pull(workspace, word) for word in runs]:
+        print_text(describe_pulled(workspace, pull(workspace, run, weights=weights)))

@@ -18,10 +18,10 @@ from typing import Any
 
 from tracker.core.config_diff import shorten_fingerprint, translate
 from tracker.core.errors import TrackerError
-from tracker.ledger.read import has_run
+from tracker.ledger.read import find_run
 from tracker.ledger.records import Submission
 from tracker.run_folder.read import load_config, load_run
-from tracker.run_folder.record import RunRecord
+from tracker.run_folder.record import RunRecord, run_folder
 from tracker.training.config import CROP_KEYS, Config, config_to_dict
 from tracker.training.config_fingerprint import name_files
 from tracker.training.tables import flatten
@@ -171,7 +171,7 @@ def _select_named(values: Mapping[str, Any], pattern: re.Pattern[str]) -> dict[s
 
 def basis_of_run(workspace: Workspace, record: RunRecord, config: Mapping[str, Any]) -> Basis:
     """The basis of a run of this workspace."""
-    folder = workspace.runs_dir / record.name
+    folder = run_folder(workspace.runs_dir, record.name)
     return find_basis(
         workspace,
         record.name,
@@ -184,10 +184,11 @@ def basis_of_run(workspace: Workspace, record: RunRecord, config: Mapping[str, A
 
 def basis_of_submission(workspace: Workspace, row: Submission) -> Basis:
     """The basis of a submission; its run folder may be here or not."""
-    folder = workspace.runs_dir / row.run if row.run and has_run(workspace, row) else None
+    run = find_run(workspace, row)
+    folder = run_folder(workspace.runs_dir, run) if run else None
     recorded, name = row.run_uid is not None, f"submission {row.number}"
     data = row.data_fingerprint
-    adopted = folder is not None and "adopted_from" in load_run(folder.parent, folder.name).facts
+    adopted = run is not None and "adopted_from" in load_run(workspace.runs_dir, run).facts
     return find_basis(
         workspace,
         name,

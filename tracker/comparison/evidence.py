@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tracker.comparison.statistics.groups import are_same_groups
 from tracker.core.errors import TrackerError
 from tracker.run_folder.read import load_config
+from tracker.run_folder.record import run_folder
 from tracker.training.config_fingerprint import later_defaults
 from tracker.training.errors import ConfigError
 from tracker.training.formats import list_with_people
@@ -400,7 +401,7 @@ def _measure(
     """val/NAME of the metrics of a fold."""
     from tracker.training.predict.probabilities import measure_classes
 
-    run_dir = workspace.runs_dir / name
+    run_dir = run_folder(workspace.runs_dir, name)
     if task is None:
         return measure_classes(fold, decide_classes(workspace, run_dir, fold))
     from tracker.training.predict.decide import load_decision, measure
@@ -428,5 +429,5 @@ def _find_folds(runs_dir: Path, side: Subject) -> list[str]:
 def _load_member(runs_dir: Path, name: str) -> Any:
     from tracker.training.predict.probabilities import load_probabilities
 
-    path = runs_dir / name / VALIDATION
+    path = run_folder(runs_dir, name) / VALIDATION
     return load_probabilities(path) if path.is_file() else None

@@ -16,8 +16,9 @@ from tracker.comparison.statistics.weighted import build_weighted
 from tracker.core.config_diff import is_searched
 from tracker.core.errors import TrackerError
 from tracker.leaderboards import build_leaderboard
-from tracker.ledger.read import has_run, list_with_note
+from tracker.ledger.read import find_run, list_with_note
 from tracker.ledger.records import Submission
+from tracker.run_folder.record import run_folder
 from tracker.training.metrics import Counts, find_kind
 from tracker.training.numbers import render_count
 from tracker.training.tables import read_table
@@ -273,7 +274,7 @@ def _build_outcomes(
         return []
     outcomes = []
     for row, predictions in zip(rows, validation, strict=True):
-        decision = load_decision(workspace.runs_dir / str(row.run), task)
+        decision = load_decision(_find_folder(workspace, row), task)
         outcome = build_outcome(predictions, task, decision)
         form = build_weighted(computed.from_outcome, outcome, metric.parameters)
         if form is None or not np.isfinite(form.score(np.ones((1, len(outcome.truth))))).all():
@@ -282,12 +283,17 @@ def _build_outcomes(
     return outcomes
 
 
+def _find_folder(workspace: Workspace, row: Submission) -> Path:
+    """The folder of a submission's run, which is here."""
+    return run_folder(workspace.runs_dir, str(find_run(workspace, row)))
+
+
 def _load_validation(workspace: Workspace, row: Submission) -> Predictions | None:
     from tracker.training.predict.probabilities import load_probabilities
 
-    if row.run is None or not has_run(workspace, row):
+    if find_run(workspace, row) is None:
         return None
-    path: Path = workspace.runs_dir / row.run / "validation.npz"
+    path: Path = _find_folder(workspace, row) / "validation.npz"
     try:
         predictions = load_probabilities(path)
     except TrackerError:

@@ -23,7 +23,7 @@ from tracker.ledger.records import Note, Submission
 from tracker.ledger.resolve import load_resolved, parse_submission
 from tracker.run_folder.points import Curves, read_curves
 from tracker.run_folder.read import load_config
-from tracker.run_folder.record import RunRecord
+from tracker.run_folder.record import RunRecord, run_folder
 from tracker.workspace.metrics import COLUMNS, deciding_first
 from tracker.workspace.predictions import Answers, load_answers
 from tracker.workspace.tracker_toml import Workspace
@@ -49,7 +49,10 @@ class Subject:
 
 
 def load_subject(workspace: Workspace, word: str) -> Subject:
-    """The run or submission named `exp12`, `latest`, `sota` or `s12`; raises UnknownRunError."""
+    """The run or submission named `exp12`, `mina/exp12`, `latest`, `sota` or `s12`.
+
+    Raises UnknownRunError.
+    """
     row = None
     if (number := parse_submission(word)) is not None:
         row = get_submission(workspace, number)
@@ -88,7 +91,7 @@ def load_subject(workspace: Workspace, word: str) -> Subject:
 def _load_run_subject(workspace: Workspace, record: RunRecord, row: Submission | None) -> Subject:
     if row is None:
         row = next(reversed(list_submissions_of(workspace, record)), None)
-    folder = workspace.runs_dir / record.name
+    folder = run_folder(workspace.runs_dir, record.name)
     config = load_config(workspace.runs_dir, record.name)
     path, curves = folder / "predictions.csv", read_curves(folder / "metrics.jsonl")
     return Subject(

@@ -22,8 +22,8 @@ from tracker.ledger.connection import Query, open_reader
 from tracker.ledger.read import (
     find_metric_value,
     find_origin,
+    find_run,
     find_sota,
-    has_run,
     list_duplicates,
     list_imported_columns,
     list_sota_numbers,
@@ -32,7 +32,7 @@ from tracker.ledger.read import (
 from tracker.ledger.records import Origin, Submission
 from tracker.ledger.resolve import parse_submission
 from tracker.run_folder.read import list_runs, load_config, load_run
-from tracker.run_folder.record import RunRecord
+from tracker.run_folder.record import RunRecord, is_pulled
 from tracker.training.metrics import METRICS
 from tracker.training.numbers import render_count
 from tracker.training.tables import flatten
@@ -188,8 +188,9 @@ def _list_ancestors(workspace: Workspace, best: Submission) -> list[str]:
 
 
 def name_node(workspace: Workspace, row: Submission | Origin) -> str:
-    """The run of a submission if its folder is here, else `s7`."""
-    return str(row.run) if has_run(workspace, row) else f"s{row.number}"
+    """The run of a submission if its folder is in this workspace, else `s7`."""
+    run = find_run(workspace, row)
+    return f"s{row.number}" if run is None or is_pulled(run) else run
 
 
 def _find_parent(
@@ -207,7 +208,9 @@ def _find_parent(
         return name_node(workspace, origin) if origin else None
 
     row = find_origin(query, number)
-    if row is None or has_run(workspace, row):  # then the tree has it under its run's name
+    if (
+        row is None or name_node(workspace, row) != f"s{number}"
+    ):  # then the tree has it under its run's name
         return None
     return _find_parent_of_row(row, stated_parents, name_of)
 

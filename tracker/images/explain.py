@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracker.core.errors import TrackerError
 from tracker.run_folder.read import load_run, load_trained_config
+from tracker.run_folder.record import is_pulled, run_folder
 from tracker.training.config_reading import config_from_dict
 from tracker.training.errors import ConfigError, find_nearest
 from tracker.training.libraries import TRAINING, require
@@ -93,7 +95,7 @@ def explain(
             evaluation=config.eval if record.kind == "infer" else None,
             notify=lambda line: print(line, file=sys.stderr),
         )
-    path = draw_heatmaps(heatmaps, task.classes, workspace.runs_dir / name / SHEET_NAME)
+    path = draw_heatmaps(heatmaps, task.classes, _find_sheet(workspace, name))
     images = [
         ExplainedImage(
             id=one.image.id,
@@ -110,6 +112,13 @@ def explain(
         sheet=workspace.relative(path),
         images=tuple(images),
     )
+
+
+def _find_sheet(workspace: Workspace, name: str) -> Path:
+    """Where the sheet is drawn; the copy of a teammate's run is not changed, so beside those."""
+    if is_pulled(name):
+        return workspace.state_dir / f"{name.replace('/', '-')}-{SHEET_NAME}"
+    return workspace.runs_dir / name / SHEET_NAME
 
 
 def _find_named(data: LoadedData, ids: Sequence[str]) -> list[ImageToExplain]:
@@ -140,7 +149,7 @@ def _pick(
     from tracker.training.inspect.explain import ImageToExplain
     from tracker.training.predict.probabilities import load_probabilities
 
-    predictions = load_probabilities(workspace.runs_dir / name / "validation.npz")
+    predictions = load_probabilities(run_folder(workspace.runs_dir, name) / "validation.npz")
     row_of = {image: row for row, image in enumerate(predictions.ids)}
     samples = [sample for sample in data.val if sample.id in row_of]
     rows = [row_of[sample.id] for sample in samples]

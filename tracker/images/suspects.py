@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracker.run_folder.read import load_config, load_run
+from tracker.run_folder.record import run_folder
 from tracker.training.config import Config
 from tracker.training.config_reading import config_from_dict
 from tracker.training.errors import ConfigError, DataError
@@ -114,7 +115,7 @@ def find_suspects(
     folder = workspace.resolve(out)
     _refuse_reviewed(folder / f"{LABELS}.csv")
     source, config = _load_data_config(workspace, name)
-    predictions = load_probabilities(workspace.runs_dir / name / "validation.npz")
+    predictions = load_probabilities(run_folder(workspace.runs_dir, name) / "validation.npz")
     task, data = prepare_data(workspace, config)
     # Labels: those of the images that the run was not trained on.
     samples = {sample.id: sample for sample in (*data.train, *data.val)}

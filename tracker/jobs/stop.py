@@ -11,7 +11,7 @@ from typing import Any
 from tracker.core.errors import TrackerError, UnknownRunError
 from tracker.core.locks import FileLock
 from tracker.jobs.logs import POLL_S
-from tracker.ledger.resolve import resolve_run
+from tracker.ledger.resolve import resolve_own_run
 from tracker.run_folder.read import list_runs, load_run
 from tracker.run_folder.record import RunRecord
 from tracker.run_folder.stop_note import STOP_NAME
@@ -29,7 +29,7 @@ def resolve_running(workspace: Workspace, word: str, *, or_newest: bool) -> str:
     when there is no run. ConfigError is raised when nothing was named and several are running.
     """
     if word not in ("", "latest"):
-        return resolve_run(workspace, word)
+        return resolve_own_run(workspace, word)
     records = list_runs(workspace.runs_dir)
     running = [record.name for record in records if record.status == "running"]
     if len(running) > 1 and not word:

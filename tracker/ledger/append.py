@@ -322,7 +322,7 @@ def _submission_row(
     return {
         **added,
         "number": number,
-        "run": record.name,
+        "run": record.name.rpartition("/")[2],  # its name at home; the uid says which run it is
         "run_uid": record.uid,
         "memo": draft.memo,
         **_fingerprints("submissions", record),

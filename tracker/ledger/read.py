@@ -16,12 +16,13 @@ from tracker.core.config_diff import (
     list_unknown,
     translate,
 )
-from tracker.core.errors import TrackerError, UnknownRunError
+from tracker.core.errors import UnknownRunError
 from tracker.ledger.columns import MAX_INTEGER
 from tracker.ledger.connection import Query, Row, open_reader, read_rows
 from tracker.ledger.records import Note, Origin, Submission
+from tracker.ledger.team_runs import find_run_by_uid
 from tracker.run_folder.read import load_run
-from tracker.run_folder.record import RunRecord
+from tracker.run_folder.record import RunRecord, run_folder
 from tracker.training.errors import ConfigError, DataError
 from tracker.training.metrics import METRICS
 from tracker.workspace.metrics import COLUMNS, find_declared
@@ -430,14 +431,15 @@ def load_sent_answers(workspace: Workspace, number: int) -> Answers | None:
 
     Raises DataError where the row has a sketch only, and the file is not here.
     """
-    sql = "SELECT answers, file, run, host FROM submissions WHERE number = :number"
+    sql = "SELECT answers, file, run, run_uid, host FROM submissions WHERE number = :number"
     rows = read_rows(workspace.ledger_url, sql, {"number": number})
     if not rows or not rows[0]["answers"]:
         return None
     known, row = unpack(rows[0]["answers"]), rows[0]
     if not isinstance(known, Sketch):
         return known
-    own = workspace.runs_dir / str(row["run"]) / "predictions.csv"
+    run = find_run_by_uid(workspace, row["run"], row["run_uid"]) or str(row["run"])
+    own = run_folder(workspace.runs_dir, run) / "predictions.csv"
     for path in (workspace.root / str(row["file"]), own):
         if path.is_file():
             found = load_answers(path, workspace.competition)
@@ -490,11 +492,16 @@ QUOTA_QUERY = (
 
 
 def has_run(workspace: Workspace, row: Submission | Origin) -> bool:
-    """Whether a submission's run folder is here; compared by uid, as teammates have an exp3 too."""
-    try:
-        return row.run is not None and load_run(workspace.runs_dir, row.run).uid == row.run_uid
-    except TrackerError:
-        return False
+    """Whether a submission's run is here: its folder, or the copy of a teammate's run."""
+    return find_run(workspace, row) is not None
+
+
+def find_run(workspace: Workspace, row: Submission | Origin) -> str | None:
+    """The name here of a submission's run, None if it is not here.
+
+    It is found by its uid, as teammates have an exp3 too.
+    """
+    return find_run_by_uid(workspace, row.run, row.run_uid)
 
 
 def find_metric_value(
@@ -506,9 +513,10 @@ def find_metric_value(
     if metric in COLUMNS:
         value: float | None = getattr(row, f"val_{metric}")
         return value
-    if row.run is None or not has_run(workspace, row):
+    run = find_run(workspace, row)
+    if run is None:
         return read_imported_metric(workspace.competition, row, metric)
-    return load_run(workspace.runs_dir, row.run).summary.get(f"val/{metric}")
+    return load_run(workspace.runs_dir, run).summary.get(f"val/{metric}")
 
 
 def read_imported_metric(competition: Competition, row: Submission, metric: str) -> float | None:

@@ -1,14 +1,15 @@
-"""The run that a word means: `exp12`, `latest`, `sota` or `s12`."""
+"""The run that a word means: `exp12`, `mina/exp12`, `latest`, `sota` or `s12`."""
 
 from __future__ import annotations
 
 import re
 
 from tracker.core.errors import UnknownRunError
-from tracker.ledger.read import find_sota, get_submission, has_run, list_newest_submissions
+from tracker.ledger.read import find_run, find_sota, get_submission, list_newest_submissions
 from tracker.ledger.records import Submission
+from tracker.ledger.team_runs import TeamRuns, find_teammates_run, refuse_pulled
 from tracker.run_folder.read import find_latest, load_run
-from tracker.run_folder.record import RunRecord, list_run_numbers
+from tracker.run_folder.record import RunRecord, is_pulled, list_run_numbers
 from tracker.workspace.leaderboard_kinds import KINDS
 from tracker.workspace.metrics import NO_PUBLIC_SCORE, render_score_command
 from tracker.workspace.tracker_toml import Workspace
@@ -29,8 +30,22 @@ def render_first_score_command(workspace: Workspace) -> str:
 
 
 def resolve_run(workspace: Workspace, name: str) -> str:
-    """The run meant by `exp12`, `latest`, `sota` or `s12`; raises UnknownRunError."""
+    """The run meant by `exp12`, `mina/exp12`, `latest`, `sota` or `s12`; raises UnknownRunError."""
     return _find_meant(workspace, name) or load_run(workspace.runs_dir, name).name
+
+
+def resolve_own_run(workspace: Workspace, word: str) -> str:
+    """The run of this workspace that a word means, to be changed.
+
+    Raises UnknownRunError, and RefusedError for a teammate's run.
+    """
+    if is_pulled(word):
+        run = TeamRuns(workspace).find(word)
+        refuse_pulled(run.name)
+        return run.run
+    name = resolve_run(workspace, word)
+    refuse_pulled(name)
+    return name
 
 
 def load_resolved(workspace: Workspace, word: str) -> RunRecord:
@@ -41,6 +56,8 @@ def load_resolved(workspace: Workspace, word: str) -> RunRecord:
 
 def _find_meant(workspace: Workspace, name: str) -> str | None:
     """The run that `latest`, `sota` or `s12` means; None for a word that is a run's name itself."""
+    if is_pulled(name):
+        return find_teammates_run(workspace, name)
     if name == "latest":
         return find_latest(workspace.runs_dir)
     if name == "sota":
@@ -73,8 +90,8 @@ def _explain_number(workspace: Workspace, number: int) -> str:
 
 def _run_of(workspace: Workspace, row: Submission) -> str:
     """The name of a submission's run folder; raises UnknownRunError when it is not here."""
-    if row.run is not None and has_run(workspace, row):
-        return row.run
+    if (name := find_run(workspace, row)) is not None:
+        return name
     reason = "is known only from the ledger"
     if row.run_uid and row.author:
         reason = f"was made by {row.author}"

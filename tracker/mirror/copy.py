@@ -7,7 +7,9 @@ When one target fails, the others still get their copy.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -33,11 +35,13 @@ from tracker.workspace.tracker_toml import Workspace
 
 SAVE_S = 1.0  # how often the state is saved while many points are sent
 RETRY_AFTER_S = (0.5, 1.0)  # short: somebody waits for the command
+WEIGHTS = "best.pth"
 FILES = (
-    "best.pth",
+    WEIGHTS,
     "config.toml",
     "confusion.png",
     "curves.png",
+    "decision.json",
     "env.json",
     "explain.png",
     "images.png",
@@ -46,6 +50,8 @@ FILES = (
     "probabilities.npz",
     "validation.npz",
 )
+# The record, and the size and hash of each file: a teammate's pull checks the files with it.
+MANIFEST = "record.json"
 FOLDERS = ("figures", "files")  # all files in them; start_run and the callbacks write them
 
 
@@ -122,6 +128,17 @@ class RunCopy:
             raise problems[0]
         return record
 
+    def verify(self, *, weights: bool) -> list[str]:
+        """The files that are not whole in a target; call it after `push`.
+
+        The next `push` copies them again. Raises TargetError.
+        """
+        damaged: list[str] = []
+        with FileLock(self._workspace.state_dir / f"{self._name}.copy.lock"):
+            for copy in self._copies.values():
+                damaged += copy.verify(weights=weights)
+        return damaged
+
     def check_reachable(self) -> None:
         """Ask quickly whether the targets answer; raises TargetUnreachableError."""
         for target in list_targets():
@@ -182,7 +199,7 @@ class _TargetCopy:
         self._push_params(info.record)
         self._push_points()
         if info.record.status != "running":
-            self._push_files()
+            self._push_files(info.record)
         # After a description was sent, a second run of the same uid may have come up.
         if self._push_description(info) and not self._target.is_settled(info.record):
             self._push(info)
@@ -240,18 +257,45 @@ class _TargetCopy:
             self._state.save()
             self._saved_at = time.monotonic()
 
-    def _push_files(self) -> None:
+    def verify(self, *, weights: bool) -> list[str]:
+        """The files of an ended run that are not whole in the target; the next push copies them.
+
+        The content is compared, too, that of best.pth only with `weights`. Raises TargetError.
+        """
+        self._target.load_state()
+        here = {*list_files(self._folder), MANIFEST}  # what was freed here cannot be sent again
+        known = self._state.get("hashes", {})
+        hashes = {name: values[-1] for name, values in known.items() if name in here}
+        try:
+            damaged = self._target.find_changed(hashes, skip=() if weights else (WEIGHTS,))
+        except Exception as error:
+            translated = self._target.translate(error)
+            if translated is None or isinstance(error, TrackerError):
+                raise
+            raise translated from error
+        if damaged:
+            copied = self._state.get("files", {})
+            files = {name: value for name, value in copied.items() if name not in damaged}
+            self._state.save(files=files, whole=False)
+        return damaged
+
+    def _push_files(self, record: RunRecord) -> None:
         """Copy the files that are new or have changed; raises TargetError for incomplete ones."""
         done = dict(self._state.get("files", {}))
+        hashes = dict(self._state.get("hashes", {}))
         sizes: dict[str, int] = {}
         for name in list_files(self._folder):
             stat = (self._folder / name).stat()
             signature = [stat.st_size, stat.st_mtime_ns]
             sizes[name] = stat.st_size
+            if self._target.remote and hashes.get(name, ())[:2] != signature:
+                hashes[name] = [*signature, hash_file(self._folder / name)]
             if done.get(name) != signature:
                 self._target.artifact(self._folder / name, name)
                 done[name] = signature
                 self._state.save(files=done, whole=False)
+        if self._target.remote:
+            sizes[MANIFEST] = self._push_manifest(record, hashes, done)
         if self._state.get("whole", True):
             return
         incomplete = self._target.find_incomplete(sizes)
@@ -261,6 +305,30 @@ class _TargetCopy:
             names = ", ".join(incomplete)
             raise TargetError(f"{self._target.title}: {names} did not arrive completely")
 
+    def _push_manifest(
+        self, record: RunRecord, hashes: dict[str, list[Any]], done: dict[str, Any]
+    ) -> int:
+        """Copy the manifest after the files that it describes; its size in bytes.
+
+        A file that was freed here (tracker clean) is in it: its copy stays.
+        """
+        files = {}
+        for name, (size, _, sha) in hashes.items():
+            if name != MANIFEST:
+                files[name] = {"size": size, "sha256": sha}
+        described = {"format": 1, "record": record.to_file(), "files": files}
+        content = json.dumps(described, indent=1, sort_keys=True, ensure_ascii=False).encode()
+        signature = [len(content), hashlib.sha256(content).hexdigest()]
+        if done.get(MANIFEST) != signature:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder, MANIFEST)
+                path.write_bytes(content)
+                self._target.artifact(path, MANIFEST)
+            done[MANIFEST] = signature
+            known = {**hashes, MANIFEST: [len(content), 0, signature[1]]}
+            self._state.save(files=done, hashes=known, record=signature[1], whole=False)
+        return len(content)
+
     def _push_description(self, info: RunInfo) -> bool:
         """Send status, description and scores; returns whether there was anything new."""
         summary: list[Any] = json.loads(json.dumps(self._target.summarize(info)))
@@ -269,6 +337,12 @@ class _TargetCopy:
         self._target.describe(info, summary)
         self._state.save(described=summary)
         return True
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def list_files(folder: Path) -> list[str]:
@@ -293,3 +367,19 @@ def sync_run(workspace: Workspace, name: str, connections: Connections | None = 
             time.sleep(pause_s)
             copy.check_reachable()
     return copy.push()
+
+
+def repair_run(
+    workspace: Workspace, name: str, connections: Connections | None = None, *, weights: bool
+) -> list[str]:
+    """Copy one run, and what of its copies is missing or damaged; the names of those files.
+
+    Raises TargetError, MissingLibraryError.
+    """
+    sync_run(workspace, name, connections)
+    copy = RunCopy(workspace, name, connections)
+    copy.push()  # nothing is new, but it opens the targets
+    damaged = copy.verify(weights=weights)
+    if damaged:
+        copy.push()
+    return damaged

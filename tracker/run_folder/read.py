@@ -25,6 +25,7 @@ from tracker.run_folder.record import (
     list_run_numbers,
     raw_fields,
     read_marks,
+    run_folder,
 )
 from tracker.training.errors import ConfigError, StorageError
 from tracker.training.files import TEMPORARY, translate_os_errors
@@ -40,7 +41,7 @@ def load_run(runs_dir: Path, name: str) -> RunRecord:
 
     Raises UnknownRunError when there is no such run, StorageError when run.json cannot be read.
     """
-    folder = runs_dir / name
+    folder = run_folder(runs_dir, name)
     path = folder / "run.json"
     try:
         raw = parse_json(path.read_text(encoding="utf-8"))
@@ -183,7 +184,7 @@ def _describe_lack(record: RunRecord) -> str:
 
 def load_config(runs_dir: Path, name: str) -> dict[str, dict[str, Any]]:
     """The config of a run as nested tables; raises StorageError or ConfigError."""
-    path = runs_dir / name / "config.toml"
+    path = run_folder(runs_dir, name) / "config.toml"
     tables = read_toml(path)
     problems = list(_find_foreign(tables))
     if problems:

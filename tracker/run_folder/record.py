@@ -24,6 +24,8 @@ RUN_NAME = re.compile(r"exp([1-9][0-9]*)")
 
 MARKS = "marks.json"  # tags and archive state, added later; `tracker.run_folder.marks` writes it
 
+TEAM = Path(".tracker", "team")  # teammates' runs in a workspace; `tracker.mirror.pull` writes it
+
 KILLED_CACHE = ".killed.json"  # what the points of a killed loop add to run.json, see killed.py
 
 
@@ -79,6 +81,16 @@ FIELD_TYPES: Mapping[str, tuple[type, ...]] = {
     "best_epoch": (int, NoneType),
     "duration_s": (int, float),
 }
+
+
+def run_folder(runs_dir: Path, name: str) -> Path:
+    """The folder of a run: `exp12` in runs/, the copy of a teammate's `mina/exp12` in `TEAM`."""
+    return runs_dir.parent / TEAM / name if is_pulled(name) else runs_dir / name
+
+
+def is_pulled(name: str) -> bool:
+    """Whether a name is that of a teammate's run, of which a copy was pulled."""
+    return "/" in name
 
 
 def allocate_run(runs_dir: Path) -> Path:

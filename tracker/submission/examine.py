@@ -23,7 +23,7 @@ from tracker.ledger.records import Submission
 from tracker.ledger.refusals import find_duplicate_refusal, read_quota_window
 from tracker.ledger.resolve import load_resolved
 from tracker.run_folder.read import load_config
-from tracker.run_folder.record import RunRecord
+from tracker.run_folder.record import RunRecord, run_folder
 from tracker.submission.witnesses import find_ledger_refusal
 from tracker.training.metrics import METRICS
 from tracker.workspace.answer_kinds import find_answer_kind
@@ -102,7 +102,7 @@ def load_candidate(workspace: Workspace, run: str) -> Candidate:
     """Read and check a run's predictions; raises RefusedError, DataError or UnknownRunError."""
     record = load_resolved(workspace, run)
     name = record.name
-    path = workspace.runs_dir / name / "predictions.csv"
+    path = run_folder(workspace.runs_dir, name) / "predictions.csv"
     if record.status == "running":
         raise RefusedError(f"{name} is still running", hint="wait until it has finished")
     if not path.is_file():
@@ -338,7 +338,7 @@ def _test_gain(
     from tracker.comparison.statistics.paired import RESAMPLES
     from tracker.comparison.subject import load_subject
 
-    if not (workspace.runs_dir / record.name / VALIDATION).is_file():
+    if not (run_folder(workspace.runs_dir, record.name) / VALIDATION).is_file():
         return None
     left = load_subject(workspace, f"s{sota.number}")
     right = load_subject(workspace, record.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tracker.core.text import check_utf8
-from tracker.ledger.read import find_sota, get_submission, has_run
+from tracker.ledger.read import find_run, find_sota, get_submission
 from tracker.ledger.resolve import load_resolved, parse_submission
 from tracker.training.errors import ConfigError
 from tracker.workspace.tracker_toml import Workspace
@@ -33,7 +33,7 @@ def find_note_target(workspace: Workspace, word: str) -> NoteTarget:
     if word == "sota":
         row = find_sota(workspace)
     if row is not None:
-        run = row.run if has_run(workspace, row) else None
+        run = find_run(workspace, row)
         return NoteTarget(submission=row.number, run_uid=None, run=run)
     record = load_resolved(workspace, word)
     return NoteTarget(submission=None, run_uid=record.uid, run=record.name)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tracker.core.errors import RefusedError, TrackerError, UnknownRunError, render_error
 from tracker.core.text import check_utf8
@@ -13,14 +14,14 @@ from tracker.leaderboards import Leaderboard, LeaderboardError, build_leaderboar
 from tracker.ledger.read import (
     find_duplicate,
     find_metric_value,
+    find_run,
     get_submission,
-    has_run,
     list_unscored,
     list_with_note,
 )
 from tracker.ledger.records import Submission
 from tracker.run_folder.read import load_config, load_run
-from tracker.run_folder.record import is_abandoned
+from tracker.run_folder.record import is_abandoned, is_pulled
 from tracker.submission.examine import Candidate, Examination, examine
 from tracker.submission.scores import score_missing
 from tracker.submission.witnesses import find_ledger_refusal, note_submission
@@ -30,6 +31,9 @@ from tracker.training.libraries import require
 from tracker.workspace.predictions import load_answers
 from tracker.workspace.quota import Quota
 from tracker.workspace.tracker_toml import Workspace
+
+if TYPE_CHECKING:
+    from tracker.mirror.copy import Connections
 
 
 def submit(
@@ -139,7 +143,7 @@ def send_missing(workspace: Workspace) -> list[str]:
     if not board.kind.sends:
         return []
     for row in list_unscored(workspace):
-        if _is_pending(row) and row.run is not None and has_run(workspace, row):
+        if _is_pending(row) and _is_ours(workspace, row):
             try:
                 _send(workspace, board, row.number)
             except TrackerError as error:
@@ -147,12 +151,23 @@ def send_missing(workspace: Workspace) -> list[str]:
     return problems
 
 
+def _is_ours(workspace: Workspace, row: Submission) -> bool:
+    """Whether this workspace sends a submission: its run was made here, or its file is here.
+
+    The copy of a teammate's run may have been submitted by the teammate.
+    """
+    run = find_run(workspace, row)
+    if run is None:
+        return False
+    return not is_pulled(run) or (row.file is not None and (workspace.root / row.file).is_file())
+
+
 def _save_copy(workspace: Workspace, candidate: Candidate) -> Path:
     """Copy the exact file before the row is written; the name has the file's fingerprint."""
     import hashlib
 
     short = candidate.answers.fingerprint.removeprefix("sha256:")[:12]
-    target = workspace.submissions_dir / f"{candidate.record.name}-{short}.csv"
+    target = workspace.submissions_dir / f"{candidate.record.name.replace('/', '-')}-{short}.csv"
     with translate_os_errors(target, "write"):
         target.parent.mkdir(exist_ok=True)
         content = candidate.path.read_bytes()
@@ -177,8 +192,14 @@ def _drop_copy(workspace: Workspace, copy: Path, fingerprint: str) -> None:
         copy.unlink(missing_ok=True)
 
 
-def sync_all(workspace: Workspace, runs: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Update the ledger, then the copies of the runs; returns (runs done, a line for each failure).
+def sync_all(
+    workspace: Workspace,
+    runs: Sequence[str],
+    copy: Callable[[Workspace, str, Connections], object] | None = None,
+) -> tuple[list[str], list[str]]:
+    """Update the ledger, then the copies of the runs, by `copy` or as a sync does.
+
+    Returns (runs done, a line for each failure).
 
     Raises MissingLibraryError when a copy's library is missing and nothing else failed; the ledger
     is up to date then.
@@ -200,7 +221,9 @@ def sync_all(workspace: Workspace, runs: Sequence[str]) -> tuple[list[str], list
             require(library)
     # a ledger that is away must not keep a run from its copies
     connections = Connections(remember_outages=True)
-    copied = _try_each(names, lambda name: sync_run(workspace, name, connections), problems)
+    copied = _try_each(
+        names, lambda name: (copy or sync_run)(workspace, name, connections), problems
+    )
     return [name for name in copied if name in indexed], problems
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracker.ledger.resolve import resolve_run
 from tracker.run_folder.read import load_run
-from tracker.run_folder.record import RunRecord
+from tracker.run_folder.record import RunRecord, run_folder
 from tracker.training.errors import ConfigError
 from tracker.training.numbers import render_count
 from tracker.workflows.own_loop.begin import begin
@@ -67,7 +67,7 @@ def ensemble(
     # Checked here: joining folds, where each image is in one of them, does not look at it.
     method = _check_method(workspace, method, weights)
     decided_by = eval_config or _read_eval_section(workspace, task, assignments)
-    paths = [workspace.runs_dir / name / "probabilities.npz" for name in names]
+    paths = [run_folder(workspace.runs_dir, name) / "probabilities.npz" for name in names]
     validations = _load_validations(workspace, names)
     # Without an evaluation set there are only validation images to combine.
     no_evaluation = validations and not any(path.exists() for path in paths)
@@ -233,7 +233,9 @@ def _choose_decision(task: Task, config: EvalConfig, joined: Predictions | None)
 def _explain_missing(workspace: Workspace, names: Sequence[str]) -> str:
     """Why there are no images with predictions that no member was trained on."""
     missing = [
-        name for name in names if not (workspace.runs_dir / name / "validation.npz").is_file()
+        name
+        for name in names
+        if not (run_folder(workspace.runs_dir, name) / "validation.npz").is_file()
     ]
     if missing:
         return (
@@ -247,7 +249,7 @@ def _load_validations(workspace: Workspace, names: Sequence[str]) -> list[Predic
     """The validation predictions of each member; empty when one of them has none."""
     from tracker.training.predict.probabilities import load_probabilities
 
-    paths = [workspace.runs_dir / name / "validation.npz" for name in names]
+    paths = [run_folder(workspace.runs_dir, name) / "validation.npz" for name in names]
     if not all(path.is_file() for path in paths):
         return []
     return [load_probabilities(path) for path in paths]

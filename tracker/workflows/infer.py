@@ -5,13 +5,14 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracker.core.errors import AlreadyTrainedError, TrackerError
 from tracker.run_folder.environment import collect_code
 from tracker.run_folder.read import list_runs, load_config, load_run
-from tracker.run_folder.record import RunRecord
+from tracker.run_folder.record import RunRecord, is_pulled, run_folder
 from tracker.run_folder.recorder import Recorder
 from tracker.training.config import Config, config_to_dict
 from tracker.training.config_fingerprint import config_fingerprint, exact_values, later_defaults
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 # Keys that may differ between training and prediction.
 CHANGEABLE_KEYS = ("eval.", "train.accelerator", "train.precision")
 CHANGEABLE_TEXT = "keys of eval, train.accelerator and train.precision"
+# Where the images of tracker.toml are.
+DATA_PATHS = ("train_dir", "eval_dir", "labels", "sample", "eval_table")
 
 
 def infer(
@@ -170,7 +173,7 @@ def load_recorded_weights(workspace: Workspace, trained: RunRecord) -> tuple[Wei
             f"{trained.name} has no final weights: it is {trained.status}",
             hint=f"wait until it ends, or tracker run train --from {trained.name} --resume",
         )
-    path = workspace.runs_dir / trained.name / "best.pth"
+    path = run_folder(workspace.runs_dir, trained.name) / "best.pth"
     if not path.exists() and (when := trained.freed.get(path.name)):
         raise ConfigError(
             f"best.pth of {trained.name} was freed by tracker clean on {when[:10]}",
@@ -188,7 +191,13 @@ def load_recorded_weights(workspace: Workspace, trained: RunRecord) -> tuple[Wei
 def prepare_trained_data(
     workspace: Workspace, config: Config, trained: RunRecord
 ) -> tuple[Task, LoadedData]:
-    """The checked images; a message says when they have changed since the training."""
+    """The checked images; a message says when they have changed since the training.
+
+    A teammate's run names the folders of another machine: those of tracker.toml are read instead.
+    """
+    if is_pulled(trained.name):
+        own = {key: workspace.data[key] for key in DATA_PATHS if key in workspace.data}
+        config = replace(config, data=replace(config.data, **own))
     task, data = prepare_data(workspace, config)
     if data.fingerprint != trained.fingerprints.get("data"):
         print(f"the data have changed since {trained.name} was trained", file=sys.stderr)

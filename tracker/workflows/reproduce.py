@@ -15,7 +15,7 @@ from tracker.core.errors import TrackerError
 from tracker.core.settings import extend_environment
 from tracker.run_folder.environment import run_git
 from tracker.run_folder.read import load_run, load_trained_config
-from tracker.run_folder.record import RunRecord
+from tracker.run_folder.record import RunRecord, run_folder
 from tracker.training.config_reading import config_from_dict
 from tracker.training.errors import ConfigError
 from tracker.training.libraries import TRAINING, require
@@ -110,7 +110,7 @@ def _compare_packages(
 
 def _load_environment(workspace: Workspace, name: str) -> dict[str, Any]:
     try:
-        text = (workspace.runs_dir / name / "env.json").read_text(encoding="utf-8")
+        text = (run_folder(workspace.runs_dir, name) / "env.json").read_text(encoding="utf-8")
         environment: dict[str, Any] = parse_json(text)
     except (OSError, ValueError):
         return {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -191,6 +191,10 @@ class Target:
 
     def find_incomplete(self, sizes: Mapping[str, int]) -> list[str]:
         """The artifacts that do not have these sizes in bytes; they are copied again."""
+        return []
+
+    def find_changed(self, hashes: Mapping[str, str], *, skip: Collection[str] = ()) -> list[str]:
+        """The artifacts that are missing or whose content has another SHA-256, except `skip`."""
         return []
 
     def note(self, text: str) -> None:

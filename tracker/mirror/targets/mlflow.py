@@ -6,8 +6,10 @@ time.
 
 from __future__ import annotations
 
+import hashlib
+import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,16 @@ from tracker.mirror.targets import Point, RunInfo, Target, describe_text
 from tracker.mirror.targets import mlflow_server as server
 from tracker.mirror.targets.mlflow_archive import delete_run, is_deleted, restore_run
 from tracker.mirror.targets.mlflow_heads import HEADS_TAG, merge_heads
-from tracker.mirror.targets.mlflow_server import CHARTS_TAG, COPIED_TAG, STATE_NAME, find_one
+from tracker.mirror.targets.mlflow_server import (
+    CHARTS_TAG,
+    COPIED_TAG,
+    HEARTBEAT_TAG,
+    HOST_TAG,
+    RECORD_TAG,
+    STATE_NAME,
+    find_one,
+    list_artifact_sizes,
+)
 from tracker.mirror.targets.mlflow_store import find_metrics_table, insert_points
 from tracker.mirror.targets.mlflow_view import ensure_experiment
 from tracker.run_folder.record import RunRecord
@@ -136,14 +147,11 @@ class MlflowTarget(Target):
 
     def artifact(self, path: Path, name: str) -> None:
         """Log a file, in the same folder as in the run folder."""
-        self._client.log_artifact(self._run_id, str(path), _folder_of(name))
+        self._client.log_artifact(self._run_id, str(path), server.folder_of(name))
 
     def find_incomplete(self, sizes: Mapping[str, int]) -> list[str]:
         """Files whose upload was cut off."""
-        sizes_there: dict[str, int | None] = {}
-        for folder in {_folder_of(name) for name in sizes}:
-            for file in self._client.list_artifacts(self._run_id, folder):
-                sizes_there[file.path] = file.file_size
+        sizes_there = list_artifact_sizes(self._client, self._run_id, sizes)
         incomplete = []
         for name, size in sizes.items():
             # None: some stores do not know the size.
@@ -151,11 +159,27 @@ class MlflowTarget(Target):
                 incomplete.append(name)
         return incomplete
 
+    def find_changed(self, hashes: Mapping[str, str], *, skip: Collection[str] = ()) -> list[str]:
+        """Files that are missing on the server or are not what was copied there."""
+        run_id = str(self.state.get("run_id", ""))
+        sizes = list_artifact_sizes(self._client, run_id, hashes) if run_id else {}
+        changed = [name for name in hashes if name not in sizes]
+        for name in [name for name in hashes if name in sizes and name not in skip]:
+            with tempfile.TemporaryDirectory() as folder:
+                path = self._client.download_artifacts(run_id, name, folder)
+                with Path(path).open("rb") as file:
+                    found = hashlib.file_digest(file, "sha256").hexdigest()
+            if found != hashes[name]:
+                changed.append(name)
+        return changed
+
     def summarize(self, info: RunInfo) -> list[Any]:
         """The tags, metrics and status of the run in MLflow."""
         tags, metrics = describe_run(info.workspace, info.record, info.submissions, info.notes)
         if info.head_keys:
             tags[HEADS_TAG] = " ".join(info.head_keys)
+        if sha := self.state.get("record"):
+            tags[RECORD_TAG] = sha
         return [tags, metrics, info.record.status]
 
     def describe(self, info: RunInfo, summary: list[Any]) -> None:
@@ -295,11 +319,6 @@ class MlflowTarget(Target):
         return stale
 
 
-def _folder_of(name: str) -> str | None:
-    """The folder of a file below the run folder; None if it is in the run folder itself."""
-    return name.rpartition("/")[0] or None
-
-
 def describe_run(
     workspace: Workspace,
     record: RunRecord,
@@ -313,7 +332,11 @@ def describe_run(
         "tracker.parent": record.parent or "",
         "tracker.error": record.error,
         "tracker.tags": ", ".join(record.tags),
+        HOST_TAG: record.host,
     }
+    if record.status == "running":
+        # to the minute: each change is a request
+        tags[HEARTBEAT_TAG] = record.heartbeat[:16] + ":00.000000Z"
     for name, fingerprint in record.fingerprints.items():
         tags[f"tracker.fingerprint.{name}"] = fingerprint or ""
     for name, fact in record.facts.items():

@@ -9,6 +9,7 @@ import ssl
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,9 @@ OUTAGE_NAME = "mlflow-away.json"
 COPIED_TAG = "tracker.copied_at"  # tells which of two copies is older
 # The curves have names that sort MLflow's charts; copies of earlier versions have no such tag.
 CHARTS_TAG = "tracker.chart_names"
+HOST_TAG = "tracker.host"
+HEARTBEAT_TAG = "tracker.heartbeat"  # of a running run: UTC to the minute
+RECORD_TAG = "tracker.record"  # SHA-256 of the artifact record.json, which has those of the others
 
 
 class MlflowError(TargetError):
@@ -157,6 +161,20 @@ def find_one(client: Any, experiment: str, tag: str, value: str, *, known: str =
     for run in runs[1:]:
         client.delete_run(run.info.run_id)
     return runs[0] if runs else None
+
+
+def folder_of(name: str) -> str | None:
+    """The folder of a file below the run folder; None if it is in the run folder itself."""
+    return name.rpartition("/")[0] or None
+
+
+def list_artifact_sizes(client: Any, run_id: str, names: Iterable[str]) -> dict[str, int | None]:
+    """{file: bytes} of the artifacts in the folders of `names`; None: the store does not know."""
+    sizes: dict[str, int | None] = {}
+    for folder in {folder_of(name) for name in names}:
+        for file in client.list_artifacts(run_id, folder):
+            sizes[file.path] = file.file_size
+    return sizes
 
 
 def library_errors() -> tuple[type[BaseException], ...]:
