@@ -144,8 +144,8 @@ def curves(run: str = ..., *, root: Path | None = ..., frame: Literal["arrow"]) 
 def curves(run: str = "latest", *, root: Path | None = None, frame: Kind = "pandas") -> Any:
     """What a run logged: a row for each step, with `step`, `epoch` and a column for each metric.
 
-    A metric that was not logged at a step is missing there. `run` is exp12, mina/exp12 (once it was pulled), latest, sota
-    or s12.
+    A metric that was not logged at a step is missing there. `run` is exp12, mina/exp12 (once it was
+    pulled), latest, sota or s12.
     Raises UnknownRunError for an unknown run.
     """
     from tracker.ledger.resolve import resolve_run
