@@ -19,7 +19,7 @@ from timing import print_ratios, time_commands
 from tracker.core.errors import DuplicateError
 from tracker.ledger.append import CHAIN, CHAINED, Draft, open_engine, open_ledger
 from tracker.ledger.chain import canonical_json, row_hash, verify_ledger
-from tracker.runs.record import RunRecord
+from tracker.run_folder.record import RunRecord
 from tracker.setup.init import init_workspace
 from tracker.training.config import Config, config_to_dict
 from tracker.workspace.predictions import Answers

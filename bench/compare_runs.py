@@ -23,7 +23,7 @@ from timing import print_table, run_process, time_calls
 
 from tracker.core.settings import quiet_libraries
 from tracker.mirror.copy import sync_run
-from tracker.runs.recorder import Recorder
+from tracker.run_folder.recorder import Recorder
 from tracker.setup.init import init_workspace
 from tracker.training.config import Config, config_to_dict, merge
 from tracker.workspace.tracker_toml import Workspace

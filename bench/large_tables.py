@@ -18,7 +18,7 @@ from pyarrow import csv
 
 from tracker.ledger.read import list_packed_answers
 from tracker.setup.init import init_workspace
-from tracker.submissions.submit import submit
+from tracker.submission.submit import submit
 from tracker.workflows.own_loop.begin import begin
 from tracker.workspace.predictions import diff_unpacked, load_answers, unpack
 from tracker.workspace.tracker_toml import Workspace

@@ -17,7 +17,7 @@ from pathlib import Path
 from timing import print_ratios, time_calls
 
 from tracker.core.settings import quiet_libraries
-from tracker.runs.recorder import Recorder
+from tracker.run_folder.recorder import Recorder
 
 VALUES = {"train/loss": 0.51, "train/accuracy": 0.83, "lr": 0.0002, "train/images_per_s": 311.5}
 KILL_AFTER_S = (0.05, 0.5)
@@ -25,7 +25,7 @@ START_LIMIT_S = 60.0
 CHILD = """
 import mmap, sys
 from pathlib import Path
-from tracker.runs.recorder import Recorder
+from tracker.run_folder.recorder import Recorder
 recorder = Recorder.create(
     Path(sys.argv[1]), kind="train", config={}, parent=None, note="", fingerprints={}
 )

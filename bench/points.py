@@ -16,8 +16,8 @@ from tracker.mirror.copy import Connections, sync_run
 from tracker.mirror.targets.mlflow import BATCH
 from tracker.mirror.targets.mlflow_server import connect
 from tracker.mirror.targets.mlflow_view import ensure_experiment
-from tracker.runs.points import read_points
-from tracker.runs.recorder import Recorder
+from tracker.run_folder.points import read_points
+from tracker.run_folder.recorder import Recorder
 from tracker.setup.init import init_workspace
 from tracker.workspace.tracker_toml import Workspace
 

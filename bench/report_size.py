@@ -16,7 +16,7 @@ from timing import print_ratios, time_commands
 
 from tracker.ledger.append import open_ledger
 from tracker.ledger.historical import HistoricalSubmission
-from tracker.runs.recorder import Recorder
+from tracker.run_folder.recorder import Recorder
 from tracker.setup.init import init_workspace
 from tracker.training.config import Config, config_to_dict, merge
 from tracker.workspace.tracker_toml import Workspace

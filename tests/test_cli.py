@@ -208,7 +208,7 @@ def test_the_version_names_what_a_bug_report_needs(tmp_path: Path) -> None:
 
 def test_a_checkout_that_was_not_installed_has_a_version_too(tmp_path: Path) -> None:
     code = (
-        "from tracker.runs.environment import *; print(*describe_versions(),"
+        "from tracker.run_folder.environment import *; print(*describe_versions(),"
         " code_fingerprint(None), sep='|')"
     )
     done = subprocess.run(
@@ -296,8 +296,8 @@ def test_debug_shows_the_traceback(workspace: Workspace) -> None:
 
 def test_an_unforeseen_error_is_two_lines(workspace: Workspace, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(
-        "import tracker.runs.read\ndef broken(*a, **k): raise ZeroDivisionError('one by"
-        " nought')\ntracker.runs.read.list_runs = broken\n"
+        "import tracker.run_folder.read\ndef broken(*a, **k): raise ZeroDivisionError('one by"
+        " nought')\ntracker.run_folder.read.list_runs = broken\n"
     )
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
     done = run_tracker("runs", cwd=workspace.root, ok=False, PYTHONPATH=path)

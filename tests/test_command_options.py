@@ -16,8 +16,8 @@ from tests.support.workspaces import make_run, make_workspace
 from tracker.commands.options import refuse_beside, refuse_together
 from tracker.commands.table import app
 from tracker.jobs.job import read_training
-from tracker.runs.record import list_run_numbers
-from tracker.submissions.scores import parse_scores
+from tracker.run_folder.record import list_run_numbers
+from tracker.submission.scores import parse_scores
 from tracker.training.errors import ConfigError
 from tracker.workflows.ensemble import ensemble
 from tracker.workspace.tracker_toml import Metric, Workspace, load_workspace

@@ -28,9 +28,9 @@ from tracker.core.errors import TrackerError
 from tracker.jobs.queue import read_queue
 from tracker.jobs.sweep_file import read_sweep
 from tracker.ledger.submission_table import export_table, read_submission_table
-from tracker.runs.points import read_curves, read_new_points
-from tracker.runs.read import list_runs, load_config
-from tracker.submissions.submit import submit
+from tracker.run_folder.points import read_curves, read_new_points
+from tracker.run_folder.read import list_runs, load_config
+from tracker.submission.submit import submit
 from tracker.training.config import AugmentConfig, DataConfig
 from tracker.training.config_reading import config_from_dict
 from tracker.training.formats.label_fixes import LabelFixes

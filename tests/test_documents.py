@@ -22,8 +22,8 @@ from tests.conftest import NO_MLFLOW
 from tests.support.workspaces import IMAGES, make_run, make_workspace
 from tracker.commands.table import app
 from tracker.core.errors import TrackerError
-from tracker.submissions.scores import score
-from tracker.submissions.submit import submit
+from tracker.submission.scores import score
+from tracker.submission.submit import submit
 from tracker.workflows.ensemble import ensemble
 from tracker.workflows.own_loop.begin import begin
 from tracker.workspace.tracker_toml import Workspace, load_workspace

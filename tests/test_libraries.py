@@ -15,7 +15,7 @@ from tests.conftest import COMMAND_LIMIT_S, ROOT
 from tests.support.limits import CHILD, Case, list_files, run_forked
 from tests.support.workspaces import make_run, make_workspace, make_workspace_with_images
 from tracker.mirror.mirror import LOG_NAME
-from tracker.submissions.submit import submit
+from tracker.submission.submit import submit
 from tracker.training.errors import MissingLibraryError
 from tracker.training.libraries import REQUIREMENTS, require, translate_import_errors
 from tracker.workspace.tracker_toml import Workspace
@@ -297,7 +297,7 @@ def test_the_library_of_a_library_is_no_name_to_install_blindly() -> None:
 
 def test_an_import_error_of_our_own_stays_a_bug() -> None:
     with pytest.raises(ImportError, match="cannot import name") as told, translate_import_errors():
-        raise ImportError("cannot import name 'x'", name="tracker.runs.record")
+        raise ImportError("cannot import name 'x'", name="tracker.run_folder.record")
     assert not isinstance(told.value, MissingLibraryError)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.limits import Case, list_files, run_forked
 from tests.support.workspaces import make_run, make_workspace_with_images
-from tracker.submissions.submit import submit
+from tracker.submission.submit import submit
 from tracker.workspace.tracker_toml import Workspace
 
 NO_MLFLOW = ["mlflow"]

@@ -14,7 +14,7 @@ import typer
 from tests.conftest import COMMAND_LIMIT_S, tracker_command
 from tests.support.workspaces import make_run
 from tracker.commands.table import app
-from tracker.submissions.submit import submit
+from tracker.submission.submit import submit
 from tracker.workspace.tracker_toml import Workspace
 
 VIEWS = ("runs", "runs --json", "tree", "--help", "run train --help")

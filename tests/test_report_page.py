@@ -16,7 +16,7 @@ from tests.support.winners_table import TABLE
 from tests.support.workspaces import make_workspace
 from tracker.ledger.submission_table import import_table, read_submission_table
 from tracker.report.write import write_report
-from tracker.submissions.notes import add_note
+from tracker.submission.notes import add_note
 
 LIMIT_MS = 30_000
 MOST_TABS = 60

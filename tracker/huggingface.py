@@ -12,8 +12,8 @@ from typing import Any
 from transformers import Trainer, TrainerCallback
 
 from tracker.core.errors import UnknownRunError
-from tracker.runs.output import notify
-from tracker.runs.read import load_config, load_run
+from tracker.run_folder.output import notify
+from tracker.run_folder.read import load_config, load_run
 from tracker.training.errors import ConfigError
 from tracker.training.key_names import common_key
 from tracker.workflows.own_loop.active_run import ActiveRun

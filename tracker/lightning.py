@@ -15,8 +15,8 @@ from lightning_fabric.loggers.logger import Logger
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 
 from tracker.core.errors import TrackerError
-from tracker.runs.output import notify
-from tracker.runs.read import load_config
+from tracker.run_folder.output import notify
+from tracker.run_folder.read import load_config
 from tracker.training.errors import ConfigError
 from tracker.training.key_names import common_key
 from tracker.workflows.own_loop.active_run import ActiveRun, shorten

@@ -38,7 +38,7 @@ IMPORTED = (
         "tracker.workflows.train",
         "tracker.workflows.infer",
         "tracker.workflows.folds",
-        "tracker.submissions.submit",
+        "tracker.submission.submit",
         "tracker.ledger.append",
     ),
     *(

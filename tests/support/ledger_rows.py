@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tracker.ledger.append import Draft, open_ledger
-from tracker.runs.record import RunRecord
+from tracker.run_folder.record import RunRecord
 from tracker.workspace.predictions import Answers
 from tracker.workspace.tracker_toml import Workspace
 

@@ -19,7 +19,7 @@ from tests.support.workspaces import begin_run, make_workspace
 from tracker.mirror.copy import FILES, sync_run
 from tracker.mirror.targets import TargetError
 from tracker.mirror.targets.mlflow_server import connect
-from tracker.submissions.submit import sync_all
+from tracker.submission.submit import sync_all
 from tracker.training.config import Config, config_to_dict
 from tracker.workspace.tracker_toml import Workspace
 
@@ -243,8 +243,8 @@ def compare(workspace: Workspace, *, faults: int = 0) -> Outcome:
     """The run folder of exp1 against what MLflow has of it: key, step and value of every point,
     sizes of files."""
     from tracker.core.metric_names import to_chart_name, to_mlflow_name
-    from tracker.runs.points import read_points
-    from tracker.runs.read import load_run
+    from tracker.run_folder.points import read_points
+    from tracker.run_folder.read import load_run
 
     folder = workspace.runs_dir / "exp1"
     client = connect(workspace)

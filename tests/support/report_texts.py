@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from tests.support.winners_table import TABLE
 from tests.support.workspaces import make_run, set_parent
 from tracker.ledger.submission_table import import_table, read_submission_table
-from tracker.submissions.notes import add_note
+from tracker.submission.notes import add_note
 from tracker.workspace.tracker_toml import Workspace
 
 HOSTILE = "<script>document.title='owned'</script> | `b` & \"c\" 'd'\n# e"

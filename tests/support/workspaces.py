@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import make_pictures, save_image
-from tracker.runs.record import RunRecord
-from tracker.runs.recorder import Recorder
+from tracker.run_folder.record import RunRecord
+from tracker.run_folder.recorder import Recorder
 from tracker.setup.init import init_workspace
 from tracker.training.config import Config, config_to_dict, merge
 from tracker.training.config_fingerprint import config_fingerprint

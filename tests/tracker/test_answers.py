@@ -20,9 +20,9 @@ from tracker.commands.table import app
 from tracker.core.errors import DuplicateError, RefusedError
 from tracker.ledger.read import get_submission
 from tracker.setup.init import init_workspace
-from tracker.submissions.examine import check
-from tracker.submissions.scores import reveal
-from tracker.submissions.submit import submit
+from tracker.submission.examine import check
+from tracker.submission.scores import reveal
+from tracker.submission.submit import submit
 from tracker.training.errors import ConfigError, DataError
 from tracker.workflows.own_loop.begin import begin
 from tracker.workspace.answer_kinds import find_answer_kind, normalize_number

@@ -23,10 +23,10 @@ from tracker.core.errors import UnknownRunError
 from tracker.ledger.read import find_sota, list_submissions
 from tracker.mirror.copy import Connections, sync_run
 from tracker.mirror.targets.mlflow_server import connect
-from tracker.runs.marks import archive_runs, change_marks, check_tags, tag_run, unarchive_runs
-from tracker.runs.read import find_latest, list_runs, load_run
-from tracker.runs.recorder import Recorder
-from tracker.submissions.submit import submit
+from tracker.run_folder.marks import archive_runs, change_marks, check_tags, tag_run, unarchive_runs
+from tracker.run_folder.read import find_latest, list_runs, load_run
+from tracker.run_folder.recorder import Recorder
+from tracker.submission.submit import submit
 from tracker.training.errors import ConfigError, StorageError
 from tracker.workflows.resolve import find_resumable
 from tracker.workspace.tracker_toml import Workspace

@@ -17,7 +17,7 @@ from tests.conftest import NO_MLFLOW, Done, run_in_terminal, run_tracker, tracke
 from tests.support.workspaces import begin_run, make_run, make_workspace
 from tracker.core.locks import FileLock
 from tracker.ledger.read import list_submissions
-from tracker.submissions.submit import submit
+from tracker.submission.submit import submit
 from tracker.training.config import Config, config_to_dict
 from tracker.workspace.tracker_toml import Workspace, load_workspace
 

@@ -29,8 +29,8 @@ from tracker.report.charts import title_axis
 from tracker.report.data import build_report
 from tracker.report.page import render_page
 from tracker.setup.init import init_workspace
-from tracker.submissions.scores import score
-from tracker.submissions.submit import submit
+from tracker.submission.scores import score
+from tracker.submission.submit import submit
 from tracker.training.errors import ConfigError
 from tracker.workflows.own_loop.begin import begin
 from tracker.workspace.metrics import describe_limits, find_declared

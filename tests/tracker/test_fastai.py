@@ -12,10 +12,10 @@ import torch
 
 from tests.conftest import NO_MLFLOW
 from tests.support.workspaces import IMAGES
-from tracker.runs.points import read_curves
-from tracker.runs.read import load_config, load_run
-from tracker.runs.record import list_run_numbers
-from tracker.submissions.submit import submit
+from tracker.run_folder.points import read_curves
+from tracker.run_folder.read import load_config, load_run
+from tracker.run_folder.record import list_run_numbers
+from tracker.submission.submit import submit
 from tracker.training.errors import ConfigError
 from tracker.workspace.tracker_toml import Workspace
 

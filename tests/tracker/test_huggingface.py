@@ -27,9 +27,9 @@ from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, ROOT
 from tests.support.workspaces import IMAGES
 from tracker.comparison.diff import diff_runs
 from tracker.huggingface import TrackerCallback
-from tracker.runs.points import read_curves
-from tracker.runs.read import list_runs, load_config, load_run
-from tracker.submissions.submit import submit
+from tracker.run_folder.points import read_curves
+from tracker.run_folder.read import list_runs, load_config, load_run
+from tracker.submission.submit import submit
 from tracker.training.errors import ConfigError
 from tracker.training.model.weights import read_state_dict
 from tracker.training.run.checkpoint import weights_fingerprint

@@ -20,7 +20,7 @@ from tracker.core.errors import DuplicateError, RefusedError
 from tracker.leaderboards import LeaderboardError, kaggle
 from tracker.ledger.connection import read_rows
 from tracker.ledger.read import get_submission, list_submissions, list_with_note
-from tracker.submissions.submit import send_missing, submit
+from tracker.submission.submit import send_missing, submit
 from tracker.training.errors import ConfigError
 from tracker.workspace.tracker_toml import Workspace
 

@@ -13,9 +13,9 @@ import pytest
 from tests.conftest import NO_MLFLOW
 from tests.support.workspaces import IMAGES
 from tracker.keras import BEST_FILE, TrackerCallback, describe_training
-from tracker.runs.points import read_curves
-from tracker.runs.read import load_config, load_run
-from tracker.submissions.submit import submit
+from tracker.run_folder.points import read_curves
+from tracker.run_folder.read import load_config, load_run
+from tracker.submission.submit import submit
 from tracker.training.errors import ConfigError
 from tracker.training.model.weights import read_state_dict
 from tracker.workflows.own_loop.loss_names import describe_loss

@@ -17,8 +17,8 @@ from tests.support.workspaces import make_run, make_workspace
 from tracker.commands.table import app
 from tracker.leaderboards import Leaderboard, SendResult
 from tracker.ledger.read import get_submission
-from tracker.submissions.scores import score
-from tracker.submissions.submit import submit
+from tracker.submission.scores import score
+from tracker.submission.submit import submit
 from tracker.training.errors import ConfigError
 from tracker.workspace.leaderboard_kinds import (
     KINDS,

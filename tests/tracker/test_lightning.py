@@ -24,10 +24,10 @@ import tracker
 from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, make_pictures
 from tracker.comparison.diff import diff_runs
 from tracker.lightning import TrackerLogger
-from tracker.runs.points import read_curves
-from tracker.runs.read import list_runs, load_config, load_run
+from tracker.run_folder.points import read_curves
+from tracker.run_folder.read import list_runs, load_config, load_run
 from tracker.setup.init import init_workspace
-from tracker.submissions.submit import submit
+from tracker.submission.submit import submit
 from tracker.training.errors import ConfigError
 from tracker.training.files import write_json
 from tracker.training.run.checkpoint import weights_fingerprint

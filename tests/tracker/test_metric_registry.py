@@ -22,7 +22,7 @@ from tracker.comparison.private_scores import LabeledPredictions
 from tracker.comparison.statistics.paired import compare_predictions
 from tracker.console.diff import render_markdown
 from tracker.ledger.read import get_submission, list_validation_scores
-from tracker.submissions.submit import submit
+from tracker.submission.submit import submit
 from tracker.training.errors import ConfigError
 from tracker.training.formats.samples import Task
 from tracker.training.metrics import GIVEN, METRICS, ComputedMetric, Counts

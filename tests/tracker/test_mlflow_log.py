@@ -35,11 +35,11 @@ from tracker.mirror.targets.mlflow_server import (
     note_outage,
 )
 from tracker.mirror.targets.mlflow_view import VIEW_KEY, ensure_experiment
-from tracker.runs.read import load_run
-from tracker.runs.recorder import Recorder
-from tracker.submissions.notes import add_note
-from tracker.submissions.scores import score
-from tracker.submissions.submit import submit, sync_all
+from tracker.run_folder.read import load_run
+from tracker.run_folder.recorder import Recorder
+from tracker.submission.notes import add_note
+from tracker.submission.scores import score
+from tracker.submission.submit import submit, sync_all
 from tracker.training.config import Config, config_to_dict
 from tracker.workspace.tracker_toml import Workspace, load_workspace
 
@@ -307,7 +307,7 @@ def test_mlflow_shows_how_a_run_ended(workspace: Workspace, status: str, shown: 
 
 def test_the_mirror_follows_a_run_whose_process_was_killed_to_its_end(workspace: Workspace) -> None:
     code = (
-        "import sys, os, signal\nfrom pathlib import Path\nfrom tracker.runs.recorder import"
+        "import sys, os, signal\nfrom pathlib import Path\nfrom tracker.run_folder.recorder import"
         " Recorder\nfrom tracker.training.config import Config, config_to_dict\nr ="
         " Recorder.create(Path(sys.argv[1]), kind='train', config=config_to_dict(Config()),"
         " parent=None, note='', fingerprints={})\nfor step in range(1, 51):\n   "

@@ -14,8 +14,8 @@ from tests.conftest import NO_MLFLOW, make_pictures
 from tests.support.workspaces import begin_run
 from tracker.core.config_diff import diff_configs
 from tracker.core.errors import AlreadyTrainedError
-from tracker.runs.environment import collect_code
-from tracker.runs.read import load_config, load_run
+from tracker.run_folder.environment import collect_code
+from tracker.run_folder.read import load_config, load_run
 from tracker.setup.init import init_workspace
 from tracker.training.config import Config, config_to_dict
 from tracker.training.config_fingerprint import config_fingerprint

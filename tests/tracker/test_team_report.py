@@ -41,10 +41,10 @@ from tracker.report.markdown import render_markdown
 from tracker.report.page import FOLDER, render_page
 from tracker.report.svg import Drawing, Scale, measure_text
 from tracker.report.write import copy_report, write_report
-from tracker.runs.recorder import Recorder
-from tracker.submissions.notes import add_note
-from tracker.submissions.scores import parse_scores, reveal, score
-from tracker.submissions.submit import submit
+from tracker.run_folder.recorder import Recorder
+from tracker.submission.notes import add_note
+from tracker.submission.scores import parse_scores, reveal, score
+from tracker.submission.submit import submit
 from tracker.workspace.tracker_toml import Workspace
 
 VOID = {"meta", "link", "br", "line", "path"}

@@ -17,8 +17,8 @@ from tracker.report.data import build_report
 from tracker.report.markdown import render_markdown as render_report
 from tracker.report.page import render_page
 from tracker.setup.init import init_workspace
-from tracker.submissions.scores import parse_scores, score
-from tracker.submissions.submit import submit
+from tracker.submission.scores import parse_scores, score
+from tracker.submission.submit import submit
 from tracker.workspace.tracker_toml import Workspace, load_workspace
 
 ROWS = 60

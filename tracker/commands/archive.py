@@ -20,7 +20,7 @@ def archive_command(runs: Runs) -> None:
     """Hide runs from lists, trees and reports; nothing is deleted."""
     from tracker.core.terminal import print_text
     from tracker.ledger.read import find_sota
-    from tracker.runs.marks import archive_runs
+    from tracker.run_folder.marks import archive_runs
     from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
@@ -40,7 +40,7 @@ def archive_command(runs: Runs) -> None:
 def unarchive_command(runs: Runs) -> None:
     """Show archived runs in the lists again."""
     from tracker.core.terminal import print_text
-    from tracker.runs.marks import unarchive_runs
+    from tracker.run_folder.marks import unarchive_runs
     from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
@@ -61,7 +61,7 @@ def tag_command(
     from tracker.commands.options import notify_latest
     from tracker.core.terminal import print_text
     from tracker.ledger.resolve import resolve_run
-    from tracker.runs.marks import tag_run
+    from tracker.run_folder.marks import tag_run
     from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()

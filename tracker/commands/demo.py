@@ -19,10 +19,10 @@ from tracker.core.terminal import print_text
 from tracker.core.text import render_value
 from tracker.ledger.read import list_validation_scores
 from tracker.mirror.sync import copy_run
-from tracker.runs.record import RunRecord
+from tracker.run_folder.record import RunRecord
 from tracker.setup.init import init_workspace
-from tracker.submissions.scores import reveal
-from tracker.submissions.submit import submit
+from tracker.submission.scores import reveal
+from tracker.submission.submit import submit
 from tracker.training.errors import ConfigError
 from tracker.training.files import translate_os_errors
 from tracker.training.libraries import TRAINING, require

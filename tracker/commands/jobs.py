@@ -30,7 +30,7 @@ def logs_command(
     from tracker.core.terminal import print_note, print_text
     from tracker.jobs.logs import stream_logs
     from tracker.jobs.stop import resolve_running
-    from tracker.runs.read import load_run
+    from tracker.run_folder.read import load_run
     from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()

@@ -88,8 +88,8 @@ def refuse_beside(option: str, given: Mapping[str, bool], *, why: str) -> None:
 
 def notify_latest(workspace: Workspace, *words: str | None) -> None:
     """Say on stderr that there is a newer run than `latest`, where that is one of the words."""
-    from tracker.runs.output import notify
-    from tracker.runs.read import describe_newer_than_latest
+    from tracker.run_folder.output import notify
+    from tracker.run_folder.read import describe_newer_than_latest
 
     if "latest" in words and (line := describe_newer_than_latest(workspace.runs_dir)):
         notify(line)

@@ -29,7 +29,7 @@ def queue_command(
     from tracker.core.terminal import print_json
     from tracker.jobs.queue import run_queue
     from tracker.jobs.views import print_queue
-    from tracker.runs.output import outlive_terminal
+    from tracker.run_folder.output import outlive_terminal
     from tracker.workspace.tracker_toml import find_workspace
 
     refuse_together({"--json": as_json, "--wide": wide})
@@ -68,7 +68,7 @@ def sweep_command(
     from tracker.core.terminal import print_json
     from tracker.jobs.sweep import run_sweep
     from tracker.jobs.views import print_sweep
-    from tracker.runs.output import outlive_terminal
+    from tracker.run_folder.output import outlive_terminal
     from tracker.workspace.tracker_toml import find_workspace
 
     refuse_together({"--json": as_json, "--wide": wide})
@@ -99,7 +99,7 @@ def _print_detached(file: Path, kind: str, *, alone: bool = True) -> None:
     from tracker.commands.jobs import start_again
     from tracker.jobs.background import Child
     from tracker.jobs.queue import find_folder, find_output
-    from tracker.runs.output import OUTPUT_NAME
+    from tracker.run_folder.output import OUTPUT_NAME
     from tracker.workspace.tracker_toml import find_workspace
 
     folder = find_folder(find_workspace(), file, kind)

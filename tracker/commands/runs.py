@@ -36,8 +36,8 @@ def runs_command(
     from tracker.core.errors import TrackerError
     from tracker.core.terminal import print_json, print_note, print_text
     from tracker.ledger.read import list_newest_numbers, list_notes
-    from tracker.runs.read import load_config
-    from tracker.runs.record import count_archived
+    from tracker.run_folder.read import load_config
+    from tracker.run_folder.record import count_archived
     from tracker.training.numbers import render_count
     from tracker.workspace.tracker_toml import find_workspace
 
@@ -106,8 +106,8 @@ def show_command(
     from tracker.core.terminal import print_json, show_all
     from tracker.ledger.read import list_notes, list_submissions_of, list_validation_scores
     from tracker.ledger.resolve import resolve_run
-    from tracker.runs.points import read_curves
-    from tracker.runs.read import load_config, load_run
+    from tracker.run_folder.points import read_curves
+    from tracker.run_folder.read import load_config, load_run
     from tracker.workspace.metrics import deciding_first
     from tracker.workspace.tracker_toml import find_workspace
 

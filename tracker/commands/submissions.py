@@ -12,7 +12,7 @@ from tracker.commands.runs import Json, Wide
 
 if TYPE_CHECKING:
     from tracker.ledger.records import Submission
-    from tracker.submissions.examine import CheckReport
+    from tracker.submission.examine import CheckReport
     from tracker.workspace.tracker_toml import Workspace
 
 Run = Annotated[str, typer.Argument(metavar="[R]", help="exp12, latest, sota or s12.")]
@@ -26,7 +26,7 @@ def check_command(run: Run = "latest", as_json: Json = False) -> None:
     from tracker.commands.options import notify_latest
     from tracker.console.submissions import print_check
     from tracker.core.terminal import print_json
-    from tracker.submissions.examine import check
+    from tracker.submission.examine import check
     from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
@@ -68,9 +68,9 @@ def submit_command(
     from tracker.leaderboards import build_leaderboard
     from tracker.ledger.chain import read_head
     from tracker.ledger.read import find_sota, list_validation_scores
-    from tracker.submissions.examine import build_check_report, examine
-    from tracker.submissions.headlines import render_submit_headline
-    from tracker.submissions.submit import check_memo, submit_examined
+    from tracker.submission.examine import build_check_report, examine
+    from tracker.submission.headlines import render_submit_headline
+    from tracker.submission.submit import check_memo, submit_examined
     from tracker.workspace.quota import render_quota
     from tracker.workspace.tracker_toml import find_workspace
 
@@ -153,7 +153,7 @@ def _confirm(
     from tracker.console.runs import render_scores
     from tracker.core.terminal import print_text
     from tracker.jobs.active import describe_training
-    from tracker.runs.read import load_run
+    from tracker.run_folder.read import load_run
 
     window = "today" if workspace.competition.quota_window == "day" else "these 24 hours"
     last = f"it is the last one of {window}" if report.quota.left == 1 else ""
@@ -217,8 +217,8 @@ def score_command(
     from tracker.console.submissions import print_leaderboard
     from tracker.core.terminal import print_text
     from tracker.ledger.read import find_sota, get_submission, list_validation_scores
-    from tracker.submissions.headlines import render_score_headline
-    from tracker.submissions.scores import parse_scores, score
+    from tracker.submission.headlines import render_score_headline
+    from tracker.submission.scores import parse_scores, score
     from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
@@ -325,7 +325,7 @@ def _count_looks(workspace: Workspace) -> None:
     if not KINDS[workspace.leaderboard].counts_looks:
         return
     from tracker.core.terminal import print_text
-    from tracker.submissions.examine import count_looks
+    from tracker.submission.examine import count_looks
     from tracker.training.numbers import render_count
 
     looks = render_count(count_looks(workspace) or 0, "look")
@@ -337,7 +337,7 @@ def reveal_command(yes: Yes = False, wide: Wide = False, as_json: Json = False) 
     from tracker.commands.options import refuse_together
     from tracker.core.terminal import print_text
     from tracker.ledger.read import list_submissions
-    from tracker.submissions.scores import list_sealed, reveal
+    from tracker.submission.scores import list_sealed, reveal
     from tracker.workspace.tracker_toml import find_workspace
 
     refuse_together({"--json": as_json, "--wide": wide})
@@ -378,7 +378,7 @@ def _explain_sealed(workspace: Workspace, rows: Iterable[Submission]) -> None:
         return
     from tracker.core.terminal import print_text
     from tracker.ledger.read import list_with_note
-    from tracker.submissions.scores import list_sealed
+    from tracker.submission.scores import list_sealed
 
     sealed = [str(row.number) for row in list_sealed(workspace, rows)]
     if sealed and list_with_note(workspace, "revealed"):
@@ -443,7 +443,7 @@ def note_command(
     ] = False,
 ) -> None:
     """Add a remark to a submission or a run; what was noted before stays."""
-    from tracker.submissions.notes import add_note
+    from tracker.submission.notes import add_note
     from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()

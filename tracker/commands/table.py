@@ -232,7 +232,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from tracker.runs.environment import describe_versions
+        from tracker.run_folder.environment import describe_versions
 
         print("\n".join(describe_versions()))
         raise typer.Exit

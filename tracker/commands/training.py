@@ -11,7 +11,7 @@ import typer
 from tracker.commands.runs import Wide
 
 if TYPE_CHECKING:
-    from tracker.runs.record import RunRecord
+    from tracker.run_folder.record import RunRecord
     from tracker.workspace.tracker_toml import Workspace
 
 
@@ -76,7 +76,7 @@ def train_command(
     from tracker.core.settings import is_secondary_rank
     from tracker.core.terminal import print_note
     from tracker.ledger.resolve import resolve_run
-    from tracker.runs.output import outlive_terminal
+    from tracker.run_folder.output import outlive_terminal
     from tracker.training.errors import ConfigError
     from tracker.training.tables import parse_toml_value
     from tracker.workflows.folds import train_folds
@@ -157,8 +157,8 @@ def _print_end(workspace: Workspace, record: RunRecord, *, quiet: bool) -> None:
     from tracker.comparison.advice import advise_run
     from tracker.console.runs import render_end
     from tracker.core.terminal import print_text
-    from tracker.runs.points import read_curves
-    from tracker.runs.read import load_config
+    from tracker.run_folder.points import read_curves
+    from tracker.run_folder.read import load_config
     from tracker.workspace.metrics import deciding_first
 
     print_text(render_end(record, workspace.competition))
@@ -222,7 +222,7 @@ def infer_command(
     from tracker.console.runs import render_scores
     from tracker.core.terminal import print_text
     from tracker.ledger.resolve import resolve_run
-    from tracker.runs.output import outlive_terminal
+    from tracker.run_folder.output import outlive_terminal
     from tracker.workflows.infer import infer
     from tracker.workspace.tracker_toml import find_workspace
 
@@ -245,7 +245,7 @@ def reproduce_command(
     from tracker.commands.options import notify_latest
     from tracker.core.terminal import print_text
     from tracker.ledger.resolve import resolve_run
-    from tracker.runs.output import outlive_terminal
+    from tracker.run_folder.output import outlive_terminal
     from tracker.workflows.reproduce import reproduce
     from tracker.workspace.tracker_toml import find_workspace
 
@@ -279,8 +279,8 @@ def ensemble_command(
     from tracker.core.config_diff import describe_ensemble
     from tracker.core.terminal import print_note, print_text
     from tracker.mirror.sync import copy_run
-    from tracker.runs.output import outlive_terminal
-    from tracker.runs.read import load_config
+    from tracker.run_folder.output import outlive_terminal
+    from tracker.run_folder.read import load_config
     from tracker.workflows.ensemble import ensemble
     from tracker.workspace.tracker_toml import find_workspace
 

@@ -354,8 +354,8 @@ def sync_command(
     from tracker.commands.options import notify_latest
     from tracker.core.errors import TrackerError
     from tracker.ledger.resolve import resolve_run
-    from tracker.runs.record import list_run_numbers
-    from tracker.submissions.submit import sync_all
+    from tracker.run_folder.record import list_run_numbers
+    from tracker.submission.submit import sync_all
     from tracker.training.numbers import render_count
     from tracker.workspace.tracker_toml import find_workspace
 

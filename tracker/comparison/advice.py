@@ -17,8 +17,8 @@ from functools import cache
 from itertools import combinations, pairwise
 from typing import Any
 
-from tracker.runs.points import Curves
-from tracker.runs.record import RunRecord
+from tracker.run_folder.points import Curves
+from tracker.run_folder.record import RunRecord
 from tracker.training.metrics import list_monitors
 from tracker.training.numbers import render_count
 from tracker.workspace.metrics import higher_is_better

@@ -13,8 +13,8 @@ from typing import Any
 from tracker.core.config_diff import ENSEMBLE, list_changed_keys
 from tracker.ledger.read import list_run_paths, list_sota_numbers, list_submissions
 from tracker.ledger.records import Note, Submission
-from tracker.runs.read import list_runs
-from tracker.runs.record import RunRecord
+from tracker.run_folder.read import list_runs
+from tracker.run_folder.record import RunRecord
 from tracker.workspace.mlflow_paths import list_locations
 from tracker.workspace.tracker_toml import Competition, Workspace
 

@@ -20,8 +20,8 @@ from tracker.core.config_diff import shorten_fingerprint, translate
 from tracker.core.errors import TrackerError
 from tracker.ledger.read import has_run
 from tracker.ledger.records import Submission
-from tracker.runs.read import load_config, load_run
-from tracker.runs.record import RunRecord
+from tracker.run_folder.read import load_config, load_run
+from tracker.run_folder.record import RunRecord
 from tracker.training.config import CROP_KEYS, Config, config_to_dict
 from tracker.training.config_fingerprint import name_files
 from tracker.training.tables import flatten

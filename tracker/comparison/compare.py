@@ -30,8 +30,8 @@ from tracker.ledger.read import (
     list_numbers,
 )
 from tracker.ledger.records import Note
-from tracker.runs.read import list_runs
-from tracker.runs.record import RunRecord
+from tracker.run_folder.read import list_runs
+from tracker.run_folder.record import RunRecord
 from tracker.training.errors import ConfigError
 from tracker.training.metrics import list_monitors
 from tracker.training.numbers import render_count

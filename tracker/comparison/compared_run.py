@@ -24,8 +24,8 @@ from tracker.ledger.read import (
 )
 from tracker.ledger.records import Note, Submission
 from tracker.ledger.resolve import resolve_run
-from tracker.runs.read import load_config, load_run
-from tracker.runs.record import RunRecord, is_archived, list_run_numbers
+from tracker.run_folder.read import load_config, load_run
+from tracker.run_folder.record import RunRecord, is_archived, list_run_numbers
 from tracker.training.config_fingerprint import outcome_values
 from tracker.training.errors import StorageError
 from tracker.training.tables import flatten

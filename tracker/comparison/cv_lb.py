@@ -40,7 +40,7 @@ from tracker.core.config_diff import is_searched
 from tracker.core.list_marks import FLATTERED
 from tracker.ledger.read import find_metric_value, list_submissions
 from tracker.ledger.records import Submission
-from tracker.runs.record import RunRecord
+from tracker.run_folder.record import RunRecord
 from tracker.workspace.tracker_toml import Workspace
 
 _PAIRS = (("val", "public"), ("val", "private"), ("public", "private"))

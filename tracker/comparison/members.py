@@ -11,8 +11,8 @@ from typing import Any
 from tracker.core.config_diff import describe_ensemble, describe_ensemble_briefly, is_searched
 from tracker.core.errors import TrackerError
 from tracker.ledger.read import list_newest_of_runs
-from tracker.runs.read import load_config, load_run
-from tracker.runs.record import RunRecord
+from tracker.run_folder.read import load_config, load_run
+from tracker.run_folder.record import RunRecord
 from tracker.workspace.metrics import choose_metrics, higher_is_better
 from tracker.workspace.tracker_toml import Workspace
 

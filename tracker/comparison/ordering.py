@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from tracker.runs.record import RUN_NAME
+from tracker.run_folder.record import RUN_NAME
 from tracker.training.errors import ConfigError, find_nearest
 from tracker.workspace.metrics import higher_is_better
 from tracker.workspace.tracker_toml import Metric

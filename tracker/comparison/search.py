@@ -16,8 +16,8 @@ from tracker.ledger.read import (
     list_validation_scores,
 )
 from tracker.ledger.records import Submission
-from tracker.runs.read import list_runs, load_config
-from tracker.runs.record import RunRecord
+from tracker.run_folder.read import list_runs, load_config
+from tracker.run_folder.record import RunRecord
 from tracker.training.numbers import render_count
 from tracker.training.tables import flatten
 from tracker.workspace.metrics import higher_is_better, strip_split

@@ -21,9 +21,9 @@ from tracker.ledger.read import (
 )
 from tracker.ledger.records import Note, Submission
 from tracker.ledger.resolve import load_resolved, parse_submission
-from tracker.runs.points import Curves, read_curves
-from tracker.runs.read import load_config
-from tracker.runs.record import RunRecord
+from tracker.run_folder.points import Curves, read_curves
+from tracker.run_folder.read import load_config
+from tracker.run_folder.record import RunRecord
 from tracker.workspace.metrics import COLUMNS, deciding_first
 from tracker.workspace.predictions import Answers, load_answers
 from tracker.workspace.tracker_toml import Workspace

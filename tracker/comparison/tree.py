@@ -31,8 +31,8 @@ from tracker.ledger.read import (
 )
 from tracker.ledger.records import Origin, Submission
 from tracker.ledger.resolve import parse_submission
-from tracker.runs.read import list_runs, load_config, load_run
-from tracker.runs.record import RunRecord
+from tracker.run_folder.read import list_runs, load_config, load_run
+from tracker.run_folder.record import RunRecord
 from tracker.training.metrics import METRICS
 from tracker.training.numbers import render_count
 from tracker.workspace.metrics import higher_is_better

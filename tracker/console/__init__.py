@@ -1,4 +1,4 @@
 """What a terminal shows of runs, submissions and comparisons. Computes nothing.
 
-Imports `submissions`, `comparison` and below.
+Imports `submission`, `comparison` and below.
 """

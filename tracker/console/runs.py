@@ -20,7 +20,7 @@ from tracker.core.list_marks import (
 from tracker.core.table import Cell, Column, Styled
 from tracker.core.terminal import fold_pairs, print_table, print_text, style_status
 from tracker.core.text import render_number, render_value
-from tracker.runs.resumes import explain_own_resume
+from tracker.run_folder.resumes import explain_own_resume
 from tracker.training.numbers import render_count
 from tracker.workspace.metrics import choose_metrics, list_measured, rank_metric_column
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tracker.comparison.advice import Advice
     from tracker.comparison.members import Member
     from tracker.ledger.records import Note, Submission
-    from tracker.runs.record import RunRecord
+    from tracker.run_folder.record import RunRecord
     from tracker.workspace.tracker_toml import Competition
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from tracker.console.runs import ShownConfig
 from tracker.core.config_diff import ENSEMBLE
 from tracker.core.errors import TrackerError
-from tracker.runs.read import load_config
-from tracker.runs.record import RunRecord
+from tracker.run_folder.read import load_config
+from tracker.run_folder.record import RunRecord
 from tracker.training.config import Config, config_to_dict, format_defaults, merge
 from tracker.training.tables import flatten
 from tracker.workspace.tracker_toml import Workspace

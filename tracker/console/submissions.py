@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tracker.comparison.audit import Audit
     from tracker.ledger.history import Event
     from tracker.ledger.records import Submission
-    from tracker.submissions.examine import CheckReport
+    from tracker.submission.examine import CheckReport
     from tracker.workspace.tracker_toml import Competition
 
 

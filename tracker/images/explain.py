@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from tracker.core.errors import TrackerError
-from tracker.runs.read import load_run, load_trained_config
+from tracker.run_folder.read import load_run, load_trained_config
 from tracker.training.config_reading import config_from_dict
 from tracker.training.errors import ConfigError, find_nearest
 from tracker.training.libraries import TRAINING, require

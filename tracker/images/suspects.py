@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracker.runs.read import load_config, load_run
+from tracker.run_folder.read import load_config, load_run
 from tracker.training.config import Config
 from tracker.training.config_reading import config_from_dict
 from tracker.training.errors import ConfigError, DataError

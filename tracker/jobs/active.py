@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tracker.core.locks import is_locked
-from tracker.runs.read import list_runs
+from tracker.run_folder.read import list_runs
 from tracker.workspace.tracker_toml import Workspace
 
 KINDS = {"queues": "a queue", "sweeps": "a sweep"}

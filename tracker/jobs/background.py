@@ -17,9 +17,9 @@ from pathlib import Path
 
 from tracker.core.clock import from_utc_text, utc_now
 from tracker.core.settings import quiet_libraries
-from tracker.runs.output import pending_log_path
-from tracker.runs.read import list_runs
-from tracker.runs.record import RunRecord
+from tracker.run_folder.output import pending_log_path
+from tracker.run_folder.read import list_runs
+from tracker.run_folder.record import RunRecord
 from tracker.training.files import translate_os_errors
 from tracker.workspace.tracker_toml import Workspace
 

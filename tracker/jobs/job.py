@@ -14,9 +14,9 @@ from tracker.jobs.background import POLL_S, Child
 from tracker.jobs.logs import stream_logs
 from tracker.jobs.stop import stop_run
 from tracker.ledger.resolve import resolve_run
-from tracker.runs.output import OUTPUT_NAME
-from tracker.runs.read import load_run
-from tracker.runs.record import RunRecord
+from tracker.run_folder.output import OUTPUT_NAME
+from tracker.run_folder.read import load_run
+from tracker.run_folder.record import RunRecord
 from tracker.training.config import SECTIONS, Config, config_to_dict, list_options
 from tracker.training.config_reading import read_sections, render_assignment
 from tracker.training.input.channels import resolve_input

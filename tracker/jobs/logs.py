@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tracker.core.clock import from_utc_text, to_utc_text
-from tracker.runs.output import OUTPUT_NAME
-from tracker.runs.points import SYSTEM_PREFIX, read_new_points, read_points
-from tracker.runs.read import load_config, load_run
-from tracker.runs.resumes import list_resumes, render_resume
+from tracker.run_folder.output import OUTPUT_NAME
+from tracker.run_folder.points import SYSTEM_PREFIX, read_new_points, read_points
+from tracker.run_folder.read import load_config, load_run
+from tracker.run_folder.resumes import list_resumes, render_resume
 from tracker.training.numbers import render_float
 from tracker.training.progress import list_shown
 from tracker.workspace.tracker_toml import Workspace

@@ -35,7 +35,7 @@ from tracker.jobs.job import (
     read_training,
     run_training,
 )
-from tracker.runs.output import outlive_terminal
+from tracker.run_folder.output import outlive_terminal
 from tracker.training.errors import ConfigError, StorageError
 from tracker.training.files import check_regular, remove_leftovers, write_json
 from tracker.training.libraries import TRAINING, require

@@ -12,9 +12,9 @@ from tracker.core.errors import TrackerError, UnknownRunError
 from tracker.core.locks import FileLock
 from tracker.jobs.logs import POLL_S
 from tracker.ledger.resolve import resolve_run
-from tracker.runs.read import list_runs, load_run
-from tracker.runs.record import RunRecord
-from tracker.runs.stop_note import STOP_NAME
+from tracker.run_folder.read import list_runs, load_run
+from tracker.run_folder.record import RunRecord
+from tracker.run_folder.stop_note import STOP_NAME
 from tracker.training.errors import ConfigError
 from tracker.training.files import write_json
 from tracker.workspace.tracker_toml import Workspace

@@ -38,7 +38,7 @@ from tracker.jobs.queue import claim_folder
 from tracker.jobs.stop import stop_run
 from tracker.jobs.sweep_file import Sweep, read_sweep
 from tracker.jobs.sweep_storage import open_storage, translate_storage_errors
-from tracker.runs.points import read_new_points
+from tracker.run_folder.points import read_new_points
 from tracker.training.config import TABLE_KEYS, Config, config_to_dict, list_options
 from tracker.training.config_fingerprint import name_files, outcome_values
 from tracker.training.errors import ConfigError

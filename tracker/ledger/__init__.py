@@ -3,5 +3,5 @@
 Its columns stand in ledger.db.sql, beside cli.py. Here are reading, appending, the hash chain,
 migrations, and tables of submissions as files.
 
-Imports `runs`, `workspace` and below.
+Imports `run_folder`, `workspace` and below.
 """

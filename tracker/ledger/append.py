@@ -40,7 +40,7 @@ from tracker.ledger.connection import (
 from tracker.ledger.historical import METRIC_COLUMNS, HistoricalSubmission
 from tracker.ledger.read import sota_query
 from tracker.ledger.refusals import find_duplicate_refusal, read_quota_window
-from tracker.runs.record import RunRecord
+from tracker.run_folder.record import RunRecord
 from tracker.training.errors import first_line
 from tracker.workspace.predictions import Answers
 from tracker.workspace.quota import Quota, build_quota

@@ -20,8 +20,8 @@ from tracker.core.errors import TrackerError, UnknownRunError
 from tracker.ledger.columns import MAX_INTEGER
 from tracker.ledger.connection import Query, Row, open_reader, read_rows
 from tracker.ledger.records import Note, Origin, Submission
-from tracker.runs.read import load_run
-from tracker.runs.record import RunRecord
+from tracker.run_folder.read import load_run
+from tracker.run_folder.record import RunRecord
 from tracker.training.errors import ConfigError, DataError
 from tracker.training.metrics import METRICS
 from tracker.workspace.metrics import COLUMNS, find_declared

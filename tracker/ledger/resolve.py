@@ -7,8 +7,8 @@ import re
 from tracker.core.errors import UnknownRunError
 from tracker.ledger.read import find_sota, get_submission, has_run, list_newest_submissions
 from tracker.ledger.records import Submission
-from tracker.runs.read import find_latest, load_run
-from tracker.runs.record import RunRecord, list_run_numbers
+from tracker.run_folder.read import find_latest, load_run
+from tracker.run_folder.record import RunRecord, list_run_numbers
 from tracker.workspace.leaderboard_kinds import KINDS
 from tracker.workspace.metrics import NO_PUBLIC_SCORE, render_score_command
 from tracker.workspace.tracker_toml import Workspace

@@ -24,9 +24,9 @@ from tracker.mirror.targets import (
     TargetUnreachableError,
     list_targets,
 )
-from tracker.runs.points import read_new_points
-from tracker.runs.read import load_config, load_run
-from tracker.runs.record import RunRecord
+from tracker.run_folder.points import read_new_points
+from tracker.run_folder.read import load_config, load_run
+from tracker.run_folder.record import RunRecord
 from tracker.training.files import TEMPORARY
 from tracker.training.tables import flatten
 from tracker.workspace.tracker_toml import Workspace

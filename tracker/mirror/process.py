@@ -11,7 +11,7 @@ from tracker.core.errors import TrackerError, render_error
 from tracker.mirror.copy import RunCopy
 from tracker.mirror.mirror import write_progress
 from tracker.mirror.targets import TargetError
-from tracker.runs.read import load_run
+from tracker.run_folder.read import load_run
 from tracker.workspace.tracker_toml import Workspace, load_workspace
 
 POLL_S = 1.0  # curves elsewhere are this much behind

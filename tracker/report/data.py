@@ -38,7 +38,7 @@ from tracker.ledger.read import (
     read_clock,
 )
 from tracker.ledger.records import Submission
-from tracker.runs.read import load_config, load_run
+from tracker.run_folder.read import load_config, load_run
 from tracker.training.metrics import COMPETITION, METRICS
 from tracker.workspace.metrics import COLUMNS, choose_metrics, metric_title
 from tracker.workspace.quota import Quota, build_quota, render_quota, split_times, window_start

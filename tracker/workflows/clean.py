@@ -17,9 +17,9 @@ from tracker.core.errors import TrackerError
 from tracker.core.text import render_number
 from tracker.ledger.read import list_newest_numbers
 from tracker.mirror.targets.mlflow_server import STATE_NAME
-from tracker.runs.marks import change_marks
-from tracker.runs.read import list_runs, load_config, load_run
-from tracker.runs.record import RunRecord
+from tracker.run_folder.marks import change_marks
+from tracker.run_folder.read import list_runs, load_config, load_run
+from tracker.run_folder.record import RunRecord
 from tracker.training.files import translate_os_errors
 from tracker.workspace.metrics import choose_metrics, higher_is_better, list_measured
 from tracker.workspace.mlflow_paths import is_own_store

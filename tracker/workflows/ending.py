@@ -10,13 +10,13 @@ from pathlib import Path
 from tracker.core.errors import InterruptedByUserError, TrackerError, render_error
 from tracker.core.signals import terminate_as_interrupt
 from tracker.mirror.mirror import Mirror
-from tracker.runs.output import notify, outlive_terminal
-from tracker.runs.read import load_config
-from tracker.runs.record import RunRecord
-from tracker.runs.recorder import Recorder
-from tracker.runs.resumes import list_resumes, render_resume
-from tracker.runs.stop_note import take_stop_note
-from tracker.runs.system_metrics import SystemMetrics
+from tracker.run_folder.output import notify, outlive_terminal
+from tracker.run_folder.read import load_config
+from tracker.run_folder.record import RunRecord
+from tracker.run_folder.recorder import Recorder
+from tracker.run_folder.resumes import list_resumes, render_resume
+from tracker.run_folder.stop_note import take_stop_note
+from tracker.run_folder.system_metrics import SystemMetrics
 from tracker.training.libraries import translate_import_errors
 from tracker.workspace.tracker_toml import Workspace
 

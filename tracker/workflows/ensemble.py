@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tracker.ledger.resolve import resolve_run
-from tracker.runs.read import load_run
-from tracker.runs.record import RunRecord
+from tracker.run_folder.read import load_run
+from tracker.run_folder.record import RunRecord
 from tracker.training.errors import ConfigError
 from tracker.workflows.own_loop.begin import begin
 from tracker.workspace.data import build_task

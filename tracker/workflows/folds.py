@@ -9,7 +9,7 @@ from typing import Any
 
 from tracker.core.errors import AlreadyTrainedError
 from tracker.mirror.sync import copy_run
-from tracker.runs.record import RunRecord
+from tracker.run_folder.record import RunRecord
 from tracker.training.config import Config
 from tracker.workflows.ensemble import ensemble
 from tracker.workflows.train import train

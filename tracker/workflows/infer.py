@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracker.core.errors import AlreadyTrainedError, TrackerError
-from tracker.runs.environment import collect_code
-from tracker.runs.read import list_runs, load_config, load_run
-from tracker.runs.record import RunRecord
-from tracker.runs.recorder import Recorder
+from tracker.run_folder.environment import collect_code
+from tracker.run_folder.read import list_runs, load_config, load_run
+from tracker.run_folder.record import RunRecord
+from tracker.run_folder.recorder import Recorder
 from tracker.training.config import Config, config_to_dict
 from tracker.training.config_fingerprint import config_fingerprint, exact_values, later_defaults
 from tracker.training.errors import ConfigError

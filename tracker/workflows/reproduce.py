@@ -13,9 +13,9 @@ from typing import Any
 
 from tracker.core.errors import TrackerError
 from tracker.core.settings import extend_environment
-from tracker.runs.environment import run_git
-from tracker.runs.read import load_run, load_trained_config
-from tracker.runs.record import RunRecord
+from tracker.run_folder.environment import run_git
+from tracker.run_folder.read import load_run, load_trained_config
+from tracker.run_folder.record import RunRecord
 from tracker.training.config_reading import config_from_dict
 from tracker.training.errors import ConfigError
 from tracker.training.libraries import TRAINING, require

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from tracker.core.text import render_number
-from tracker.runs.read import list_runs, load_config, load_run, load_trained_config
-from tracker.runs.record import RunRecord
-from tracker.runs.resumes import explain_own_resume
+from tracker.run_folder.read import list_runs, load_config, load_run, load_trained_config
+from tracker.run_folder.record import RunRecord
+from tracker.run_folder.resumes import explain_own_resume
 from tracker.training.config import Config, crop_defaults, format_defaults, merge
 from tracker.training.config_reading import config_from_dict, parse_assignment, read_sections
 from tracker.training.errors import ConfigError

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from tracker.core.errors import AlreadyTrainedError, TrackerError
-from tracker.runs.environment import collect_code
-from tracker.runs.points import SYSTEM_PREFIX, parse_point
-from tracker.runs.read import list_runs, load_config
-from tracker.runs.record import RunRecord
+from tracker.run_folder.environment import collect_code
+from tracker.run_folder.points import SYSTEM_PREFIX, parse_point
+from tracker.run_folder.read import list_runs, load_config
+from tracker.run_folder.record import RunRecord
 from tracker.training.config_fingerprint import (
     config_fingerprint,
     is_same_training,

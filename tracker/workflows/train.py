@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tracker.core.errors import TrackerError
-from tracker.runs.points import read_curves
-from tracker.runs.read import load_run, load_trained_config
-from tracker.runs.record import RunRecord
-from tracker.runs.recorder import Recorder
-from tracker.runs.resumes import explain_own_resume
+from tracker.run_folder.points import read_curves
+from tracker.run_folder.read import load_run, load_trained_config
+from tracker.run_folder.record import RunRecord
+from tracker.run_folder.recorder import Recorder
+from tracker.run_folder.resumes import explain_own_resume
 from tracker.training.config import Config, config_to_dict
 from tracker.training.config_fingerprint import config_fingerprint
 from tracker.training.config_reading import config_from_dict

@@ -12,7 +12,7 @@ import scipy.stats
 
 from tests.support.workspaces import make_run
 from tracker.comparison.advice import Advice, _rise_p_value, advise, advise_run, by_epoch
-from tracker.runs.points import Curves
+from tracker.run_folder.points import Curves
 from tracker.workspace.tracker_toml import Workspace
 
 SEEDS = 200

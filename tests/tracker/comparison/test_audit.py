@@ -11,7 +11,7 @@ from tracker.console.submissions import print_audit
 from tracker.report.data import build_report
 from tracker.report.markdown import render_markdown
 from tracker.report.page import render_page
-from tracker.submissions.submit import submit
+from tracker.submission.submit import submit
 from tracker.workspace.tracker_toml import Workspace
 
 

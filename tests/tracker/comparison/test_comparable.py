@@ -24,9 +24,9 @@ from tracker.comparison.comparable import (
 from tracker.comparison.diff import RunDiff, diff_runs
 from tracker.console.diff import render_markdown
 from tracker.console.submissions import print_check
-from tracker.runs.read import load_config, load_run
-from tracker.submissions.examine import check
-from tracker.submissions.submit import submit
+from tracker.run_folder.read import load_config, load_run
+from tracker.submission.examine import check
+from tracker.submission.submit import submit
 from tracker.training.predict.probabilities import Predictions, save_probabilities
 from tracker.workspace.tracker_toml import Workspace, load_workspace
 

@@ -31,10 +31,10 @@ from tracker.console.compare import (
 from tracker.core.errors import UnknownRunError
 from tracker.core.table import measure
 from tracker.ledger.submission_table import import_table, read_submission_table
-from tracker.runs.marks import archive_runs, unarchive_runs
-from tracker.runs.recorder import Recorder
-from tracker.submissions.notes import add_note
-from tracker.submissions.submit import submit
+from tracker.run_folder.marks import archive_runs, unarchive_runs
+from tracker.run_folder.recorder import Recorder
+from tracker.submission.notes import add_note
+from tracker.submission.submit import submit
 from tracker.training.errors import ConfigError, StorageError
 from tracker.training.predict.probabilities import Predictions, save_probabilities
 from tracker.workspace.tracker_toml import Workspace

@@ -26,8 +26,8 @@ from tracker.console.cv_lb import render_cv_lb, render_selection
 from tracker.console.submissions import print_check
 from tracker.ledger.read import list_submissions
 from tracker.ledger.submission_table import import_table, read_submission_table
-from tracker.submissions.examine import check
-from tracker.submissions.submit import submit
+from tracker.submission.examine import check
+from tracker.submission.submit import submit
 from tracker.training.config import Config, config_to_dict
 from tracker.training.errors import ConfigError
 from tracker.training.predict.probabilities import Predictions, save_probabilities

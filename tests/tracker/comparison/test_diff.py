@@ -36,8 +36,8 @@ from tracker.core.config_diff import diff_configs, list_unknown
 from tracker.core.errors import UnknownRunError
 from tracker.ledger.chain import verify_ledger
 from tracker.ledger.submission_table import import_table, read_submission_table
-from tracker.submissions.scores import reveal
-from tracker.submissions.submit import submit
+from tracker.submission.scores import reveal
+from tracker.submission.submit import submit
 from tracker.training.config_fingerprint import config_fingerprint
 from tracker.training.errors import ConfigError
 from tracker.workflows.ensemble import ensemble

@@ -19,9 +19,9 @@ from tracker.comparison.selection import select_final
 from tracker.console.diff import list_sections, render_markdown
 from tracker.ledger.read import list_submissions
 from tracker.setup.init import init_workspace
-from tracker.submissions.headlines import judge_gain
-from tracker.submissions.scores import score as record_score
-from tracker.submissions.submit import submit
+from tracker.submission.headlines import judge_gain
+from tracker.submission.scores import score as record_score
+from tracker.submission.submit import submit
 from tracker.training.predict.probabilities import Predictions, save_probabilities
 from tracker.training.scorers import Outcome
 from tracker.workspace.tracker_toml import Workspace

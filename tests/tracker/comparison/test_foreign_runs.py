@@ -30,9 +30,9 @@ from tracker.ledger.read import get_submission, list_submissions
 from tracker.report.data import build_report
 from tracker.report.markdown import render_markdown as render_report
 from tracker.report.page import render_page
-from tracker.submissions.examine import check
-from tracker.submissions.headlines import _count_changes
-from tracker.submissions.submit import submit
+from tracker.submission.examine import check
+from tracker.submission.headlines import _count_changes
+from tracker.submission.submit import submit
 from tracker.training.config import Config, config_to_dict
 from tracker.workspace.tracker_toml import Workspace
 

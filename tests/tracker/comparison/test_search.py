@@ -17,8 +17,8 @@ from tracker.core.errors import UnknownRunError
 from tracker.ledger.read import list_submissions, list_validation_scores
 from tracker.ledger.resolve import resolve_run
 from tracker.ledger.submission_table import import_table, read_submission_table
-from tracker.runs.marks import archive_runs
-from tracker.submissions.submit import submit
+from tracker.run_folder.marks import archive_runs
+from tracker.submission.submit import submit
 from tracker.training.errors import ConfigError
 from tracker.workspace.tracker_toml import Workspace
 

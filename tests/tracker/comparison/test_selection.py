@@ -32,10 +32,10 @@ from tracker.core.list_marks import Marks
 from tracker.ledger.append import open_ledger
 from tracker.ledger.read import list_submissions, list_validation_scores
 from tracker.ledger.submission_table import import_table, read_submission_table
-from tracker.runs.read import list_runs
-from tracker.submissions.scores import reveal
-from tracker.submissions.scores import score as record_score
-from tracker.submissions.submit import submit
+from tracker.run_folder.read import list_runs
+from tracker.submission.scores import reveal
+from tracker.submission.scores import score as record_score
+from tracker.submission.submit import submit
 from tracker.training.errors import ConfigError
 from tracker.training.predict.probabilities import Predictions, save_probabilities
 from tracker.workspace.tracker_toml import Workspace, load_workspace

@@ -16,8 +16,8 @@ from tracker.comparison.tree import MAX_INDENT, build_family
 from tracker.console.tree import print_family
 from tracker.core.clock import utc_now
 from tracker.ledger.submission_table import import_table, read_submission_table
-from tracker.runs.record import RunRecord
-from tracker.submissions.submit import submit
+from tracker.run_folder.record import RunRecord
+from tracker.submission.submit import submit
 from tracker.training.config import Config, config_to_dict
 from tracker.workspace.tracker_toml import Workspace
 

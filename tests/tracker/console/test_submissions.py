@@ -14,7 +14,7 @@ from tests.support.workspaces import make_run
 from tracker.core.terminal import print_json
 from tracker.core.text import clean_text
 from tracker.ledger.read import get_submission
-from tracker.submissions.submit import submit
+from tracker.submission.submit import submit
 from tracker.training.numbers import render_count
 from tracker.workspace.tracker_toml import Workspace
 

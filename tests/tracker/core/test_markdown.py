@@ -16,8 +16,8 @@ from markdown_it.token import Token
 from tests.conftest import NO_MLFLOW, run_tracker
 from tests.support.workspaces import make_run
 from tracker.core.markdown import escape
-from tracker.submissions.notes import add_note
-from tracker.submissions.submit import submit
+from tracker.submission.notes import add_note
+from tracker.submission.submit import submit
 from tracker.workspace.tracker_toml import Workspace
 
 MARKS = r"*bold* __too__ [l](http://evil.example) ![i](x.png) `c` <b>h</b> ~~gone~~ a|b &lt; \* end"

@@ -14,8 +14,8 @@ import torch
 
 import tracker
 from tracker.core.metric_names import from_chart_name, to_chart_name, to_mlflow_name
-from tracker.runs.points import read_points
-from tracker.runs.read import load_run
+from tracker.run_folder.points import read_points
+from tracker.run_folder.read import load_run
 from tracker.training.errors import ConfigError
 from tracker.workspace.tracker_toml import Workspace
 

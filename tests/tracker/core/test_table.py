@@ -25,9 +25,9 @@ from tracker.core.table import CUT, Column, Styled, cut, draw_table, measure, sp
 from tracker.core.terminal import print_table, print_text
 from tracker.core.text import render_number, render_value, render_values
 from tracker.ledger.records import Note, Submission
-from tracker.runs.record import RunRecord
-from tracker.submissions.notes import add_note
-from tracker.submissions.submit import submit
+from tracker.run_folder.record import RunRecord
+from tracker.submission.notes import add_note
+from tracker.submission.submit import submit
 from tracker.workspace.tracker_toml import DEFAULT_METRICS, Competition, Workspace
 
 WIDTHS = (80, 100, 120, 200)

@@ -14,7 +14,7 @@ from tests.support.workspaces import begin_run
 from tracker.core.errors import TrackerError
 from tracker.jobs import logs as running
 from tracker.jobs import stop
-from tracker.runs.recorder import Recorder
+from tracker.run_folder.recorder import Recorder
 from tracker.training.config import Config, config_to_dict
 from tracker.training.errors import ConfigError
 from tracker.workspace.tracker_toml import Workspace, load_workspace
@@ -115,7 +115,7 @@ def test_what_a_resumed_run_prints_in_the_background_is_kept_after_a_line_that_s
     folder.mkdir(parents=True)
     pending = workspace.root / "pending.log"
     script = (
-        "import sys; from pathlib import Path; from tracker.runs.output import Output\n"
+        "import sys; from pathlib import Path; from tracker.run_folder.output import Output\n"
         "print('exp1: going on', flush=True)\n"
         "output = Output(Path(sys.argv[1]))\n"
         "output.attach_folder(Path(sys.argv[2]), 'stop it', resumed='-- resumed --')"

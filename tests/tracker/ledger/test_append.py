@@ -45,8 +45,8 @@ from tracker.ledger.read import (
     list_submissions,
     read_clock,
 )
-from tracker.runs.read import load_config
-from tracker.submissions.examine import check
+from tracker.run_folder.read import load_config
+from tracker.submission.examine import check
 from tracker.training.errors import StorageError
 from tracker.workspace.tracker_toml import Metric, Workspace
 

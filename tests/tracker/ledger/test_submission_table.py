@@ -37,8 +37,8 @@ from tracker.ledger.submission_table import (
     render_cell,
     render_summary,
 )
-from tracker.submissions.examine import check
-from tracker.submissions.submit import submit
+from tracker.submission.examine import check
+from tracker.submission.submit import submit
 from tracker.training.errors import ConfigError, DataError
 from tracker.workspace.predictions import Answers
 from tracker.workspace.tracker_toml import Workspace

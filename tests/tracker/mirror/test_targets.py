@@ -18,9 +18,9 @@ from tests.support.workspaces import begin_run, make_run
 from tracker.mirror.copy import RunCopy
 from tracker.mirror.process import copy_until_end
 from tracker.mirror.targets import TARGETS, TargetError, list_targets
-from tracker.runs.read import load_run
-from tracker.submissions.notes import add_note
-from tracker.submissions.submit import submit, sync_all
+from tracker.run_folder.read import load_run
+from tracker.submission.notes import add_note
+from tracker.submission.submit import submit, sync_all
 from tracker.training.config import Config, config_to_dict
 from tracker.workspace.tracker_toml import Workspace
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import make_pictures, run_tracker
 from tests.support.hub import CLOSED, hang, save_to_cache, serve
-from tracker.runs.read import list_runs
+from tracker.run_folder.read import list_runs
 from tracker.setup import pretrained
 from tracker.setup.init import init_workspace
 from tracker.setup.pretrained import look_for_weights

@@ -21,9 +21,9 @@ from tracker.comparison.audit import audit
 from tracker.core.errors import TrackerError
 from tracker.mirror.copy import sync_run
 from tracker.mirror.targets.mlflow_server import connect
-from tracker.runs.marks import archive_runs, tag_run
-from tracker.runs.read import list_runs, load_run
-from tracker.submissions.submit import submit
+from tracker.run_folder.marks import archive_runs, tag_run
+from tracker.run_folder.read import list_runs, load_run
+from tracker.submission.submit import submit
 from tracker.training.errors import ConfigError
 from tracker.training.input.cache import open_cache
 from tracker.training.predict.probabilities import Predictions, save_probabilities

@@ -9,14 +9,14 @@ import sys
 
 from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, ROOT
 from tests.support.workspaces import begin_run
-from tracker.runs.read import load_run
+from tracker.run_folder.read import load_run
 from tracker.workspace.tracker_toml import Workspace
 
 # A wait in C that no signal ends, within a training.
 STUCK = """
 import ctypes, subprocess, sys
 from pathlib import Path
-from tracker.runs.recorder import Recorder
+from tracker.run_folder.recorder import Recorder
 from tracker.training import watch
 from tracker.workflows.ending import record_end, record_stuck
 from tracker.workspace.tracker_toml import find_workspace

@@ -18,9 +18,9 @@ from tracker.comparison.audit import audit
 from tracker.comparison.compare import compare_runs
 from tracker.comparison.diff import diff_runs
 from tracker.images.explain import explain
-from tracker.runs.read import find_latest, list_runs, load_config
+from tracker.run_folder.read import find_latest, list_runs, load_config
 from tracker.setup.init import init_workspace
-from tracker.submissions.submit import submit
+from tracker.submission.submit import submit
 from tracker.training.errors import ConfigError, DataError
 from tracker.training.predict.probabilities import Predictions, save_probabilities
 from tracker.workflows.ensemble import ensemble

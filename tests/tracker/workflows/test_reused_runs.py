@@ -15,9 +15,9 @@ from tests.support.mlflow_runs import find_runs
 from tests.support.servers import free_port
 from tracker.comparison.diff import diff_runs
 from tracker.core.errors import AlreadyTrainedError, RefusedError
-from tracker.runs.points import read_curves
-from tracker.runs.read import list_runs, load_config
-from tracker.runs.record import RunRecord
+from tracker.run_folder.points import read_curves
+from tracker.run_folder.read import list_runs, load_config
+from tracker.run_folder.record import RunRecord
 from tracker.setup.init import init_workspace
 from tracker.training.errors import ConfigError
 from tracker.training.predict.probabilities import load_probabilities, measure_classes

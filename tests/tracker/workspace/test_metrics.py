@@ -25,10 +25,10 @@ from tracker.ledger.read import get_submission, list_validation_scores
 from tracker.ledger.resolve import resolve_run
 from tracker.report.data import build_report
 from tracker.report.markdown import render_markdown
-from tracker.runs.read import list_runs, load_run
-from tracker.submissions.examine import check
-from tracker.submissions.scores import score
-from tracker.submissions.submit import _render_message, submit
+from tracker.run_folder.read import list_runs, load_run
+from tracker.submission.examine import check
+from tracker.submission.scores import score
+from tracker.submission.submit import _render_message, submit
 from tracker.training.errors import ConfigError
 from tracker.workflows.own_loop.begin import begin
 from tracker.workspace.metrics import (

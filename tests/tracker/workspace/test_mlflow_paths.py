@@ -24,9 +24,9 @@ from tests.support.workspaces import make_run, make_workspace
 from tracker.images.dataset import check_data
 from tracker.mirror.copy import sync_run
 from tracker.mirror.targets.mlflow_server import connect
-from tracker.runs.read import load_config
+from tracker.run_folder.read import load_config
 from tracker.setup.init import init_workspace
-from tracker.submissions.submit import submit, sync_all
+from tracker.submission.submit import submit, sync_all
 from tracker.workflows.resolve import resolve_config
 from tracker.workspace.data import prepare_data
 from tracker.workspace.mlflow_paths import MAX_COPIES, open_readable_store, update_moved_paths

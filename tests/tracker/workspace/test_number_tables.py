@@ -18,9 +18,9 @@ from tracker.ledger.chain import verify_ledger
 from tracker.ledger.read import list_packed_answers, load_sent_answers
 from tracker.ledger.submission_table import export_table, import_table, read_submission_table
 from tracker.setup.init import init_workspace
-from tracker.submissions.examine import check
-from tracker.submissions.scores import reveal
-from tracker.submissions.submit import submit
+from tracker.submission.examine import check
+from tracker.submission.scores import reveal
+from tracker.submission.submit import submit
 from tracker.training.errors import DataError
 from tracker.workflows.own_loop.begin import begin
 from tracker.workspace import number_tables, predictions

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, NamedTuple
 from tracker.core.errors import TrackerError
 from tracker.ledger.read import list_notes, list_submissions_of
 from tracker.ledger.records import Note, Submission
-from tracker.runs.record import RunRecord
+from tracker.run_folder.record import RunRecord
 from tracker.training.files import write_json
 from tracker.workspace.tracker_toml import Workspace
 

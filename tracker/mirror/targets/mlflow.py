@@ -21,7 +21,7 @@ from tracker.mirror.targets.mlflow_archive import delete_run, is_deleted, restor
 from tracker.mirror.targets.mlflow_server import CHARTS_TAG, COPIED_TAG, STATE_NAME, find_one
 from tracker.mirror.targets.mlflow_store import find_metrics_table, insert_points
 from tracker.mirror.targets.mlflow_view import ensure_experiment
-from tracker.runs.record import RunRecord
+from tracker.run_folder.record import RunRecord
 from tracker.training.errors import first_line
 from tracker.training.metrics import list_monitors
 from tracker.workspace.mlflow_paths import is_own_store

@@ -24,8 +24,8 @@ from tracker.core.hints import find_hint
 from tracker.core.locks import FileLock
 from tracker.mirror.sync import copy_run
 from tracker.mirror.targets.mlflow_server import fetch_run
-from tracker.runs.read import list_runs
-from tracker.runs.record import RunRecord
+from tracker.run_folder.read import list_runs
+from tracker.run_folder.record import RunRecord
 from tracker.training.errors import ConfigError, DataError, first_line
 from tracker.training.files import translate_os_errors
 from tracker.training.key_names import common_key

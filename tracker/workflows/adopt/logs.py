@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tracker.runs.points import read_points
+from tracker.run_folder.points import read_points
 from tracker.training.tables import parse_json
 from tracker.workflows.own_loop.common_names import common_name, whole_epoch
 

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 from tracker.core.metric_names import check_integer, check_values
 from tracker.mirror.mirror import Mirror
-from tracker.runs.output import notify
-from tracker.runs.points import drop_system_metrics, read_points, replace_non_finite
-from tracker.runs.read import load_config
-from tracker.runs.record import RunRecord
-from tracker.runs.recorder import Recorder
-from tracker.runs.stop_note import take_stop_note
-from tracker.runs.summary import list_monitored
-from tracker.runs.system_metrics import SystemMetrics
+from tracker.run_folder.output import notify
+from tracker.run_folder.points import drop_system_metrics, read_points, replace_non_finite
+from tracker.run_folder.read import load_config
+from tracker.run_folder.record import RunRecord
+from tracker.run_folder.recorder import Recorder
+from tracker.run_folder.stop_note import take_stop_note
+from tracker.run_folder.summary import list_monitored
+from tracker.run_folder.system_metrics import SystemMetrics
 from tracker.training.config_fingerprint import config_fingerprint
 from tracker.training.errors import ConfigError, WeightsError
 from tracker.training.files import atomic_path, write_text

@@ -11,11 +11,11 @@ from typing import Any
 from tracker.core.errors import TrackerError
 from tracker.core.settings import find_rank
 from tracker.core.text import check_utf8
-from tracker.runs.marks import tag_run
-from tracker.runs.output import notify
-from tracker.runs.read import load_config, load_run
-from tracker.runs.recorder import Recorder
-from tracker.runs.stop_note import take_stop_note
+from tracker.run_folder.marks import tag_run
+from tracker.run_folder.output import notify
+from tracker.run_folder.read import load_config, load_run
+from tracker.run_folder.recorder import Recorder
+from tracker.run_folder.stop_note import take_stop_note
 from tracker.training.config_fingerprint import config_fingerprint
 from tracker.training.errors import ConfigError
 from tracker.training.tables import flatten

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tracker.core.clock import utc_now
-from tracker.runs.points import replace_non_finite
-from tracker.runs.record import RunRecord
-from tracker.runs.summary import Summary
+from tracker.run_folder.points import replace_non_finite
+from tracker.run_folder.record import RunRecord
+from tracker.run_folder.summary import Summary
 from tracker.training.metrics import METRICS
 from tracker.workspace.tracker_toml import Competition
 

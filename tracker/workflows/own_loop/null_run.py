@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tracker.runs.record import RunRecord
+from tracker.run_folder.record import RunRecord
 from tracker.workflows.own_loop.active_run import FIGURES, ActiveRun, load_last
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from tracker.core.errors import TrackerError
 from tracker.core.hints import find_hint
-from tracker.runs.output import notify
+from tracker.run_folder.output import notify
 from tracker.training.watch import is_loader_terminated, is_lost_reader
 from tracker.workflows.own_loop.termination import has_open_run, has_received_sigterm
 

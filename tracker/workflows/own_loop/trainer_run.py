@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tracker.runs.read import load_run
-from tracker.runs.summary import list_monitored
+from tracker.run_folder.read import load_run
+from tracker.run_folder.summary import list_monitored
 from tracker.training.errors import ConfigError
 from tracker.workflows.own_loop.active_run import ActiveRun
 from tracker.workflows.own_loop.begin import begin_in_group

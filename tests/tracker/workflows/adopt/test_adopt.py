@@ -24,10 +24,10 @@ from tracker.comparison.diff import diff_runs
 from tracker.console.shown_config import choose_config
 from tracker.core.errors import RefusedError, TrackerError
 from tracker.images.explain import explain
-from tracker.runs.points import Curves, read_curves
-from tracker.runs.read import load_config, load_run
-from tracker.runs.record import list_run_numbers
-from tracker.submissions.submit import submit
+from tracker.run_folder.points import Curves, read_curves
+from tracker.run_folder.read import load_config, load_run
+from tracker.run_folder.record import list_run_numbers
+from tracker.submission.submit import submit
 from tracker.training.config import Config, config_to_dict
 from tracker.training.errors import ConfigError, DataError
 from tracker.training.run.checkpoint import weights_fingerprint

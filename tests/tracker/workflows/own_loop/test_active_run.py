@@ -25,10 +25,10 @@ from tracker.jobs.stop import stop_run
 from tracker.lightning import TrackerLogger
 from tracker.mirror.targets.mlflow_server import connect
 from tracker.mirror.targets.mlflow_view import ensure_experiment
-from tracker.runs.points import read_curves
-from tracker.runs.read import list_runs, load_config, load_run
-from tracker.runs.record import RunRecord
-from tracker.submissions.submit import submit
+from tracker.run_folder.points import read_curves
+from tracker.run_folder.read import list_runs, load_config, load_run
+from tracker.run_folder.record import RunRecord
+from tracker.submission.submit import submit
 from tracker.training.errors import ConfigError, DataError, WeightsError
 from tracker.training.run.checkpoint import weights_fingerprint
 from tracker.workflows.adopt.adopt import adopt_folder, adopt_mlflow
@@ -105,7 +105,7 @@ def test_an_error_ends_the_run_and_goes_on(
 SCRIPT = """
 import os, sys, tracker
 from pathlib import Path
-from tracker.runs.read import load_run
+from tracker.run_folder.read import load_run
 run = tracker.start_run({}, note=sys.argv[1], follow=sys.argv[1] == "pass")
 run.log({"loss": 1.0})
 def hook(kind, error, trace):

@@ -22,10 +22,10 @@ from tracker.comparison.selection import select_final
 from tracker.core.errors import UnknownRunError
 from tracker.images.dataset import write_split
 from tracker.images.suspects import find_suspects
-from tracker.runs.points import read_curves
-from tracker.runs.read import list_runs, load_config, load_run
+from tracker.run_folder.points import read_curves
+from tracker.run_folder.read import list_runs, load_config, load_run
 from tracker.setup.init import init_workspace
-from tracker.submissions.submit import submit
+from tracker.submission.submit import submit
 from tracker.training.errors import ConfigError, DataError, WeightsError
 from tracker.training.predict.probabilities import load_probabilities, save_probabilities, select
 from tracker.workflows.ensemble import ensemble

@@ -22,10 +22,10 @@ from tracker.core.errors import TrackerError, UnknownRunError
 from tracker.core.table import measure
 from tracker.jobs.stop import resolve_running
 from tracker.ledger.history import list_history
-from tracker.submissions.examine import check
-from tracker.submissions.headlines import _render_gap
-from tracker.submissions.scores import score
-from tracker.submissions.submit import submit
+from tracker.submission.examine import check
+from tracker.submission.headlines import _render_gap
+from tracker.submission.scores import score
+from tracker.submission.submit import submit
 from tracker.training.predict.probabilities import Predictions, save_probabilities
 from tracker.workflows.ensemble import ensemble
 from tracker.workflows.own_loop.begin import begin
@@ -183,7 +183,7 @@ def test_another_fold_is_not_compared_and_unknown_splits_are_said(workspace: Wor
 
 
 def test_less_is_better_is_told_in_other_words(tmp_path: Path) -> None:
-    from tracker.submissions.headlines import render_score_headline
+    from tracker.submission.headlines import render_score_headline
 
     workspace = make_workspace(
         tmp_path / "ws", solution=None, leaderboard="manual", metrics=["rmse:lower"]
@@ -396,7 +396,7 @@ def test_check_says_whether_the_gain_on_validation_is_real(manual: Workspace) ->
 
 
 def test_searched_weights_are_said_to_flatter_a_validation_score(manual: Workspace) -> None:
-    from tracker.submissions.headlines import render_check_headline
+    from tracker.submission.headlines import render_check_headline
 
     make_run(manual, "0000011110")
     submit(manual, "exp1", "a")

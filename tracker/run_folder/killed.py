@@ -16,14 +16,14 @@ from typing import Any
 
 from tracker.core.clock import from_utc_text, to_utc_text
 from tracker.core.errors import TrackerError
-from tracker.runs.points import (
+from tracker.run_folder.points import (
     drop_system_metrics,
     parse_point,
     read_points,
     replace_non_finite,
 )
-from tracker.runs.record import KILLED_CACHE, RunRecord, check_record
-from tracker.runs.summary import Summary
+from tracker.run_folder.record import KILLED_CACHE, RunRecord, check_record
+from tracker.run_folder.summary import Summary
 from tracker.training.errors import StorageError
 from tracker.training.files import translate_os_errors, write_json
 from tracker.training.tables import parse_json

@@ -14,7 +14,7 @@ from typing import Any
 from tracker.core.clock import from_utc_text, to_utc_text
 from tracker.core.errors import UnknownRunError
 from tracker.core.locks import is_locked
-from tracker.runs.record import (
+from tracker.run_folder.record import (
     MARK_FIELDS,
     MARKS,
     RUN_NAME,
@@ -63,7 +63,9 @@ def load_run(runs_dir: Path, name: str) -> RunRecord:
             f"cannot read {path}: {error}", hint="restore the file from a backup"
         ) from error
     if record.status == "running" and not _is_alive(folder, record):
-        from tracker.runs.killed import complete_record  # late: killed.py imports this room's code
+        from tracker.run_folder.killed import (
+            complete_record,  # late: killed.py imports this room's code
+        )
 
         changes = {"status": "killed", "finished_at": record.heartbeat}
         return complete_record(folder, RunRecord(**{**raw_fields(record), **changes}))

@@ -21,11 +21,11 @@ from tracker.core.locks import FileLock
 from tracker.core.metric_names import check_name
 from tracker.core.settings import get_author
 from tracker.core.text import check_utf8
-from tracker.runs.environment import collect_environment
-from tracker.runs.marks import check_tags, write_marks
-from tracker.runs.points import replace_non_finite
-from tracker.runs.read import load_run
-from tracker.runs.record import KILLED_CACHE, RunRecord, allocate_run
+from tracker.run_folder.environment import collect_environment
+from tracker.run_folder.marks import check_tags, write_marks
+from tracker.run_folder.points import replace_non_finite
+from tracker.run_folder.read import load_run
+from tracker.run_folder.record import KILLED_CACHE, RunRecord, allocate_run
 from tracker.training.errors import ConfigError, StorageError
 from tracker.training.files import (
     remove_leftovers,

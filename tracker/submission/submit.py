@@ -18,10 +18,10 @@ from tracker.ledger.read import (
     list_with_note,
 )
 from tracker.ledger.records import Submission
-from tracker.runs.read import load_config, load_run
-from tracker.runs.record import is_abandoned
-from tracker.submissions.examine import Candidate, Examination, examine
-from tracker.submissions.scores import score_missing
+from tracker.run_folder.read import load_config, load_run
+from tracker.run_folder.record import is_abandoned
+from tracker.submission.examine import Candidate, Examination, examine
+from tracker.submission.scores import score_missing
 from tracker.training.files import remove_leftovers, translate_os_errors, write_bytes
 from tracker.training.libraries import require
 from tracker.workspace.predictions import load_answers

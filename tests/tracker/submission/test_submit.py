@@ -16,7 +16,7 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
 import tracker
-import tracker.submissions.scores
+import tracker.submission.scores
 from tests.support.workspaces import IMAGES, make_run, make_workspace
 from tracker.comparison.diff import diff_runs
 from tracker.console.submissions import submission_to_json
@@ -27,12 +27,12 @@ from tracker.ledger.connection import read_rows
 from tracker.ledger.read import find_sota, get_submission, list_runs_with_weights, list_submissions
 from tracker.ledger.records import Submission
 from tracker.ledger.resolve import resolve_run
-from tracker.runs.read import list_runs
+from tracker.run_folder.read import list_runs
 from tracker.setup.init import fit_similar_share, init_workspace
-from tracker.submissions.examine import check, load_candidate
-from tracker.submissions.notes import add_note
-from tracker.submissions.scores import parse_scores, reveal, score, score_missing
-from tracker.submissions.submit import submit
+from tracker.submission.examine import check, load_candidate
+from tracker.submission.notes import add_note
+from tracker.submission.scores import parse_scores, reveal, score, score_missing
+from tracker.submission.submit import submit
 from tracker.training.errors import ConfigError, DataError
 from tracker.workflows.resolve import find_resumable
 from tracker.workspace.tracker_toml import Metric, Workspace
@@ -333,7 +333,7 @@ def do_at_once(
 ) -> None:
     """Do it, but read the ledger together with the other processes."""
     name = "list_unscored" if action is score_missing else "list_submissions"
-    read = getattr(tracker.submissions.scores, name)
+    read = getattr(tracker.submission.scores, name)
 
     def read_together(asked: Workspace) -> list[Submission]:
         found: list[Submission] = read(asked)
@@ -341,7 +341,7 @@ def do_at_once(
             barrier.wait(20)
         return found
 
-    setattr(tracker.submissions.scores, name, read_together)
+    setattr(tracker.submission.scores, name, read_together)
     action(workspace)
 
 

@@ -22,8 +22,8 @@ from tracker.ledger.read import (
 from tracker.ledger.records import Submission
 from tracker.ledger.refusals import find_duplicate_refusal, read_quota_window
 from tracker.ledger.resolve import load_resolved
-from tracker.runs.read import load_config
-from tracker.runs.record import RunRecord
+from tracker.run_folder.read import load_config
+from tracker.run_folder.record import RunRecord
 from tracker.training.metrics import METRICS
 from tracker.workspace.answer_kinds import find_answer_kind
 from tracker.workspace.data import list_competition_ids
@@ -204,7 +204,7 @@ def build_check_report(workspace: Workspace, examination: Examination) -> CheckR
     from tracker.comparison.cv_lb import predict_public_score
     from tracker.comparison.members import list_members
     from tracker.core.config_diff import describe_ensemble
-    from tracker.submissions.headlines import render_check_headline
+    from tracker.submission.headlines import render_check_headline
 
     candidate, sota = examination.candidate, examination.sota
     record, config = candidate.record, candidate.config

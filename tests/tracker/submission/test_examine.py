@@ -13,8 +13,8 @@ from tests.support.workspaces import make_run, make_workspace
 from tracker.commands.table import app
 from tracker.core.errors import DuplicateError, RefusedError
 from tracker.ledger.read import list_submissions
-from tracker.submissions.examine import build_check_report, check, examine
-from tracker.submissions.submit import submit, submit_examined
+from tracker.submission.examine import build_check_report, check, examine
+from tracker.submission.submit import submit, submit_examined
 from tracker.workspace.tracker_toml import Workspace
 
 

@@ -22,7 +22,7 @@ STALE_HEARTBEAT_S = 60.0  # 12 missed heartbeats: a slow network disk may delay 
 
 RUN_NAME = re.compile(r"exp([1-9][0-9]*)")
 
-MARKS = "marks.json"  # tags and archive state, added later; `tracker.runs.marks` writes it
+MARKS = "marks.json"  # tags and archive state, added later; `tracker.run_folder.marks` writes it
 
 KILLED_CACHE = ".killed.json"  # what the points of a killed loop add to run.json, see killed.py
 

@@ -6,7 +6,7 @@ import datetime as dt
 from pathlib import Path
 
 from tracker.core.clock import to_utc_text
-from tracker.runs.record import RunRecord
+from tracker.run_folder.record import RunRecord
 from tracker.workspace.tracker_toml import Workspace
 
 RESUMED = "env-resumed-"  # Recorder.reopen writes a file with this prefix at each resume

@@ -11,9 +11,9 @@ import pytest
 
 from tests.support.workspaces import begin_run, make_run
 from tracker.jobs.logs import stream_logs
-from tracker.runs.points import read_curves, read_points
-from tracker.runs.recorder import Recorder
-from tracker.runs.system_metrics import MB, Sampler, SystemMetrics
+from tracker.run_folder.points import read_curves, read_points
+from tracker.run_folder.recorder import Recorder
+from tracker.run_folder.system_metrics import MB, Sampler, SystemMetrics
 from tracker.workflows.reuse import copy_progress
 from tracker.workspace.tracker_toml import Workspace
 

@@ -25,9 +25,9 @@ from tracker.ledger.read import (
     list_newest_submissions,
     list_notes,
 )
-from tracker.runs.read import list_runs
-from tracker.submissions.notes import add_note, find_note_target
-from tracker.submissions.submit import submit
+from tracker.run_folder.read import list_runs
+from tracker.submission.notes import add_note, find_note_target
+from tracker.submission.submit import submit
 from tracker.training.errors import ConfigError
 from tracker.workspace.tracker_toml import Workspace
 

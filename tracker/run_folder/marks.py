@@ -14,8 +14,8 @@ from typing import Any
 
 from tracker.core.clock import utc_now
 from tracker.core.locks import FileLock
-from tracker.runs.read import load_run
-from tracker.runs.record import MARK_FIELDS, MARKS, RunRecord
+from tracker.run_folder.read import load_run
+from tracker.run_folder.record import MARK_FIELDS, MARKS, RunRecord
 from tracker.training.errors import ConfigError
 from tracker.training.files import write_json
 from tracker.workspace.tracker_toml import Workspace

@@ -16,12 +16,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from tracker.core.errors import render_error
-from tracker.runs.points import SYSTEM_PREFIX
+from tracker.run_folder.points import SYSTEM_PREFIX
 from tracker.training.errors import MissingLibraryError, StorageError
 from tracker.training.libraries import is_installed, require
 
 if TYPE_CHECKING:
-    from tracker.runs.recorder import Recorder
+    from tracker.run_folder.recorder import Recorder
 
 INTERVAL_S = 10.0  # as MLflow's own system metrics
 MIN_WINDOW_S = 0.5  # the processor's load over a shorter time is noise

@@ -19,22 +19,22 @@ from typing import Any
 import pytest
 
 import tracker
-import tracker.runs.killed
+import tracker.run_folder.killed
 from tests.conftest import NO_MLFLOW, run_tracker
 from tests.support.workspaces import begin_run, make_run
 from tracker.comparison.compare import compare_runs
 from tracker.core.clock import from_utc_text, to_utc_text, utc_now
 from tracker.core.errors import UnknownRunError
-from tracker.runs.points import read_curves, read_points
-from tracker.runs.read import (
+from tracker.run_folder.points import read_curves, read_points
+from tracker.run_folder.read import (
     describe_newer_than_latest,
     find_latest,
     list_runs,
     load_config,
     load_run,
 )
-from tracker.runs.record import allocate_run, is_abandoned, list_run_numbers
-from tracker.runs.recorder import Recorder
+from tracker.run_folder.record import allocate_run, is_abandoned, list_run_numbers
+from tracker.run_folder.recorder import Recorder
 from tracker.training.errors import ConfigError, StorageError
 from tracker.workspace.tracker_toml import Workspace
 
@@ -93,7 +93,7 @@ def test_a_finished_run_is_read_back(workspace: Workspace) -> None:
 
 
 def test_environment_has_packages_hardware_and_the_uncommitted_diff(tmp_path: Path) -> None:
-    from tracker.runs.environment import collect_environment
+    from tracker.run_folder.environment import collect_environment
 
     def git(*words: str) -> None:
         name = ["-c", "user.name=x", "-c", "user.email=x@x"]
@@ -119,7 +119,7 @@ def test_environment_has_packages_hardware_and_the_uncommitted_diff(tmp_path: Pa
 def test_packages_are_those_that_python_knows_whatever_their_readmes_say(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tracker.runs.environment import collect_environment
+    from tracker.run_folder.environment import collect_environment
 
     for name, text in (
         ("odd-1.0.dist-info/METADATA", "Name: odd\nVersion: 1.0\n\nName: other\nVersion: 9\n"),
@@ -169,7 +169,7 @@ def _new_run(workspace: Workspace) -> Recorder:
 CHILD = """
 import sys, time
 from pathlib import Path
-from tracker.runs.recorder import Recorder
+from tracker.run_folder.recorder import Recorder
 recorder = Recorder.create(
     Path(sys.argv[1]), kind="train", config={}, parent=None, note="", fingerprints={}
 )
@@ -257,7 +257,7 @@ def test_the_points_of_a_killed_loop_are_read_once(
         read.append(path)
         return read_points(path)
 
-    monkeypatch.setattr(tracker.runs.killed, "read_points", read_counted)
+    monkeypatch.setattr(tracker.run_folder.killed, "read_points", read_counted)
     found = load_run(workspace.runs_dir, "exp1")
     assert (found.status, found.epoch, found.summary["val/f1"]) == ("killed", 2, 0.75)
     assert load_run(workspace.runs_dir, "exp1") == found
@@ -281,7 +281,7 @@ def test_the_points_of_a_killed_loop_are_read_once(
 
     (folder / ".killed.json").unlink()
     monkeypatch.setattr(
-        tracker.runs.killed, "write_json", refuse
+        tracker.run_folder.killed, "write_json", refuse
     )  # a read-only workspace: root may write everywhere
     assert load_run(workspace.runs_dir, "exp1").summary["val/f1"] == 0.875
     assert not (folder / ".killed.json").exists()
@@ -354,7 +354,7 @@ def test_a_running_or_finished_run_cannot_be_reopened(workspace: Workspace) -> N
 def test_heartbeat_goes_on_while_the_loop_is_busy(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tracker.runs.recorder.HEARTBEAT_S", 0.05)
+    monkeypatch.setattr("tracker.run_folder.recorder.HEARTBEAT_S", 0.05)
     recorder = _new_run(workspace)
     first = load_run(workspace.runs_dir, "exp1").heartbeat
     deadline = time.monotonic() + LIMIT_S
@@ -392,8 +392,8 @@ def test_unknown_and_broken_runs_are_named(workspace: Workspace) -> None:
 def kill_before_the_first_record(workspace: Workspace) -> Path:
     """A run folder whose process was killed while it wrote run.json for the first time."""
     code = (
-        "import os, signal, sys; from pathlib import Path; from tracker.runs import recorder; from"
-        " tracker.runs import record as runs;write = recorder.write_json;recorder.write_json ="
+        "import os, signal, sys; from pathlib import Path; from tracker.run_folder import recorder;"
+        "write = recorder.write_json;recorder.write_json ="
         " lambda path, value: os.kill(os.getpid(), signal.SIGKILL) if path.name == 'run.json' else"
         " write(path, value);recorder.Recorder.create(Path(sys.argv[1]), kind='train', config={},"
         " parent=None, note='', fingerprints={})"
