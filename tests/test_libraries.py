@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -305,7 +306,8 @@ def test_what_is_installed_is_not_asked_for() -> None:
 
 
 def test_a_training_leaves_torchmetrics_to_those_who_want_it() -> None:
-    pytest.importorskip("torchmetrics")
+    if find_spec("torchmetrics") is None:  # importing it here would take two seconds
+        pytest.skip("needs torchmetrics")
     script = (
         "import sys, tracker.training.run.loop\nheavy = [name for name in ('torchmetrics',"
         " 'transformers', 'scipy.signal') if name in sys.modules]\nimport"

@@ -88,7 +88,7 @@ def test_a_run_page_draws_the_curve(address: str, page: Page, tmp_path: Path) ->
     )  # charts are drawn when they come into view
     expect(page.locator(".scatterlayer path.js-line").first).to_be_attached()
     keep_picture(page, tmp_path, "curves")
-    assert page.locator(".scatterlayer path.point").count() == 8  # epochs
+    assert page.locator(".scatterlayer path.point").count() == 6  # epochs
 
 
 def test_a_run_page_begins_with_f1_loss_and_learning_rate_and_has_no_charts_of_one_bar(

@@ -33,8 +33,8 @@ from tracker.workspace.tracker_toml import Workspace
 PEOPLE, EVAL_PEOPLE, SEED = 48, 24, 7
 FIRST = {
     "model.name": "resnet10t",
-    "data.image_size": [48, 36],
-    "train.epochs": 8,
+    "data.image_size": [32, 24],
+    "train.epochs": 6,
     "optim.lr": 0.001,
     "sched.warmup_epochs": 1.0,
 }

@@ -17,7 +17,6 @@ from tracker.run_folder.recorder import Recorder
 from tracker.training.config import Config, config_to_dict
 from tracker.training.config_fingerprint import config_fingerprint, exact_values, later_defaults
 from tracker.training.errors import ConfigError
-from tracker.training.input.loader import ImageSource
 from tracker.training.libraries import TRAINING, require
 from tracker.workflows.ending import fingerprint_predictions, record_end
 from tracker.workflows.resolve import refuse_ensemble, resolve_config
@@ -145,6 +144,7 @@ def _predict(
     quiet: bool,
 ) -> tuple[dict[str, float], Path | None]:
     """Predict into the run folder; returns validation metrics and the predictions file."""
+    from tracker.training.input.loader import ImageSource
     from tracker.training.run.infer import infer as predict
     from tracker.training.run.loop import translate_torch_errors
 

@@ -342,6 +342,16 @@ logger.log_metrics({"loss": 1.0})
 logger.run.set_summary({"loss": 1.0})
 logger.finalize("success")
 """
+# The same script as two processes that import torch once.
+FORKED = """
+import os, runpy, sys, torch, tracker.lightning
+script, store = sys.argv[1:]
+child = os.fork()
+sys.argv = [script, str(int(child == 0)), store]
+runpy.run_path(script, run_name="__main__")
+if child:
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
 
 
 @pytest.mark.slow
@@ -352,9 +362,11 @@ def test_torchrun_and_processes_without_variables_make_one_run(
     script.write_text(GROUP)
     assert run_two_processes(script, cwd=workspace.root) == 0
     assert [record.status for record in list_runs(workspace.runs_dir)] == ["finished"] * 2
-    words = [[sys.executable, str(script), str(rank), str(tmp_path / "store")] for rank in range(2)]
-    both = [subprocess.Popen(each, cwd=workspace.root, stderr=subprocess.DEVNULL) for each in words]
-    assert [process.wait(timeout=COMMAND_LIMIT_S) for process in both] == [0, 0]
+    words = [sys.executable, "-P", "-c", FORKED, str(script), str(tmp_path / "store")]
+    done = subprocess.run(
+        words, cwd=workspace.root, stderr=subprocess.DEVNULL, timeout=COMMAND_LIMIT_S, check=False
+    )
+    assert done.returncode == 0
     assert [record.status for record in list_runs(workspace.runs_dir)] == ["finished"] * 4
 
 
