@@ -21,6 +21,7 @@ REQUIREMENTS: Mapping[str, str] = {
     "captum": "captum>=0.8,<1",
     "cleanlab": "cleanlab>=2.7,<3",
     "cv2": "opencv-python-headless",
+    "filelock": "filelock>=3.15",
     "imagehash": "imagehash>=4.3,<5",
     "jinja2": "jinja2>=3.1,<4",
     "kaggle": "kaggle>=2.2,<3",

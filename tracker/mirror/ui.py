@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import signal
 import socket
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from urllib.parse import urlencode
 
 from tracker.core.errors import InterruptedByUserError, TrackerError
 from tracker.core.settings import quiet_libraries
-from tracker.core.signals import terminate_as_interrupt
+from tracker.core.signals import HANGUP, terminate_as_interrupt
 from tracker.training.errors import ConfigError
 from tracker.training.libraries import require
 from tracker.workspace.tracker_toml import Workspace
@@ -40,7 +39,7 @@ def open_ui(workspace: Workspace, *, port: int, browser: bool) -> None:
 
     port = _free_port(port)
     try:
-        with terminate_as_interrupt(signal.SIGHUP), open_readable_store(workspace) as served:
+        with terminate_as_interrupt(*HANGUP), open_readable_store(workspace) as served:
             _serve(served, _find_or_make_page(workspace, served), port=port, browser=browser)
     except KeyboardInterrupt:
         raise InterruptedByUserError("the MLflow page is closed", hint="tracker ui") from None

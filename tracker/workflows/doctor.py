@@ -274,6 +274,8 @@ def _check_permissions(workspace: Workspace) -> Iterator[Finding]:
 
 
 def _is_readable_by_others(path: Path) -> bool:
+    if os.name == "nt":  # its modes say nothing about others
+        return False
     try:
         return bool(path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH))
     except OSError:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from tracker.training.config import Config, EvalConfig
+from tracker.training.cores import count_cores
 from tracker.training.errors import DataError
 from tracker.training.formats.images import decode_image, read_image
 from tracker.training.input.augment import STEP_ERRORS, Pipeline, build_pipeline
@@ -153,7 +154,7 @@ def build_loader(
     `workers=-1` leaves one core to the model and uses at most 4.
     """
     if workers < 0:
-        workers = min(4, max(0, len(os.sched_getaffinity(0)) - 1))
+        workers = min(4, max(0, count_cores() - 1))
     return DataLoader(
         dataset,
         batch_sampler=sampler,
