@@ -26,7 +26,7 @@ import contextlib, importlib.abc, io, json, os, signal, sys
 LACKING = {
     "fcntl", "grp", "pty", "pwd", "resource", "termios", "tty",
     "albumentations", "captum", "cleanlab", "cv2", "imagehash", "lightning_fabric", "matplotlib",
-    "optuna", "timm", "torch", "torchvision",
+    "optuna", "pandas", "pyarrow", "timm", "torch", "torchvision",
 }
 
 class Lacking(importlib.abc.MetaPathFinder):

@@ -34,7 +34,7 @@ def open_ui(workspace: Workspace, *, port: int, browser: bool) -> None:
         print(f"MLflow runs at {workspace.mlflow_uri}", flush=True)
         _browse(workspace.mlflow_uri, browser)
         return
-    require("mlflow")
+    require("mlflow", "flask")
     from tracker.workspace.mlflow_paths import open_readable_store
 
     port = _free_port(port)
