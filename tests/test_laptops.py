@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW
+from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, run_tracker
 from tests.support.workspaces import make_run, make_workspace
 from tracker.training import files
 from tracker.training.errors import StorageError
@@ -151,3 +151,9 @@ def test_as_on_windows_no_process_is_ended_by_asking_whether_it_runs(
     dead.touch()
     remove_leftovers(tmp_path)
     assert list(tmp_path.iterdir()) == [ours]
+
+
+def test_what_the_output_cannot_encode_is_escaped_and_ends_nothing(workspace: Workspace) -> None:
+    make_run(workspace, "0000011110", note="한글")
+    done = run_tracker("show", "exp1", cwd=workspace.root, PYTHONIOENCODING="cp1252")
+    assert "\\ud55c\\uae00" in done.stdout
