@@ -17,7 +17,7 @@ from tests.support.workspaces import make_run, make_workspace, make_workspace_wi
 from tracker.mirror.mirror import LOG_NAME
 from tracker.submission.submit import submit
 from tracker.training.errors import MissingLibraryError
-from tracker.training.libraries import REQUIREMENTS, require, translate_import_errors
+from tracker.training.libraries import INSTALL_TRAIN, REQUIREMENTS, require, translate_import_errors
 from tracker.workspace.tracker_toml import Workspace
 
 OPTIONAL = {
@@ -120,7 +120,7 @@ def test_what_is_written_without_mlflow_stays_and_one_line_says_what_is_left_to_
 
 TRAINS = ("torch", "torchvision", "timm", "albumentations", "lightning_fabric", "matplotlib", "cv2")
 NEEDS = {
-    "ui --port 0": ("mlflow",),
+    "ui --port 0": ("mlflow", "flask"),
     "sync": ("mlflow",),
     "adopt --mlflow 0123": ("mlflow",),
     "adopt events": ("tensorboard",),
@@ -169,11 +169,12 @@ def test_each_command_names_the_library_that_it_lacks_before_it_writes(full: Wor
     results = run_forked([Case(full.root, words.split(), [name]) for words, name in pairs])
     for (words, name), result in zip(pairs, results, strict=True):
         lines = result.err.splitlines()
+        install = INSTALL_TRAIN if name == "torch" else f'pip install "{REQUIREMENTS[name]}"'
         told = f"{words} without {name}: exit {result.code}\n{result.err}"
         assert result.code == 2, told
         assert lines == [
             f"error: {name} is not installed",
-            f'  try: pip install "{REQUIREMENTS[name]}"',
+            f"  try: {install}",
         ], told
         assert result.out == "", told
     assert list_files(full.root) == before
@@ -183,7 +184,7 @@ def test_all_that_is_missing_is_named_at_once(full: Workspace) -> None:
     (result,) = run_forked([Case(full.root, ["run", "train"], ["torch", "timm"])])
     assert result.err.splitlines() == [
         "error: torch, timm are not installed",
-        '  try: pip install "torch>=2.6" "timm>=1.0.31,<2"',
+        f"  try: {INSTALL_TRAIN}",
     ]
 
 
@@ -261,6 +262,7 @@ def test_the_packages_named_are_those_of_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     known = {*project["dependencies"], *project["optional-dependencies"]["kaggle"]}
     known |= {
+        *project["optional-dependencies"]["train"],
         *project["optional-dependencies"]["rembg"],
         "opencv-python-headless",
     }  # albumentations brings that

@@ -266,6 +266,7 @@ def _build(rows: Sequence[Mapping[str, Any]], names: Iterable[str], frame: Kind)
 
 def _convert(columns: Mapping[str, Sequence[Any]], frame: Kind) -> Any:
     """The columns as a pandas frame with Arrow's types, a polars frame, or an Arrow table."""
+    require("pyarrow", *(["pandas"] if frame == "pandas" else []))
     import pyarrow as pa
 
     table = pa.table({name: _build_array(name, values) for name, values in columns.items()})

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import json
 import os
+import platform
 import re
 import stat
 import time
@@ -22,6 +23,8 @@ from tracker.training.errors import StorageError
 
 TEMPORARY = re.compile(r"\..+\.(?:([0-9a-f]{8})-)?([0-9]+)\.[0-9a-f]{8}\.tmp")  # host, process
 OLD_S = 3600.0  # a file that does not name its host is left over when it is older than that
+WINDOWS = os.name == "nt"
+REPLACE_S = 2.0  # on Windows, for a file that somebody reads
 NAME_BYTES = 200  # of a file's name, in that of its temporary file
 KINDS = {
     stat.S_IFIFO: "a named pipe",
@@ -99,12 +102,30 @@ def atomic_path(path: Path) -> Iterator[Path]:
     with translate_os_errors(path, "write"):
         try:
             yield temporary
-            with temporary.open("rb") as file:
+            # Windows forces only a file that is open for writing to the disk.
+            with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
-            temporary.replace(path)
+            _replace(temporary, path)
             _sync_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    """Rename a file over another one.
+
+    On Windows that is refused while somebody reads the other one: tried again for a moment.
+    """
+    deadline = time.monotonic() + REPLACE_S
+    while True:
+        try:
+            temporary.replace(path)
+        except PermissionError:
+            if not WINDOWS or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -124,6 +145,10 @@ def _is_left_over(path: Path, host: str | None, process: int) -> bool:
 
 
 def _is_running(process: int) -> bool:
+    if WINDOWS:  # signal 0 is no question there, it ends the process
+        import psutil
+
+        return bool(psutil.pid_exists(process))
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -138,7 +163,7 @@ def _host_mark() -> str:
 
     The number of a process means nothing on another machine or in another container.
     """
-    return f"{zlib.crc32(os.uname().nodename.encode()):08x}"
+    return f"{zlib.crc32(platform.node().encode()):08x}"
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -158,7 +183,9 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` durable."""
+    """Make a rename in `folder` durable; Windows cannot open a folder, and needs it not."""
+    if WINDOWS:
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

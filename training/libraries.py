@@ -21,6 +21,8 @@ REQUIREMENTS: Mapping[str, str] = {
     "captum": "captum>=0.8,<1",
     "cleanlab": "cleanlab>=2.7,<3",
     "cv2": "opencv-python-headless",
+    "flask": "mlflow[auth]>=3.7,<4",  # mlflow-skinny of the base install has no server
+    "filelock": "filelock>=3.15",
     "imagehash": "imagehash>=4.3,<5",
     "jinja2": "jinja2>=3.1,<4",
     "kaggle": "kaggle>=2.2,<3",
@@ -31,6 +33,7 @@ REQUIREMENTS: Mapping[str, str] = {
     "optuna": "optuna>=4.2,<6",
     "pandas": "pandas>=2.2",
     "psutil": "psutil>=6,<8",
+    "pyarrow": "pyarrow>=14",
     "psycopg": "psycopg[binary]>=3.2,<4",
     "pynvml": "nvidia-ml-py>=12.560,<14",
     "rembg": "rembg[cpu]>=2.0.70,<3",
@@ -46,6 +49,10 @@ REQUIREMENTS: Mapping[str, str] = {
 IMAGES = ("numpy", "PIL", "cv2", "yaml", "albumentations")  # reading them as a run does
 PICTURES = ("numpy", "PIL", "matplotlib")  # drawing
 TRAINING = (*IMAGES, "matplotlib", "torch", "torchvision", "timm", "lightning_fabric", "sqlalchemy")
+
+
+# The whole extra `train` in the checkout: a registry may have somebody else's package of our name.
+INSTALL_TRAIN = 'pip install ".[train]" in the checkout of this program: it brings all of training'
 
 
 def is_installed(name: str) -> bool:
@@ -101,5 +108,7 @@ def _install(names: list[str], *, again: bool = False) -> str:
         return (
             "another library needs it: install this program again (pip install . in its checkout)"
         )
+    if "torch" in names and not again:  # a base install
+        return INSTALL_TRAIN
     text = "pip install --force-reinstall" if again else "pip install"
     return " ".join([text, *(f'"{REQUIREMENTS[name]}"' for name in names)])

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # public, but not re-exported by name
 
 from tracker.training.config import TrainConfig
+from tracker.training.cores import count_cores
 from tracker.training.errors import ConfigError, TrainingError
 from tracker.training.fabric import ClusterEnvironment, Fabric, LightningEnvironment
 from tracker.training.watch import POLL_S, SIGNAL_S, ProcessWatch, Worker, name_signal
@@ -139,7 +140,7 @@ def gather_images(fabric: Fabric, part: Tensor) -> Tensor:
 
 def share_cores(world: int) -> None:
     """Use one thread for each core of this process: more would wait for each other."""
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // world))
+    torch.set_num_threads(max(1, count_cores() // world))
 
 
 def _check_launch(config: TrainConfig, world: int) -> None:

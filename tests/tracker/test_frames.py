@@ -21,7 +21,7 @@ from tests.support.workspaces import begin_run, make_run, make_workspace
 from tracker.commands.table import app
 from tracker.core.errors import ConfigError, UnknownRunError
 from tracker.submission.submit import submit
-from tracker.training.errors import DataError
+from tracker.training.errors import DataError, MissingLibraryError
 from tracker.training.predict.probabilities import Predictions, save_probabilities
 from tracker.workspace.tracker_toml import Workspace
 
@@ -119,6 +119,16 @@ def test_numbers_are_numbers(tmp_path: Path) -> None:
     recorder.finish("finished")
     frame = tracker.predictions("exp1", root=workspace.root)
     assert list(frame["ans"]) == [number / 4 for number in range(10)]
+
+
+def test_without_pandas_the_frames_name_what_to_install(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("pandas", "pyarrow"):
+        with monkeypatch.context() as without:
+            without.setitem(sys.modules, name, None)
+            with pytest.raises(MissingLibraryError, match=f"{name} is not installed"):
+                tracker.runs(root=workspace.root)
 
 
 def test_the_same_in_polars_and_arrow(workspace: Workspace) -> None:

@@ -114,7 +114,7 @@ def get_author() -> str:
         return author
     try:
         return getpass.getuser()
-    except (KeyError, OSError):
+    except (ImportError, KeyError, OSError):  # Windows has no pwd
         return "unknown"
 
 

@@ -11,6 +11,8 @@ from types import FrameType
 
 from tracker.training.watch import name_signal
 
+# Windows has none of it.
+HANGUP: tuple[signal.Signals, ...] = (signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()
 # Within this time a KeyboardInterrupt that nobody swallowed has ended the loop and its processes.
 REPEAT_INTERRUPT_S = 10.0
 
@@ -25,7 +27,7 @@ class Signals:
 
     def __init__(self, numbers: Iterable[signal.Signals], *, repeat: bool) -> None:
         self.received = ""
-        self._repeat = repeat
+        self._repeat = repeat and hasattr(signal, "setitimer")  # Windows has no timer
         self._pid = os.getpid()
         self._before = {number: signal.getsignal(number) for number in numbers}
         for number in self._before:
@@ -56,6 +58,8 @@ class Signals:
     def _ignore_all(self) -> None:
         for number in self._before:
             signal.signal(number, signal.SIG_IGN)
+        if not hasattr(signal, "SIGCHLD"):  # Windows
+            return
         self._before[signal.SIGCHLD] = signal.getsignal(signal.SIGCHLD)
         # torch's handler raises when a loader process ends, which may happen now; with SIG_DFL
         # Python would complain about a signal that is already on its way

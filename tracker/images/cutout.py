@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tracker.core.errors import UnknownRunError
 from tracker.training.config import Config
+from tracker.training.cores import count_cores
 from tracker.training.libraries import IMAGES, require
 from tracker.workflows.resolve import resolve_config
 from tracker.workspace.tracker_toml import Workspace, find_workspace
@@ -53,7 +53,7 @@ def remove_background(
     from tracker.training.inspect.cutout import cut_out_folder
 
     out = out or folder.resolve().with_name(f"{folder.resolve().name}-cutout")
-    cores = len(os.sched_getaffinity(0))
+    cores = count_cores()
     try:
         workspace: Workspace | None = find_workspace()
     except UnknownRunError:

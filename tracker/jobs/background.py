@@ -7,6 +7,7 @@ that folder.
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -126,7 +127,7 @@ class Child:
     def wait_for_run(self) -> RunRecord | None:
         """Wait for the run that it makes or resumes; None when it ended without one."""
         self.wait_for_folder()
-        here = os.uname().nodename
+        here = platform.node()
         for record in list_runs(self._workspace.runs_dir):
             if (record.pid, record.host) == (self.pid, here) and record.heartbeat >= self.started:
                 return record

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import sys
 import time
@@ -66,7 +67,7 @@ def stop_run(
         raise TrackerError(
             f"{name} is not running: it is {record.status}", hint="tracker runs lists the runs"
         )
-    if record.host != os.uname().nodename:
+    if record.host != platform.node():
         raise TrackerError(
             f"{name} runs on {record.host}", hint=f"run tracker stop {name} on that machine"
         )

@@ -8,7 +8,7 @@ trial depend on (seed, its number) and not on the worker.
 
 from __future__ import annotations
 
-import os
+import platform
 import shlex
 import time
 from collections.abc import Iterator, Mapping
@@ -243,7 +243,7 @@ class Worker:
         self._study = study
         self._storage = storage
         self._folder = folder
-        self._place = [os.uname().nodename, str(workspace.root)]
+        self._place = [platform.node(), str(workspace.root)]
         # The place of a trial whose worker died while claiming it; unknown in a shared storage.
         self._default_place = None if sweep.storage else self._place
         self._lock: FileLock | None = None

@@ -7,7 +7,7 @@ row before it. No method changes a row. Reading is in read.py.
 from __future__ import annotations
 
 import json
-import os
+import platform
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -333,7 +333,7 @@ def _submission_row(
         "best_epoch": record.best_epoch,
         **{name: record.summary.get(name.replace("_", "/", 1)) for name in METRIC_COLUMNS},
         "author": get_author(),
-        "host": os.uname().nodename,
+        "host": platform.node(),
         "submitted_at": now,
         "file": draft.file,
         "answers": draft.answers.pack(),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import signal
 import socket
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from urllib.parse import urlencode
 
 from tracker.core.errors import InterruptedByUserError, TrackerError
 from tracker.core.settings import quiet_libraries
-from tracker.core.signals import terminate_as_interrupt
+from tracker.core.signals import HANGUP, terminate_as_interrupt
 from tracker.training.errors import ConfigError
 from tracker.training.libraries import require
 from tracker.workspace.tracker_toml import Workspace
@@ -35,12 +34,12 @@ def open_ui(workspace: Workspace, *, port: int, browser: bool) -> None:
         print(f"MLflow runs at {workspace.mlflow_uri}", flush=True)
         _browse(workspace.mlflow_uri, browser)
         return
-    require("mlflow")
+    require("mlflow", "flask")
     from tracker.workspace.mlflow_paths import open_readable_store
 
     port = _free_port(port)
     try:
-        with terminate_as_interrupt(signal.SIGHUP), open_readable_store(workspace) as served:
+        with terminate_as_interrupt(*HANGUP), open_readable_store(workspace) as served:
             _serve(served, _find_or_make_page(workspace, served), port=port, browser=browser)
     except KeyboardInterrupt:
         raise InterruptedByUserError("the MLflow page is closed", hint="tracker ui") from None

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tracker.core.version import __version__
+from tracker.training.cores import count_cores
 
 GIT_TIMEOUT_S = 30  # a diff of a big repository on a slow network disk takes seconds
 # every bug report needs their versions
@@ -101,17 +102,22 @@ def run_git(
 
 
 def _describe_hardware() -> dict[str, Any]:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    cores = os.cpu_count()
-    if hasattr(os, "sched_getaffinity"):  # Linux: only the cores that this process may use
-        cores = len(os.sched_getaffinity(0))
     return {
         "host": socket.gethostname(),
         "platform": platform.platform(),
         "cpu": _cpu_name(),
-        "cores": cores,
-        "memory_mb": memory // 2**20,
+        "cores": count_cores(),
+        "memory_mb": _count_memory() // 2**20,
     }
+
+
+def _count_memory() -> int:
+    """The machine's memory, in bytes."""
+    if hasattr(os, "sysconf"):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    import psutil  # Windows
+
+    return int(psutil.virtual_memory().total)
 
 
 def _cpu_name() -> str:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, TextIO, cast
 
 from tracker.core.clock import utc_now
+from tracker.core.signals import HANGUP
 from tracker.training.files import translate_os_errors
 from tracker.workspace.tracker_toml import Workspace
 
@@ -162,10 +163,11 @@ def outlive_terminal(workspace: Workspace) -> Iterator[Output]:
     streams = [stream or _open_standard(number) for number, stream in enumerate(before, start=1)]
     sys.stdout, sys.stderr = (cast("TextIO", Stream(stream, output)) for stream in streams)
     in_main = threading.current_thread() is threading.main_thread()
-    hangup = in_main and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
-    if hangup:
-        closed = "the terminal was closed (SIGHUP)"
-        signal.signal(signal.SIGHUP, lambda *_: output.redirect_to_log(closed))
+    hangups = [number for number in HANGUP if signal.getsignal(number) == signal.SIG_DFL]
+    hangups = hangups if in_main else []
+    closed = "the terminal was closed (SIGHUP)"
+    for number in hangups:
+        signal.signal(number, lambda *_: output.redirect_to_log(closed))
     if lost and all(_is_file(number, Path(os.devnull)) for number in lost):
         output.redirect_to_log("stdout or stderr was closed")
     try:
@@ -174,8 +176,8 @@ def outlive_terminal(workspace: Workspace) -> Iterator[Output]:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         sys.stdout, sys.stderr = cast("tuple[TextIO, TextIO]", before)
-        if hangup:
-            signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        for number in hangups:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def notify(line: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
+import platform
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import fields, replace
@@ -33,7 +34,7 @@ from tracker.training.numbers import render_count
 from tracker.training.tables import parse_json, read_toml
 
 # the files that a run folder may have before run.json is written
-FIRST_FILES = {".lock", "config.toml", "env.json", "output.log", MARKS}
+FIRST_FILES = {".lock", ".lock.held", "config.toml", "env.json", "output.log", MARKS}
 
 
 def load_run(runs_dir: Path, name: str) -> RunRecord:
@@ -97,7 +98,7 @@ def _load_unrecorded(folder: Path) -> RunRecord:
 
 def _is_alive(folder: Path, record: RunRecord) -> bool:
     """Whether the process of a running run is alive: its lock on this host, else its heartbeat."""
-    if record.host == os.uname().nodename:
+    if record.host == platform.node():
         if record.pid == os.getpid():
             return True
         held = is_locked(folder / ".lock")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import platform
 import threading
 import time
 import uuid
@@ -97,7 +98,7 @@ class Recorder:
             parent=parent,
             note=note,
             author=get_author(),
-            host=os.uname().nodename,
+            host=platform.node(),
             pid=os.getpid(),
             created_at=now,
             heartbeat=now,
@@ -129,7 +130,7 @@ class Recorder:
             record,
             status="running",
             pid=os.getpid(),
-            host=os.uname().nodename,
+            host=platform.node(),
             finished_at=None,
             error="",
             heartbeat=utc_now(),

@@ -95,8 +95,12 @@ def _check_versions() -> Iterator[Finding]:
         texts = importlib.metadata.requires(PACKAGE) or []
     except importlib.metadata.PackageNotFoundError:
         return  # a checkout that was not installed
+    extra = "train" if is_installed("torch") else ""
+    if not extra:
+        text = "no torch: a base install, which does all but training and image work"
+        yield Finding("versions", "ok", text)
     for needed in map(Requirement, texts):
-        if needed.marker is not None and not needed.marker.evaluate({"extra": ""}):
+        if needed.marker is not None and not needed.marker.evaluate({"extra": extra}):
             continue
         try:
             version = importlib.metadata.version(needed.name)
@@ -274,6 +278,8 @@ def _check_permissions(workspace: Workspace) -> Iterator[Finding]:
 
 
 def _is_readable_by_others(path: Path) -> bool:
+    if os.name == "nt":  # its modes say nothing about others
+        return False
     try:
         return bool(path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH))
     except OSError:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from tracker.training.files import check_regular
+from tracker.training.libraries import is_installed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -189,7 +190,9 @@ def _is_utf8(content: bytes) -> bool:
 def _read_by_arrow(
     content: bytes, start: int, header: Sequence[str], wanted: Sequence[str], texts: set[str]
 ) -> Any:
-    """The table of the rows from `start` on, or None where pyarrow refuses one of them."""
+    """The table of the rows from `start` on; None where pyarrow is missing or refuses a row."""
+    if not is_installed("pyarrow"):
+        return None
     import pyarrow as pa
     from pyarrow import csv as arrow
 

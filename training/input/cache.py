@@ -10,7 +10,7 @@ write the same.
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import errno
 import hashlib
 import mmap
 import os
@@ -21,6 +21,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+try:
+    import fcntl
+except ImportError:  # Windows: images are not cached there
+    fcntl = None  # type: ignore[assignment]
 
 MAX_FILES = 4  # the file in use and the ones used last; older ones are removed
 PAGE = mmap.PAGESIZE
@@ -44,6 +49,8 @@ class PixelCache:
         self._start = _round_up(len(self._slots) * CHECKSUM_BYTES, PAGE)
         self._writable = True
         size = self._start + len(self._slots) * self._stride
+        if fcntl is None or not hasattr(os, "posix_fallocate"):
+            raise OSError(errno.ENOSYS, "this system has no sparse files that can be shared")
         self._file = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
         fcntl.flock(self._file, fcntl.LOCK_SH)  # a locked file is not removed
         if os.fstat(self._file).st_size < size:
@@ -155,6 +162,8 @@ def list_unused(folder: Path) -> list[Path]:
 
 
 def _is_unused(file: Path) -> bool:
+    if fcntl is None:
+        return True
     try:
         with file.open("rb") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -166,7 +175,8 @@ def _is_unused(file: Path) -> bool:
 def remove_unused(file: Path) -> bool:
     """Remove a cache unless a process uses it; returns whether it was removed."""
     with contextlib.suppress(OSError), file.open("rb") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if fcntl is not None:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         file.unlink()
         return True
     return False

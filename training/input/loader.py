@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from tracker.training.config import Config, EvalConfig
+from tracker.training.cores import count_cores
 from tracker.training.errors import DataError
 from tracker.training.formats.images import decode_image, read_image
 from tracker.training.formats.samples import LabelValues, stack_dense
@@ -161,7 +162,7 @@ def build_loader(
     `workers=-1` leaves one core to the model and uses at most 4.
     """
     if workers < 0:
-        workers = min(4, max(0, len(os.sched_getaffinity(0)) - 1))
+        workers = min(4, max(0, count_cores() - 1))
     return DataLoader(
         dataset,
         batch_sampler=sampler,

@@ -7,7 +7,6 @@ after whatever ended the first does only what is missing.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import multiprocessing
@@ -324,6 +323,8 @@ def _lock(out: Path) -> Iterator[None]:
 
     Raises ConfigError.
     """
+    import fcntl
+
     with translate_os_errors(out, "write"), (out / LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -6,6 +6,7 @@ import datetime as dt
 import importlib.metadata
 import json
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -71,14 +72,23 @@ def test_a_library_of_a_wrong_version_is_named(monkeypatch: pytest.MonkeyPatch) 
     real = importlib.metadata.version
     old = {"timm": "0.9.0"}
     monkeypatch.setattr(importlib.metadata, "version", lambda name: old.get(name) or real(name))
-    texts = ["timm<2,>=1.0.31", "no-such-library>=1", 'kaggle>=99; extra == "kaggle"']
+    texts = [
+        "no-such-library>=1",
+        'timm<2,>=1.0.31; extra == "train"',
+        'kaggle>=99; extra == "kaggle"',
+    ]
     monkeypatch.setattr(importlib.metadata, "requires", lambda name: texts)
     found = find(None, "versions")
     assert [one.text for one in found] == [
-        "timm 0.9.0 is installed, <2,>=1.0.31 is needed",
         "no-such-library is not installed",
+        "timm 0.9.0 is installed, <2,>=1.0.31 is needed",
     ]
-    assert found[1].fix == "pip install 'no-such-library>=1'"
+    assert found[0].fix == "pip install 'no-such-library>=1'"
+    # A base install lacks nothing of the extra, and says what it is.
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert [one.text for one in find(None, "versions")] == ["no-such-library is not installed"]
+    texts = [one.text for one in examine_machine(None) if one.state == "ok"]
+    assert any(text.startswith("no torch: a base install") for text in texts)
 
 
 def test_images_that_are_not_there_are_told(workspace: Workspace) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,13 @@ def test_the_usual_forms_of_a_file_are_read_fast(tmp_path: Path, form: object) -
     text = "id,a,b\n" + "".join(f"\u00e9{n},{n / 7!r},{n}\n" for n in range(50))
     assert callable(form)
     assert assert_same(tmp_path / "p.csv", form(text).encode())
+
+
+def test_without_pyarrow_the_slow_reader_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = b"id,a,b\ni1,1,2\n"
+    assert parse_large(content, "id", ["a", "b"]) is not None
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert parse_large(content, "id", ["a", "b"]) is None
 
 
 def test_bytes_that_are_no_utf8_are_left_to_the_reader_that_says_so(tmp_path: Path) -> None:

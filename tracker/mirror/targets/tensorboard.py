@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -115,7 +116,7 @@ class EventFile:
             return
         self._folder.mkdir(exist_ok=True)
         now = time.time()
-        host, unique = os.uname().nodename, time.monotonic_ns()
+        host, unique = platform.node(), time.monotonic_ns()
         name = f"events.out.tfevents.{int(now)}.{host}.{os.getpid()}.{unique}"
         self._path = self._folder / name
         self._records = RecordWriter(self._path.open("ab"))

@@ -11,6 +11,7 @@ from types import FrameType
 
 from tracker.training.watch import name_signal
 
+HAS_SIGCHLD = hasattr(signal, "SIGCHLD")  # Windows has none
 SIGTERM_NAME = name_signal(signal.SIGTERM)
 
 
@@ -72,7 +73,7 @@ def ignore_loader_ends() -> Iterator[None]:
     torch raises it wherever the main thread is; a stop ends loader processes, too, and must not
     break off the recording of the end.
     """
-    before = signal.getsignal(signal.SIGCHLD)
+    before = signal.getsignal(signal.SIGCHLD) if HAS_SIGCHLD else None
     if not callable(before) or not _is_main_thread():
         yield
         return
@@ -105,7 +106,9 @@ def _interrupt(number: int, _frame: FrameType | None) -> None:
         return
     for termination in open_runs:
         termination.received = True
-    if callable(signal.getsignal(signal.SIGCHLD)):  # as in ignore_loader_ends, until the end
+    if HAS_SIGCHLD and callable(
+        signal.getsignal(signal.SIGCHLD)
+    ):  # as in ignore_loader_ends, until the end
         signal.signal(signal.SIGCHLD, _ignore)
     if not any(termination.ending for termination in open_runs):
         raise KeyboardInterrupt(SIGTERM_NAME)
