@@ -9,7 +9,6 @@ import contextlib
 import errno
 import json
 import os
-import platform
 import re
 import stat
 import time
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tracker.training.errors import StorageError
+from tracker.training.machine import host_name
 
 TEMPORARY = re.compile(r"\..+\.(?:([0-9a-f]{8})-)?([0-9]+)\.[0-9a-f]{8}\.tmp")  # host, process
 OLD_S = 3600.0  # a file that does not name its host is left over when it is older than that
@@ -163,7 +163,7 @@ def _host_mark() -> str:
 
     The number of a process means nothing on another machine or in another container.
     """
-    return f"{zlib.crc32(platform.node().encode()):08x}"
+    return f"{zlib.crc32(host_name().encode()):08x}"
 
 
 def write_bytes(path: Path, content: bytes) -> None:

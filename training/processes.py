@@ -23,9 +23,9 @@ from torch import Tensor
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # public, but not re-exported by name
 
 from tracker.training.config import TrainConfig
-from tracker.training.cores import count_cores
 from tracker.training.errors import ConfigError, TrainingError
 from tracker.training.fabric import ClusterEnvironment, Fabric, LightningEnvironment
+from tracker.training.machine import count_cores
 from tracker.training.watch import POLL_S, SIGNAL_S, ProcessWatch, Worker, name_signal
 
 END_S = 60.0  # for the workers to end after the work: the slowest may still write to a log

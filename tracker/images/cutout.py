@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from tracker.core.errors import UnknownRunError
 from tracker.training.config import Config
-from tracker.training.cores import count_cores
 from tracker.training.libraries import IMAGES, require
+from tracker.training.machine import count_cores
 from tracker.workflows.resolve import resolve_config
 from tracker.workspace.tracker_toml import Workspace, find_workspace
 

@@ -7,7 +7,6 @@ that folder.
 from __future__ import annotations
 
 import os
-import platform
 import signal
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from tracker.run_folder.output import pending_log_path
 from tracker.run_folder.read import list_runs
 from tracker.run_folder.record import RunRecord
 from tracker.training.files import translate_os_errors
+from tracker.training.machine import host_name
 from tracker.workspace.tracker_toml import Workspace
 
 POLL_S = 0.1  # somebody waits for the name of the run
@@ -127,7 +127,7 @@ class Child:
     def wait_for_run(self) -> RunRecord | None:
         """Wait for the run that it makes or resumes; None when it ended without one."""
         self.wait_for_folder()
-        here = platform.node()
+        here = host_name()
         for record in list_runs(self._workspace.runs_dir):
             if (record.pid, record.host) == (self.pid, here) and record.heartbeat >= self.started:
                 return record

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import signal
 import sys
 import time
@@ -18,6 +17,7 @@ from tracker.run_folder.record import RunRecord
 from tracker.run_folder.stop_note import STOP_NAME
 from tracker.training.errors import ConfigError
 from tracker.training.files import write_json
+from tracker.training.machine import host_name
 from tracker.workspace.tracker_toml import Workspace
 
 REPORT_S = 10.0  # between two messages while waiting for a run to end
@@ -67,7 +67,7 @@ def stop_run(
         raise TrackerError(
             f"{name} is not running: it is {record.status}", hint="tracker runs lists the runs"
         )
-    if record.host != platform.node():
+    if record.host != host_name():
         raise TrackerError(
             f"{name} runs on {record.host}", hint=f"run tracker stop {name} on that machine"
         )

@@ -8,7 +8,6 @@ trial depend on (seed, its number) and not on the worker.
 
 from __future__ import annotations
 
-import platform
 import shlex
 import time
 from collections.abc import Iterator, Mapping
@@ -43,6 +42,7 @@ from tracker.training.config import TABLE_KEYS, Config, config_to_dict, list_opt
 from tracker.training.config_fingerprint import name_files, outcome_values
 from tracker.training.errors import ConfigError
 from tracker.training.libraries import TRAINING, require
+from tracker.training.machine import host_name
 from tracker.training.numbers import render_float
 from tracker.training.targets import check_config
 from tracker.workspace.data import prepare_data
@@ -243,7 +243,7 @@ class Worker:
         self._study = study
         self._storage = storage
         self._folder = folder
-        self._place = [platform.node(), str(workspace.root)]
+        self._place = [host_name(), str(workspace.root)]
         # The place of a trial whose worker died while claiming it; unknown in a shared storage.
         self._default_place = None if sweep.storage else self._place
         self._lock: FileLock | None = None

@@ -7,7 +7,6 @@ row before it. No method changes a row. Reading is in read.py.
 from __future__ import annotations
 
 import json
-import platform
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -49,6 +48,7 @@ from tracker.ledger.read import sota_query
 from tracker.ledger.refusals import find_duplicate_refusal, read_quota_window
 from tracker.run_folder.record import RunRecord
 from tracker.training.errors import first_line
+from tracker.training.machine import host_name
 from tracker.workspace.predictions import Answers
 from tracker.workspace.quota import Quota, build_quota
 from tracker.workspace.tracker_toml import Competition, Workspace
@@ -333,7 +333,7 @@ def _submission_row(
         "best_epoch": record.best_epoch,
         **{name: record.summary.get(name.replace("_", "/", 1)) for name in METRIC_COLUMNS},
         "author": get_author(),
-        "host": platform.node(),
+        "host": host_name(),
         "submitted_at": now,
         "file": draft.file,
         "answers": draft.answers.pack(),

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tracker.core.version import __version__
-from tracker.training.cores import count_cores
+from tracker.training.machine import count_cores
 
 GIT_TIMEOUT_S = 30  # a diff of a big repository on a slow network disk takes seconds
 # every bug report needs their versions

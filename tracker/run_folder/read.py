@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
-import platform
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import fields, replace
@@ -30,6 +29,7 @@ from tracker.run_folder.record import (
 )
 from tracker.training.errors import ConfigError, StorageError
 from tracker.training.files import TEMPORARY, translate_os_errors
+from tracker.training.machine import host_name
 from tracker.training.numbers import render_count
 from tracker.training.tables import parse_json, read_toml
 
@@ -98,7 +98,7 @@ def _load_unrecorded(folder: Path) -> RunRecord:
 
 def _is_alive(folder: Path, record: RunRecord) -> bool:
     """Whether the process of a running run is alive: its lock on this host, else its heartbeat."""
-    if record.host == platform.node():
+    if record.host == host_name():
         if record.pid == os.getpid():
             return True
         held = is_locked(folder / ".lock")

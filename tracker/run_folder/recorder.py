@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import platform
 import threading
 import time
 import uuid
@@ -35,6 +34,7 @@ from tracker.training.files import (
     write_json,
     write_text,
 )
+from tracker.training.machine import host_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,7 +98,7 @@ class Recorder:
             parent=parent,
             note=note,
             author=get_author(),
-            host=platform.node(),
+            host=host_name(),
             pid=os.getpid(),
             created_at=now,
             heartbeat=now,
@@ -130,7 +130,7 @@ class Recorder:
             record,
             status="running",
             pid=os.getpid(),
-            host=platform.node(),
+            host=host_name(),
             finished_at=None,
             error="",
             heartbeat=utc_now(),

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from tracker.training.config import Config, EvalConfig
-from tracker.training.cores import count_cores
 from tracker.training.errors import DataError
 from tracker.training.formats.images import decode_image, read_image
 from tracker.training.formats.samples import LabelValues, stack_dense
 from tracker.training.input.augment import STEP_ERRORS, Pipeline, build_pipeline
 from tracker.training.input.cache import PixelCache, open_cache
 from tracker.training.input.sampler import Position
+from tracker.training.machine import count_cores
 from tracker.training.watch import ignore_lost_reader
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # images, labels, indices

@@ -386,9 +386,9 @@ def summarize(
     """Interval and p value of one metric from its resampled differences.
 
     The interval is the difference plus and minus 1.96 bootstrap standard errors; where so many
-    `groups` were resampled, Student's t with one degree of freedom fewer stands for 1.96. Its
-    coverage is in DECISIONS.md, "diff's interval is the difference plus and minus 1.96 bootstrap
-    standard errors".
+    `groups` were resampled, Student's t with one degree of freedom fewer stands for 1.96.
+    Its coverage is in DECISIONS.md,
+    "diff's interval is the difference plus and minus 1.96 bootstrap standard errors".
     """
     import numpy as np
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from tracker.core.metric_names import to_mlflow_name
 from tracker.mirror.targets import Point, RunInfo, Target, read_state
 from tracker.training.libraries import is_installed
+from tracker.training.machine import host_name
 from tracker.workspace.tracker_toml import Workspace
 
 # Earlier versions had this state there, as "board" and "figures".
@@ -116,7 +116,7 @@ class EventFile:
             return
         self._folder.mkdir(exist_ok=True)
         now = time.time()
-        host, unique = platform.node(), time.monotonic_ns()
+        host, unique = host_name(), time.monotonic_ns()
         name = f"events.out.tfevents.{int(now)}.{host}.{os.getpid()}.{unique}"
         self._path = self._folder / name
         self._records = RecordWriter(self._path.open("ab"))
