@@ -45,7 +45,7 @@ def test_the_last_submission_is_asked_for_in_a_terminal(limited: Workspace) -> N
     refused = type_in(
         limited, "", "submit", "exp1", "--memo", "b"
     )  # a duplicate takes none: no question
-    assert "duplicate" in refused
+    assert "the same predictions are submission 1" in refused
     assert "[y/N]" not in refused
     said = type_in(limited, "y\n", "submit", "--memo", "b")
     assert "exp2: new SOTA: public f1" in said

@@ -54,14 +54,14 @@ def read_signed(workspace: Workspace, path: Path, signers: Path | None) -> SeenH
     head = parse_head(lines[2], "") if len(lines) == 3 and lines[0] == TITLE else None
     if head is None or not begin:
         raise ConfigError(
-            f"{path} is not a signed head", hint="tracker ledger head --sign > head.txt makes one"
+            f"{path} is not a signed head", hint="tracker ledger head --sign prints one; keep it in a file"
         )
     with tempfile.NamedTemporaryFile("w", suffix=".sig", encoding="utf-8") as signature:
         signature.write(begin + rest)
         signature.flush()
         by = ["-s", signature.name, "-f", str(allowed)]
         found = _run([program, "-Y", "find-principals", *by], "")
-        name = found.stdout.splitlines()[0].strip() if found.stdout.strip() else ""
+        name = found.stdout.strip().partition("\n")[0].strip()
         command = [program, "-Y", "verify", "-n", NAMESPACE, "-I", name, *by]
         done = _run(command, message) if name else found
     if done.returncode != 0 or not name:

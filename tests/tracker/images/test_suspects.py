@@ -320,7 +320,7 @@ def judge_and_mend(workspace: Workspace, outputs: Any) -> tuple[SuspectReport, d
     accept(table, {suspect.id: "yes" for suspect in found.suspects})
     mended = resolve_config(workspace, assignments=("data.label_fixes=suspects/labels.csv",))
     _, fixed = prepare_data(workspace, mended)
-    return found, {sample.id: sample.values for sample in (*fixed.train, *fixed.val)}
+    return found, {sample.id: tuple(sample.values) for sample in (*fixed.train, *fixed.val)}
 
 
 def test_each_of_several_labels_is_judged_and_an_image_is_mended_at_once(tmp_path: Path) -> None:
@@ -368,7 +368,7 @@ def test_a_label_fix_that_is_no_number_or_no_class_is_a_problem(tmp_path: Path) 
     assert "fixes.csv:4: unknown label 'bee wasp', expected some of ant, bee, with" in problem
     fixes.write_text("id,field,value\n00.png,label,none\n01.png,label,bee\n")
     _, fixed = prepare_data(workspace, config)
-    values = {sample.id: sample.values for sample in (*fixed.train, *fixed.val)}
+    values = {sample.id: tuple(sample.values) for sample in (*fixed.train, *fixed.val)}
     assert (values["00.png"], values["01.png"], values["02.png"]) == ((0, 0), (0, 1), (1, 1))
 
 
