@@ -17,6 +17,16 @@ HANGUP: tuple[signal.Signals, ...] = (signal.SIGHUP,) if hasattr(signal, "SIGHUP
 REPEAT_INTERRUPT_S = 10.0
 
 
+def keep_interruptible() -> None:
+    """Let Ctrl-C interrupt a wait for a process again, after a library was imported.
+
+    mlflow imports polars where it is installed, and polars takes SIGINT by a handler after which
+    the kernel goes on waiting (SA_RESTART), so that Python never learns of it.
+    """
+    if hasattr(signal, "siginterrupt"):  # Windows does not restart calls
+        signal.siginterrupt(signal.SIGINT, True)
+
+
 class Signals:
     """The signal handlers of a `terminate_as_interrupt` block; `received` is the first signal.
 

@@ -54,7 +54,8 @@ def read_signed(workspace: Workspace, path: Path, signers: Path | None) -> SeenH
     head = parse_head(lines[2], "") if len(lines) == 3 and lines[0] == TITLE else None
     if head is None or not begin:
         raise ConfigError(
-            f"{path} is not a signed head", hint="tracker ledger head --sign prints one; keep it in a file"
+            f"{path} is not a signed head",
+            hint="tracker ledger head --sign prints one; keep it in a file",
         )
     with tempfile.NamedTemporaryFile("w", suffix=".sig", encoding="utf-8") as signature:
         signature.write(begin + rest)

@@ -16,6 +16,7 @@ from typing import Any
 from tracker.core.locks import FileLock
 from tracker.core.metric_names import from_chart_name
 from tracker.core.settings import limit_requests, quiet_libraries
+from tracker.core.signals import keep_interruptible
 from tracker.mirror import targets as mirror_targets
 from tracker.mirror.targets import TargetError, TargetUnreachableError, read_state
 from tracker.training.errors import first_line
@@ -54,6 +55,7 @@ def connect(workspace: Workspace) -> Any:
     check_reachable(workspace)
     from mlflow import MlflowClient
 
+    keep_interruptible()
     try:
         # Two processes that migrate an empty database at the same time would break it.
         with FileLock(workspace.state_dir / "mlflow.lock"):
