@@ -20,7 +20,6 @@ from tracker.comparison.diff import UNCOMPARED_METRICS
 from tracker.comparison.ordering import check_sort_name, sort_key
 from tracker.comparison.where import Condition, explain_no_matches, parse_where
 from tracker.core.config_diff import (
-    ENSEMBLE,
     has_only_known_options,
     is_complete,
     knows,
@@ -371,7 +370,7 @@ def _build_row(
         submissions=sorted(submissions),
         note=_join_notes(group),
         notes=sorted(notes, key=lambda note: note.time),
-        flattered=any(run.config.get(f"{ENSEMBLE}searched") for run in group),
+        flattered=any(run.flattered for run in group),
         fields={name: known.get(name) for name in fields},
     )
 

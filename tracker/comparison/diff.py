@@ -15,11 +15,11 @@ from typing import Any
 from tracker.comparison.advice import Advice, by_epoch
 from tracker.comparison.comparable import explain_incomparable
 from tracker.comparison.evidence import ChangedImage, Evidence, Move, compare_validation
-from tracker.comparison.members import Member, list_members
+from tracker.comparison.members import Member, is_flattered, list_members
 from tracker.comparison.statistics.paired import RESAMPLES, FoldTest, PairedComparison
 from tracker.comparison.subject import Subject, load_subject
 from tracker.comparison.verdict import write_verdict
-from tracker.core.config_diff import describe_ensemble, diff_configs, is_searched, list_unknown
+from tracker.core.config_diff import INHERITED, describe_ensemble, diff_configs, list_unknown
 from tracker.core.errors import TrackerError
 from tracker.ledger.records import Note
 from tracker.training.metrics import METRICS, list_figures
@@ -132,7 +132,7 @@ def diff_runs(
             not_comparable=not_comparable,
             evidence=evidence,
             predictions=predictions,
-            flattered=[side.name for side in ensembles if is_searched(side.config)],
+            flattered=_name_flattered(workspace, ensembles),
         ),
         config=_pair_configs(left, right) if everything else config,
         ignored=[] if everything else ignored,
@@ -157,6 +157,18 @@ def diff_runs(
         ensembles={side.name: describe_ensemble(side.config["ensemble"]) for side in ensembles},
         members={side.name: list_members(workspace, side.config) for side in ensembles},
     )
+
+
+def _name_flattered(workspace: Workspace, ensembles: Sequence[Subject]) -> list[str]:
+    """Whose weights were searched on the validation images: a side, or a member of it."""
+    names = []
+    for side in ensembles:
+        searched = side.config["ensemble"].get("searched")
+        if searched and searched != INHERITED:
+            names.append(side.name)
+        elif is_flattered(workspace, side.config):
+            names.append(f"a member of {side.name}")
+    return names
 
 
 def _is_ignored(workspace: Workspace, key: str) -> bool:

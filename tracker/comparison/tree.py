@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from tracker.comparison.members import is_flattered
 from tracker.core.config_diff import (
     diff_configs,
-    is_searched,
     list_changes,
     list_implied_changes,
     list_unknown,
@@ -138,7 +138,11 @@ def build_family(workspace: Workspace, *, archived: bool = False) -> Family:
     ]
     members += [
         _build_submission(
-            workspace, row, _find_parent_of_row(row, stated_parents, node_of.get), names
+            workspace,
+            row,
+            _find_parent_of_row(row, stated_parents, node_of.get),
+            names,
+            submissions,
         )
         for row in elsewhere
     ]
@@ -172,7 +176,8 @@ def read_submission_marks(workspace: Workspace, rows: Sequence[Submission]) -> M
     """What a list of submissions marks; `ancestors` has their numbers, as texts."""
     marks = read_marks(workspace, numbers=[row.number for row in rows])
     ancestors = [str(row.number) for row in rows if name_node(workspace, row) in marks.ancestors]
-    return replace(marks, ancestors=ancestors)
+    flattered = [row.number for row in rows if is_flattered(workspace, row.config, rows)]
+    return replace(marks, ancestors=ancestors, flattered=flattered)
 
 
 def _list_ancestors(workspace: Workspace, best: Submission) -> list[str]:
@@ -247,7 +252,7 @@ def _build_run(
         text=" / ".join(dict.fromkeys(filter(None, texts))),
         submission=row.number if row else None,
         scores=_drop_unknown({**figures, **(row.scores if row else {})}),
-        flattered=is_searched(config),
+        flattered=is_flattered(workspace, config),
     )
     return _UnplacedNode(
         node=node,
@@ -266,7 +271,11 @@ def _load_config(workspace: Workspace, record: RunRecord) -> Mapping[str, Any]:
 
 
 def _build_submission(
-    workspace: Workspace, row: Submission, parent: str | None, names: Iterable[str]
+    workspace: Workspace,
+    row: Submission,
+    parent: str | None,
+    names: Iterable[str],
+    rows: Sequence[Submission],
 ) -> _UnplacedNode:
     figures = {f"val_{name}": find_metric_value(workspace, row, "val", name) for name in names}
     node = Node(
@@ -279,7 +288,7 @@ def _build_submission(
         text=row.memo,
         submission=row.number,
         scores=_drop_unknown({**figures, **row.scores}),
-        flattered=is_searched(row.config),
+        flattered=is_flattered(workspace, row.config, rows),
     )
     return _UnplacedNode(
         node=node,

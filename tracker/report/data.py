@@ -15,6 +15,7 @@ from tracker.comparison.comparable import (
     explain_incomparable,
 )
 from tracker.comparison.cv_lb import group_by_scheme
+from tracker.comparison.members import is_flattered
 from tracker.comparison.statistics.regression import spearman
 from tracker.comparison.tree import (
     Family,
@@ -25,7 +26,7 @@ from tracker.comparison.tree import (
     read_marks,
 )
 from tracker.core.clock import to_utc_text
-from tracker.core.config_diff import describe_ensemble, is_searched
+from tracker.core.config_diff import describe_ensemble
 from tracker.core.errors import TrackerError
 from tracker.core.list_marks import APART, SEARCHED, Marks
 from tracker.ledger.chain import read_head
@@ -242,7 +243,7 @@ def _build_entries(
                 was_sota=row.number in chain,
                 equal_to=equal_to.get(row.number),
                 marks=_mark_figures(workspace, row, reference, list(figures), known),
-                searched=is_searched(row.config),
+                searched=is_flattered(workspace, row.config, rows),
                 own_marks=marks.list_marks(row.number, name_node(workspace, row)),
             )
         )
@@ -268,21 +269,22 @@ def _mark_figures(
     `known` are the figures that SOTA has: the others have nothing to be compared with.
     """
     own = basis_of_submission(workspace, row)
+    flattered = is_flattered(workspace, row.config)
     marks = {}
     for name in names:
         if name.startswith("val_"):
             other = reference if name in known else None
-            marks[name] = _find_mark(row.config, own, other, name)
+            marks[name] = _find_mark(own, other, name, flattered=flattered)
     return {name: mark for name, mark in marks.items() if mark}
 
 
-def _find_mark(config: Mapping[str, Any], own: Basis, reference: Basis | None, name: str) -> str:
+def _find_mark(own: Basis, reference: Basis | None, name: str, *, flattered: bool) -> str:
     reason = ""
     if reference is not None and own.name != reference.name:
         reason = explain_incomparable(reference, own, name)
     if reason:
         return APART
-    return SEARCHED if is_searched(config) else ""
+    return SEARCHED if flattered else ""
 
 
 def _mark_nodes(workspace: Workspace, family: Family, rows: Sequence[Submission]) -> dict[str, str]:
@@ -309,7 +311,9 @@ def _mark_nodes(workspace: Workspace, family: Family, rows: Sequence[Submission]
                 own = basis_of_run(workspace, record, config)
         except TrackerError:
             continue  # the family shows the run all the same
-        if mark := _find_mark(config, own, reference if name in known else None, name):
+        flattered = is_flattered(workspace, config, rows)
+        compared = reference if name in known else None
+        if mark := _find_mark(own, compared, name, flattered=flattered):
             marks[node.name] = mark
     return marks
 
