@@ -14,6 +14,8 @@ import pytest
 
 from tests.support.workspaces import begin_run, make_loop, make_run, set_data
 from tracker.comparison.comparable import (
+    ADOPTED_VALIDATION,
+    HOW_TO_SAVE_VALIDATION,
     Basis,
     basis_of_run,
     explain_incomparable,
@@ -85,7 +87,9 @@ def test_scores_of_another_validation_are_not_ahead_and_the_reason_is_told(
     )
     assert set(found.not_comparable.values()) == {reason}
     text = render_markdown(found)
-    assert f"val/accuracy, val/loss: not comparable: {reason}" in text.replace("\\", "")
+    text = text.replace("\\", "")
+    assert "val/accuracy, val/loss: not comparable for the reason above" in text
+    assert text.count(reason) == 1
     assert "is ahead" not in text
 
 
@@ -354,6 +358,21 @@ def test_a_loop_that_kept_its_validation_is_compared_with_the_programs_run_by_th
     assert diff_runs(workspace, "exp1", "exp2").metrics["val/f1"]["better"] == "b", (
         "in another order"
     )
+    # Both are loops, of which one kept nothing: only that one is to blame.
+    make_run(workspace, f1=0.5)
+    set_data(workspace, "exp3", None)
+    path = workspace.runs_dir / "exp3" / "run.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "facts": {"adopted_from": "/elsewhere"}}))
+    reason = diff_runs(workspace, "exp3", "exp2").not_comparable["val/f1"]
+    assert reason == f"how exp3 validated is not known ({ADOPTED_VALIDATION})"
+    (workspace.runs_dir / "exp2" / "validation.npz").unlink()
+    reason = diff_runs(workspace, "exp3", "exp2").not_comparable["val/f1"]
+    assert reason == (
+        f"how exp3 and exp2 validated is not known (exp3: {ADOPTED_VALIDATION};"
+        f" exp2: {HOW_TO_SAVE_VALIDATION})"
+    )
+    keep_validation(workspace, "exp2", ["b", "a"], [1, 0])
     keep_validation(workspace, "exp1", ["a", "c"], [0, 1])
     reason = "different validation images (1 shared of 2 and 2)"
     assert diff_runs(workspace, "exp1", "exp2").not_comparable["val/f1"] == reason
