@@ -358,24 +358,20 @@ def test_a_loop_that_kept_its_validation_is_compared_with_the_programs_run_by_th
     assert diff_runs(workspace, "exp1", "exp2").metrics["val/f1"]["better"] == "b", (
         "in another order"
     )
-    # Both are loops, of which one kept nothing: only that one is to blame.
-    make_run(workspace, f1=0.5)
-    set_data(workspace, "exp3", None)
-    path = workspace.runs_dir / "exp3" / "run.json"
-    record = json.loads(path.read_text())
-    path.write_text(json.dumps({**record, "facts": {"adopted_from": "/elsewhere"}}))
-    reason = diff_runs(workspace, "exp3", "exp2").not_comparable["val/f1"]
-    assert reason == f"how exp3 validated is not known ({ADOPTED_VALIDATION})"
-    (workspace.runs_dir / "exp2" / "validation.npz").unlink()
-    reason = diff_runs(workspace, "exp3", "exp2").not_comparable["val/f1"]
-    assert reason == (
-        f"how exp3 and exp2 validated is not known (exp3: {ADOPTED_VALIDATION};"
-        f" exp2: {HOW_TO_SAVE_VALIDATION})"
-    )
-    keep_validation(workspace, "exp2", ["b", "a"], [1, 0])
     keep_validation(workspace, "exp1", ["a", "c"], [0, 1])
     reason = "different validation images (1 shared of 2 and 2)"
     assert diff_runs(workspace, "exp1", "exp2").not_comparable["val/f1"] == reason
+
+
+def test_only_a_run_whose_validation_is_unknown_is_named_with_its_own_reason() -> None:
+    adopted = Basis(name="exp3", own=True, scheme={}, adopted=True)
+    kept = Basis(name="exp4", own=True, scheme={}, checksums=(1, 2, 3))
+    alone = f"how exp3 validated is not known ({ADOPTED_VALIDATION})"
+    assert explain_validation(adopted, kept) == explain_validation(kept, adopted) == alone
+    assert explain_validation(adopted, replace(kept, checksums=())) == (
+        f"how exp3 and exp4 validated is not known (exp3: {ADOPTED_VALIDATION};"
+        f" exp4: {HOW_TO_SAVE_VALIDATION})"
+    )
 
 
 def test_kept_images_tell_what_an_ensemble_of_loops_was_validated_on(tmp_path: Path) -> None:
