@@ -34,7 +34,7 @@ from tracker.run_folder.record import RunRecord
 from tracker.training.errors import ConfigError
 from tracker.training.metrics import list_monitors
 from tracker.training.numbers import render_count
-from tracker.workspace.metrics import higher_is_better
+from tracker.workspace.metrics import are_same, higher_is_better
 from tracker.workspace.tracker_toml import Workspace
 
 # More rows than anyone reads; `limit` asks for others.
@@ -442,9 +442,9 @@ def _find_best(
         means = {index: rows[index].metrics[name].mean for index in comparable}
         if name.startswith("val/"):
             means = {index: mean for index, mean in means.items() if not rows[index].flattered}
-        if len(set(means.values())) > 1:
-            choose = max if higher_is_better(workspace.competition.metrics, name) else min
-            top = choose(means, key=lambda index: means[index])
+        choose = max if higher_is_better(workspace.competition.metrics, name) else min
+        top = choose(means, key=lambda index: means[index], default=-1)
+        if not all(are_same(name, mean, means[top]) for mean in means.values()):
             apart = [index for index in means if _are_apart(groups, top, index, name)]
             if not apart:
                 best[name] = top

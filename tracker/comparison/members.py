@@ -177,6 +177,25 @@ def is_flattered(
     return False
 
 
+def find_data(workspace: Workspace, config: Mapping[str, Any]) -> str | None:
+    """The data fingerprint that all members of an ensemble have; None where one is not known."""
+    prints: set[str | None] = set()
+    waiting = [str(name) for name in (config.get("ensemble") or {}).get("members") or ()]
+    seen: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        record = _find_record(workspace, name)
+        if record is not None and record.kind == "ensemble":
+            table = _find_config(workspace, name, ()).get("ensemble") or {}
+            waiting += map(str, table.get("members") or ())
+        else:
+            prints.add(record.fingerprints.get("data") if record else None)
+    return prints.pop() if len(prints) == 1 else None
+
+
 def _find_config(workspace: Workspace, name: str, rows: Sequence[Submission]) -> Mapping[str, Any]:
     """The config of a member, empty where it is not known."""
     with suppress(TrackerError):

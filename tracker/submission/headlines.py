@@ -17,7 +17,7 @@ from tracker.core.list_marks import FLATTERED
 from tracker.core.text import render_number
 from tracker.ledger.records import Submission
 from tracker.training.metrics import find_kind
-from tracker.workspace.metrics import NO_PUBLIC_SCORE
+from tracker.workspace.metrics import NO_PUBLIC_SCORE, are_equal
 
 if TYPE_CHECKING:
     from tracker.comparison.statistics.paired import PairedComparison
@@ -126,7 +126,7 @@ def _compare_by_validation(
             continue
         if reason := not_comparable.get(name):
             return f"not comparable with SOTA by validation: {reason}"
-        if old == new:
+        if are_equal(old, new):
             return f"equal to SOTA by validation ({metric.name} {metric.render(new)}){caveat}"
         pair = f"{metric.name} {_render_pair(metric, old, new)}"
         gain = judge_gain(paired, metric, is_gain=metric.is_better(new, old)) if paired else ""
