@@ -157,13 +157,21 @@ def list_searched(workspace: Workspace, ensembles: Mapping[str, Mapping[str, Any
     return {name for name, config in ensembles.items() if is_flattered(workspace, config)}
 
 
+def list_flattered(workspace: Workspace, rows: Sequence[Submission]) -> list[int]:
+    """The submissions whose validation scores are flattered, see `is_flattered`."""
+    sent = {row.run: row.config for row in rows if row.run}
+    return [row.number for row in rows if is_flattered(workspace, row.config, sent)]
+
+
 def is_flattered(
-    workspace: Workspace, config: Mapping[str, Any], rows: Sequence[Submission] = ()
+    workspace: Workspace,
+    config: Mapping[str, Any],
+    sent: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> bool:
     """Whether weights were searched on the validation images: an ensemble's, or a member's.
 
-    A member whose run folder is gone is looked for among the submissions `rows`. Ensembles of
-    earlier versions do not say what they have from their members.
+    `sent` has the configs of submitted runs by name, for members whose run folder is gone.
+    Ensembles of earlier versions do not say what they have from their members.
     """
     waiting, seen = [config], set[str]()
     while waiting:
@@ -173,7 +181,7 @@ def is_flattered(
         for name in (current.get("ensemble") or {}).get("members") or ():
             if name not in seen:
                 seen.add(name)
-                waiting.append(_find_config(workspace, str(name), rows))
+                waiting.append(_find_config(workspace, str(name), sent or {}))
     return False
 
 
@@ -189,18 +197,20 @@ def find_data(workspace: Workspace, config: Mapping[str, Any]) -> str | None:
         seen.add(name)
         record = _find_record(workspace, name)
         if record is not None and record.kind == "ensemble":
-            table = _find_config(workspace, name, ()).get("ensemble") or {}
+            table = _find_config(workspace, name, {}).get("ensemble") or {}
             waiting += map(str, table.get("members") or ())
         else:
             prints.add(record.fingerprints.get("data") if record else None)
     return prints.pop() if len(prints) == 1 else None
 
 
-def _find_config(workspace: Workspace, name: str, rows: Sequence[Submission]) -> Mapping[str, Any]:
+def _find_config(
+    workspace: Workspace, name: str, sent: Mapping[str, Mapping[str, Any]]
+) -> Mapping[str, Any]:
     """The config of a member, empty where it is not known."""
     with suppress(TrackerError):
         return load_config(workspace.runs_dir, name)
-    return next((row.config for row in rows if row.run == name), {})
+    return sent.get(name, {})
 
 
 def _name_ensemble(record: RunRecord, config: Mapping[str, Any]) -> RunRecord:

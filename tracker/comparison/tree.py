@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from tracker.comparison.members import is_flattered
+from tracker.comparison.members import is_flattered, list_flattered
 from tracker.core.config_diff import (
     diff_configs,
     list_changes,
@@ -137,13 +137,14 @@ def build_family(workspace: Workspace, *, archived: bool = False) -> Family:
         _build_run(workspace, record, sent.get(record.uid) if record.uid else None, names)
         for record in records
     ]
+    flattered = set(list_flattered(workspace, submissions))
     members += [
         _build_submission(
             workspace,
             row,
             _find_parent_of_row(row, stated_parents, node_of.get),
             names,
-            submissions,
+            flattered=row.number in flattered,
         )
         for row in elsewhere
     ]
@@ -179,7 +180,7 @@ def read_submission_marks(workspace: Workspace, rows: Sequence[Submission]) -> M
     """What a list of submissions marks; `ancestors` has their numbers, as texts."""
     marks = read_marks(workspace, numbers=[row.number for row in rows])
     ancestors = [str(row.number) for row in rows if name_node(workspace, row) in marks.ancestors]
-    flattered = [row.number for row in rows if is_flattered(workspace, row.config, rows)]
+    flattered = list_flattered(workspace, rows)
     return replace(marks, ancestors=ancestors, flattered=flattered)
 
 
@@ -308,7 +309,8 @@ def _build_submission(
     row: Submission,
     parent: str | None,
     names: Iterable[str],
-    rows: Sequence[Submission],
+    *,
+    flattered: bool,
 ) -> _UnplacedNode:
     figures = {f"val_{name}": find_metric_value(workspace, row, "val", name) for name in names}
     node = Node(
@@ -321,7 +323,7 @@ def _build_submission(
         text=row.memo,
         submission=row.number,
         scores=_drop_unknown({**figures, **row.scores}),
-        flattered=is_flattered(workspace, row.config, rows),
+        flattered=flattered,
     )
     return _UnplacedNode(
         node=node,

@@ -15,7 +15,7 @@ from tracker.comparison.comparable import (
     explain_incomparable,
 )
 from tracker.comparison.cv_lb import group_by_scheme
-from tracker.comparison.members import is_flattered
+from tracker.comparison.members import list_flattered
 from tracker.comparison.statistics.regression import spearman
 from tracker.comparison.tree import (
     Family,
@@ -218,6 +218,7 @@ def _build_entries(
     validation = list_validation_scores(workspace, rows)
     reference = basis_of_submission(workspace, best) if best else None
     known = _name_validation(best, validation[best.number]) if best else set()
+    flattered = set(list_flattered(workspace, rows))
     entries = []
     for row in rows:
         names = [f"{part}_{name}" for part, name in product(("train", "val"), COLUMNS)]
@@ -242,8 +243,15 @@ def _build_entries(
                 is_sota=best is not None and row.number == best.number,
                 was_sota=row.number in chain,
                 equal_to=equal_to.get(row.number),
-                marks=_mark_figures(workspace, row, reference, list(figures), known),
-                searched=is_flattered(workspace, row.config, rows),
+                marks=_mark_figures(
+                    workspace,
+                    row,
+                    reference,
+                    list(figures),
+                    known,
+                    flattered=row.number in flattered,
+                ),
+                searched=row.number in flattered,
                 own_marks=marks.list_marks(row.number, name_node(workspace, row)),
             )
         )
@@ -263,13 +271,14 @@ def _mark_figures(
     reference: Basis | None,
     names: Sequence[str],
     known: Set[str],
+    *,
+    flattered: bool,
 ) -> dict[str, str]:
     """{figure: its mark} of the validation figures that do not compare with those of SOTA.
 
     `known` are the figures that SOTA has: the others have nothing to be compared with.
     """
     own = basis_of_submission(workspace, row)
-    flattered = is_flattered(workspace, row.config)
     marks = {}
     for name in names:
         if name.startswith("val_"):
@@ -304,16 +313,15 @@ def _mark_nodes(workspace: Workspace, family: Family, rows: Sequence[Submission]
         row = by_number.get(node.submission or 0)
         try:
             if row is not None:
-                config, own = row.config, basis_of_submission(workspace, row)
+                own = basis_of_submission(workspace, row)
             else:
                 record = load_run(workspace.runs_dir, node.name)
                 config = load_config(workspace.runs_dir, node.name)
                 own = basis_of_run(workspace, record, config)
         except TrackerError:
             continue  # the family shows the run all the same
-        flattered = is_flattered(workspace, config, rows)
         compared = reference if name in known else None
-        if mark := _find_mark(own, compared, name, flattered=flattered):
+        if mark := _find_mark(own, compared, name, flattered=node.flattered):
             marks[node.name] = mark
     return marks
 
