@@ -73,7 +73,7 @@ def runs_command(
                 notes,
                 workspace.competition,
                 marks=marks,
-                searched=list_searched(ensembles),
+                searched=list_searched(workspace, ensembles),
                 brief_notes=shorten_notes(records, ensembles),
                 wide=wide,
             )
@@ -129,12 +129,16 @@ def show_command(
     """Show one run: metrics, advice, submissions, notes, and the config keys that differ."""
     from tracker.commands.options import bring_runs, notify_latest, refuse_together
     from tracker.comparison.advice import advise_run
-    from tracker.comparison.members import list_members, load_ensembles, name_ensembles
+    from tracker.comparison.members import (
+        is_flattered,
+        list_members,
+        load_ensembles,
+        name_ensembles,
+    )
     from tracker.comparison.submission_rows import submission_to_json
     from tracker.comparison.tree import read_marks, read_submission_marks
     from tracker.console.runs import print_run
     from tracker.console.shown_config import choose_config
-    from tracker.core.config_diff import is_searched
     from tracker.core.terminal import print_json, show_all
     from tracker.ledger.read import list_notes, list_submissions_of, list_validation_scores
     from tracker.ledger.resolve import resolve_run
@@ -176,7 +180,7 @@ def show_command(
             every.list_marks(number, record.name),
             read_submission_marks(workspace, rows),
         ),
-        "flattered": is_searched(config),
+        "flattered": is_flattered(workspace, config),
         "notes": notes,
         "advice": advice,
         "members": list_members(workspace, config),

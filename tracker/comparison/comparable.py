@@ -377,13 +377,18 @@ def _explain_unknown(unknown: Sequence[Basis], other: Basis | None) -> str:
     """Whose validation is unknown, and how to record it."""
     if len(unknown) == 1 and unknown[0].checksums and other is not None:
         return f"{other.name} has no {VALIDATION} to compare the images of {unknown[0].name} with"
-    names = " and ".join(dict.fromkeys(basis.name for basis in unknown))
-    loops = [basis for basis in unknown if basis.own and not basis.checksums]
-    hint = ""
-    if loops:
-        adopted = any(basis.adopted for basis in loops)
-        hint = f" ({ADOPTED_VALIDATION if adopted else HOW_TO_SAVE_VALIDATION})"
-    return f"how {names} validated is not known{hint}"
+    # Of one that kept its images it is known: only the others are to blame.
+    blamed = [basis for basis in unknown if not basis.checksums] or unknown
+    names = " and ".join(dict.fromkeys(basis.name for basis in blamed))
+    hints: dict[str, list[str]] = {}
+    for basis in blamed:
+        if basis.own and not basis.checksums:
+            hint = ADOPTED_VALIDATION if basis.adopted else HOW_TO_SAVE_VALIDATION
+            hints.setdefault(hint, []).append(basis.name)
+    parts = [*hints]
+    if len(hints) > 1:
+        parts = [f"{' and '.join(whose)}: {hint}" for hint, whose in hints.items()]
+    return f"how {names} validated is not known" + (f" ({'; '.join(parts)})" if parts else "")
 
 
 def _explain_unknown_training(a: Basis, b: Basis) -> str:

@@ -20,7 +20,6 @@ from tracker.comparison.diff import UNCOMPARED_METRICS
 from tracker.comparison.ordering import check_sort_name, sort_key
 from tracker.comparison.where import Condition, explain_no_matches, parse_where
 from tracker.core.config_diff import (
-    ENSEMBLE,
     has_only_known_options,
     is_complete,
     knows,
@@ -35,7 +34,7 @@ from tracker.run_folder.record import RunRecord
 from tracker.training.errors import ConfigError
 from tracker.training.metrics import list_monitors
 from tracker.training.numbers import render_count
-from tracker.workspace.metrics import higher_is_better
+from tracker.workspace.metrics import are_same, higher_is_better
 from tracker.workspace.tracker_toml import Workspace
 
 # More rows than anyone reads; `limit` asks for others.
@@ -371,7 +370,7 @@ def _build_row(
         submissions=sorted(submissions),
         note=_join_notes(group),
         notes=sorted(notes, key=lambda note: note.time),
-        flattered=any(run.config.get(f"{ENSEMBLE}searched") for run in group),
+        flattered=any(run.flattered for run in group),
         fields={name: known.get(name) for name in fields},
     )
 
@@ -443,9 +442,9 @@ def _find_best(
         means = {index: rows[index].metrics[name].mean for index in comparable}
         if name.startswith("val/"):
             means = {index: mean for index, mean in means.items() if not rows[index].flattered}
-        if len(set(means.values())) > 1:
-            choose = max if higher_is_better(workspace.competition.metrics, name) else min
-            top = choose(means, key=lambda index: means[index])
+        choose = max if higher_is_better(workspace.competition.metrics, name) else min
+        top = choose(means, key=lambda index: means[index], default=-1)
+        if not all(are_same(name, mean, means[top]) for mean in means.values()):
             apart = [index for index in means if _are_apart(groups, top, index, name)]
             if not apart:
                 best[name] = top

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tracker.comparison.comparable import Basis, basis_of_run
+from tracker.comparison.members import is_flattered
 from tracker.comparison.subject import load_subject
 from tracker.core.config_diff import (
     shorten_fingerprint,
@@ -63,6 +64,7 @@ class ComparedRun:
     notes: Sequence[Note] = field(default=())
     facts: Mapping[str, Any] = field(default_factory=dict)
     recorded: bool = True
+    flattered: bool = False
 
     @property
     def name(self) -> str:
@@ -214,6 +216,7 @@ def _build_run(
         weights=record.fingerprints.get("weights"),
         notes=notes,
         facts={name: value for name, value in record.facts.items() if _is_plain(value)},
+        flattered=is_flattered(workspace, config),
     )
 
 
@@ -257,4 +260,5 @@ def _load_historical(workspace: Workspace, word: str) -> ComparedRun:
         weights=row.weights_fingerprint,
         notes=row.notes,
         recorded=side.recorded,
+        flattered=is_flattered(workspace, side.config),
     )

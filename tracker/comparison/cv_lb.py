@@ -29,6 +29,7 @@ from tracker.comparison.leaderboard_noise import (
     count_public_images,
     estimate_selection_bias,
 )
+from tracker.comparison.members import is_flattered, list_flattered
 from tracker.comparison.statistics.regression import (
     Line,
     RankCorrelation,
@@ -36,7 +37,6 @@ from tracker.comparison.statistics.regression import (
     fit_line,
     rank_correlation,
 )
-from tracker.core.config_diff import is_searched
 from tracker.core.list_marks import FLATTERED
 from tracker.ledger.read import find_metric_value, list_submissions
 from tracker.ledger.records import Submission
@@ -144,7 +144,7 @@ def compare_cv_with_leaderboard(workspace: Workspace, *, public_images: int = 0)
         scored=sum(_has_public_score(row) for row in rows),
         relations=relations,
         schemes=_list_schemes(schemes),
-        flattered=[row.number for row in rows if is_searched(row.config)],
+        flattered=list_flattered(workspace, rows),
         unknown=[row.number for row in rows if _is_unknown(workspace, row)],
         sample=sample,
         luck=estimate_selection_bias(workspace, rows, sample),
@@ -172,7 +172,7 @@ def predict_public_score(
     reason, limited = "", False
     if own is None:
         reason = f"the run has no val/{metric}"
-    elif is_searched(config):
+    elif is_flattered(workspace, config):
         reason = FLATTERED
     elif not _is_known(basis):
         reason = f"how {record.name} validated is not known"
@@ -209,7 +209,7 @@ def explain_no_prediction(relation: ScoreRelation) -> str:
 
 def explain_unused(workspace: Workspace, row: Submission, relation: ScoreRelation | None) -> str:
     """Why the validation score of a submission predicts no public score; empty where it does."""
-    if is_searched(row.config):
+    if is_flattered(workspace, row.config):
         return FLATTERED
     if _is_unknown(workspace, row):
         return "how it validated is not known"
@@ -334,8 +334,9 @@ def _relate(
     for index, group in enumerate(schemes):
         scheme_of.update(dict.fromkeys(group.numbers, index))
     groups: dict[int | None, list[tuple[int, float, float]]] = {}
+    flattered = list_flattered(workspace, rows) if x == "val" else []
     for row in rows:
-        if x == "val" and (row.number not in scheme_of or is_searched(row.config)):
+        if x == "val" and (row.number not in scheme_of or row.number in flattered):
             continue
         a, b = (find_metric_value(workspace, row, part, metric) for part in (x, y))
         if a is not None and b is not None:

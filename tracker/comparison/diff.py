@@ -8,23 +8,23 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
 from tracker.comparison.advice import Advice, by_epoch
 from tracker.comparison.comparable import explain_incomparable
 from tracker.comparison.evidence import ChangedImage, Evidence, Move, compare_validation
-from tracker.comparison.members import Member, list_members
+from tracker.comparison.members import Member, find_data, is_flattered, list_members
 from tracker.comparison.statistics.paired import RESAMPLES, FoldTest, PairedComparison
 from tracker.comparison.subject import Subject, load_subject
 from tracker.comparison.verdict import write_verdict
-from tracker.core.config_diff import describe_ensemble, diff_configs, is_searched, list_unknown
+from tracker.core.config_diff import INHERITED, describe_ensemble, diff_configs, list_unknown
 from tracker.core.errors import TrackerError
 from tracker.ledger.records import Note
 from tracker.training.metrics import METRICS, list_figures
 from tracker.training.tables import flatten
-from tracker.workspace.metrics import higher_is_better, is_no_score
+from tracker.workspace.metrics import are_same, higher_is_better, is_no_score
 from tracker.workspace.predictions import diff_answers
 from tracker.workspace.tracker_toml import Workspace
 
@@ -99,6 +99,7 @@ def diff_runs(
         evidence = compare_validation(workspace, left, right, resamples=resamples, images=images)
     else:
         evidence = Evidence(problem="skipped because of --no-stats")
+    left, right = (_add_data(workspace, side) for side in (left, right))
     data = (left.fingerprints.get("data"), right.fingerprints.get("data"))
     recorded = left.recorded or right.recorded
     differing = diff_configs(left.config, right.config, data=data, recorded=recorded)
@@ -107,7 +108,14 @@ def diff_runs(
     unknown = list_unknown(left.config, right.config, recorded=recorded)
     not_known = [key for key in unknown if not _is_ignored(workspace, key)]
     not_comparable = _find_incomparable(left, right)
-    metrics = _diff_metrics(workspace, left, right, not_comparable, everything=everything)
+    metrics = _diff_metrics(
+        workspace,
+        left,
+        right,
+        not_comparable,
+        everything=everything,
+        samples=evidence.paired.samples if evidence.paired else 0,
+    )
     own = [
         workspace.competition.primary_metric,
         *(metric.name for metric in workspace.competition.metrics),
@@ -132,7 +140,7 @@ def diff_runs(
             not_comparable=not_comparable,
             evidence=evidence,
             predictions=predictions,
-            flattered=[side.name for side in ensembles if is_searched(side.config)],
+            flattered=_name_flattered(workspace, ensembles),
         ),
         config=_pair_configs(left, right) if everything else config,
         ignored=[] if everything else ignored,
@@ -157,6 +165,26 @@ def diff_runs(
         ensembles={side.name: describe_ensemble(side.config["ensemble"]) for side in ensembles},
         members={side.name: list_members(workspace, side.config) for side in ensembles},
     )
+
+
+def _add_data(workspace: Workspace, side: Subject) -> Subject:
+    """An ensemble has the data of its members, where they agree."""
+    if side.fingerprints.get("data") or "ensemble" not in side.config:
+        return side
+    data = find_data(workspace, side.config)
+    return replace(side, fingerprints={**side.fingerprints, "data": data})
+
+
+def _name_flattered(workspace: Workspace, ensembles: Sequence[Subject]) -> list[str]:
+    """Whose weights were searched on the validation images: a side, or a member of it."""
+    names = []
+    for side in ensembles:
+        searched = side.config["ensemble"].get("searched")
+        if searched and searched != INHERITED:
+            names.append(side.name)
+        elif is_flattered(workspace, side.config):
+            names.append(f"a member of {side.name}")
+    return names
 
 
 def _is_ignored(workspace: Workspace, key: str) -> bool:
@@ -211,17 +239,26 @@ def _diff_metrics(
     not_comparable: Mapping[str, str],
     *,
     everything: bool,
+    samples: int = 0,
 ) -> dict[str, dict[str, Any]]:
-    """Leaderboard scores first, then the metrics of the best epochs."""
+    """Leaderboard scores first, then the metrics of the best epochs.
+
+    Both runs validated on the same `samples` images, if that is known.
+    """
     names = sorted({**left.metrics, **right.metrics}, key=lambda name: "/" in name)
     metrics = {}
     for name in names:
         a, b = left.metrics.get(name), right.metrics.get(name)
-        if name in UNCOMPARED_METRICS or (a == b and not everything):
+        same = a == b or (
+            a is not None
+            and b is not None
+            and are_same(name, a, b, samples=samples if name == "val/accuracy" else 0)
+        )
+        if name in UNCOMPARED_METRICS or (same and not everything):
             continue
         delta = None if a is None or b is None else b - a
         better = None
-        if delta and name not in not_comparable and not is_no_score(name):
+        if delta and not same and name not in not_comparable and not is_no_score(name):
             b_is_better = (delta > 0) == higher_is_better(workspace.competition.metrics, name)
             better = "b" if b_is_better else "a"
         metrics[name] = {"a": a, "b": b, "delta": delta, "better": better}

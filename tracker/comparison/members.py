@@ -11,6 +11,7 @@ from typing import Any
 from tracker.core.config_diff import describe_ensemble, describe_ensemble_briefly, is_searched
 from tracker.core.errors import TrackerError
 from tracker.ledger.read import list_newest_of_runs
+from tracker.ledger.records import Submission
 from tracker.run_folder.read import load_config, load_run
 from tracker.run_folder.record import RunRecord
 from tracker.workspace.metrics import choose_metrics, higher_is_better
@@ -151,9 +152,65 @@ def shorten_notes(
     return notes
 
 
-def list_searched(ensembles: Mapping[str, Mapping[str, Any]]) -> set[str]:
-    """The names of ensembles whose weights were searched on the validation images."""
-    return {name for name, config in ensembles.items() if is_searched(config)}
+def list_searched(workspace: Workspace, ensembles: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """The names of ensembles whose validation scores are flattered, see `is_flattered`."""
+    return {name for name, config in ensembles.items() if is_flattered(workspace, config)}
+
+
+def list_flattered(workspace: Workspace, rows: Sequence[Submission]) -> list[int]:
+    """The submissions whose validation scores are flattered, see `is_flattered`."""
+    sent = {row.run: row.config for row in rows if row.run}
+    return [row.number for row in rows if is_flattered(workspace, row.config, sent)]
+
+
+def is_flattered(
+    workspace: Workspace,
+    config: Mapping[str, Any],
+    sent: Mapping[str, Mapping[str, Any]] | None = None,
+) -> bool:
+    """Whether weights were searched on the validation images: an ensemble's, or a member's.
+
+    `sent` has the configs of submitted runs by name, for members whose run folder is gone.
+    Ensembles of earlier versions do not say what they have from their members.
+    """
+    waiting, seen = [config], set[str]()
+    while waiting:
+        current = waiting.pop()
+        if is_searched(current):
+            return True
+        for name in (current.get("ensemble") or {}).get("members") or ():
+            if name not in seen:
+                seen.add(name)
+                waiting.append(_find_config(workspace, str(name), sent or {}))
+    return False
+
+
+def find_data(workspace: Workspace, config: Mapping[str, Any]) -> str | None:
+    """The data fingerprint that all members of an ensemble have; None where one is not known."""
+    prints: set[str | None] = set()
+    waiting = [str(name) for name in (config.get("ensemble") or {}).get("members") or ()]
+    seen: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        record = _find_record(workspace, name)
+        if record is not None and record.kind == "ensemble":
+            table = _find_config(workspace, name, {}).get("ensemble") or {}
+            waiting += map(str, table.get("members") or ())
+        else:
+            prints.add(record.fingerprints.get("data") if record else None)
+    return prints.pop() if len(prints) == 1 else None
+
+
+def _find_config(
+    workspace: Workspace, name: str, sent: Mapping[str, Mapping[str, Any]]
+) -> Mapping[str, Any]:
+    """The config of a member, empty where it is not known."""
+    with suppress(TrackerError):
+        return load_config(workspace.runs_dir, name)
+    return sent.get(name, {})
 
 
 def _name_ensemble(record: RunRecord, config: Mapping[str, Any]) -> RunRecord:

@@ -11,9 +11,9 @@ import numpy as np
 
 from tracker.comparison.evidence import decide_classes
 from tracker.comparison.leaderboard_noise import SampleSizes
+from tracker.comparison.members import list_flattered
 from tracker.comparison.statistics.groups import are_same_groups, number_groups
 from tracker.comparison.statistics.weighted import build_weighted
-from tracker.core.config_diff import is_searched
 from tracker.core.errors import TrackerError
 from tracker.leaderboards import build_leaderboard
 from tracker.ledger.read import find_run, list_with_note
@@ -201,8 +201,9 @@ def _load_shared_validation(
     from tracker.training.predict.probabilities import align
 
     usable: list[tuple[int, Predictions]] = []
+    flattered = list_flattered(workspace, rows)
     for row in rows:
-        if is_searched(row.config):
+        if row.number in flattered:
             continue
         validation = _load_validation(workspace, row)
         if validation is not None and (not usable or _is_same_set(usable[0][1], validation)):

@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from tracker.comparison.members import is_flattered, list_flattered
 from tracker.core.config_diff import (
     diff_configs,
-    is_searched,
     list_changes,
     list_implied_changes,
     list_unknown,
@@ -24,6 +24,7 @@ from tracker.ledger.read import (
     find_origin,
     find_run,
     find_sota,
+    get_submission,
     list_duplicates,
     list_imported_columns,
     list_sota_numbers,
@@ -136,9 +137,14 @@ def build_family(workspace: Workspace, *, archived: bool = False) -> Family:
         _build_run(workspace, record, sent.get(record.uid) if record.uid else None, names)
         for record in records
     ]
+    flattered = set(list_flattered(workspace, submissions))
     members += [
         _build_submission(
-            workspace, row, _find_parent_of_row(row, stated_parents, node_of.get), names
+            workspace,
+            row,
+            _find_parent_of_row(row, stated_parents, node_of.get),
+            names,
+            flattered=row.number in flattered,
         )
         for row in elsewhere
     ]
@@ -148,7 +154,9 @@ def build_family(workspace: Workspace, *, archived: bool = False) -> Family:
     by_number = iter(sorted(runs, key=lambda one: (len(one.node.name), one.node.name)))
     members = [next(by_number) if _is_run(member) else member for member in members]
     hidden = {record.name for record in records if record.archived_at and not archived}
-    return _arrange(members, sota=node_of[best.number] if best else None, hidden=hidden)
+    sota = node_of[best.number] if best else None
+    line = {sota, *_list_ancestors(workspace, best)} if best and sota else set[str]()
+    return _arrange(members, sota=sota, line=line, hidden=hidden)
 
 
 def read_marks(workspace: Workspace, *, numbers: Collection[int] | None = None) -> Marks:
@@ -172,47 +180,78 @@ def read_submission_marks(workspace: Workspace, rows: Sequence[Submission]) -> M
     """What a list of submissions marks; `ancestors` has their numbers, as texts."""
     marks = read_marks(workspace, numbers=[row.number for row in rows])
     ancestors = [str(row.number) for row in rows if name_node(workspace, row) in marks.ancestors]
-    return replace(marks, ancestors=ancestors)
+    flattered = list_flattered(workspace, rows)
+    return replace(marks, ancestors=ancestors, flattered=flattered)
 
 
 def _list_ancestors(workspace: Workspace, best: Submission) -> list[str]:
-    """The ancestors of SOTA as in the family, without reading every run or submission."""
+    """What SOTA was made from, without reading every run or submission.
+
+    An ensemble was made from all its members. That a row was compared with SOTA at that time does
+    not say that it was made from it, so only a stated parent is followed, unlike in the tree.
+    """
     stated_parents = _list_based_on(workspace)
-    ancestors: dict[str, None] = {}
-    name: str | None = name_node(workspace, best)
+    found: dict[str, None] = {}
+    waiting = [name_node(workspace, best)]
     with open_reader(workspace.ledger_url) as query:
-        while name is not None and name not in ancestors:
-            ancestors[name] = None
-            name = _find_parent(workspace, query, name, stated_parents)
-    return list(ancestors)[1:]
+        while waiting:
+            name = waiting.pop(0)
+            if name not in found:
+                found[name] = None
+                waiting += _list_sources(workspace, query, name, stated_parents)
+    return list(found)[1:]
+
+
+def _list_sources(
+    workspace: Workspace, query: Query, name: str, stated_parents: Mapping[int, str]
+) -> list[str]:
+    """The parent of a run or a submission, or all members of an ensemble."""
+    number = parse_submission(name)
+    if number is not None:
+        return _list_sources_of_row(workspace, query, number, stated_parents)
+    try:
+        record = load_run(workspace.runs_dir, name)
+        if record.kind == "ensemble":
+            return _list_used_members(load_config(workspace.runs_dir, name))
+    except TrackerError:
+        return []  # it is not here, or cannot be read
+    return [record.parent] if record.parent else []
+
+
+def _list_sources_of_row(
+    workspace: Workspace, query: Query, number: int, stated_parents: Mapping[int, str]
+) -> list[str]:
+    origin = find_origin(query, number)
+    if origin is None or name_node(workspace, origin) != f"s{number}":
+        return []  # the tree has it under its run's name
+    if origin.run_uid is None:
+        parent = _find_stated_parent(number, stated_parents)
+        stated = find_origin(query, int(parent[1:])) if _is_number(parent) else None
+        return [name_node(workspace, stated) if stated else parent] if parent else []
+    row = get_submission(workspace, number)
+    sources: dict[str, None] = {}
+    for run in _list_used_members(row.config):
+        for found in query(
+            "SELECT number FROM submissions WHERE run = :run AND author = :author",
+            {"run": run, "author": row.author},
+        ):
+            sources[f"s{found['number']}"] = None
+    return list(sources)
+
+
+def _list_used_members(config: Mapping[str, Any]) -> list[str]:
+    """The members of an ensemble without those of weight 0, which are no part of it."""
+    table = config.get("ensemble") or {}
+    names, weights = list(table.get("members") or ()), list(table.get("weights") or ())
+    if any(weights) and len(weights) == len(names):
+        names = [name for name, weight in zip(names, weights, strict=True) if weight]
+    return list(map(str, names))
 
 
 def name_node(workspace: Workspace, row: Submission | Origin) -> str:
     """The run of a submission if its folder is in this workspace, else `s7`."""
     run = find_run(workspace, row)
     return f"s{row.number}" if run is None or is_pulled(run) else run
-
-
-def _find_parent(
-    workspace: Workspace, query: Query, name: str, stated_parents: Mapping[int, str]
-) -> str | None:
-    number = parse_submission(name)
-    if number is None:
-        try:
-            return load_run(workspace.runs_dir, name).parent
-        except TrackerError:
-            return None  # it is not here
-
-    def name_of(other: int) -> str | None:
-        origin = find_origin(query, other)
-        return name_node(workspace, origin) if origin else None
-
-    row = find_origin(query, number)
-    if (
-        row is None or name_node(workspace, row) != f"s{number}"
-    ):  # then the tree has it under its run's name
-        return None
-    return _find_parent_of_row(row, stated_parents, name_of)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,7 +286,7 @@ def _build_run(
         text=" / ".join(dict.fromkeys(filter(None, texts))),
         submission=row.number if row else None,
         scores=_drop_unknown({**figures, **(row.scores if row else {})}),
-        flattered=is_searched(config),
+        flattered=is_flattered(workspace, config),
     )
     return _UnplacedNode(
         node=node,
@@ -266,7 +305,12 @@ def _load_config(workspace: Workspace, record: RunRecord) -> Mapping[str, Any]:
 
 
 def _build_submission(
-    workspace: Workspace, row: Submission, parent: str | None, names: Iterable[str]
+    workspace: Workspace,
+    row: Submission,
+    parent: str | None,
+    names: Iterable[str],
+    *,
+    flattered: bool,
 ) -> _UnplacedNode:
     figures = {f"val_{name}": find_metric_value(workspace, row, "val", name) for name in names}
     node = Node(
@@ -279,7 +323,7 @@ def _build_submission(
         text=row.memo,
         submission=row.number,
         scores=_drop_unknown({**figures, **row.scores}),
-        flattered=is_searched(row.config),
+        flattered=flattered,
     )
     return _UnplacedNode(
         node=node,
@@ -326,17 +370,28 @@ def _find_parent_of_row(
     The ledger stores each row's config diff against SOTA at that time.
     """
     if row.run_uid is None and stated_parents:
-        text = stated_parents.get(row.number, "")
-        return (name_of(int(text)) or f"s{text}") if text.isdecimal() else text or None
+        parent = _find_stated_parent(row.number, stated_parents)
+        return name_of(int(parent[1:])) or parent if _is_number(parent) else parent or None
     return name_of(row.sota) if row.sota else None
 
 
-def _arrange(members: Sequence[_UnplacedNode], *, sota: str | None, hidden: Set[str]) -> Family:
+def _find_stated_parent(number: int, stated_parents: Mapping[int, str]) -> str:
+    """`s7` or the name of a run, as a table kept by hand says; empty where it says nothing."""
+    text = stated_parents.get(number, "")
+    return f"s{text}" if text.isdecimal() else text
+
+
+def _is_number(parent: str) -> bool:
+    return parse_submission(parent) is not None
+
+
+def _arrange(
+    members: Sequence[_UnplacedNode], *, sota: str | None, line: Set[str], hidden: Set[str]
+) -> Family:
     by_name = {member.node.name: member for member in members}
     parents, problems = _check_parents(
         {name: member.node.parent for name, member in by_name.items()}
     )
-    line = {sota, *_follow(sota, parents)} if sota else set()
     shown = {name: _find_shown(name, parents, hidden) for name in parents if name not in hidden}
     nodes = []
     for name, depth in _walk(shown):

@@ -11,7 +11,7 @@ from tracker.core.config_diff import list_changes, render_change, render_unknown
 from tracker.core.text import render_number
 from tracker.training.metrics import METRICS, find_kind, first_metric
 from tracker.training.numbers import render_count
-from tracker.workspace.metrics import higher_is_better, metric_title
+from tracker.workspace.metrics import are_equal, higher_is_better, metric_title
 
 if TYPE_CHECKING:
     from tracker.comparison.evidence import Evidence
@@ -47,7 +47,10 @@ def write_verdict(
     lines = [f"{names[0]} -> {names[1]}: {_name_changes(config, not_known)}"]
     metric = choose_tested(competition.primary, evidence.paired) if evidence.paired else ""
     if evidence.paired:
-        lines.append(_describe_test(evidence.paired, metric, names))
+        if evidence.paired.metrics[metric].smallest is None:
+            lines.append(_describe_equal(evidence.paired, metric, names, metrics, predictions))
+        else:
+            lines.append(_describe_test(evidence.paired, metric, names))
         lines += _list_other_metrics(evidence.paired, metric, names)
         lines += describe_units(evidence.paired)
     else:
@@ -122,8 +125,7 @@ def _describe_test(paired: PairedComparison, metric: str, names: tuple[str, str]
     difference = paired.metrics[metric]
     samples = f"{paired.samples:,} samples"
     scores = f"{difference.title} {render_number(difference.a)} -> {render_number(difference.b)}"
-    if difference.smallest is None:
-        return _describe_equal(difference, metric, samples)
+    assert difference.smallest is not None  # noqa: S101  (`_describe_equal` tells of these)
     if not difference.higher_is_better:
         scores = f"{scores}, lower is better"
     if difference.better:
@@ -158,17 +160,33 @@ def describe_units(paired: PairedComparison) -> list[str]:
     return [line]
 
 
-def _describe_equal(difference: Difference, metric: str, samples: str) -> str:
-    """That the predictions are equal; numbers that differ may have equal scores, too."""
+def _describe_equal(
+    paired: PairedComparison,
+    metric: str,
+    names: tuple[str, str],
+    metrics: Mapping[str, Mapping[str, Any]],
+    predictions: Mapping[str, Any] | None,
+) -> str:
+    """That the predictions are equal; numbers that differ may have equal scores, too.
+
+    It is no difference at all only where no other figure of validation and no answer differs.
+    """
+    difference, samples = paired.metrics[metric], f"{paired.samples:,} samples"
     if metric in METRICS:
-        return (
-            f"no difference at all: the predictions are equal on all {samples}"
-            " of the validation set"
-        )
-    return (
-        f"no difference at all: {difference.title} {render_number(difference.a)} in both, however"
-        f" the {samples} of the validation set are drawn"
-    )
+        equal = f"the predictions are equal on all {samples} of the validation set"
+    else:
+        score = f"{difference.title} {render_number(difference.a)} in both"
+        equal = f"{score}, however the {samples} of the validation set are drawn"
+    others = [
+        f"{name} differs ({_choose_name(item['better'], names)} is ahead)"
+        for name, item in metrics.items()
+        if name.startswith("val/") and name.count("/") == 1 and item["better"]
+    ]
+    if others:
+        return f"{equal}; {', '.join(others)}"
+    if predictions and predictions["changed"]:
+        return equal
+    return f"no difference at all: {equal}"
 
 
 def _render_size(value: float) -> str:
@@ -221,7 +239,7 @@ def _describe_scores(
         scores = f"val {titles.get(name, name)} {render_number(a)} -> {render_number(b)}"
         if reason := not_comparable.get(f"val/{name}"):
             return [f"{scores}: not comparable: {reason}"]
-        if a == b:
+        if are_equal(a, b):
             return [f"{scores}; {unknown}"]
         better = names[(b > a) == higher_is_better(competition.metrics, name)]
         return [f"{scores}, {better} is ahead; {unknown}"]

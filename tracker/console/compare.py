@@ -27,6 +27,7 @@ from tracker.core.table import Column, Styled, fit_columns, fits
 from tracker.core.terminal import find_width, print_table, print_text, style_status
 from tracker.core.text import render_number, render_value, render_values
 from tracker.training.numbers import render_count
+from tracker.workspace.metrics import are_same
 
 if TYPE_CHECKING:
     from tracker.comparison.compare import Comparison, Incomparable, Row, Spread
@@ -302,7 +303,7 @@ def _list_best(result: Comparison, name: str) -> list[int]:
         place
         for place, row in enumerate(result.rows)
         if name in row.metrics
-        and row.metrics[name].mean == top
+        and are_same(name, row.metrics[name].mean, top)
         and not apart & set(row.runs)
         and not (row.flattered and name.startswith("val/"))
     ]

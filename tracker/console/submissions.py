@@ -120,8 +120,11 @@ def print_leaderboard(
         ),
         Column("noted last", leaves=8, text=True),
     ]
+    searched = [
+        (row.number, row.number in marks.flattered or is_searched(row.config)) for row in rows
+    ]
     flattered = {
-        name: [is_searched(row.config) and name in validation.get(row.number, {}) for row in rows]
+        name: [too_good and name in validation.get(number, {}) for number, too_good in searched]
         for name in measured
     }
     used: list[str] = []

@@ -22,6 +22,8 @@ LABEL_KEYS = ("data.format", "data.age_bands")  # they change labels, so the dat
 PIPELINE, PIPELINE_HASH = "augment.name", "augment.file_sha256"
 
 ENSEMBLE = "ensemble."
+# ensemble.searched is this where not its own weights were searched, but those of a member.
+INHERITED = "members"
 
 CHANNEL_KEYS = ("data.mean", "data.std")
 
@@ -338,7 +340,9 @@ def describe_ensemble(table: Mapping[str, Any]) -> str:
         names, given = [names[place] for place in used], [given[place] for place in used]
     members = _list_values(names)
     weights = f" ({_list_values(given)})" if given else ""
-    if table.get("searched"):
+    if table.get("searched") == INHERITED:
+        weights += ", val flattered: weights of a member searched on it"
+    elif table.get("searched"):
         weights += ", val flattered: weights searched on it"
     return f"{method} ensemble of {members}{weights}".strip()
 
@@ -361,8 +365,9 @@ def _render_item(value: Any) -> str:
 
 
 def is_searched(config: Mapping[str, Any]) -> bool:
-    """Whether an ensemble's weights were searched on the validation images.
+    """Whether the weights of an ensemble, or of a member, were searched on the validation images.
 
-    That flatters its validation scores.
+    That flatters its validation scores. Of an ensemble of an earlier version only its own weights
+    are told: `is_flattered` also looks at its members.
     """
     return bool(config.get("ensemble", {}).get("searched"))

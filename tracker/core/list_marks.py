@@ -24,13 +24,14 @@ class Marks:
     """Which submissions (by number) and which runs (by name) have a mark.
 
     The name is `s7` where the run is not in this workspace. `duplicates` maps a submission to the
-    earlier one that it repeats.
+    earlier one that it repeats, `flattered` has those whose validation scores flatter them.
     """
 
     now: int | None = None
     then: Collection[int] = ()
     ancestors: Collection[str] = ()
     duplicates: Mapping[int, int] = field(default_factory=dict)
+    flattered: Collection[int] = ()
 
     def list_marks(self, number: int | None, name: str | None) -> list[str]:
         """The marks of a submission or a run; the current SOTA has that mark alone."""

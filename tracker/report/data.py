@@ -15,6 +15,7 @@ from tracker.comparison.comparable import (
     explain_incomparable,
 )
 from tracker.comparison.cv_lb import group_by_scheme
+from tracker.comparison.members import list_flattered
 from tracker.comparison.statistics.regression import spearman
 from tracker.comparison.tree import (
     Family,
@@ -25,7 +26,7 @@ from tracker.comparison.tree import (
     read_marks,
 )
 from tracker.core.clock import to_utc_text
-from tracker.core.config_diff import describe_ensemble, is_searched
+from tracker.core.config_diff import describe_ensemble
 from tracker.core.errors import TrackerError
 from tracker.core.list_marks import APART, SEARCHED, Marks
 from tracker.ledger.chain import read_head
@@ -217,6 +218,7 @@ def _build_entries(
     validation = list_validation_scores(workspace, rows)
     reference = basis_of_submission(workspace, best) if best else None
     known = _name_validation(best, validation[best.number]) if best else set()
+    flattered = set(list_flattered(workspace, rows))
     entries = []
     for row in rows:
         names = [f"{part}_{name}" for part, name in product(("train", "val"), COLUMNS)]
@@ -241,8 +243,15 @@ def _build_entries(
                 is_sota=best is not None and row.number == best.number,
                 was_sota=row.number in chain,
                 equal_to=equal_to.get(row.number),
-                marks=_mark_figures(workspace, row, reference, list(figures), known),
-                searched=is_searched(row.config),
+                marks=_mark_figures(
+                    workspace,
+                    row,
+                    reference,
+                    list(figures),
+                    known,
+                    flattered=row.number in flattered,
+                ),
+                searched=row.number in flattered,
                 own_marks=marks.list_marks(row.number, name_node(workspace, row)),
             )
         )
@@ -262,6 +271,8 @@ def _mark_figures(
     reference: Basis | None,
     names: Sequence[str],
     known: Set[str],
+    *,
+    flattered: bool,
 ) -> dict[str, str]:
     """{figure: its mark} of the validation figures that do not compare with those of SOTA.
 
@@ -272,17 +283,17 @@ def _mark_figures(
     for name in names:
         if name.startswith("val_"):
             other = reference if name in known else None
-            marks[name] = _find_mark(row.config, own, other, name)
+            marks[name] = _find_mark(own, other, name, flattered=flattered)
     return {name: mark for name, mark in marks.items() if mark}
 
 
-def _find_mark(config: Mapping[str, Any], own: Basis, reference: Basis | None, name: str) -> str:
+def _find_mark(own: Basis, reference: Basis | None, name: str, *, flattered: bool) -> str:
     reason = ""
     if reference is not None and own.name != reference.name:
         reason = explain_incomparable(reference, own, name)
     if reason:
         return APART
-    return SEARCHED if is_searched(config) else ""
+    return SEARCHED if flattered else ""
 
 
 def _mark_nodes(workspace: Workspace, family: Family, rows: Sequence[Submission]) -> dict[str, str]:
@@ -302,14 +313,15 @@ def _mark_nodes(workspace: Workspace, family: Family, rows: Sequence[Submission]
         row = by_number.get(node.submission or 0)
         try:
             if row is not None:
-                config, own = row.config, basis_of_submission(workspace, row)
+                own = basis_of_submission(workspace, row)
             else:
                 record = load_run(workspace.runs_dir, node.name)
                 config = load_config(workspace.runs_dir, node.name)
                 own = basis_of_run(workspace, record, config)
         except TrackerError:
             continue  # the family shows the run all the same
-        if mark := _find_mark(config, own, reference if name in known else None, name):
+        compared = reference if name in known else None
+        if mark := _find_mark(own, compared, name, flattered=node.flattered):
             marks[node.name] = mark
     return marks
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracker.core.config_diff import diff_configs, is_searched, list_unknown
+from tracker.core.config_diff import diff_configs, list_unknown
 from tracker.core.errors import DuplicateError, RefusedError, TrackerError
 from tracker.ledger.connection import open_reader
 from tracker.ledger.read import (
@@ -206,7 +206,7 @@ def check(workspace: Workspace, run: str) -> CheckReport:
 def build_check_report(workspace: Workspace, examination: Examination) -> CheckReport:
     """An examination in words and figures, with what validation makes of it."""
     from tracker.comparison.cv_lb import predict_public_score
-    from tracker.comparison.members import list_members
+    from tracker.comparison.members import is_flattered, list_members
     from tracker.core.config_diff import describe_ensemble
     from tracker.submission.headlines import render_check_headline
 
@@ -226,7 +226,8 @@ def build_check_report(workspace: Workspace, examination: Examination) -> CheckR
         validation=validation,
         config_diff=examination.config_diff,
         not_comparable=not_comparable,
-        searched=is_searched(config),
+        searched=is_flattered(workspace, config),
+        sota_searched=sota is not None and is_flattered(workspace, sota.config),
         not_known=examination.not_known,
         paired=None if refusal or sota is None else _test_gain(workspace, sota, record),
     )

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from tracker.core.config_diff import (
     describe_ensemble_step,
     describe_other_ensemble,
-    is_searched,
     list_changes,
     render_unknown_keys,
 )
@@ -18,7 +17,7 @@ from tracker.core.list_marks import FLATTERED
 from tracker.core.text import render_number
 from tracker.ledger.records import Submission
 from tracker.training.metrics import find_kind
-from tracker.workspace.metrics import NO_PUBLIC_SCORE
+from tracker.workspace.metrics import NO_PUBLIC_SCORE, are_equal
 
 if TYPE_CHECKING:
     from tracker.comparison.statistics.paired import PairedComparison
@@ -37,6 +36,7 @@ def render_check_headline(
     config_diff: Mapping[str, Sequence[Any]] | None,
     not_comparable: Mapping[str, str],
     searched: bool,
+    sota_searched: bool = False,
     not_known: Sequence[str] = (),
     paired: PairedComparison | None = None,
 ) -> str:
@@ -45,7 +45,8 @@ def render_check_headline(
     `paired` is the test of SOTA (a) and this run (b) on their validation images, None where they
     cannot be tested.
 
-    `searched`: the run is an ensemble whose weights were searched on the validation images.
+    `searched`, `sota_searched`: weights of an ensemble, or of a member, were searched on the
+    validation images.
     `not_known`: the config keys that only one of the two has.
     """
     if duplicate is not None:
@@ -54,7 +55,7 @@ def render_check_headline(
         return f"refused: {refusal}"
     if sota is None:
         return NO_PUBLIC_SCORE
-    caveat = _find_caveat(searched=searched, sota_searched=is_searched(sota.config))
+    caveat = _find_caveat(searched=searched, sota_searched=sota_searched)
     result = _compare_by_validation(
         competition, validation, not_comparable, caveat=caveat, paired=None if caveat else paired
     )
@@ -125,7 +126,7 @@ def _compare_by_validation(
             continue
         if reason := not_comparable.get(name):
             return f"not comparable with SOTA by validation: {reason}"
-        if old == new:
+        if are_equal(old, new):
             return f"equal to SOTA by validation ({metric.name} {metric.render(new)}){caveat}"
         pair = f"{metric.name} {_render_pair(metric, old, new)}"
         gain = judge_gain(paired, metric, is_gain=metric.is_better(new, old)) if paired else ""

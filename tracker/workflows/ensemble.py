@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from tracker.core.config_diff import INHERITED
 from tracker.ledger.resolve import resolve_run
 from tracker.run_folder.read import load_run
 from tracker.run_folder.record import RunRecord, run_folder
@@ -85,7 +86,7 @@ def ensemble(
             "method": method,
             "members": names,
             "weights": list(weights),
-            "searched": searched,
+            "searched": searched or _inherit_search(workspace, names),
             **_list_decision_keys(task, decided_by),
         }
     }
@@ -117,6 +118,17 @@ def ensemble(
             save_predictions(run.folder, combined, task, decision)
             run.fingerprint_predictions()
     return load_run(workspace.runs_dir, run.name)
+
+
+def _inherit_search(workspace: Workspace, names: Sequence[str]) -> str | bool:
+    """What `ensemble.searched` is where the own weights were not searched: maybe a member's were.
+
+    It is recorded because the ledger and other workspaces have the config, but not the members.
+    """
+    from tracker.comparison.members import is_flattered
+
+    flattered = is_flattered(workspace, {"ensemble": {"members": list(names)}})
+    return INHERITED if flattered else False
 
 
 def _align_shared(members: Sequence[Predictions]) -> Sequence[Predictions]:

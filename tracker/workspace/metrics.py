@@ -44,6 +44,24 @@ _NO_SCORE = re.compile(
 _OF_TRAINING = re.compile(r"(?:train|training|trn)[/_.\- ]", re.IGNORECASE)
 
 
+FLOAT_NOISE = 1e-6  # relative; other programs compute their figures in float32
+
+
+def are_equal(a: float, b: float, *, samples: int = 0) -> bool:
+    """Whether two validation or training figures are equal but for how they were computed.
+
+    `samples`: the figures are shares of that many images, equal below half an image.
+    """
+    if math.isclose(a, b, rel_tol=FLOAT_NOISE, abs_tol=1e-12):
+        return True
+    return samples > 0 and abs(a - b) < 0.5 / samples
+
+
+def are_same(name: str, a: float, b: float, *, samples: int = 0) -> bool:
+    """`are_equal` for `val/f1` or `train/loss`; the scores of a leaderboard count as they are."""
+    return a == b if "/" not in name else are_equal(a, b, samples=samples)
+
+
 def higher_is_better(declared: Sequence[Metric], name: str) -> bool:
     """Whether higher is better for `val/f1`, `val/f1/cat`, `public_f1`, `val_loss` or `loss`.
 

@@ -14,6 +14,8 @@ import pytest
 
 from tests.support.workspaces import begin_run, make_loop, make_run, set_data
 from tracker.comparison.comparable import (
+    ADOPTED_VALIDATION,
+    HOW_TO_SAVE_VALIDATION,
     Basis,
     basis_of_run,
     explain_incomparable,
@@ -85,7 +87,9 @@ def test_scores_of_another_validation_are_not_ahead_and_the_reason_is_told(
     )
     assert set(found.not_comparable.values()) == {reason}
     text = render_markdown(found)
-    assert f"val/accuracy, val/loss: not comparable: {reason}" in text.replace("\\", "")
+    text = text.replace("\\", "")
+    assert "val/accuracy, val/loss: not comparable for the reason above" in text
+    assert text.count(reason) == 1
     assert "is ahead" not in text
 
 
@@ -357,6 +361,17 @@ def test_a_loop_that_kept_its_validation_is_compared_with_the_programs_run_by_th
     keep_validation(workspace, "exp1", ["a", "c"], [0, 1])
     reason = "different validation images (1 shared of 2 and 2)"
     assert diff_runs(workspace, "exp1", "exp2").not_comparable["val/f1"] == reason
+
+
+def test_only_a_run_whose_validation_is_unknown_is_named_with_its_own_reason() -> None:
+    adopted = Basis(name="exp3", own=True, scheme={}, adopted=True)
+    kept = Basis(name="exp4", own=True, scheme={}, checksums=(1, 2, 3))
+    alone = f"how exp3 validated is not known ({ADOPTED_VALIDATION})"
+    assert explain_validation(adopted, kept) == explain_validation(kept, adopted) == alone
+    assert explain_validation(adopted, replace(kept, checksums=())) == (
+        f"how exp3 and exp4 validated is not known (exp3: {ADOPTED_VALIDATION};"
+        f" exp4: {HOW_TO_SAVE_VALIDATION})"
+    )
 
 
 def test_kept_images_tell_what_an_ensemble_of_loops_was_validated_on(tmp_path: Path) -> None:

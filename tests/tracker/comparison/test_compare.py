@@ -19,6 +19,7 @@ from tests.support.winners_table import TABLE
 from tests.support.workspaces import begin_run, make_run, make_workspace
 from tracker.comparison.compare import Comparison, Incomparable, Spread, compare_runs
 from tracker.comparison.compared_run import expand_ranges
+from tracker.comparison.diff import diff_runs
 from tracker.comparison.search import search_runs
 from tracker.console.compare import (
     build_cells,
@@ -77,6 +78,21 @@ def test_an_ensemble_of_runs_compares_with_a_row_of_several_seeds(seeded: Worksp
     found = compare_runs(seeded, ["exp1..exp5"])
     assert "val/f1" not in found.not_comparable
     assert found.rows[found.best["val/f1"]].runs == ["exp5"]
+
+
+def test_what_float32_rounds_off_makes_no_row_the_best(workspace: Workspace) -> None:
+    for place, f1 in enumerate((0.8557692, 0.8557692 + 2e-8, 0.5)):
+        make_run(workspace, config={"optim.lr": 0.1 + place}, f1=f1)
+    assert "val/f1" not in compare_runs(workspace, ["exp1", "exp2"]).best
+    found = compare_runs(workspace, ["exp1..exp3"])
+    header, lines = build_cells(found, workspace.competition)
+    place = header.index("val/f1")
+    assert ["+" in line[place].text for line in lines] == [True, True, False]
+    assert (
+        diff_runs(workspace, "exp1", "exp2")
+        .verdict[1]
+        .startswith("val macro F1 0.8558 -> 0.8558; is it real?")
+    )
 
 
 def test_a_flattered_score_is_never_the_best(seeded: Workspace) -> None:

@@ -8,7 +8,7 @@ import json
 import math
 import sys
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -243,10 +243,22 @@ def test_a_difference_that_other_images_would_undo_is_called_none(workspace: Wor
     )
     assert "would show" in found.verdict[1]
     keep(workspace, "exp2", guess(40))
+    figures = {"val/f1": 0.9, "val/accuracy": 0.9, "val/loss": 0.25}
+    set_summary(workspace, "exp1", figures)
+    set_summary(workspace, "exp2", figures)
     same = diff_runs(workspace, "exp1", "exp2", resamples=1000)
-    assert same.verdict[1] == (
-        "no difference at all: the predictions are equal on all 400 samples of the validation set"
-    )
+    equal = "the predictions are equal on all 400 samples of the validation set"
+    assert same.verdict[1] == f"no difference at all: {equal}"
+    # Equal classes of other probabilities: the loss differs. What float32 rounds off does not.
+    set_summary(workspace, "exp2", {**figures, "val/loss": 0.24, "val/accuracy": 0.9 + 1e-8})
+    other = diff_runs(workspace, "exp1", "exp2", resamples=1000)
+    assert other.verdict[1] == f"{equal}; val/loss differs (exp2 is ahead)"
+    assert "val/accuracy" not in other.metrics
+
+
+def set_summary(workspace: Workspace, run: str, figures: Mapping[str, float]) -> None:
+    path = workspace.runs_dir / run / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "summary": figures}))
 
 
 def find_styles(found: RunDiff) -> dict[str, str]:
@@ -435,7 +447,9 @@ def test_ensembles_of_folds_are_compared_fold_by_fold(workspace: Workspace) -> N
     assert found.folds["accuracy"].a == pytest.approx((0.9, 0.89, 0.88))
     assert found.folds["accuracy"].b == pytest.approx((0.96, 0.95, 0.94))
     assert any(line.startswith("over 3 folds: macro F1 +0.06") for line in found.verdict)
-    assert diff_runs(workspace, "exp1", names[0]).folds is None
+    single = diff_runs(workspace, "exp1", names[0])
+    assert single.folds is None
+    assert single.data == {"equal": True, "a": "sha256:d", "b": "sha256:d"}  # its members'
     keep(workspace, "exp4", guess(3)[:100], ids=[f"other{number}" for number in range(100)])
     assert (
         diff_runs(workspace, *names, resamples=1000).folds_problem

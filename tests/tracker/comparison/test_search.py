@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import run_tracker
 from tests.support.winners_table import TABLE
-from tests.support.workspaces import make_run, make_workspace, set_parent
+from tests.support.workspaces import begin_run, make_run, make_workspace, set_parent
 from tracker.comparison.search import rank_submissions, search_runs, sort_submissions
 from tracker.comparison.tree import build_family, read_marks
 from tracker.core.errors import UnknownRunError
@@ -134,6 +135,40 @@ def test_sota_now_sota_then_and_what_it_was_made_from_have_three_marks(
         line in shown
         for line in ("\n1 * ", "\n2 ** ", "\n3  ", "** SOTA now, * SOTA when it was scored\n")
     )
+
+
+def test_an_ensemble_was_made_from_all_its_members_and_a_run_from_no_earlier_sota(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    for place, answers in enumerate(("1111100000", "0000111110", "1000111100")):
+        make_run(workspace, answers, config={"optim.lr": 0.1 + place})
+    for run in ("exp1", "exp2"):
+        submit(workspace, run, "m", even_if_similar=True)
+    table = {"method": "weighted", "members": ["exp1", "exp2", "exp3"], "weights": [2, 1, 0]}
+    recorder = begin_run(workspace, kind="ensemble", config={"ensemble": table})
+    answers = (workspace.runs_dir / "exp1" / "predictions.csv").read_text().splitlines()
+    answers[1:] = [f"{line[:-1]}{int(place > 4)}" for place, line in enumerate(answers[1:])]
+    (recorder.folder / "predictions.csv").write_text("\n".join(answers) + "\n")
+    recorder.finish("finished")
+    set_parent(workspace, "exp4", "exp1")
+    submit(workspace, "exp4", "m", even_if_similar=True)
+
+    def list_line() -> list[str]:
+        line = sorted(one.name for one in build_family(workspace).nodes if one.sota_line)
+        assert {*line} == {*read_marks(workspace).ancestors, line[-1]}
+        return line
+
+    assert list_line() == ["exp1", "exp2", "exp4"]
+    # As after an export and an import elsewhere: no run folder is here.
+    shutil.rmtree(workspace.runs_dir)
+    workspace.runs_dir.mkdir()
+    assert read_marks(workspace).ancestors == ["s1", "s2"]
+    other = make_workspace(tmp_path / "by_hand")
+    path = tmp_path / "table.csv"
+    path.write_text("number,public_f1,memo\n1,0.71,first\n2,0.73,second\n")
+    import_table(other, read_submission_table(path, other.competition))
+    marks = read_marks(other)
+    assert (marks.now, list(marks.ancestors)) == (2, [])
 
 
 def test_what_sota_was_made_from_is_the_family_of_the_tree(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,10 +18,12 @@ from tests.support.winners_table import import_winners
 from tests.support.workspaces import make_run, make_workspace
 from tracker.commands.runs import show_command
 from tracker.comparison.compare import compare_runs
+from tracker.comparison.cv_lb import compare_cv_with_leaderboard
+from tracker.comparison.diff import diff_runs
 from tracker.comparison.members import list_searched, load_ensembles
 from tracker.comparison.private_scores import LabeledPredictions, draw_correlated_scores
 from tracker.comparison.selection import select_final
-from tracker.comparison.tree import build_family
+from tracker.comparison.tree import build_family, read_submission_marks
 from tracker.console.compare import print_comparison
 from tracker.console.compare import render_markdown as compare_markdown
 from tracker.console.cv_lb import render_selection
@@ -32,7 +35,9 @@ from tracker.core.list_marks import Marks
 from tracker.ledger.append import open_ledger
 from tracker.ledger.read import list_submissions, list_validation_scores
 from tracker.ledger.submission_table import import_table, read_submission_table
+from tracker.report.data import build_report
 from tracker.run_folder.read import list_runs
+from tracker.submission.examine import check
 from tracker.submission.scores import reveal
 from tracker.submission.scores import score as record_score
 from tracker.submission.submit import submit
@@ -564,7 +569,7 @@ def test_a_searched_ensemble_is_marked_where_rows_are_ranked(
         replace(record, kind="ensemble" if record.name == name else "train")
         for record in list_runs(workspace.runs_dir)
     ]
-    searched = list_searched(load_ensembles(workspace, records))
+    searched = list_searched(workspace, load_ensembles(workspace, records))
     assert searched == {name}
     print_runs(records, {}, {}, workspace.competition, searched=searched, wide=True)
     lines = capsys.readouterr().out.strip().splitlines()
@@ -573,6 +578,39 @@ def test_a_searched_ensemble_is_marked_where_rows_are_ranked(
     plain = compare_runs(workspace, names)
     print_comparison(plain, workspace.competition, wide=True)
     assert "~" not in capsys.readouterr().out
+
+
+def test_an_ensemble_with_a_searched_member_is_flattered_everywhere(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [
+        submit_with_validation(workspace, "0000011110", 4),
+        submit_with_validation(workspace, "0000011101", 6),
+    ]
+    inner = make_searched(workspace, "1111100000", names)
+    submit(workspace, inner, "s", even_if_similar=True)
+    table = {"ensemble.method": "soft", "ensemble.members": [names[0], inner]}
+    outer = make_run(workspace, "1111100001", config=table, f1=0.98).name
+    again = {"ensemble.method": "soft", "ensemble.members": [names[1], outer]}
+    last = make_run(workspace, "1111100011", config=again, f1=0.97).name
+    submit(workspace, last, "m", even_if_similar=True)
+    assert compare_cv_with_leaderboard(workspace).flattered == [3, 4]
+    found = compare_runs(workspace, [names[0], outer, last])
+    assert [row.flattered for row in found.rows] == [False, True, True]
+    assert "searched" in check(workspace, outer).expected["reason"]
+    assert "the weights of a member of" in "".join(diff_runs(workspace, names[0], last).verdict)
+    flattered = [node.name for node in build_family(workspace).nodes if node.flattered]
+    assert set(flattered) == {inner, outer, last}
+    report = build_report(workspace)
+    assert [row.searched for row in report.entries] == [False, False, True, True]
+    rows = list_submissions(workspace)
+    assert read_submission_marks(workspace, rows).flattered == [3, 4]
+    monkeypatch.chdir(workspace.root)
+    show_command(last)
+    assert "0.9700 ~" in capsys.readouterr().out
+    # Of a member whose folder is gone, the ledger has the config.
+    shutil.rmtree(workspace.runs_dir / inner)
+    assert compare_cv_with_leaderboard(workspace).flattered == [3, 4]
 
 
 def test_tree_and_show_mark_a_searched_ensemble_as_the_other_lists_do(

@@ -17,6 +17,7 @@ from tests.support.workspaces import IMAGES, begin_run, make_run
 from tracker.comparison.audit import audit
 from tracker.comparison.compare import compare_runs
 from tracker.comparison.diff import diff_runs
+from tracker.core.config_diff import describe_ensemble, is_searched
 from tracker.images.explain import explain
 from tracker.run_folder.read import find_latest, list_runs, load_config
 from tracker.setup.init import init_workspace
@@ -130,6 +131,11 @@ def test_weights_searched_on_validation_images_never_need_the_solution(members: 
     assert config["searched"] is True
     assert sum(config["weights"]) >= 1
     assert record.summary["val/f1"] == 1.0
+    outer = ensemble(members, ["exp1", record.name], method="soft")
+    table = load_config(members.runs_dir, outer.name)["ensemble"]
+    assert table["searched"] == "members"  # other workspaces know it from the ledger alone
+    assert is_searched({"ensemble": table})
+    assert "weights of a member searched on it" in describe_ensemble(table)
 
 
 def test_one_member_or_the_same_twice_is_refused_before_a_run_exists(members: Workspace) -> None:

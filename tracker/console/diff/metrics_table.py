@@ -120,7 +120,8 @@ def _render_by_class(
 def explain_incomparable(diff: RunDiff, *, of_training: bool) -> Iterator[str]:
     """Metrics that cannot be compared, a line for each reason; without F1 by class.
 
-    Metrics of training are left out unless `of_training`.
+    Metrics of training are left out unless `of_training`. A reason that the verdict gives is not
+    repeated.
     """
     for reason in dict.fromkeys(diff.not_comparable.values()):
         names = [
@@ -131,7 +132,9 @@ def explain_incomparable(diff: RunDiff, *, of_training: bool) -> Iterator[str]:
         if not of_training:
             names = [name for name in names if not is_of_training(name)]
         if names:
-            yield f"{', '.join(names)}: not comparable: {reason}"
+            told = any(reason in line for line in diff.verdict)
+            why = " for the reason above" if told else f": {reason}"
+            yield f"{', '.join(names)}: not comparable{why}"
 
 
 def render_best_epochs(diff: RunDiff) -> Iterator[str]:
