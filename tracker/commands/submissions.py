@@ -257,7 +257,7 @@ def score_command(
     from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
-    before, sota_before = get_submission(workspace, number).scores, find_sota(workspace)
+    old, sota_before = get_submission(workspace, number), find_sota(workspace)
     given = {
         "public": [*_name_scores(f1=public_f1, accuracy=public_acc), *(public or ())],
         "private": [*_name_scores(f1=private_f1, accuracy=private_acc), *(private or ())],
@@ -269,8 +269,13 @@ def score_command(
     print_text(render_score_headline(workspace.competition, row, sota_before, sota))
     marks = read_submission_marks(workspace, [row])
     print_leaderboard([row], workspace.competition, validation, marks=marks)
-    for line in render_corrections(before, row.scores, workspace.competition):
+    for line in render_corrections(old.scores, row.scores, workspace.competition):
         print_text(line)
+    if old.is_rejected:
+        print_text(
+            f"submission {number} was noted as rejected: with a score it counts as accepted, in the"
+            " quota too"
+        )
 
 
 def _name_scores(**values: str) -> list[str]:

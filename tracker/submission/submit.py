@@ -116,11 +116,11 @@ def _send(workspace: Workspace, board: Leaderboard, number: int) -> None:
             with open_ledger(workspace) as ledger:
                 ledger.append_missing(number, result.scores, notes)
             row = get_submission(workspace, number)
-    for note in row.notes:
-        if note.kind == "rejected":
-            raise LeaderboardError(
-                f"submission {number} was {note}", hint="it does not count against the quota"
-            )
+    if row.is_rejected:
+        note = next(note for note in reversed(row.notes) if note.kind == "rejected")
+        raise LeaderboardError(
+            f"submission {number} was {note}", hint="it does not count against the quota"
+        )
 
 
 def _render_message(workspace: Workspace, row: Submission) -> str:
@@ -134,7 +134,7 @@ def _render_message(workspace: Workspace, row: Submission) -> str:
 def _is_pending(row: Submission) -> bool:
     """Whether the leaderboard has neither scored nor rejected a submission."""
     scored = any(name.startswith("public_") for name in row.scores)
-    return not scored and not any(note.kind == "rejected" for note in row.notes)
+    return not scored and not row.is_rejected
 
 
 def send_missing(workspace: Workspace) -> list[str]:
