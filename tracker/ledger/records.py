@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-
 # `Submission.is_rejected` in SQL, for a submission `s`.
 REJECTED = (
     "EXISTS (SELECT 1 FROM notes n WHERE n.submission = s.number AND n.kind = 'rejected') AND NOT"

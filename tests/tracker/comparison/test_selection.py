@@ -64,7 +64,7 @@ def import_scored(
 
 
 def reject(workspace: Workspace, number: int) -> None:
-    """As older ledgers have it for a submission with scores; `tracker note` no longer writes that."""
+    """As older ledgers have it beside scores; `tracker note` no longer writes that."""
     with open_ledger(workspace) as ledger:
         ledger.append_note(kind="rejected", text="wrong file", submission=number)
 

@@ -191,7 +191,7 @@ def test_a_rejected_submission_that_is_scored_counts_as_accepted_everywhere(
     score(workspace, 1, {("public", "f1"): 0.7})
     add_note(workspace, "2", "wrong columns", rejected=True)
     with pytest.raises(
-        DuplicateError, match="submission 2 .*, which the leaderboard rejected"
+        DuplicateError, match=r"submission 2 .*, which the leaderboard rejected"
     ) as e:
         submit(workspace, "exp3", "again")
     assert "tracker score 2 --public-f1 X" in e.value.hint
