@@ -80,7 +80,7 @@ def submit_command(
     from tracker.workspace.tracker_toml import find_workspace
 
     refuse_together({"--json": as_json, "--full": full})
-    workspace, memo = find_workspace(), check_memo(memo)
+    workspace, memo = find_workspace(), check_memo(memo, run)
     notify_latest(workspace, run)
     bring_runs(workspace, run)
     comp, examination = workspace.competition, examine(workspace, run)

@@ -371,7 +371,7 @@ def _find_similar(
     for item in nearest:
         reason = _explain_similar(competition, item) if item["changed"] else ""
         if reason:
-            return RefusedError(reason, hint="if you want this: tracker submit --even-if-similar")
+            return RefusedError(reason)  # submit knows the memo, and gives the command
     return None
 
 
