@@ -39,13 +39,17 @@ def type_in(workspace: Workspace, text: str, *words: str) -> str:
 
 def test_the_last_submission_is_asked_for_in_a_terminal(limited: Workspace) -> None:
     said = type_in(limited, "n\n", "submit", "--memo", "b")
+    lasts = "it is the last one of these 24 hours; no run was named: submit exp2 (a larger model; "
+    assert lasts in said
+    assert "; memo: b)? [y/N]" in said
+    said = type_in(limited, "n\n", "submit", "exp2", "--memo", "b")
     assert "it is the last one of these 24 hours: submit exp2 (a larger model)? [y/N]" in said
     assert "nothing was submitted" in said
     assert len(list_submissions(limited)) == 1
     refused = type_in(
         limited, "", "submit", "exp1", "--memo", "b"
     )  # a duplicate takes none: no question
-    assert "the same predictions are submission 1" in refused
+    assert "the same predictions are submission 1 (exp1: a)" in refused
     assert "[y/N]" not in refused
     said = type_in(limited, "y\n", "submit", "--memo", "b")
     assert "exp2: new SOTA: public f1" in said
@@ -87,8 +91,9 @@ def test_latest_is_asked_for_while_another_run_is_trained(tmp_path: Path) -> Non
     assert len(list_submissions(workspace)) == 1
     other.finish("interrupted")
     make_run(workspace, "0000111110")
-    said = type_in(workspace, "", "submit", "--memo", "c")  # nothing is trained
-    assert "[y/N]" not in said
+    said = type_in(workspace, "n\n", "submit", "--memo", "c")  # nothing is trained
+    assert "no run was named: submit exp3 (no note; val f1 0.5000, " in said
+    assert run_in_pipe(workspace, "submit", "--memo", "c").returncode == 0
     assert len(list_submissions(workspace)) == 2
 
 

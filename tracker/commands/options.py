@@ -45,13 +45,16 @@ def ask(question: str, *, no: str, go_on: str) -> None:
     input ended without an answer (Ctrl-D), and InterruptedByUserError after Ctrl-C.
     """
     from tracker.core.errors import InterruptedByUserError, TrackerError
-    from tracker.core.terminal import print_text
+    from tracker.core.table import wrap
+    from tracker.core.terminal import find_width, print_text
     from tracker.core.text import clean_text
 
     if not can_answer():
         refuse_to_guess(no, go_on)
     try:
-        if typer.confirm(clean_text(question), default=False, err=not may_ask()):
+        width = find_width(sys.stdout if may_ask() else sys.stderr)
+        shown = wrap(clean_text(question), width and max(1, width - len(" [y/N]: ")))
+        if typer.confirm("\n".join(shown), default=False, err=not may_ask()):
             return
     except typer.Abort as end:
         print()  # ends the line of the question

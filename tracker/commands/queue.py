@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -104,8 +105,6 @@ def _print_detached(file: Path, kind: str, *, alone: bool = True) -> None:
 
     folder = find_folder(find_workspace(), file, kind)
     child, _ = start_again(Child.wait_for_folder)
+    log = shlex.quote(str(find_output(folder, child.pid, alone=alone) / OUTPUT_NAME))
     print(f"{file} is worked on in the background, process {child.pid}")
-    print(
-        f"follow: tail -f {find_output(folder, child.pid, alone=alone) / OUTPUT_NAME}\nstop:   kill"
-        f" {child.pid}"
-    )
+    print(f"follow: tail -f {log}\nstop:   kill {child.pid}")

@@ -54,7 +54,10 @@ def runs_command(
         refuse_beside("--team", given, why="it lists what the ledger has of each run")
         _list_team(workspace, limit=limit, wide=wide, as_json=as_json)
         return
-    records = search_runs(workspace, where=where, sort=sort, limit=limit, archived=archived)
+    found = search_runs(
+        workspace, where=where, sort=sort, limit=limit and limit + 1, archived=archived
+    )
+    records = found[: limit or None]
     if where and not records:
         (print_note if as_json else print_text)(
             explain_no_runs(workspace, where, archived=archived)
@@ -79,6 +82,8 @@ def runs_command(
             )
         if warning := explain_mixed_losses(workspace, records, sort):
             print_text(warning)
+        if len(found) > len(records):
+            print_text(f"these are the first {limit}: --limit 0 shows all")
         if not archived and (count := count_archived(workspace.runs_dir)):
             print_text(
                 f"{render_count(count, 'archived run')} left out: tracker runs --archived lists"
@@ -97,7 +102,7 @@ def runs_command(
 def _list_team(workspace: Workspace, *, limit: int, wide: bool, as_json: bool) -> None:
     """Print the runs of everybody, and what is not known of the running ones."""
     from tracker.console.team import print_team
-    from tracker.core.terminal import print_json, print_note
+    from tracker.core.terminal import print_json, print_note, print_text
     from tracker.ledger.read import list_newest_numbers
     from tracker.mirror.team import list_team
 
@@ -111,6 +116,8 @@ def _list_team(workspace: Workspace, *, limit: int, wide: bool, as_json: bool) -
         )
     else:
         print_team(shown, submitted, workspace.competition, wide=wide)
+        if len(result.runs) > len(shown):
+            print_text(f"these are the first {limit}: --limit 0 shows all")
     if result.problem:
         print_note(result.problem)
 

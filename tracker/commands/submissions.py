@@ -64,8 +64,8 @@ def submit_command(
 ) -> None:
     """Record a submission and show whether it is the new SOTA; a repeat is refused.
 
-    It asks before it takes the last one that the daily limit leaves, and where no run is named
-    while others are trained; a script says --yes.
+    It asks before it takes the last one that the daily limit leaves, and where no run is named: in
+    a terminal always, elsewhere while others are trained; a script says --yes.
     """
     from tracker.commands.options import bring_runs, notify_latest, refuse_together
     from tracker.comparison.submission_rows import submission_to_json
@@ -80,7 +80,7 @@ def submit_command(
     from tracker.workspace.tracker_toml import find_workspace
 
     refuse_together({"--json": as_json, "--full": full})
-    workspace, memo = find_workspace(), check_memo(memo)
+    workspace, memo = find_workspace(), check_memo(memo, run)
     notify_latest(workspace, run)
     bring_runs(workspace, run)
     comp, examination = workspace.competition, examine(workspace, run)
@@ -171,8 +171,8 @@ def _confirm(
     even_if_similar: bool,
     as_json: bool,
 ) -> None:
-    """Ask before the last submission of the window is taken, and where no run was named while
-    others are trained: `latest` may have changed since it was looked at.
+    """Ask before the last submission of the window is taken, and where no run was named: `latest`
+    may have changed since it was looked at. A script is refused for that only while others train.
 
     What is refused takes none. Raises typer.Exit after a no, ConfigError where nobody can be asked.
     """
@@ -189,12 +189,13 @@ def _confirm(
     window = "today" if workspace.competition.quota_window == "day" else "these 24 hours"
     last = f"it is the last one of {window}" if report.quota.left == 1 else ""
     training = describe_training(workspace) if unnamed else ""
-    if not last and not training:
+    asks = unnamed and not as_json and can_answer()
+    if not last and not training and not asks:
         return
     record = load_run(workspace.runs_dir, report.run)
     what = report.ensemble or record.note or "no note"
-    if training:
-        training = f"no run was named while {training}"
+    if training or asks:
+        training = f"no run was named{f' while {training}' * bool(training)}"
         scores = render_scores(record.summary, workspace.competition)
         what = f"{what}; {scores}; memo: {memo}"
     reason = "; ".join(text for text in (last, training) if text)
@@ -257,7 +258,7 @@ def score_command(
     from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
-    before, sota_before = get_submission(workspace, number).scores, find_sota(workspace)
+    old, sota_before = get_submission(workspace, number), find_sota(workspace)
     given = {
         "public": [*_name_scores(f1=public_f1, accuracy=public_acc), *(public or ())],
         "private": [*_name_scores(f1=private_f1, accuracy=private_acc), *(private or ())],
@@ -269,8 +270,13 @@ def score_command(
     print_text(render_score_headline(workspace.competition, row, sota_before, sota))
     marks = read_submission_marks(workspace, [row])
     print_leaderboard([row], workspace.competition, validation, marks=marks)
-    for line in render_corrections(before, row.scores, workspace.competition):
+    for line in render_corrections(old.scores, row.scores, workspace.competition):
         print_text(line)
+    if old.is_rejected:
+        print_text(
+            f"submission {number} was noted as rejected: with a score it counts as accepted, in the"
+            " quota too"
+        )
 
 
 def _name_scores(**values: str) -> list[str]:

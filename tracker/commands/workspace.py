@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -121,7 +122,7 @@ def init_command(
     if has_images:
         step = "tracker run train"
     if has_images and folder.resolve() != Path.cwd().resolve():
-        step = f"cd {folder} && {step}"
+        step = f"cd {shlex.quote(str(folder))} && {step}"
     print(f"next: {step}")
 
 

@@ -70,11 +70,16 @@ class Advice:
 
 
 def advise(
-    curves: Curves, *, monitor: str = DEFAULT_MONITOR, metrics: Sequence[Metric] = ()
+    curves: Curves,
+    *,
+    monitor: str = DEFAULT_MONITOR,
+    metrics: Sequence[Metric] = (),
+    has_our_keys: bool = True,
 ) -> Advice | None:
     """Read the curves of a run by epoch; None where the monitored metric was never finite.
 
-    `metrics` are the competition's: they say which way is better.
+    `metrics` are the competition's: they say which way is better. Without `has_our_keys` (the
+    training loop is another program's) the advice names no config keys.
     """
     own = [f"val/{metric.name}" for metric in metrics]
     stoppers = list(dict.fromkeys([*list_monitors(), *own]))
@@ -102,7 +107,7 @@ def advise(
         saved=max(0, epochs - best - patience),
         sentences=(),
     )
-    return replace(advice, sentences=_write(advice, watched, finite))
+    return replace(advice, sentences=_write(advice, watched, finite, has_our_keys))
 
 
 def advise_run(
@@ -115,7 +120,8 @@ def advise_run(
     if record.kind != "train":
         return None
     monitor = config.get("train", {}).get("monitor") or find_monitor(curves, metrics)
-    return advise(curves, monitor=monitor, metrics=metrics)
+    has_our_keys = bool(record.fingerprints.get("data"))  # a loop of another program has none
+    return advise(curves, monitor=monitor, metrics=metrics, has_our_keys=has_our_keys)
 
 
 def find_monitor(curves: Curves, metrics: Sequence[Metric]) -> str:
@@ -290,7 +296,9 @@ def _find_patience(values: Series, sign: int) -> int:
 # --- Sentences
 
 
-def _write(advice: Advice, watched: Series, finite: Mapping[str, Series]) -> list[str]:
+def _write(
+    advice: Advice, watched: Series, finite: Mapping[str, Series], has_our_keys: bool
+) -> list[str]:
     equal = _name_ties(watched, advice.best_epoch)
     best = f"{advice.monitor} was best in epoch {advice.best_epoch} of {advice.epochs}{equal}"
     lines = [WRITERS[advice.state](advice, best, watched)]
@@ -299,12 +307,18 @@ def _write(advice: Advice, watched: Series, finite: Mapping[str, Series]) -> lis
             f"Since epoch {advice.gap_opened}, the validation loss has moved away from the training"
             " loss."
         )
+    if advice.state == "diverged":
+        remedy = "optim.lr, or set train.clip_grad"
+        if not has_our_keys:
+            remedy = "the learning rate, or clip the gradients"
+        lines[0] = f"{lines[0]} Lower {remedy}."
     if advice.state in ("overfitting", "plateau") and advice.saved:
-        saved = render_count(advice.saved, "epoch")
-        lines.append(
-            f"train.patience={advice.patience} would have given the same best.pth"
-            f" and saved {saved}."
-        )
+        saved, stop = render_count(advice.saved, "epoch"), f"train.patience={advice.patience}"
+        if not has_our_keys:
+            without = render_count(advice.patience, "epoch")
+            stop = f"Early stopping after {without} without improvement"
+        weights = "best.pth" if has_our_keys else "best epoch"
+        lines.append(f"{stop} would have given the same {weights} and saved {saved}.")
     others = [
         f"{name} in epoch {epoch}{_name_ties(finite[name], epoch)}"
         for name, epoch in advice.stop_at.items()
@@ -335,10 +349,7 @@ def _write_overfitting(advice: Advice, best: str, _: Series) -> str:
 
 
 def _write_diverged(_: Advice, best: str, __: Series) -> str:
-    return (
-        f"Diverged: the training loss did not stay low; {best}. Lower optim.lr, or set"
-        " train.clip_grad."
-    )
+    return f"Diverged: the training loss did not stay low; {best}."
 
 
 def _write_plateau(advice: Advice, best: str, watched: Series) -> str:

@@ -81,7 +81,7 @@ def audit(workspace: Workspace) -> Audit:
         without_sota=[row.number for row, _ in groups["without_sota"]],
         by_author=dict(Counter(row.author or "unknown" for row in rows).most_common()),
         by_day=dict(sorted(days.items())),
-        unscored=[row.number for row in rows if not row.scores],
+        unscored=[row.number for row in rows if not row.scores and not row.is_rejected],
         missing=_find_missing(workspace, rows),
         freed=_find_freed(workspace),
         notes=notes,

@@ -92,7 +92,11 @@ def load_compared(
     unfinished: bool,
 ) -> Iterator[ComparedRun]:
     if arguments:
-        return _load_named(workspace, expand_ranges(workspace, arguments, archived=archived))
+        named = expand_ranges(workspace, arguments, archived=archived)
+        every = expand_ranges(workspace, arguments, archived=True)
+        if left_out := [name for name in every if name not in named]:
+            skipped.append(f"archived {', '.join(left_out)} (--archived compares them too)")
+        return _load_named(workspace, named)
     return _load_newest(workspace, limit, skipped, archived=archived, unfinished=unfinished)
 
 

@@ -31,7 +31,7 @@ from tracker.comparison.private_scores import (
 )
 from tracker.core.errors import TrackerError
 from tracker.core.list_marks import FLATTERED
-from tracker.ledger.read import find_metric_value, list_submissions, list_with_note
+from tracker.ledger.read import find_metric_value, list_submissions
 from tracker.ledger.records import Submission
 from tracker.ledger.resolve import render_first_score_command
 from tracker.training.errors import ConfigError
@@ -146,11 +146,9 @@ def select_final(workspace: Workspace, count: int, *, public_images: int = 0) ->
     """
     if count < 1:
         raise ConfigError(f"-n {count}: expected 1 or more")
-    # Candidates: scored, not rejected by a note, no duplicates.
+    # Candidates: scored, no duplicates. What was rejected has no score.
     metric, rows = workspace.competition.primary, list_submissions(workspace)
-    rejected = list_with_note(workspace, "rejected")
-    valid = [row for row in rows if row.number not in rejected]
-    looks = list_distinct_scored(valid, metric.name)
+    looks = list_distinct_scored(rows, metric.name)
     if not looks:
         raise TrackerError(NO_PUBLIC_SCORE, hint=render_first_score_command(workspace))
     # What each of them may score on the private images.
@@ -182,7 +180,7 @@ def select_final(workspace: Workspace, count: int, *, public_images: int = 0) ->
         chosen=chosen,
         contenders=contenders,
         differing={f"{a},{b}": share for (a, b), share in differing.items()},
-        repeats=[row.number for row in valid if row not in looks and row.number in scored],
+        repeats=[row.number for row in rows if row not in looks and row.number in scored],
         own_sd=own_sd,
         noise_source=noise_source,
         sample=sample,
@@ -194,12 +192,11 @@ def select_final(workspace: Workspace, count: int, *, public_images: int = 0) ->
             by_public=by_public,
             metric=metric,
             behind=[item.number for item in ranked[len(contenders) :]],
-            rejected=[number for number in scored if number in rejected],
         ),
         private=_find_private_leader(looks, chosen, metric),
         lucky=_find_lucky(by_public, chosen, separated),
         instead_of=instead_of,
-        unscored=[row.number for row in valid if row.number not in scored],
+        unscored=[row.number for row in rows if row.number not in scored and not row.is_rejected],
         greatest={f"{a},{b}": distance for (a, b), distance in distances.items()},
     )
 
@@ -392,7 +389,6 @@ def _simulate(
     by_public: Sequence[int],
     metric: Metric,
     behind: Sequence[int],
-    rejected: Sequence[int],
 ) -> Simulation | None:
     """Compare the choice with the best public scores.
 
@@ -414,7 +410,6 @@ def _simulate(
     unscored = {item.number for item in contenders} - {*numbers}
     flattered = {item.number for item in contenders if item.unused == FLATTERED} & unscored
     left_out = {
-        "rejected by a note": rejected,
         f"not among the {len(contenders)} best by expected score": behind,
         FLATTERED: flattered,
         "without predictions on the same validation images": unscored - flattered,

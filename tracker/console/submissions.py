@@ -148,7 +148,7 @@ def print_leaderboard(
                     mark_flattered(flattered[name], place, render_number(figures.get(name)))
                     for name in measured
                 ],
-                row.memo,
+                f"rejected: {row.memo}" if row.is_rejected else row.memo,
                 changes[place],
                 render_newest(row.notes),
             ]
@@ -366,7 +366,7 @@ def print_audit(audit: Audit, competition: Competition) -> None:
         f"several keys changed, their effects cannot be separated: {', '.join(several) or 'none'}"
     )
     other_groups = {
-        "ensembles": [item["number"] for item in audit.ensembles],
+        "an ensemble on one side or both": [item["number"] for item in audit.ensembles],
         "of another program, keys unknown": [item["number"] for item in audit.keys_unknown],
         "no key changed from the SOTA then": audit.no_key,
         "no SOTA then to compare with": audit.without_sota,
@@ -385,7 +385,8 @@ def print_audit(audit: Audit, competition: Competition) -> None:
     if audit.unscored:
         print_text(f"no score yet: {', '.join(map(str, audit.unscored))} (tracker score N)")
     for number, note in audit.notes:
-        print_text(f"note on submission {number} by {note.author}: {note}")
+        whose = "the run of " if note.submission is None else ""
+        print_text(f"note on {whose}submission {number} by {note.author}: {note}")
     for item in audit.missing:
         print_text(f"gone: {item['file']} ({item['what']})")
     for item in audit.freed:

@@ -74,10 +74,8 @@ def print_suspects(report: SuspectReport, *, wide: bool = False) -> None:
         " trained on"
     )
     if report.covered < report.images:
-        print(
-            f"  tracker run train --from {report.source} --folds 5 makes an ensemble that judges"
-            " all of them"
-        )
+        print_text("an ensemble of folds judges all of them:")
+        print(f"  tracker run train --from {report.source} --folds 5")
     # Pairs.
     if report.pairs:
         _print_pairs(report, wide=wide)

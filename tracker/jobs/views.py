@@ -31,7 +31,6 @@ def print_queue(
             Column(f"val {name}", leaves=rank_metric_column(name, names[0]), right=True)
             for name in names
         ],
-        Column("reason", leaves=1, text=True),
     ]
     rows: list[list[Cell]] = []
     for result in results:
@@ -43,10 +42,12 @@ def print_queue(
                 result.run or "-",
                 style_status(result.status),
                 *figures,
-                result.reason or "-",
             ]
         )
     print_table(columns, rows, wide=wide)
+    for result in results:  # below the table, where a long one is not cut
+        if result.reason:
+            print_text(f"entry {result.entry}: {result.reason}")
 
 
 def print_sweep(sweep: SweepResult, *, wide: bool = False) -> None:
@@ -58,7 +59,6 @@ def print_sweep(sweep: SweepResult, *, wide: bool = False) -> None:
         Column("state", leaves=1),
         Column(sweep.monitor, leaves=1, right=True),
         *[Column(name, leaves=2) for name in names],
-        Column("reason", leaves=1, text=True),
     ]
     # Several trials may share the best value.
     top = next((trial.value for trial in sweep.trials if trial.number == sweep.best), None)
@@ -73,11 +73,13 @@ def print_sweep(sweep: SweepResult, *, wide: bool = False) -> None:
                 style_status(trial.state),
                 render_number(trial.value),
                 *[render_value(trial.values.get(key)) for key in names],
-                trial.reason or "-",
             ]
         )
     legend = explain_marks([BEST] if sweep.best is not None else [])
     print_table(columns, rows, title=sweep.study, legend=legend, wide=wide)
+    for trial in sweep.trials:
+        if trial.reason:
+            print_text(f"trial {trial.number}: {trial.reason}")
     if sweep.best is None:
         print_text("no trial was completed")
         return

@@ -149,7 +149,7 @@ class Ledger:
         with self._write() as connection:
             self._check_guards(connection)
             # asked again under the lock: another process may have submitted since the examination
-            _refuse_duplicate(connection, draft.answers.fingerprint)
+            _refuse_duplicate(connection, competition, draft.answers.fingerprint)
             window = read_quota_window(
                 _ask(connection), competition, on_server=self._engine.dialect.name == "postgresql"
             )
@@ -203,7 +203,7 @@ class Ledger:
     ) -> None:
         known = row.ledger_columns()
         if known["predictions_fingerprint"]:
-            _refuse_duplicate(connection, known["predictions_fingerprint"])
+            _refuse_duplicate(connection, competition, known["predictions_fingerprint"])
         sota, diff = row.columns.get("sota"), row.columns.get("config_diff")
         if row.derived:
             sota, diff = self._compare_with_sota(connection, row.config, competition)
@@ -349,8 +349,10 @@ def _ask(connection: sa.Connection) -> Query:
     return query
 
 
-def _refuse_duplicate(connection: sa.Connection, fingerprint: str) -> None:
-    if duplicate := find_duplicate_refusal(_ask(connection), fingerprint):
+def _refuse_duplicate(
+    connection: sa.Connection, competition: Competition, fingerprint: str
+) -> None:
+    if duplicate := find_duplicate_refusal(_ask(connection), competition, fingerprint):
         raise duplicate
 
 

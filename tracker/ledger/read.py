@@ -19,7 +19,7 @@ from tracker.core.config_diff import (
 from tracker.core.errors import UnknownRunError
 from tracker.ledger.columns import MAX_INTEGER
 from tracker.ledger.connection import Query, Row, open_reader, read_rows
-from tracker.ledger.records import Note, Origin, Submission
+from tracker.ledger.records import REJECTED, Note, Origin, Submission
 from tracker.ledger.team_runs import find_run_by_uid
 from tracker.run_folder.read import load_run
 from tracker.run_folder.record import RunRecord, run_folder
@@ -486,8 +486,8 @@ def read_clock(workspace: Workspace) -> dt.datetime:
 
 SERVER_CLOCK = "SELECT clock_timestamp() AS now"
 QUOTA_QUERY = (
-    "SELECT s.submitted_at FROM submissions s WHERE s.submitted_at >= :since AND NOT EXISTS (SELECT"
-    " 1 FROM notes n WHERE n.submission = s.number AND n.kind = 'rejected') ORDER BY s.submitted_at"
+    "SELECT s.submitted_at FROM submissions s WHERE s.submitted_at >= :since AND NOT"
+    f" ({REJECTED}) ORDER BY s.submitted_at"
 )
 
 

@@ -6,6 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+# `Submission.is_rejected` in SQL, for a submission `s`.
+REJECTED = (
+    "EXISTS (SELECT 1 FROM notes n WHERE n.submission = s.number AND n.kind = 'rejected') AND NOT"
+    " EXISTS (SELECT 1 FROM scores c WHERE c.submission = s.number)"
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Note:
@@ -62,6 +68,11 @@ class Submission:
     notes: Sequence[Note] = ()
     not_known: Sequence[str] = ()
     imported: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_rejected(self) -> bool:
+        """Whether the leaderboard rejected the file; what has a score was accepted after all."""
+        return not self.scores and any(note.kind == "rejected" for note in self.notes)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json; an imported metric is among the validation scores there."""

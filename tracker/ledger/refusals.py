@@ -17,6 +17,8 @@ from tracker.ledger.read import (
     UNFINGERPRINTED_QUERY,
     find_unfingerprinted,
 )
+from tracker.ledger.records import REJECTED
+from tracker.workspace.metrics import render_score_command
 from tracker.workspace.quota import check_clock, check_quota, split_times, window_start
 from tracker.workspace.tracker_toml import Competition
 
@@ -33,18 +35,27 @@ class QuotaWindow:
     refusal: RefusedError | None
 
 
-def find_duplicate_refusal(query: Query, fingerprint: str) -> DuplicateError | None:
+def find_duplicate_refusal(
+    query: Query, competition: Competition, fingerprint: str
+) -> DuplicateError | None:
     """The refusal of predictions that were sent before; None when nobody has sent them."""
-    select = "SELECT number, run, memo FROM submissions WHERE "
-    rows = query(f"{select}predictions_fingerprint = :fingerprint", {"fingerprint": fingerprint})
+    select = f"SELECT s.number, s.run, s.memo, {REJECTED} AS rejected FROM submissions s WHERE "
+    rows = query(f"{select}s.predictions_fingerprint = :fingerprint", {"fingerprint": fingerprint})
     if not rows:
         number = find_unfingerprinted(query(UNFINGERPRINTED_QUERY, {}), fingerprint)
-        rows = [] if number is None else query(f"{select}number = :number", {"number": number})
+        rows = [] if number is None else query(f"{select}s.number = :number", {"number": number})
     if not rows:
         return None
-    row = rows[0]
-    message = f"the same predictions are submission {row['number']} ({row['run']}: {row['memo']})"
-    return DuplicateError(message, number=row["number"])
+    row, hint = rows[0], ""
+    who = ": ".join(filter(None, [row["run"], row["memo"]]))
+    message = f"the same predictions are submission {row['number']} ({who})"
+    if row["rejected"]:
+        message = f"{message}, which the leaderboard rejected"
+        hint = (
+            "send corrected predictions; where the leaderboard took the file after all,"
+            f" {render_score_command(competition, row['number'])} makes it count"
+        )
+    return DuplicateError(message, number=row["number"], hint=hint)
 
 
 def read_quota_window(query: Query, competition: Competition, *, on_server: bool) -> QuotaWindow:

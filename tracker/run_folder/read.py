@@ -138,8 +138,15 @@ def _describe_broken(folder: Path, error: StorageError) -> RunRecord:
         return record
 
 
+NEIGHBORS = 10  # runs before `latest` that may have ended after it
+
+
 def find_latest(runs_dir: Path) -> str:
-    """The newest finished run with predictions that is not archived; raises UnknownRunError."""
+    """The finished run with predictions and the highest number that is not archived.
+
+    By number, as the lists have them, not by the time it ended: a run in the background that ends
+    late does not take its place. Raises UnknownRunError.
+    """
     for number in list_run_numbers(runs_dir):
         name = f"exp{number}"
         if (runs_dir / name / "predictions.csv").is_file():
@@ -154,7 +161,9 @@ def find_latest(runs_dir: Path) -> str:
 
 
 def describe_newer_than_latest(runs_dir: Path) -> str:
-    """Why the newest run is not `latest`; empty where it is, or where no run is `latest`."""
+    """Why the newest run is not `latest`, or which runs ended after it, though they have lower
+    numbers; empty where there is no such run, or where no run is `latest`.
+    """
     newest = _find_newest(runs_dir)
     if newest is None:
         return ""
@@ -162,7 +171,28 @@ def describe_newer_than_latest(runs_dir: Path) -> str:
         latest = find_latest(runs_dir)
     except UnknownRunError:
         return ""  # the same facts are in the message of that error
-    return "" if latest == newest.name else f"{_describe_lack(newest)}: latest is {latest}"
+    reasons = [_describe_lack(newest)] if latest != newest.name else []
+    if later := _list_ended_after(runs_dir, latest):
+        reasons.append(f"{', '.join(later)} ended after {latest}, which has the highest number")
+    return f"{'; '.join(reasons)}: latest is {latest}" if reasons else ""
+
+
+def _list_ended_after(runs_dir: Path, latest: str) -> list[str]:
+    """Finished runs with predictions whose number is lower than that of `latest`, but that ended
+    later; only the nearest are looked at.
+    """
+    end = load_run(runs_dir, latest).finished_at or ""
+    numbers = [n for n in list_run_numbers(runs_dir) if n < int(latest.removeprefix("exp"))]
+    later = []
+    for name in (f"exp{number}" for number in numbers[:NEIGHBORS]):
+        if not (runs_dir / name / "predictions.csv").is_file():
+            continue
+        with suppress(StorageError, UnknownRunError):
+            record = load_run(runs_dir, name)
+            is_candidate = record.status == "finished" and record.archived_at is None
+            if is_candidate and (record.finished_at or "") > end:
+                later.append(name)
+    return later
 
 
 def _find_newest(runs_dir: Path) -> RunRecord | None:

@@ -179,7 +179,7 @@ def examine(workspace: Workspace, run: str, *, exact: bool = False) -> Examinati
     competition = workspace.competition
     candidate = load_candidate(workspace, run)
     with open_reader(workspace.ledger_url) as query:
-        duplicate = find_duplicate_refusal(query, candidate.answers.fingerprint)
+        duplicate = find_duplicate_refusal(query, competition, candidate.answers.fingerprint)
         window = read_quota_window(query, competition, on_server=has_server(workspace))
     sota = find_sota(workspace)
     nearest, changed = _compare_with_earlier(workspace, candidate.answers, sota, exact)
@@ -372,7 +372,7 @@ def _find_similar(
     for item in nearest:
         reason = _explain_similar(competition, item) if item["changed"] else ""
         if reason:
-            return RefusedError(reason, hint="if you want this: tracker submit --even-if-similar")
+            return RefusedError(reason)  # submit knows the memo, and gives the command
     return None
 
 

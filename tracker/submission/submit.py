@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -40,18 +41,22 @@ def submit(
     workspace: Workspace, run: str, memo: str, *, even_if_similar: bool = False
 ) -> tuple[Submission, Quota]:
     """Examine a run and submit it; see `submit_examined`."""
-    memo = check_memo(memo)
+    memo = check_memo(memo, run)
     return submit_examined(
         workspace, examine(workspace, run), memo, even_if_similar=even_if_similar
     )
 
 
-def check_memo(memo: str) -> str:
-    """The memo without surrounding spaces; raises RefusedError when it is empty."""
+def check_memo(memo: str, run: str = "latest") -> str:
+    """The memo without surrounding spaces; raises RefusedError when it is empty.
+
+    `run` is the word for the run that is submitted, for the hint.
+    """
     memo = memo.strip()
     if not memo:
         raise RefusedError(
-            "no memo", hint='write what is new: tracker submit --memo "f1 loss instead of focal"'
+            "no memo: what is new in this submission?",
+            hint=f'tracker submit {shlex.quote(run)} --memo "f1 loss instead of focal"',
         )
     check_utf8("the memo", memo)
     return memo
@@ -70,6 +75,10 @@ def submit_examined(
     from tracker.ledger.append import Draft, open_ledger
 
     if refusal := examination.find_refusal(even_if_similar=even_if_similar):
+        if refusal is examination.similar_refusal:
+            name = examination.candidate.record.name
+            again = f"tracker submit {name} --memo {shlex.quote(memo)} --even-if-similar"
+            raise RefusedError(str(refusal), hint=again)
         raise refusal
     candidate, board = examination.candidate, build_leaderboard(workspace)
     # before the row is written: a wrong solution file must not use up a number
@@ -116,11 +125,11 @@ def _send(workspace: Workspace, board: Leaderboard, number: int) -> None:
             with open_ledger(workspace) as ledger:
                 ledger.append_missing(number, result.scores, notes)
             row = get_submission(workspace, number)
-    for note in row.notes:
-        if note.kind == "rejected":
-            raise LeaderboardError(
-                f"submission {number} was {note}", hint="it does not count against the quota"
-            )
+    if row.is_rejected:
+        note = next(note for note in reversed(row.notes) if note.kind == "rejected")
+        raise LeaderboardError(
+            f"submission {number} was {note}; it does not count against the quota"
+        )
 
 
 def _render_message(workspace: Workspace, row: Submission) -> str:
@@ -134,7 +143,7 @@ def _render_message(workspace: Workspace, row: Submission) -> str:
 def _is_pending(row: Submission) -> bool:
     """Whether the leaderboard has neither scored nor rejected a submission."""
     scored = any(name.startswith("public_") for name in row.scores)
-    return not scored and not any(note.kind == "rejected" for note in row.notes)
+    return not scored and not row.is_rejected
 
 
 def send_missing(workspace: Workspace) -> list[str]:
@@ -180,7 +189,7 @@ def _save_copy(workspace: Workspace, candidate: Candidate) -> Path:
         target.unlink()
         raise RefusedError(
             f"{candidate.path} was changed after it was examined",
-            hint="tracker check examines the new file",
+            hint=f"tracker check {candidate.record.name}",
         )
     return target
 

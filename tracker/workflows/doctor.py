@@ -248,7 +248,8 @@ def _check_runs(workspace: Workspace) -> Iterator[Finding]:
     killed = [record for record in records if record.status == "killed"]
     if killed:
         names = ", ".join(record.name for record in killed[:5])
-        fix = f"tracker run train --resume {killed[0].name}, or tracker archive {killed[0].name}"
+        name = killed[0].name
+        fix = f"tracker run train --from {name} --resume, or tracker archive {name}"
         text = f"{render_count(len(killed), 'run')} ended without a word: {names}"
         yield Finding("runs", "warning", text, fix)
     left = [path for path in workspace.runs_dir.glob("*/*") if TEMPORARY.fullmatch(path.name)]

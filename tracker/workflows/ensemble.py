@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tracker.core.config_diff import INHERITED
+from tracker.core.terminal import print_note
 from tracker.ledger.resolve import resolve_run
 from tracker.run_folder.read import load_run
 from tracker.run_folder.record import RunRecord, run_folder
@@ -107,10 +107,8 @@ def ensemble(
             run.log(metrics, step=1, epoch=1)
             run.set_summary(metrics)
         else:
-            print(
-                f"the ensemble has no validation score: {_explain_missing(workspace, names)}",
-                file=sys.stderr,
-            )
+            reason = _explain_missing(workspace, names)
+            print_note(f"the ensemble has no validation score: {reason}")
         decision = _choose_decision(task, decided_by, joined)
         save_decision(run.folder, decision)
         if scores is not None:
@@ -148,11 +146,12 @@ def _warn_of_ties(members: Sequence[Predictions]) -> None:
     if not tied:
         return
     images, two = len(members[0].ids), len(members) == 2
-    print(
+    # of two runs the mean decides a tie as the sum does
+    better = "add a third run" if two else "use --method soft"
+    print_note(
         f"the vote is tied for {tied:,} of {render_count(images, 'image')}, where the greatest sum"
-        " of probabilities decided; better use --method soft, or --method weighted --weights"
-        f" 2,1{',1' * (len(members) - 2)}{', or a third run' if two else ''}",
-        file=sys.stderr,
+        f" of probabilities decided; better {better}, or --method weighted --weights"
+        f" 2,1{',1' * (len(members) - 2)}"
     )
 
 
@@ -217,10 +216,9 @@ def _search(
     weight_list = ", ".join(f"{name} {weight:g}" for name, weight in pairs)
     metric = find_search_metric(task)
     known = find_kind(metric.kind)
-    print(
+    print_note(
         f"weights found on the validation images for {known.title if known else metric.name}:"
-        f" {weight_list} (the validation score of the ensemble is therefore too good)",
-        file=sys.stderr,
+        f" {weight_list} (the validation score of the ensemble is therefore too good)"
     )
     return weights
 
@@ -231,14 +229,13 @@ def _choose_decision(task: Task, config: EvalConfig, joined: Predictions | None)
 
     if joined is None:
         if config.decide == "tuned" and has_choice(task):
-            print(
-                "eval.decide = tuned has no effect: there are no validation predictions to tune on",
-                file=sys.stderr,
+            print_note(
+                "eval.decide = tuned has no effect: there are no validation predictions to tune on"
             )
         return plain_decision(task, config)
     decision = choose_decision(task, config, joined)
     if decision.note:
-        print(decision.note, file=sys.stderr)
+        print_note(decision.note)
     return decision
 
 

@@ -90,18 +90,18 @@ def check_quota(
     quota = build_quota(competition, now, times)
     if competition.deadline and now >= competition.deadline:
         raise RefusedError(
-            f"the deadline passed at {_render(competition, quota.deadline)}",
-            hint="nothing was sent",
+            f"the deadline passed at {_render(competition, quota.deadline)}:"
+            " no more can be submitted"
         )
     if quota.left == 0:
-        hint = ""
+        following = ""
         if quota.resets_at:
-            hint = f"the next one is possible at {_render(competition, quota.resets_at)}"
+            following = f"; the next one is possible at {_render(competition, quota.resets_at)}"
         uncounted = f" ({later} more are in the future: a clock was wrong)" if later else ""
         subject = "the one submission of today is"
         if quota.limit > 1:
             subject = f"all {quota.limit} submissions of today are"
-        raise RefusedError(f"{subject} spent{uncounted}", hint=hint)
+        raise RefusedError(f"{subject} spent{uncounted}{following}")
     return quota
 
 

@@ -145,8 +145,12 @@ def load_probabilities(path: Path) -> Predictions:
                 group_name=str(file["group_name"]) if "group_name" in file else "",
             )
     except FileNotFoundError:
+        part, call = "evaluation set", "run.save_probabilities"
+        if path.name == "validation.npz":
+            part, call = "validation images", "run.save_validation"
         raise DataError(
-            f"no such file: {path}", hint="the run must have probabilities of the evaluation set"
+            f"no such file: {path}, the probabilities of the {part}",
+            hint=f"train again; a training loop of your own saves them with {call}",
         ) from None
     except _READ_ERRORS as error:
         raise DataError(f"cannot read {path}: {error or type(error).__name__}") from error

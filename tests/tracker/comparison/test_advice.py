@@ -13,6 +13,7 @@ import scipy.stats
 from tests.support.workspaces import make_run
 from tracker.comparison.advice import Advice, _rise_p_value, advise, advise_run, by_epoch
 from tracker.run_folder.points import Curves
+from tracker.run_folder.record import RunRecord
 from tracker.workspace.tracker_toml import Workspace
 
 SEEDS = 200
@@ -125,6 +126,20 @@ def test_best_in_epoch_3_of_15_is_overfitting() -> None:
     )
     assert "val/accuracy in epoch 5" in text
     assert "val/loss in epoch" not in text
+    assert "train.patience=1 would have given the same best.pth and saved 11 epochs." in text
+
+
+def test_the_advice_about_a_run_of_another_program_names_no_key() -> None:
+    curves = make_curves(**BEST_AT_3)
+    record = RunRecord(name="exp1", uid="u", kind="train")
+    advice = advise_run(record, {}, curves, [])
+    assert advice is not None
+    text = " ".join(advice.sentences)
+    assert (
+        "Early stopping after 1 epoch without improvement would have given the same best epoch and"
+        " saved 11 epochs." in text
+    )
+    assert "train." not in text
 
 
 def test_a_loss_that_turns_while_training_goes_on_is_overfitting_though_f1_stands_still() -> None:

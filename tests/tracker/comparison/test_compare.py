@@ -338,6 +338,10 @@ def test_a_lower_is_better_metric_is_sorted_lowest_first_and_the_unknown_last(
 def test_ranges_name_what_there_is(seeded: Workspace) -> None:
     shutil.rmtree(seeded.runs_dir / "exp2")
     assert expand_ranges(seeded, ["exp1..exp3", "exp3", "exp1..9"]) == ["exp1", "exp3", "exp4"]
+    archive_runs(seeded, ["exp3"])
+    skipped = compare_runs(seeded, ["exp1..exp4"]).skipped
+    assert skipped == ["archived exp3 (--archived compares them too)"]
+    assert compare_runs(seeded, ["exp1..exp4"], archived=True).skipped == []
     with pytest.raises(UnknownRunError, match="nothing between exp7 and exp9"):
         expand_ranges(seeded, ["exp7..exp9"])
 

@@ -69,8 +69,7 @@ def import_scored(
 
 
 def reject(workspace: Workspace, number: int) -> None:
-    """As ledgers have it in which a rejected submission was scored; `tracker note` no longer writes
-    that."""
+    """As older ledgers have it beside scores; `tracker note` no longer writes that."""
     with open_ledger(workspace) as ledger:
         ledger.append_note(kind="rejected", text="wrong file", submission=number)
 
@@ -199,15 +198,19 @@ def test_private_scores_that_are_known_have_the_last_word(
         assert "luck" not in text
 
 
-def test_rejected_submissions_are_not_chosen(tmp_path: Path) -> None:
+def test_a_score_counts_although_an_older_ledger_notes_a_rejection(tmp_path: Path) -> None:
     workspace = import_winners(tmp_path / "ws")
     reject(workspace, 17)
-    assert 17 not in select_final(workspace, 2).chosen
+    assert select_final(workspace, 2).chosen == [17, 12]
+
+
+def test_more_are_wanted_than_there_are(tmp_path: Path) -> None:
+    workspace = import_winners(tmp_path / "ws")
     with pytest.raises(ConfigError, match="-n 0"):
         select_final(workspace, 0)
     with pytest.raises(TrackerError, match="no submission has a public score"):
         select_final(make_workspace(tmp_path / "new"), 2)
-    assert len(select_final(workspace, 99).chosen) == 14
+    assert len(select_final(workspace, 99).chosen) == 15
 
 
 def test_private_answers_of_a_solution_are_read_after_reveal_and_not_before(
@@ -295,11 +298,10 @@ def test_a_choice_that_is_the_best_every_time_is_not_said_to_be_less(tmp_path: P
 
 def test_who_is_not_simulated_is_named_with_the_reason(tmp_path: Path) -> None:
     workspace = import_winners(tmp_path / "ws")
-    reject(workspace, 18)
     text = render_selection(select_final(workspace, 2), workspace.competition)
     assert (
-        "\n  not simulated: submission 18 (rejected by a note), submissions 1 and 5 (not among the"
-        " 12 best by expected score)\n" in text
+        "\n  not simulated: submissions 1, 3 and 5 (not among the 12 best by expected score)\n"
+        in text
     )
 
 

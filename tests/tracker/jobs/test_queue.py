@@ -10,7 +10,8 @@ import pytest
 
 from tests.conftest import NO_MLFLOW, run_tracker
 from tracker.core.clock import utc_now
-from tracker.jobs.queue import _Queue, find_folder, read_queue, run_queue
+from tracker.jobs.queue import QueueResult, _Queue, find_folder, read_queue, run_queue
+from tracker.jobs.views import print_queue
 from tracker.training.errors import ConfigError, StorageError
 from tracker.workflows.own_loop.begin import begin
 from tracker.workflows.resolve import resolve_config
@@ -144,6 +145,20 @@ def test_everything_wrong_in_an_entry_is_told_and_the_table_is_also_json(
     )
     assert "note: expected a text, not 3" in outcome["reason"]
     assert "set.lr: this key needs its section: optim.lr" in outcome["reason"]
+
+
+def test_a_reason_is_told_whole_at_80_columns(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    reason = "grad_clip: unknown key (nearest: set.train.clip_grad); " * 3
+    failed = QueueResult(
+        entry=1, label="a", run=None, status="failed", val_f1=None, metrics={}, reason=reason
+    )
+    print_queue([failed], workspace.competition)
+    out = capsys.readouterr().out
+    assert reason.split() == out.partition("entry 1: ")[2].split()
+    assert max(map(len, out.splitlines())) <= 80
 
 
 def test_an_entry_that_cannot_be_a_training_fails_alone(workspace: Workspace) -> None:

@@ -311,7 +311,7 @@ def test_the_daily_limit_refuses_and_tells_when_the_next_is_free(shared: Workspa
     add(limited, "1")
     with pytest.raises(RefusedError, match="all 2 submissions of today are spent") as caught:
         add(limited, "2")
-    assert "00:00 (Asia/Seoul)" in caught.value.hint
+    assert "00:00 (Asia/Seoul)" in str(caught.value)
     assert [row.number for row in list_submissions(limited)] == [1, 2]
     with open_ledger(limited) as ledger:
         ledger.append_note(kind="rejected", text="wrong columns", submission=2)

@@ -560,6 +560,18 @@ def test_latest_is_the_newest_finished_run_with_predictions(workspace: Workspace
     assert describe_newer_than_latest(workspace.runs_dir) == "exp3 failed: latest is exp1"
 
 
+def test_latest_is_by_number_and_says_what_ended_later(workspace: Workspace) -> None:
+    begun = begin_run(workspace)
+    make_run(workspace, "0" * 10)
+    assert describe_newer_than_latest(workspace.runs_dir) == ""
+    (begun.folder / "predictions.csv").write_text("ImageID,ans\n")
+    begun.finish("finished")
+    assert find_latest(workspace.runs_dir) == "exp2"
+    assert describe_newer_than_latest(workspace.runs_dir) == (
+        "exp1 ended after exp2, which has the highest number: latest is exp2"
+    )
+
+
 def test_a_newer_run_that_latest_leaves_out_is_named(workspace: Workspace) -> None:
     make_run(workspace, status="interrupted")
     done = run_tracker("check", cwd=workspace.root, ok=False)

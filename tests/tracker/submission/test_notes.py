@@ -6,28 +6,35 @@ import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.conftest import NO_MLFLOW, run_tracker
 from tests.support.workspaces import make_run, make_workspace
+from tracker.commands.table import app
 from tracker.comparison.audit import audit
 from tracker.comparison.diff import diff_runs
+from tracker.comparison.selection import select_final
 from tracker.comparison.subject import load_subject
 from tracker.comparison.submission_rows import submission_to_json
 from tracker.console.diff import print_diff
 from tracker.console.runs import print_runs
 from tracker.console.submissions import print_audit, print_leaderboard
-from tracker.core.errors import UnknownRunError
+from tracker.core.errors import DuplicateError, UnknownRunError
 from tracker.core.list_marks import Marks
 from tracker.ledger.append import open_ledger
 from tracker.ledger.history import list_history
 from tracker.ledger.read import (
+    find_sota,
     get_submission,
     list_newest_of_runs,
     list_newest_submissions,
     list_notes,
 )
+from tracker.ledger.submission_table import import_table, read_submission_table
 from tracker.run_folder.read import list_runs
+from tracker.submission.examine import check
 from tracker.submission.notes import add_note, find_note_target
+from tracker.submission.scores import score
 from tracker.submission.submit import submit
 from tracker.training.errors import ConfigError
 from tracker.workspace.tracker_toml import Workspace
@@ -140,6 +147,8 @@ def test_the_commands_print_them_as_text_and_json(workspace: Workspace) -> None:
     assert (
         "public was [lucky]" in run_tracker("show", "exp1", cwd=workspace.root, **NO_MLFLOW).stdout
     )
+    few = run_tracker("runs", "--limit", "1", cwd=workspace.root, **NO_MLFLOW).stdout
+    assert "these are the first 1: --limit 0 shows all\n" in few
     shown = json.loads(run_tracker("runs", "--json", cwd=workspace.root, **NO_MLFLOW).stdout)
     assert [len(run["notes"]) for run in shown] == [1, 2]
     shown = json.loads(
@@ -171,3 +180,60 @@ def test_a_note_or_memo_that_is_not_utf8_is_refused(workspace: Workspace) -> Non
         submit(workspace, "exp1", "a\udcff")
     done = run_tracker("run", "train", "--fact", "a=\udcff", cwd=workspace.root, ok=False)
     assert (done.returncode, "--fact is not UTF-8" in done.stderr) == (2, True)
+
+
+def test_a_rejected_submission_that_is_scored_counts_as_accepted_everywhere(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = make_workspace(tmp_path / "ws", competition={"daily_limit": 3}, solution=None)
+    for answers in ("0000011110", "1100011100", "1100011100"):
+        make_run(workspace, answers)
+    submit(workspace, "exp1", "first")
+    submit(workspace, "exp2", "second")
+    score(workspace, 1, {("public", "f1"): 0.7})
+    add_note(workspace, "2", "wrong columns", rejected=True)
+    with pytest.raises(
+        DuplicateError, match=r"submission 2 .*, which the leaderboard rejected"
+    ) as e:
+        submit(workspace, "exp3", "again")
+    assert "tracker score 2 --public-f1 X" in e.value.hint
+    assert check(workspace, "exp3").quota.used == 1
+    assert audit(workspace).unscored == []
+    print_leaderboard([get_submission(workspace, 2)], workspace.competition, {}, marks=Marks(now=1))
+    assert "rejected: sec" in capsys.readouterr().out
+    monkeypatch.chdir(workspace.root)
+    said = CliRunner().invoke(app, ["score", "2", "--public-f1", "0.8"], env=NO_MLFLOW)
+    assert "submission 2 was noted as rejected: with a score it counts" in said.output
+    assert sota_number(workspace) == 2
+    assert select_final(workspace, 1).chosen == [2]
+    assert check(workspace, "exp3").quota.used == 2
+    assert "rejected" not in check(workspace, "exp3").refusal
+    print_leaderboard([get_submission(workspace, 2)], workspace.competition, {}, marks=Marks(now=2))
+    assert "rejected: sec" not in capsys.readouterr().out
+
+
+def sota_number(workspace: Workspace) -> int | None:
+    """The number of SOTA."""
+    best = find_sota(workspace)
+    return best.number if best else None
+
+
+def test_a_note_on_a_run_is_told_as_one(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_two(workspace)
+    print_audit(audit(workspace), workspace.competition)
+    out = capsys.readouterr().out
+    assert ": the loss was flat" in out.partition("note on the run of submission 1 by ")[2]
+    assert ": public was [lucky]" in out.partition("note on submission 1 by ")[2]
+
+
+def test_a_duplicate_of_a_row_without_a_run_has_no_none(workspace: Workspace) -> None:
+    rows = "".join(f"i{n}.png,{answer}\n" for n, answer in enumerate("0000011100"))
+    (workspace.root / "a.csv").write_text(f"ImageID,ans\n{rows}")
+    (workspace.root / "t.csv").write_text("memo,public_f1,file\n두 번째,0.5,a.csv\n")
+    table = read_submission_table(workspace.root / "t.csv", workspace.competition)
+    import_table(workspace, table)
+    make_run(workspace, "0000011100")
+    with pytest.raises(DuplicateError, match=r"are submission 1 \(두 번째\)$"):
+        submit(workspace, "exp1", "again")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import multiprocessing
+import shlex
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,10 +15,13 @@ from pathlib import Path
 
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
+from typer.testing import CliRunner
 
 import tracker
 import tracker.submission.scores
+from tests.conftest import NO_MLFLOW, save_image
 from tests.support.workspaces import IMAGES, make_run, make_workspace
+from tracker.commands.table import app
 from tracker.comparison.diff import diff_runs
 from tracker.comparison.submission_rows import submission_to_json
 from tracker.core.errors import DuplicateError, LedgerError, RefusedError, UnknownRunError
@@ -525,3 +529,30 @@ def test_a_teammates_submission_of_the_same_run_name_is_not_taken_for_ours(tmp_p
     found = diff_runs(bob, "s1", "exp1")
     assert (found.a, found.b, found.config) == ("s1", "exp1", {"optim.lr": [0.1, 0.2]})
     assert found.predictions == {"equal_share": 0.9, "changed": 1, "total": 10}
+
+
+def test_a_refusal_of_similar_predictions_gives_the_command_to_type(tmp_path: Path) -> None:
+    competition = {"similar_share": 0.8}
+    workspace = make_workspace(tmp_path / "ws", solution=None, competition=competition)
+    for answers in ("0000011110", "0000011100"):
+        make_run(workspace, answers)
+    submit(workspace, "exp1", "m")
+    with pytest.raises(RefusedError, match=r"90\.00 % of the predictions") as caught:
+        submit(workspace, "latest", "it's near")
+    words = shlex.split(caught.value.hint)
+    expected = ["tracker", "submit", "exp2", "--memo", "it's near", "--even-if-similar"]
+    assert words == expected
+    with pytest.raises(RefusedError, match="no memo") as caught:
+        submit(workspace, "exp2", " ")
+    assert caught.value.hint.startswith("tracker submit exp2 --memo ")
+
+
+def test_init_quotes_the_folder_in_the_command_that_follows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        save_image(tmp_path / "photos" / name / "1.png", seed=0)
+    monkeypatch.chdir(tmp_path)
+    words = ["init", "우리 팀 대회 🎭", "--data", "photos", "--no-pretrained"]
+    said = CliRunner().invoke(app, words, env=NO_MLFLOW)
+    assert "next: cd '우리 팀 대회 🎭' && tracker run train" in said.output

@@ -54,7 +54,8 @@ def test_a_rolling_window_frees_one_24_hours_after_it_was_spent() -> None:
 def test_a_spent_quota_says_when_the_next_is_free() -> None:
     with pytest.raises(RefusedError, match="all 2") as caught:
         check_quota(SEOUL, utc("2022-02-28T14:00:00"), ["x", "y"])
-    assert caught.value.hint == "the next one is possible at 2022-03-01 00:00 (Asia/Seoul)"
+    assert str(caught.value).endswith("; the next one is possible at 2022-03-01 00:00 (Asia/Seoul)")
+    assert caught.value.hint == ""  # there is nothing to try
 
 
 def test_a_window_ends() -> None:

@@ -294,6 +294,9 @@ def test_folds_of_numbers_and_several_labels_are_joined_with_their_labels() -> N
 def test_a_missing_or_torn_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         load_probabilities(tmp_path / "p.npz")
+    with pytest.raises(DataError, match="of the validation images") as caught:
+        load_probabilities(tmp_path / "validation.npz")
+    assert "run.save_validation" in caught.value.hint
     (tmp_path / "p.npz").write_bytes(b"PK torn")
     with pytest.raises(DataError, match="cannot read"):
         load_probabilities(tmp_path / "p.npz")
