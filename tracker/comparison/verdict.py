@@ -10,7 +10,7 @@ from tracker.comparison.statistics.paired import ALPHA
 from tracker.core.config_diff import list_changes, render_change, render_unknown_keys
 from tracker.core.text import render_number
 from tracker.training.metrics import METRICS, find_kind, first_metric
-from tracker.training.numbers import render_count
+from tracker.training.numbers import render_count, render_share
 from tracker.workspace.metrics import higher_is_better, metric_title
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def _describe_test(paired: PairedComparison, metric: str, names: tuple[str, str]
     if not difference.low <= 0 <= difference.high:  # the two tests disagree: the exact one decides
         return (
             f"{answer}: {scores} on {samples}; two equally good runs would differ this"
-            f" much in {100 * difference.p:.1f} % of cases, and the limit is {100 * ALPHA:g} %"
+            f" much in {render_share(difference.p)} of cases, and the limit is {100 * ALPHA:g} %"
         )
     return (
         f"{answer}: {scores}, {interval} includes 0"

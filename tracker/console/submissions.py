@@ -20,7 +20,7 @@ from tracker.core.list_marks import SEARCHED, Marks, explain_marks, mark_flatter
 from tracker.core.table import CUT, Cell, Column, Styled, measure
 from tracker.core.terminal import WIDE, print_table, print_text
 from tracker.core.text import render_answer, render_number
-from tracker.training.numbers import render_count
+from tracker.training.numbers import render_count, render_share
 from tracker.workspace.metrics import NO_PUBLIC_SCORE, choose_metrics, describe_limits
 from tracker.workspace.quota import render_quota
 
@@ -304,7 +304,7 @@ def _print_near(item: Mapping[str, Any], sota: int | None) -> None:
 def _render_near(item: Mapping[str, Any]) -> str:
     """How far an earlier submission is: by classes, or by numbers."""
     if item.get("greatest_difference") is None:
-        return f"{item['changed']} differ, {item['equal_share'] * 100:.2f} % equal"
+        return f"{item['changed']} differ, {render_share(item['equal_share'])} equal"
     sampled = item.get("sampled")
     most = "at least" if sampled else "at most"
     of = f" (of a sample of {sampled:,} rows, its file is not here)" if sampled else ""

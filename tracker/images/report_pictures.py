@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tracker.core.table import Column, Styled
 from tracker.core.terminal import print_table, print_text
-from tracker.training.numbers import render_count
+from tracker.training.numbers import render_count, render_share
 
 if TYPE_CHECKING:
     from tracker.images.cutout import ChannelStatistics, CutoutResult
@@ -181,14 +181,14 @@ def describe_model(report: SuspectReport) -> Iterator[str]:
         if len(report.model) > 1:
             what = {"label": "masks"}.get(strength.field, f"{strength.field}s")
         yield (
-            f"  it agrees with {strength.accuracy:.1%} of the {strength.judged} {what} that it"
-            f" judges (always predicting the most common one: {strength.majority:.1%})"
+            f"  it agrees with {render_share(strength.accuracy)} of the {strength.judged} {what}"
+            f" that it judges (always predicting the most common one: {render_share(strength.majority)})"
         )
         if strength.weak and strength.credible < 0.5:
             yield (
                 "  so most of these doubts are mistakes of the model: if 3.3 % of the labels are"
                 " wrong, as in public test sets (Northcutt et al. 2021), at most"
-                f" {strength.credible:.0%} of such doubts are right"
+                f" {render_share(strength.credible, decimals=0)} of such doubts are right"
             )
         elif strength.weak:
             yield "  that may be chance: always predicting the most common one is as good"

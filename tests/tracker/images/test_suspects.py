@@ -192,7 +192,9 @@ def test_a_weak_models_doubts_are_called_so_and_are_not_confident(judged: Worksp
     assert (
         lines[0] == f"doubts of a weak model: exp3 predicts another label for {2 * PLANTED} labels"
     )
-    assert lines[1].startswith(f"  it agrees with {strength.accuracy:.1%} of the {IMAGES} labels")
+    assert lines[1].startswith(
+        f"  it agrees with {100 * strength.accuracy:.1f} % of the {IMAGES} labels"
+    )
     assert "most of these doubts are mistakes of the model" in lines[2]
     better = replace(strength, right=IMAGES, judged=IMAGES)
     lines = list(describe_model(replace(found, model=(better,))))

@@ -495,7 +495,7 @@ def test_check_and_submit_say_only_what_changes_the_decision(
     assert (checked[0], checked[-1]) == (whole[0], "would be accepted")
     assert [line for line in checked if "submission" in line and "left" not in line][:2] == [
         "change to SOTA (submission 1): model.name resnet18 -> resnet34, optim.lr 0.001",
-        "nearest: submission 1 (exp1, SOTA), 2 differ, 80.00 % equal",
+        "nearest: submission 1 (exp1, SOTA), 2 differ, 80.0 % equal",
     ]
     assert any(line.startswith("answers moved from submission 1: ") for line in whole)
     assert not [line for line in [*checked, *whole] if "- -> -" in line]
