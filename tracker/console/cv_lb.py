@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 
 from tracker.comparison.cv_lb import explain_no_prediction
 from tracker.comparison.leaderboard_noise import MIN_PRIVATE_SCORES
-from tracker.comparison.statistics.regression import CONFIDENCE, FEW_POINTS
+from tracker.comparison.statistics.regression import (
+    CONFIDENCE,
+    FEW_POINTS,
+    MIN_TO_RANK,
+    describe_rank,
+)
 from tracker.core.list_marks import FLATTERED
 from tracker.core.text import render_number, render_value
 from tracker.training.numbers import render_share
@@ -77,14 +82,8 @@ def _describe_relation(relation: ScoreRelation, *, schemes: int) -> Iterator[str
         )
         if not relation.predicts:
             yield f"  {explain_no_prediction(relation)}"
-    if relation.rank is not None:
-        rank = relation.rank
-        bounds = (
-            f", 95 % interval {rank.low:.3f} to {rank.high:.3f}"
-            if rank.low is not None
-            else ", no interval"
-        )
-        yield f"  Spearman {rank.rho:.3f}{bounds}"
+    if relation.n >= MIN_TO_RANK:  # else no line, for the same reason
+        yield f"  {describe_rank(relation.rank, relation.n)}"
     for item in relation.outliers:
         expected = f"{render_number(item.y)}, the line predicts {render_number(item.expected)}"
         yield (

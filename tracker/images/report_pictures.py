@@ -180,9 +180,10 @@ def describe_model(report: SuspectReport) -> Iterator[str]:
         what = "labels"
         if len(report.model) > 1:
             what = {"label": "masks"}.get(strength.field, f"{strength.field}s")
+        majority = render_share(strength.majority)
         yield (
             f"  it agrees with {render_share(strength.accuracy)} of the {strength.judged} {what}"
-            f" that it judges (always predicting the most common one: {render_share(strength.majority)})"
+            f" that it judges (always predicting the most common one: {majority})"
         )
         if strength.weak and strength.credible < 0.5:
             yield (
