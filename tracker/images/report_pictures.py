@@ -100,8 +100,16 @@ def print_suspects(report: SuspectReport, *, wide: bool = False) -> None:
 
 def _print_labels(report: SuspectReport, *, wide: bool) -> None:
     rows = [
-        (str(number), s.id, s.field, s.given, s.suggested, f"{s.score:.2f}", _count_against(s))
-        for number, s in enumerate(report.suspects[:SHOWN], start=1)
+        (
+            str(number),
+            one.id,
+            one.field,
+            one.given,
+            one.suggested,
+            f"{one.score:.2f}",
+            _count_against(one),
+        )
+        for number, one in enumerate(report.suspects[:SHOWN], start=1)
     ]
     columns = (
         Column("#", right=True),

@@ -294,7 +294,9 @@ def test_show_has_metrics_before_the_config_and_of_that_only_what_differs(
         ["train.epochs", "10", "3"]
     ]
     assert not [line for line in lines if "optim.lr" in line]
-    assert any(line.endswith("config keys are as in exp1, --full shows all") for line in lines)
+    assert any(
+        line.endswith("of all config keys are as in exp1, --full shows all") for line in lines
+    )
     full = "\n".join(say("show", "exp2", "--full"))
     assert all(word in full for word in ("optim.lr", "data.workers", "sha256:d"))
     assert "config: no difference from exp1" in say("show", "exp3")
