@@ -27,6 +27,7 @@ Part = Literal["eval", "val"]
 
 KINDS = ("pandas", "polars", "arrow")
 PARTS = ("eval", "val")
+OF_BATCHES = ("train/batch_loss", "train/batch_lr")  # their steps are batches also where equal
 _TIMES = ("created_at", "submitted_at")
 
 
@@ -144,8 +145,9 @@ def curves(run: str = ..., *, root: Path | None = ..., frame: Literal["arrow"]) 
 def curves(run: str = "latest", *, root: Path | None = None, frame: Kind = "pandas") -> Any:
     """What a run logged: a row for each step, with `step`, `epoch` and a column for each metric.
 
-    A metric that was not logged at a step is missing there. `run` is exp12, mina/exp12 (once it was
-    pulled), latest, sota or s12.
+    `per` is `epoch` where `step` is the number of the epoch, else `step`, as for the losses of
+    batches. A metric that was not logged at a step is missing there.
+    `run` is exp12, mina/exp12 (once it was pulled), latest, sota or s12.
     Raises UnknownRunError for an unknown run.
     """
     from tracker.ledger.resolve import resolve_run
@@ -154,12 +156,14 @@ def curves(run: str = "latest", *, root: Path | None = None, frame: Kind = "pand
 
     workspace = _open(root, frame)
     path = run_folder(workspace.runs_dir, resolve_run(workspace, run)) / "metrics.jsonl"
-    rows: dict[int, dict[str, Any]] = {}
+    rows: dict[tuple[int, bool, int], dict[str, Any]] = {}  # in the order of time
     found = read_curves(path)
     for name, points in found.items():
         for step, (epoch, value) in points.items():
-            rows.setdefault(step, {"step": step, "epoch": epoch})[name] = value
-    return _build([rows[step] for step in sorted(rows)], ["step", "epoch", *found], frame)
+            of_epoch = step == epoch and name not in OF_BATCHES
+            start = {"step": step, "epoch": epoch, "per": "epoch" if of_epoch else "step"}
+            rows.setdefault((epoch, of_epoch, step), start)[name] = value
+    return _build([rows[key] for key in sorted(rows)], ["step", "epoch", "per", *found], frame)
 
 
 @overload

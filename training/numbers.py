@@ -23,3 +23,14 @@ def render_count(count: int, noun: str, plural: str = "") -> str:
     """A count with its noun: `1 run`, `2 runs`; `plural` where it is not noun + s."""
     several = plural or f"{noun}s"
     return f"{count:,} {noun if count == 1 else several}"
+
+
+def render_share(share: float, *, decimals: int = 1) -> str:
+    """A share as people read it: `93.1 %`; 100 and 0 only where it is all or nothing."""
+    least = 10.0**-decimals
+    percent = 100 * share
+    if percent < 100 and round(percent, decimals) >= 100:
+        return f"over {100 - least:.{decimals}f} %"
+    if percent > 0 and round(percent, decimals) <= 0:
+        return f"under {least:.{decimals}f} %"
+    return f"{percent:.{decimals}f} %"

@@ -87,10 +87,29 @@ def test_submissions_are_those_of_the_leaderboard(
 
 def test_curves_have_a_row_for_each_step(workspace: Workspace) -> None:
     frame = tracker.curves("exp3", root=workspace.root)
-    assert list(frame.columns) == ["step", "epoch", "train/loss", "train/lr", "val/f1"]
+    assert list(frame.columns) == ["step", "epoch", "per", "train/loss", "train/lr", "val/f1"]
     assert list(frame["step"]) == [5, 10]
     assert list(frame["train/loss"]) == [0.9, 0.4]
     assert frame["val/f1"].isna().tolist() == [True, False]
+
+
+def test_the_steps_of_batches_are_not_taken_for_epochs(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path / "ws")
+    recorder = begin_run(workspace)
+    for epoch in (1, 2):
+        recorder.metrics({"train/batch_loss": 0.5 * epoch}, step=epoch, epoch=1)
+        recorder.metrics({"train/loss": 0.9 / epoch}, step=epoch, epoch=epoch)
+    recorder.finish("finished")
+    frame = tracker.curves("exp1", root=workspace.root)
+    assert list(zip(frame["per"], frame["step"], frame["epoch"], strict=True)) == [
+        ("step", 1, 1),
+        ("step", 2, 1),
+        ("epoch", 1, 1),
+        ("epoch", 2, 2),
+    ]
+    epochs = frame[frame["per"] == "epoch"]
+    assert list(epochs["train/loss"]) == [0.9, 0.45]
+    assert epochs["train/batch_loss"].isna().all()
 
 
 def test_predictions_stand_beside_their_probabilities(workspace: Workspace) -> None:

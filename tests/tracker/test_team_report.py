@@ -23,7 +23,7 @@ from tests.support.report_texts import CELLS, HEBREW, HOSTILE, list_expected, ma
 from tests.support.winners_table import TABLE
 from tests.support.workspaces import make_run, make_workspace
 from tracker.comparison.cv_lb import compare_cv_with_leaderboard
-from tracker.comparison.statistics.regression import spearman
+from tracker.comparison.statistics.regression import describe_rank, spearman
 from tracker.core.markdown import escape
 from tracker.ledger.submission_table import import_table, read_submission_table
 from tracker.mirror.targets.mlflow_server import connect
@@ -108,7 +108,7 @@ def test_the_winners_report_tells_sota_and_what_agrees_with_what(report: TeamRep
     assert {e.number: e.equal_to for e in report.entries if e.equal_to} == {9: 8, 11: 7, 14: 7}
     found = {(relation.x, relation.y): relation for relation in report.relations}
     both = found["public_f1", "private_f1"]
-    assert (len(both.points), round(both.rho or 0, 3)) == (18, 0.985)
+    assert (len(both.points), both.rank and round(both.rank.rho, 3)) == (18, 0.985)
     assert len(found["val_accuracy", "public_accuracy"].points) == 15
     assert report.entries[16].gain == pytest.approx(0.0014)
 
@@ -165,7 +165,9 @@ def test_the_markdown_has_the_same_rows(report: TeamReport) -> None:
         assert {label: cells[label].rstrip(" \u2260") for label in CELLS} == {
             label: expected[label].replace("\u2013", "-") for label in CELLS
         }
-    assert "Spearman 0.985 over 18" in render_markdown(report)
+    assert re.search(
+        r"Spearman 0\.985, 95 % interval [\d.]+ to [\d.]+, over 18", render_markdown(report)
+    )
 
 
 def test_validation_is_ranked_within_the_largest_scheme_as_truth_does(
@@ -178,7 +180,9 @@ def test_validation_is_ranked_within_the_largest_scheme_as_truth_does(
         if (item.metric, item.x) == ("accuracy", "val")
     )
     assert told.rank is not None
-    assert shown.rho == pytest.approx(told.rank.rho)
+    assert shown.rank == told.rank
+    told_words = describe_rank(told.rank, told.n)
+    assert told_words in render_markdown(report)
     assert (shown.ranked, shown.schemes) == (told.n, 6)
     words = (
         "over 6 of 15 submissions, those of the largest of 6 validation schemes, which do not"

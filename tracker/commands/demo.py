@@ -49,7 +49,8 @@ def run_demo(folder: Path) -> None:
     require(*TRAINING)
     quiet_libraries()
     print_text(
-        "it takes about a minute, several on a busy machine; three small trainings say each epoch"
+        "it takes about a minute on a quiet machine, several on a busy one; three small trainings"
+        " say each epoch"
     )
     workspace = _make_workspace(folder)
     first = _train(workspace, None, "first try", FIRST)

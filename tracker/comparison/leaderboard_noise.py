@@ -20,6 +20,7 @@ from tracker.ledger.read import list_packed_answers
 from tracker.ledger.records import Submission
 from tracker.training.errors import ConfigError
 from tracker.training.metrics import is_resampled
+from tracker.training.numbers import render_share
 from tracker.training.tables import read_table
 from tracker.workspace.predictions import Answers, Sketch, unpack, unpack_answers
 from tracker.workspace.tracker_toml import Metric, Workspace
@@ -196,8 +197,8 @@ def estimate_public_noise(
     shares = list(compare_answers(answers).values())
     if shares:
         source = (
-            f"answers that differ on {np.mean(shares):.1%} of the images on average,"
-            f" {sample.public} public images"
+            f"answers that differ on {render_share(float(np.mean(shares)))} of the images on"
+            f" average, {sample.public} public images"
         )
         return math.sqrt(float(np.mean(shares)) / (2 * sample.public)), source
     scores = [row.scores[f"public_{metric.name}"] for row in looks]

@@ -10,7 +10,7 @@ from tracker.comparison.statistics.paired import ALPHA
 from tracker.core.config_diff import list_changes, render_change, render_unknown_keys
 from tracker.core.text import render_number
 from tracker.training.metrics import METRICS, find_kind, first_metric
-from tracker.training.numbers import render_count
+from tracker.training.numbers import render_count, render_share
 from tracker.workspace.metrics import are_equal, higher_is_better, metric_title
 
 if TYPE_CHECKING:
@@ -83,6 +83,21 @@ def choose_tested(metric: Metric, paired: PairedComparison) -> str:
     return next((name for name in wanted if name in paired.metrics), next(iter(paired.metrics)))
 
 
+def name_answer(difference: Difference, samples: int) -> str:
+    """The words for a tested difference, the same in every command.
+
+    Too close to call is only what has an interval that leaves out 0 and a p that is not below the
+    limit.
+    """
+    if difference.smallest is None:
+        return "no difference at all"
+    if difference.better is not None:
+        return "real"
+    if difference.low <= 0 <= difference.high:
+        return f"no difference that {samples:,} samples can show"
+    return "too close to call"
+
+
 def _count_answers(competition: Competition, predictions: Mapping[str, Any] | None) -> str:
     """On how few images a public score rests: nothing else tells its noise."""
     if predictions is None or predictions["changed"] is None:
@@ -133,14 +148,15 @@ def _describe_test(paired: PairedComparison, metric: str, names: tuple[str, str]
         p_value = f"p = {difference.p:.2g}, below the limit of {ALPHA:g}"
         better = f"{_choose_name(difference.better, names)} is better"
         return f"{better} by {render_range(low, high)} ({scores}, {samples}; {p_value})"
+    answer = name_answer(difference, paired.samples)
     interval = f"95 % interval {render_range(difference.low, difference.high, signed=True)}"
     if not difference.low <= 0 <= difference.high:  # the two tests disagree: the exact one decides
         return (
-            f"too close to call: {scores} on {samples}; two equally good runs would differ this"
-            f" much in {100 * difference.p:.1f} % of cases, and the limit is {100 * ALPHA:g} %"
+            f"{answer}: {scores} on {samples}; two equally good runs would differ this"
+            f" much in {render_share(difference.p)} of cases, and the limit is {100 * ALPHA:g} %"
         )
     return (
-        f"no difference that {samples} can show: {scores}, {interval} includes 0"
+        f"{answer}: {scores}, {interval} includes 0"
         f" (a true difference of {_render_size(difference.smallest)} would show)"
     )
 

@@ -7,12 +7,12 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tracker.console.notes import render_newest
-from tracker.core.config_diff import CHANNEL_KEYS, CROP_OPTIONS
+from tracker.core.config_diff import CHANNEL_KEYS, CROP_OPTIONS, describe_ensemble_briefly
 from tracker.core.list_marks import (
     BEST,
     MEANINGS,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 # columns
 SIDE_BY_SIDE = 4
 TEXTS = ("note", "noted last")
+ENSEMBLE = "ensemble"  # the title of the column that the keys of ensembles share
 LONG = ("tags", "error")  # fields whose values are sentences or lists
 ASKED_FIRST = (
     "model.name",
@@ -61,6 +62,8 @@ def print_comparison(
     following = [] if width is None else list_following_keys(result)
     if following:
         result = replace(result, keys=[key for key in result.keys if key not in following])
+    if width is not None:
+        result = join_ensemble_keys(result)
     header, lines = build_cells(result, competition, marks)
     legend = explain_marks([*_list_marks(result, marks or Marks()), *_list_figure_marks(result)])
     columns = [Column(""), *[Column(line[0].text, text=True) for line in lines]]
@@ -85,6 +88,40 @@ def print_comparison(
         print_text(line)
 
 
+def join_ensemble_keys(result: Comparison) -> Comparison:
+    """Method, members, weights and search of ensembles as one key; those asked for stay as well."""
+    own = [key for key in result.keys if key.startswith(f"{ENSEMBLE}.")]
+    joined = [key for key in own if key not in result.asked]
+    if not joined:
+        return result
+    rows = [
+        replace(row, config={**row.config, ENSEMBLE: _list_ensemble(row.config)})
+        for row in result.rows
+    ]
+    keys = [ENSEMBLE, *[key for key in result.keys if key not in joined]]
+    return replace(result, rows=rows, keys=keys)
+
+
+def _list_ensemble(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The section `ensemble` of a flat config; None for a single model."""
+    if not config.get(f"{ENSEMBLE}.method") and not config.get(f"{ENSEMBLE}.members"):
+        return None
+    start = f"{ENSEMBLE}."
+    return {
+        key.removeprefix(start): value for key, value in config.items() if key.startswith(start)
+    }
+
+
+def _style_ensemble(table: Mapping[str, Any] | None) -> Styled:
+    """`soft of exp1, exp2`, or `soft of 2 runs` where there is less room."""
+    if not table:
+        return Styled("-")
+    method = str(table.get("method") or "")
+    brief = describe_ensemble_briefly(table).replace(" ensemble of ", " of ")
+    members = ", ".join(map(str, table.get("members") or []))
+    return Styled(f"{method} of {members}".strip() if members else brief, shorter=(brief,))
+
+
 def _list_columns(
     header: Sequence[str], result: Comparison, competition: Competition
 ) -> Iterator[Column]:
@@ -100,6 +137,8 @@ def _list_columns(
     stay = [f"{split}{competition.primary_metric}" for split in ("public_", "val/")]
     keys = {key: 100 + place for place, key in enumerate(order_keys(result))}
     leaves = {"run": 0, "submission": 10_000, "note": 10_001, "noted last": 20_000, COUNTS: 20_001}
+    if ENSEMBLE in result.keys:
+        leaves["note"] = 50  # the keys of a training tell no ensemble from another
     titles = shorten_keys(header, result.keys)
     for place, name in enumerate(header):
         if name in result.asked:
@@ -111,6 +150,8 @@ def _list_columns(
             yield Column(name, leaves=2 + stay.index(name), right=True)
         elif name in result.fields:
             yield Column(name, leaves=4)
+        elif name == ENSEMBLE and name in keys:
+            yield Column(name, leaves=51, text=True)
         elif name in keys:
             yield Column(titles[name], leaves=keys[name])
         elif name in result.metrics:
@@ -220,7 +261,15 @@ def build_cells(
     `brief`: figures without the number of runs that they are of, which is a column of its own.
     """
     header = ["run", "submission", *result.fields, *result.metrics, *result.keys, *TEXTS, COUNTS]
-    config = {key: render_values([row.config[key] for row in result.rows]) for key in result.keys}
+    config = {
+        key: [
+            Styled(text, whole=True)
+            for text in render_values([row.config[key] for row in result.rows])
+        ]
+        for key in result.keys
+    }
+    if ENSEMBLE in config:
+        config[ENSEMBLE] = [_style_ensemble(row.config[ENSEMBLE]) for row in result.rows]
     lines = []
     for place, row in enumerate(result.rows):
         own = mark_row(row, marks or Marks())
@@ -229,7 +278,7 @@ def build_cells(
             _render_metric(result, place, metric, competition, brief=brief)
             for metric in result.metrics
         ]
-        values = [Styled(config[key][place], whole=True) for key in result.keys]
+        values = [config[key][place] for key in result.keys]
         submissions = Styled(", ".join(map(str, row.submissions)) or "-", whole=True)
         lines.append(
             [
@@ -433,7 +482,8 @@ def describe(
 
 
 def _render_equal(keys: int) -> str:
-    return f"{render_count(keys, 'config key')} {'is' if keys == 1 else 'are'} equal"
+    are = "is" if keys == 1 else "are"
+    return f"{render_count(keys, 'config key')} that can change a result {are} equal"
 
 
 def _explain_briefly(result: Comparison, shown: Collection[str]) -> Iterator[str]:

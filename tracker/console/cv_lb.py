@@ -8,9 +8,15 @@ from typing import TYPE_CHECKING
 
 from tracker.comparison.cv_lb import explain_no_prediction
 from tracker.comparison.leaderboard_noise import MIN_PRIVATE_SCORES
-from tracker.comparison.statistics.regression import CONFIDENCE, FEW_POINTS
+from tracker.comparison.statistics.regression import (
+    CONFIDENCE,
+    FEW_POINTS,
+    MIN_TO_RANK,
+    describe_rank,
+)
 from tracker.core.list_marks import FLATTERED
 from tracker.core.text import render_number, render_value
+from tracker.training.numbers import render_share
 
 if TYPE_CHECKING:
     from tracker.comparison.cv_lb import CvLb, ScoreRelation
@@ -18,7 +24,7 @@ if TYPE_CHECKING:
     from tracker.workspace.tracker_toml import Competition
 
 WORDS = {"val": "validation", "public": "public", "private": "private"}
-SURELY = f"with {CONFIDENCE:.0%} certainty"  # what Line.tells_apart asks for
+SURELY = f"with {render_share(CONFIDENCE, decimals=0)} certainty"  # what Line.tells_apart asks for
 CLEAR_GAIN = 0.2  # in how many of the simulated private parts more: see _is_public_better
 
 
@@ -76,14 +82,8 @@ def _describe_relation(relation: ScoreRelation, *, schemes: int) -> Iterator[str
         )
         if not relation.predicts:
             yield f"  {explain_no_prediction(relation)}"
-    if relation.rank is not None:
-        rank = relation.rank
-        bounds = (
-            f", 95 % interval {rank.low:.3f} to {rank.high:.3f}"
-            if rank.low is not None
-            else ", no interval"
-        )
-        yield f"  Spearman {rank.rho:.3f}{bounds}"
+    if relation.n >= MIN_TO_RANK:  # else no line, for the same reason
+        yield f"  {describe_rank(relation.rank, relation.n)}"
     for item in relation.outliers:
         expected = f"{render_number(item.y)}, the line predicts {render_number(item.expected)}"
         yield (
@@ -174,13 +174,14 @@ def _recommend(result: Selection) -> str:
         return f"choose {chosen}"
     chance = len(result.chosen) / len(simulated.among)
     share = simulated.chosen.holds_best
-    figures = f"{chosen} in {share:.0%}, a random choice in {chance:.0%}"
+    by_chance = render_share(chance, decimals=0)
+    figures = f"{chosen} in {render_share(share, decimals=0)}, a random choice in {by_chance}"
     if _is_public_better(simulated, chance):
         public = join_numbers(simulated.by_public.numbers)
         return (
             f"keep {public}, the best public: in simulated private parts that choice holds the best"
-            f" in {simulated.by_public.holds_best:.0%}, {figures}. Expected scores alone would"
-            f" choose {chosen}"
+            f" in {render_share(simulated.by_public.holds_best, decimals=0)}, {figures}. Expected"
+            f" scores alone would choose {chosen}"
         )
     if share <= chance:
         return (
@@ -245,7 +246,8 @@ def _explain_validation(result: Selection, by_public: Sequence[int]) -> str:
         return f"by validation, more is to be expected of {chosen}"
     if passed == list(result.lucky):
         whose = "the higher public score of" if len(passed) == 1 else "the higher public scores of"
-        likely = f"{'is' if len(passed) == 1 else 'are'} likely luck ({CONFIDENCE:.0%} sure)"
+        sure = render_share(CONFIDENCE, decimals=0)
+        likely = f"{'is' if len(passed) == 1 else 'are'} likely luck ({sure} sure)"
         return f"by validation, {whose} {join_numbers(passed)} {likely}"
     rest = [number for number in result.chosen if number not in by_public]
     unclear = [number for number in passed if number not in result.lucky]
@@ -330,7 +332,7 @@ def _render_difference(difference: float, result: Selection) -> str:
     """The share of images whose answers differ, or the greatest difference of numbers."""
     if result.greatest:
         return f"by at most {render_number(difference)}"
-    return f"on {difference:.1%} of the images"
+    return f"on {render_share(difference)} of the images"
 
 
 def _describe_next(result: Selection) -> Iterator[str]:
@@ -351,7 +353,7 @@ def _describe_next(result: Selection) -> Iterator[str]:
         why = f"; not told from {worst} by validation {SURELY}"
     elif shares := _list_shares(following.number, result):
         near = min(shares, key=lambda number: shares[number])
-        why = f"; it differs from {near} on only {shares[near]:.1%} of the images"
+        why = f"; it differs from {near} on only {render_share(shares[near])} of the images"
     score = f"expected {result.metric} {render_number(following.expected)}"
     yield f"the best not chosen: submission {following.number}, {score}{why}"
 
@@ -426,7 +428,10 @@ def _describe_own_noise(result: Selection) -> str:
 
 def _describe_simulated_set(item: SimulatedSet, metric: str, among: int) -> str:
     """How often the best of all is in a set, and what the set scores: its best one counts."""
-    score, share = f"{metric} {render_number(item.mean_best)}", f"{item.holds_best:.0%}"
+    score, share = (
+        f"{metric} {render_number(item.mean_best)}",
+        f"{render_share(item.holds_best, decimals=0)}",
+    )
     if len(item.numbers) == 1:
         return f"is the best of {among} in {share}, on average {score}"
     which = "better one" if len(item.numbers) == 2 else "best one"

@@ -283,5 +283,6 @@ def _print_config(shown: ShownConfig) -> None:
         )
     if shown.left_out:
         are = "is" if shown.left_out == 1 else "are"
-        count = render_count(shown.left_out, "config key")
-        print_text(f"{count} {are} as in {shown.base_name}, --full shows all")
+        print_text(
+            f"{shown.left_out} of all config keys {are} as in {shown.base_name}, --full shows all"
+        )

@@ -20,7 +20,7 @@ from tracker.core.list_marks import SEARCHED, Marks, explain_marks, mark_flatter
 from tracker.core.table import CUT, Cell, Column, Styled, measure
 from tracker.core.terminal import WIDE, print_table, print_text
 from tracker.core.text import render_answer, render_number
-from tracker.training.numbers import render_count
+from tracker.training.numbers import render_count, render_share
 from tracker.workspace.metrics import NO_PUBLIC_SCORE, choose_metrics, describe_limits
 from tracker.workspace.quota import render_quota
 
@@ -45,48 +45,66 @@ Validation = Mapping[
 def style_change(
     diff: Mapping[str, Sequence[Any]] | None, not_known: Sequence[str] = (), *, before: str = ""
 ) -> Styled:
-    """The same as a cell that is cut between changes: `optim.lr 0.001 -> 0.002, 3 more keys…`."""
+    """The same as a cell that is cut between changes: `optim.lr 0.001 -> 0.002, 3 more keys…`.
+
+    The shortest form says something by itself and is never cut: `3 keys`, `soft of 3`, `single`.
+    """
     whole = before + render_change(diff, not_known)
     if not diff and not not_known:
-        return Styled(whole)
+        return Styled(whole, whole=True)
     # what follows from another key is no key more, as check and audit count them
     changes = list_changes(diff or {}) or list_implied_changes(diff or {})
     rest = [f"{len(not_known)} not known"] if not_known else []
     shorter = []
+    brief, briefest = _shorten_ensemble(diff or {})
     # The members of an ensemble without their weights, a key without its old value or without both.
     if len(changes) == 1:
-        heads = [changes[0].partition(" (")[0], *_list_brief(changes[0])]
-        brief = _describe_new_ensemble(diff or {})
-        if brief and changes[0].startswith(brief.partition(" of ")[0]):
-            heads.insert(1, brief)
-        shorter += [before + "; ".join([head, *rest]) for head in heads]
+        heads = [changes[0].partition(" (")[0], *(brief or _list_brief(changes[0]))]
+        shorter += ["; ".join([head, *rest]) for head in heads]
     is_whole = not rest and not list_implied_changes(diff or {})
-    for shown in range(len(changes) - is_whole, -1, -1):
+    for shown in range(len(changes) - is_whole, 0, -1):
         kept = [changes[:shown]]
-        if shown == 1:
-            kept += [[brief] for brief in _list_brief(changes[0])]
-        more = render_count(len(changes) - shown, "more key" if shown else "key")
+        if shown == 1 and not briefest:
+            kept += [[head] for head in _list_brief(changes[0])]
+        more = render_count(len(changes) - shown, "more key")
         for keys in kept:
             parts = [*keys, *([more] if shown < len(changes) else ())]
-            shorter.append(before + "; ".join([*([", ".join(parts)] if parts else ()), *rest]))
-    return Styled(whole, shorter=tuple(text + CUT for text in shorter))
+            shorter.append("; ".join([", ".join(parts), *rest]))
+    count = render_count(len(changes), "key")
+    if briefest and len(changes) == 1:
+        count = briefest
+    shorter.append("; ".join([count, *rest]) if rest and changes else "")
+    least = before + (count if changes else rest[0])
+    cut = [before + text + CUT for text in shorter if text]
+    return Styled(whole, whole=True, shorter=(*cut, least))
 
 
 def _list_brief(change: str) -> list[str]:
     """`optim.lr -> 0.002` and `optim.lr` of `optim.lr 0.001 -> 0.002`."""
     key = change.partition(" ")[0]
     _, arrow, new = change.partition(ARROW)
-    return [key + arrow + new, key] if arrow and not change.startswith("ensemble") else [key]
+    return [key + arrow + new, key] if arrow and not change.startswith(ENSEMBLE[:-1]) else [key]
 
 
-def _describe_new_ensemble(diff: Mapping[str, Sequence[Any]]) -> str:
-    """`weighted ensemble of 5 runs`, where the members changed to those of an ensemble."""
-    new = {
-        key.removeprefix(ENSEMBLE): pair[1]
-        for key, pair in diff.items()
-        if key.startswith(ENSEMBLE)
-    }
-    return describe_ensemble_briefly(new) if new.get("members") else ""
+def _shorten_ensemble(diff: Mapping[str, Sequence[Any]]) -> tuple[list[str], str]:
+    """Shorter words for the change of an ensemble, and the shortest; empty where none changed."""
+    old, new = (
+        {
+            key.removeprefix(ENSEMBLE): pair[side]
+            for key, pair in diff.items()
+            if key.startswith(ENSEMBLE)
+        }
+        for side in (0, 1)
+    )
+    if not new:
+        return [], ""
+    if new.get("members") and not old.get("members"):
+        words = describe_ensemble_briefly(new)
+        method, of, count = words.partition(" ensemble of ")
+        return [words], f"{method} of {count.partition(' ')[0]}" if of else words
+    if old.get("members") and not new.get("members"):
+        return ["no longer an ensemble"], "single"
+    return [f"ensemble: {', '.join(new)}"], "ensemble"
 
 
 def print_leaderboard(
@@ -178,9 +196,7 @@ def measure_first(changes: Sequence[Styled], most: int) -> int:
 
 def _measure_first(change: Styled) -> int:
     texts = [text for text in (change.text, *change.shorter) if ARROW in text]
-    if not texts and len(change.shorter) > 2:
-        texts = [change.shorter[-3]]  # an ensemble without its members
-    return measure(texts[-1] if texts else change.text)
+    return measure([change.text, *change.shorter, *texts][-1])
 
 
 def _list_score_columns(competition: Competition, measured: Sequence[str]) -> Iterator[Column]:
@@ -307,7 +323,7 @@ def _print_near(item: Mapping[str, Any], sota: int | None) -> None:
 def _render_near(item: Mapping[str, Any]) -> str:
     """How far an earlier submission is: by classes, or by numbers."""
     if item.get("greatest_difference") is None:
-        return f"{item['changed']} differ, {item['equal_share'] * 100:.2f} % equal"
+        return f"{item['changed']} differ, {render_share(item['equal_share'])} equal"
     sampled = item.get("sampled")
     most = "at least" if sampled else "at most"
     of = f" (of a sample of {sampled:,} rows, its file is not here)" if sampled else ""

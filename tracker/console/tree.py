@@ -46,7 +46,7 @@ def print_family(
         Column("run"),
         Column("submission", leaves=11, right=True),
         Column("kind", leaves=10),
-        *[Column(name, leaves=1 if name in SPLITS else 3, right=True) for name in names],
+        *[Column(name, leaves=_rank_score(name), right=True) for name in names],
         Column(
             "change",
             leaves=1,
@@ -75,6 +75,13 @@ def print_family(
     print_table(columns, rows, legend=explain_marks(used), wide=wide)
     for problem in family.problems:
         print_text(problem, style="yellow")
+
+
+def _rank_score(name: str) -> int:
+    """When a column of scores leaves: the private score, known after the end, before notes."""
+    if name not in SPLITS:
+        return 4
+    return 3 if name == "private" else 1
 
 
 def draw_guides(depths: Sequence[int]) -> list[str]:

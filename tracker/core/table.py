@@ -56,7 +56,8 @@ class Styled:
     """A cell with a style, which is words of `SGR` as in `bold green`.
 
     A `whole` cell is never cut, such as a number in a column of texts. If the text does not fit,
-    the first of the `shorter` texts that fits is shown; if none does, the last is cut.
+    the first of the `shorter` texts that fits is shown; if none does, the last is cut, or the
+    column leaves if the cell is `whole`.
     """
 
     text: str
@@ -208,13 +209,17 @@ def _measure_columns(
         cells = [row[index] for row in rows]
         widths = [measure(cell.text) for cell in cells]
         full[index] = max(measure(column.title), *widths, 0)
-        uncut = [own for own, cell in zip(widths, cells, strict=True) if cell.whole]
+        uncut = [_measure_shortest(cell) for cell in cells if cell.whole]
         whole[index] = max(measure(column.title), *uncut, 0) if column.text else full[index]
         known = sum(cell.text not in EMPTY for cell in cells)
         sparse = known * SPARSE <= len(cells) and column.leaves > IMPORTANT
         if not known or sparse:
             empty.add(index)
     return full, whole, empty
+
+
+def _measure_shortest(cell: Styled) -> int:
+    return min(map(measure, (cell.text, *cell.shorter)))
 
 
 def _is_hidden_first(columns: Sequence[Column], index: int, empty: set[int]) -> bool:

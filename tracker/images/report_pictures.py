@@ -7,17 +7,19 @@ import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tracker.core.table import Column
+from tracker.core.table import Column, Styled
 from tracker.core.terminal import print_table, print_text
-from tracker.training.numbers import render_count
+from tracker.training.numbers import render_count, render_share
 
 if TYPE_CHECKING:
     from tracker.images.cutout import ChannelStatistics, CutoutResult
     from tracker.images.explain import Explanation
     from tracker.images.suspects import SuspectReport
     from tracker.training.inspect.duplicates import Pair
+    from tracker.training.inspect.suspects import Suspect
 
 SHOWN = 15  # lines of a table; the files have all
+SHORT_PARTS = 12  # the columns of `train, eval`, which less important columns leave for
 
 
 def print_explanation(explanation: Explanation, *, wide: bool = False) -> None:
@@ -81,7 +83,7 @@ def print_suspects(report: SuspectReport, *, wide: bool = False) -> None:
         _print_pairs(report, wide=wide)
     print_text(
         f"{render_count(len(report.pairs), 'pair')} of nearly equal images (at most"
-        f" {report.threshold} of 256 bits differ)"
+        f" {report.threshold} of 256 bits differ){_count_differing_labels(report)}"
     )
     # The files, and what to do with them.
     print_text("\n".join(report.files))
@@ -96,8 +98,16 @@ def print_suspects(report: SuspectReport, *, wide: bool = False) -> None:
 
 def _print_labels(report: SuspectReport, *, wide: bool) -> None:
     rows = [
-        (str(number), s.id, s.field, s.given, s.suggested, f"{s.score:.2f}", str(len(s.images)))
-        for number, s in enumerate(report.suspects[:SHOWN], start=1)
+        (
+            str(number),
+            one.id,
+            one.field,
+            one.given,
+            one.suggested,
+            f"{one.score:.2f}",
+            _count_against(one),
+        )
+        for number, one in enumerate(report.suspects[:SHOWN], start=1)
     ]
     columns = (
         Column("#", right=True),
@@ -106,7 +116,7 @@ def _print_labels(report: SuspectReport, *, wide: bool) -> None:
         Column("given", leaves=1),
         Column("suggested", leaves=1),
         Column("p(given)", leaves=2, right=True),
-        Column("images", leaves=4, right=True),
+        Column("images against", leaves=4, right=True),
     )
     print_table(columns, rows, wide=wide)
     _print_order(report)
@@ -115,16 +125,15 @@ def _print_labels(report: SuspectReport, *, wide: bool) -> None:
 def _print_pairs(report: SuspectReport, *, wide: bool) -> None:
     rows = []
     for number, pair in enumerate(report.pairs[:SHOWN], start=1):
-        splits = f"{pair.a.split}, {pair.b.split}"
         labels, distance = _render_labels(pair), str(pair.distance)
-        rows.append((str(number), pair.a.id, pair.b.id, splits, labels, distance))
+        rows.append((str(number), pair.a.id, pair.b.id, _style_parts(pair), labels, distance))
     columns = (
         Column("#", right=True),
         Column("image"),
         Column("nearly equal"),
-        Column("parts", leaves=3),
-        Column("labels", leaves=1, text=True),
-        Column("bits", leaves=2, right=True),
+        Column("parts", leaves=1, text=True, least=SHORT_PARTS),
+        Column("labels", leaves=2, text=True),
+        Column("bits", leaves=3, right=True),
     )
     print_table(columns, rows, wide=wide)
     if len(report.pairs) > SHOWN:
@@ -141,10 +150,12 @@ def _print_order(report: SuspectReport) -> None:
         f"the first {SHOWN} of {count} labels" if count > SHOWN else render_count(count, "label")
     )
     rest = f"; all are in {_name_file(report, 'labels')}" if count > SHOWN else ""
-    order = (
-        "first those of confident learning, then those with more images against them, then by"
-        " p(given)"
-    )
+    rules = []
+    if any(suspect.confident for suspect in report.suspects):
+        rules.append("first those of confident learning")
+    if len({suspect.against for suspect in report.suspects}) > 1:
+        rules.append("those with more images against them")
+    order = ", then ".join([*rules, "by p(given), the lowest first"])
     print_text(f"{shown}: {order}{rest}")
 
 
@@ -175,18 +186,37 @@ def describe_model(report: SuspectReport) -> Iterator[str]:
         what = "labels"
         if len(report.model) > 1:
             what = {"label": "masks"}.get(strength.field, f"{strength.field}s")
+        majority = render_share(strength.majority)
         yield (
-            f"  it agrees with {strength.accuracy:.1%} of the {strength.judged} {what} that it"
-            f" judges (always predicting the most common one: {strength.majority:.1%})"
+            f"  it agrees with {render_share(strength.accuracy)} of the {strength.judged} {what}"
+            f" that it judges (always predicting the most common one: {majority})"
         )
         if strength.weak and strength.credible < 0.5:
             yield (
                 "  so most of these doubts are mistakes of the model: if 3.3 % of the labels are"
                 " wrong, as in public test sets (Northcutt et al. 2021), at most"
-                f" {strength.credible:.0%} of such doubts are right"
+                f" {render_share(strength.credible, decimals=0)} of such doubts are right"
             )
         elif strength.weak:
             yield "  that may be chance: always predicting the most common one is as good"
+
+
+def _count_differing_labels(report: SuspectReport) -> str:
+    """In how many pairs the labels differ, because a narrow table hides the labels."""
+    differing = sum(pair.labels_differ for pair in report.pairs)
+    return f"; the labels of {differing} differ" if differing else ""
+
+
+def _count_against(suspect: Suspect) -> str:
+    return f"{suspect.against} of {len(suspect.images)}"
+
+
+def _style_parts(pair: Pair) -> Styled:
+    """The parts of the data that both images are of: `train, eval` where there is little room."""
+    whole = f"{pair.a.split}, {pair.b.split}"
+    return Styled(
+        whole, shorter=(whole.replace("validation", "val").replace("evaluation", "eval"),)
+    )
 
 
 def _render_labels(pair: Pair) -> str:

@@ -108,6 +108,7 @@ def find_suspects(
     """
     from tracker.training.inspect.duplicates import find_duplicates
     from tracker.training.inspect.suspects import find_suspects as find_label_suspects
+    from tracker.training.inspect.suspects import sort_suspects
     from tracker.training.predict.probabilities import load_probabilities
 
     require(*PICTURES, "cleanlab", "imagehash")
@@ -132,7 +133,8 @@ def find_suspects(
     if judged:
         suspects = find_label_suspects(judged, outputs, task.classes, bands, task.target)
     model = measure_agreement(judged, outputs, task.classes, bands, task.target)
-    suspects = [_lower_confidence(suspect, model) for suspect in suspects]
+    # sorted again: the order is explained by the confidence that is told
+    suspects = sort_suspects([_lower_confidence(suspect, model) for suspect in suspects])
     # Pairs: among all images.
     images = _list_images(config, task, data, folds=source != name)
     pairs = find_duplicates(images, limit=threshold)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from markupsafe import Markup
 
+from tracker.comparison.statistics.regression import FEW_POINTS, describe_rank
 from tracker.core.list_marks import FLATTERED
 from tracker.report.data import Scatter, SubmissionEntry, label_metric
 from tracker.report.svg import Drawing, Scale, fit_scale
@@ -18,7 +19,6 @@ MAX_LABELED = 40  # beyond, only SOTA's steps have a label of their own
 MAX_JOINED = 60  # beyond, public and private of a submission are not joined by a line
 MAX_LARGE = 60  # beyond, points are smaller
 MAX_STEPS_LISTED = 10  # in the sentence below the timeline
-MIN_RELIABLE = 12  # with fewer submissions, a rank correlation is read with caution
 
 
 def draw_timeline(
@@ -252,8 +252,8 @@ def describe_scatter(relation: Scatter) -> str:
     if relation.flattered:
         numbers = ", ".join(map(str, relation.flattered))
         count += f" (without {numbers}, {FLATTERED})"
-    if relation.rho is None:
-        return f"{count}: too few different values for a rank correlation."
-    caution = " Few submissions: read it with caution." if relation.ranked < MIN_RELIABLE else ""
-    rho = f"{relation.rho:.3f}".replace("-", "\u2212")
-    return f"Spearman {rho} over {count}.{caution}"
+    told = describe_rank(relation.rank, relation.ranked)
+    if relation.rank is None:
+        return f"{count}: {told}."
+    caution = " Few submissions: read it with caution." if relation.ranked < FEW_POINTS else ""
+    return f"{told}, over {count}.{caution}"

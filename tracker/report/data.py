@@ -16,7 +16,7 @@ from tracker.comparison.comparable import (
 )
 from tracker.comparison.cv_lb import group_by_scheme
 from tracker.comparison.members import list_flattered
-from tracker.comparison.statistics.regression import spearman
+from tracker.comparison.statistics.regression import MIN_TO_RANK, RankCorrelation, rank_correlation
 from tracker.comparison.tree import (
     Family,
     Node,
@@ -47,7 +47,6 @@ from tracker.workspace.tracker_toml import Competition, Metric, Workspace
 
 AUTOMATIC_NOTES = ("imported", "revealed", "sent")  # notes that tracker writes for itself
 MIN_TO_PLOT = 3
-MIN_TO_RANK = 6  # of 5 values in random order, one in 12 correlates by 0.9 or more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +106,7 @@ class Column:
 class Scatter:
     """Two figures of the same submissions; `points` are (number, x, y).
 
-    The points are of `schemes` validation schemes; one without validation scores. `rho` is
+    The points are of `schemes` validation schemes; one without validation scores. `rank` is
     Spearman's over the submissions of the largest scheme, None if they are few. Those in `others`
     do not compare: they are of other schemes, or `flattered` by weights that were searched on the
     validation images.
@@ -116,7 +115,7 @@ class Scatter:
     x: str
     y: str
     points: Sequence[tuple[int, float, float]]
-    rho: float | None
+    rank: RankCorrelation | None
     others: Sequence[int] = ()
     schemes: int = 1
     flattered: Sequence[int] = ()
@@ -462,15 +461,16 @@ def _relate(
     fair = [[point for point in group if point[0] not in flattered] for group in groups]
     groups = [group for group in fair if group]
     largest = max(groups, key=len, default=[])
-    rho = None
+    rank = None
     if len(largest) >= MIN_TO_RANK:
-        rho = spearman([point[1] for point in largest], [point[2] for point in largest])
+        xs, ys = [point[1] for point in largest], [point[2] for point in largest]
+        rank = rank_correlation(xs, ys, distinct=len({*zip(xs, ys, strict=True)}))
     others = [point[0] for point in points if point not in largest]
     return Scatter(
         x=x,
         y=y,
         points=points,
-        rho=rho,
+        rank=rank,
         others=others,
         schemes=len(groups),
         flattered=flattered,

@@ -154,7 +154,7 @@ def zoom_in(relation: Scatter, metric: Metric) -> Scatter | None:
     if max(shares) > MAX_CLOSE_UP_SHARE:
         return None
     others = [number for number, _, _ in half if number in relation.others]
-    return replace(relation, points=sorted(half), rho=None, others=others)
+    return replace(relation, points=sorted(half), rank=None, others=others)
 
 
 def _nest(family: Family) -> Iterator[tuple[Node, Markup]]:

@@ -26,6 +26,7 @@ from tracker.run_folder.read import load_config
 from tracker.run_folder.record import RunRecord, run_folder
 from tracker.submission.witnesses import find_ledger_refusal
 from tracker.training.metrics import METRICS
+from tracker.training.numbers import render_share
 from tracker.workspace.answer_kinds import find_answer_kind
 from tracker.workspace.data import list_competition_ids
 from tracker.workspace.leaderboard_kinds import KINDS
@@ -390,7 +391,7 @@ def _explain_similar(competition: Competition, item: Mapping[str, Any]) -> str:
             f" (Spearman {_floor(correlation)}, greatest difference {greatest:.3g}{of})"
         )
     if greatest is None and item["equal_share"] >= competition.similar_share:
-        share = f"{item['equal_share'] * 100:.2f} %"
+        share = render_share(item["equal_share"])
         return f"{share} of the predictions are those of submission {number}, {changed} differ"
     return ""
 

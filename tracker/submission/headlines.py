@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from tracker.core.config_diff import (
@@ -139,43 +137,33 @@ def judge_gain(paired: PairedComparison, metric: Metric, *, is_gain: bool) -> st
 
     A metric that is not tested has the test of the most decisive one that is, which is then named.
     """
-    from tracker.comparison.verdict import choose_tested
+    from tracker.comparison.verdict import choose_tested, name_answer
 
     kind = find_kind(metric.kind)
     name = choose_tested(metric, paired)
     difference = paired.metrics[name]
     is_own = name == metric.name or (kind is not None and kind.name == name)
     by = "" if is_own else f" by {difference.title}"
+    answer = name_answer(difference, paired.samples)
     if difference.smallest is None:
-        return ", too close to call (the predictions on the validation images are equal)"
+        return f", {answer} (the predictions on the validation images are equal)"
     units = f"; by {paired.unit}, {paired.units:,} groups" if paired.unit else ""
     p_value = f"(p = {difference.p:.2g}{units})"
     if difference.better is None:
-        return f", too close to call{by} {p_value}"
+        return f", {answer}{by} {p_value}"
     if (difference.better == "b") != is_gain:
         return f", but the saved predictions say the opposite{by} {p_value}"
-    return f", real{by} {p_value}"
+    return f", {answer}{by} {p_value}"
 
 
 def _render_gap(metric: Metric, value: float, best: float) -> str:
     """The distance of a value from the best one, with its direction."""
-    gap = _subtract_shown(metric, value, best)
-    shown = _render_size(gap)
+    shown = _render_size(abs(value - best))
     if metric.higher_is_better:
         direction = "above" if value > best else "below"
     else:
         direction = "better than" if value < best else "worse than"
     return f"{shown} {direction}"
-
-
-def _subtract_shown(metric: Metric, value: float, best: float) -> float:
-    """The gap between two scores as they are shown, because both are printed next to it.
-
-    The exact gap if they look equal.
-    """
-    old, new = (Decimal(metric.render(score)) for score in (best, value))
-    gap = float(abs(new - old))
-    return gap if math.isfinite(gap) and gap else abs(value - best)
 
 
 def _render_size(gap: float) -> str:

@@ -125,6 +125,11 @@ def find_suspects(
         suspects = _find_in_profiles(samples, shares, classes, age_bands)
     else:
         suspects = _find_in_images(samples, shares, classes)
+    return sort_suspects(suspects)
+
+
+def sort_suspects(suspects: Sequence[Suspect]) -> list[Suspect]:
+    """Those of confident learning first, then by images against them, then by the probability."""
     return sorted(
         suspects, key=lambda suspect: (not suspect.confident, -suspect.against, suspect.score)
     )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tracker.training.formats.samples import Task
 from tracker.training.metrics import is_validation_figure, list_figures
+from tracker.training.numbers import render_share
 from tracker.training.pictures.sheets import (
     NARROWEST,
     RIGHT,
@@ -84,7 +85,7 @@ def draw_confusion(confusion: NDArray[np.int64], classes: Sequence[str], path: P
     axes.set_ylabel("true")
     figure.suptitle("validation images, best epoch\n% of the true class (recall)", fontsize=10)
     for row, column in np.argwhere(confusion) if numbered else ():
-        text = f"{confusion[row, column]}\n{share[row, column]:.1%}"
+        text = f"{confusion[row, column]}\n{render_share(float(share[row, column]))}"
         color = "white" if share[row, column] > 0.5 else "black"
         axes.text(
             column,

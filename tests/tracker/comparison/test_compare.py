@@ -107,6 +107,24 @@ def test_a_flattered_score_is_never_the_best(seeded: Workspace) -> None:
     assert cells["exp6"] == ["0.9000", "~"]
 
 
+def test_ensembles_share_a_column_and_leave_room_for_notes(
+    seeded: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for other in range(1, 4):
+        make_ensemble(seeded, [f"exp{other}", "exp4"], f1=0.7, searched=other == 2)
+    found = compare_runs(seeded, ["exp1..exp7"])
+    capsys.readouterr()
+    monkeypatch.setenv("COLUMNS", "80")
+    print_comparison(found, seeded.competition)
+    out = capsys.readouterr().out
+    assert "a high | rate" in out
+    assert "weighted of exp1, exp4" in out or "weighted of 2 runs" in out
+    assert "members" not in out
+    assert "weights" not in out.partition("hidden")[0]
+    print_comparison(found, seeded.competition, wide=True)
+    assert "members" in capsys.readouterr().out
+
+
 def test_a_row_that_does_not_compare_with_another_is_not_the_best(workspace: Workspace) -> None:
     for f1 in (0.5, 0.6, 0.7):
         make_run(workspace, config={"optim.lr": f1}, f1=f1)

@@ -192,7 +192,7 @@ def test_what_is_printed_says_what_differs(
     out = capsys.readouterr().out
     assert "optim.lr" in out
     assert "+0.2500" in out
-    assert "1 of 10 differ (90.00 % equal)" in out
+    assert "1 of 10 differ (90.0 % equal)" in out
     assert "seed" not in out
     print_diff(diff_runs(workspace, "exp1", "exp1"))
     assert capsys.readouterr().out.splitlines() == [

@@ -118,12 +118,25 @@ def test_a_change_is_cut_between_its_keys() -> None:
         "to 1: optim.lr 0.1 -> 0.2, 2 more keys\u2026",
         "to 1: optim.lr -> 0.2, 2 more keys\u2026",
         "to 1: optim.lr, 2 more keys\u2026",
-        "to 1: 3 keys\u2026",
+        "to 1: 3 keys",
     }
-    assert all(text.endswith(CUT) for text in shown.values())  # a text that is cut says so
+    # a text that is cut says so, but for the shortest, which is one by itself
+    assert {text for text in shown.values() if not text.endswith(CUT)} == {"to 1: 3 keys"}
     unknown = style_change({"optim.lr": [0.1, 0.2]}, ["a", "b", "c", "d"])
     assert draw_table(column, [[unknown]], width=40)[2] == "optim.lr 0.1 -> 0.2; 4 not known\u2026"
     assert draw_table(column, [[unknown]], width=24)[2] == "optim.lr; 4 not known\u2026"
+
+
+def test_the_shortest_form_of_a_change_of_ensembles_says_what_it_is() -> None:
+    ensemble = [["method", None, "soft"], ["members", None, ["exp1", "exp2", "exp3"]]]
+    joined = {f"ensemble.{key}": [old, new] for key, old, new in ensemble}
+    alone = {f"ensemble.{key}": [new, old] for key, old, new in ensemble}
+    column = [Column("change", text=True)]
+    shown = [
+        draw_table(column, [[style_change(diff, before="to 2: ")]], width=20)[2]
+        for diff in (joined, alone, {})
+    ]
+    assert shown == ["to 2: soft of 3", "to 2: single", "to 2: no config key"]
 
 
 def test_one_run_of_another_program_adds_no_columns(workspace: Workspace) -> None:
@@ -255,7 +268,7 @@ def test_keys_that_follow_from_another_are_counted_nowhere() -> None:
     }
     assert _count_changes(diff, []) == "2 keys changed at once"
     shorter = style_change(diff).shorter
-    assert shorter[-2:] == ("model.name, 1 more key\u2026", "2 keys\u2026")
+    assert shorter[-2:] == ("model.name, 1 more key\u2026", "2 keys")
     assert "optim.lr 0.1 -> 0.2" in shorter[0]
     assert "more key" not in shorten_change(diff)
 

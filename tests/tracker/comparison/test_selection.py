@@ -120,7 +120,7 @@ def test_a_slightly_worse_submission_that_errs_elsewhere_is_chosen_over_a_copy(
     assert found.simulation.by_public.numbers == [1, 2]
     assert found.simulation.chosen.mean_best > found.simulation.by_public.mean_best
     text = render_selection(found, workspace.competition)
-    assert "  their answers differ on 25.0% of the images\n" in text
+    assert "  their answers differ on 25.0 % of the images\n" in text
     assert (
         text.splitlines()[0]
         == "choose submissions 1 and 3: submission 3 may be right where the rest"
@@ -160,7 +160,7 @@ def test_validation_moves_a_lucky_public_score_down(tmp_path: Path) -> None:
     assert lucky.by_validation <= lucky.expected < lucky.public
     assert (found.chosen, found.lucky, found.instead_of) == ([BEST], [37], None)
     assert "validation 0.7700 predicts" in render_selection(found, workspace.competition)
-    reason = "by validation, the higher public score of submission 37 is likely luck (95% sure)"
+    reason = "by validation, the higher public score of submission 37 is likely luck (95 % sure)"
     assert conclude(workspace) == f"choose submission {BEST}: {reason}"
 
 
@@ -174,7 +174,7 @@ def test_a_public_score_is_no_luck_where_validation_cannot_tell_it_from_the_othe
     assert (found.chosen, found.lucky, found.instead_of) == ([37], [], CLOSE)
     text = conclude(workspace)
     assert (
-        f"validation cannot tell submission 37 from submission {CLOSE} with 95% certainty" in text
+        f"validation cannot tell submission 37 from submission {CLOSE} with 95 % certainty" in text
     )
     assert "so the higher public score decides" in text
     assert "luck" not in text
@@ -273,7 +273,7 @@ def test_the_noise_of_the_model_is_told_and_no_score_is_above_1(tmp_path: Path) 
     assert found.simulation.possible <= 1
     text = render_selection(found, workspace.competition)
     assert re.search(
-        r"\n  the choice would hold the best of \d+ in \d+%; the better one has f1 0\.\d{4}"
+        r"\n  the choice would hold the best of \d+ in \d+ %; the better one has f1 0\.\d{4}"
         r" on average\n",
         text,
     )
@@ -291,7 +291,7 @@ def test_a_choice_that_is_the_best_every_time_is_not_said_to_be_less(tmp_path: P
     told = replace(found.simulation, chosen=always, by_public=always, possible=0.7277)
     text = render_selection(replace(found, simulation=told), workspace.competition)
     assert (
-        "\n  the choice is the best of 12 in 100%, on average f1 0.7277\n  no other choice"
+        "\n  the choice is the best of 12 in 100 %, on average f1 0.7277\n  no other choice"
         " does better here\n" in text
     )
 
@@ -317,15 +317,15 @@ def test_where_all_are_chosen_nothing_is_simulated(tmp_path: Path) -> None:
     assert "choose submissions 1, 2 and 3: they are" in text and text.endswith(
         "\nonly 3 submissions exist to choose from, all are chosen\n"
     )
-    assert "100%" not in text
+    assert "100 %" not in text
 
 
 def test_each_reason_says_why_it_and_not_the_next(tmp_path: Path) -> None:
     workspace = import_scored(tmp_path / "ws", SCORES, WRONG, ["", "", ""])
     text = render_selection(select_final(workspace, 2), workspace.competition)
     assert (
-        "\nthe best not chosen: submission 2, expected f1 0.7990; it differs from 1 on only 0.2% of"
-        " the images\n" in text
+        "\nthe best not chosen: submission 2, expected f1 0.7990; it differs from 1 on only 0.2 %"
+        " of the images\n" in text
     )
     assert text.splitlines()[1:3] == [
         "  1: public f1 0.8000, the best",
@@ -418,7 +418,7 @@ def test_the_words_beside_the_choice_agree_in_number(tmp_path: Path) -> None:
     by_public = replace(two.simulation.by_public, numbers=[1], holds_best=1.0)
     told = replace(two.simulation, chosen=chosen, by_public=by_public)
     text = render_selection(replace(two, simulation=told), workspace.competition)
-    assert "  the best public one (1) is the best of 3 in 100%" in text
+    assert "  the best public one (1) is the best of 3 in 100 %" in text
     assert "  the best public one does better here" in text
 
 
@@ -433,11 +433,13 @@ def test_a_choice_no_better_than_one_by_lot_is_said_to_be_that(tmp_path: Path) -
         text = render_selection(replace(found, simulation=told), workspace.competition)
         doubt = "the scores do not tell them apart: in simulated private parts the best is held by"
         assert text.startswith(doubt) is is_said
-        assert (f" in {share:.0%}, a random choice in 50%." in text.splitlines()[0]) is is_said
+        assert (
+            f" in {100 * share:.0f} %, a random choice in 50 %." in text.splitlines()[0]
+        ) is is_said
     # only the chosen are simulated: they hold the best every time, which says nothing
     told = replace(found.simulation, among=[*found.chosen], chosen=replace(chosen, holds_best=1.0))
     text = render_selection(replace(found, simulation=told), workspace.competition)
-    assert "100%" not in text
+    assert "100 %" not in text
     assert "random choice" not in text
     assert "\nnot simulated: no other submission could be compared with the choice\n" in text
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from tracker.console.tree import print_family
 from tracker.core.clock import utc_now
 from tracker.ledger.submission_table import import_table, read_submission_table
 from tracker.run_folder.record import RunRecord
+from tracker.submission.scores import score
 from tracker.submission.submit import submit
 from tracker.training.config import Config, config_to_dict
 from tracker.workflows.own_loop.config_tables import to_tables
@@ -223,6 +226,21 @@ def test_a_change_keeps_its_first_key_where_the_note_leaves(
     printed = capsys.readouterr().out
     assert re.search("optim.lr (0.001 )?-> 0.006, 1 more key\u2026", printed)
     assert max(map(len, printed.splitlines())) <= 80
+
+
+def test_notes_stay_longer_than_the_private_score(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path / "ws", solution=None)
+    make_run(workspace, "0000011111", f1=0.7, note="a note that is as long as notes often are")
+    config = {"optim.lr": 0.006, "train.epochs": 3}
+    make_run(workspace, "0000011110", config=config, f1=0.7, note="n" * 50)
+    set_parent(workspace, "exp2", "exp1")
+    submit(workspace, "exp2", "memo")
+    score(workspace, 1, {("public", "f1"): 0.5, ("private", "f1"): 0.5})
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as out:
+        patch.setenv("COLUMNS", "76")
+        print_family(build_family(workspace), workspace.competition)
+    titles = next(line for line in out.getvalue().splitlines() if line.startswith("run"))
+    assert "note, memo" in titles and "private" not in titles
 
 
 def test_a_metric_that_has_a_column_is_shown_beside_the_deciding_one(

@@ -9,6 +9,7 @@ import pytest
 
 from tracker.core.text import render_minute
 from tracker.training.errors import find_nearest, first_line
+from tracker.training.numbers import render_share
 
 ROOT = Path(__file__).parents[3]
 
@@ -43,3 +44,19 @@ def test_none_of_it_is_written_a_second_time(twin: str) -> None:
     files = [*ROOT.glob("tracker/**/*.py"), *ROOT.glob("training/**/*.py")]
     places = {path.resolve() for path in files if re.search(twin, path.read_text(), re.MULTILINE)}
     assert len(places) == 1, places
+
+
+@pytest.mark.parametrize(
+    ("share", "decimals", "text"),
+    [
+        (0.9312, 1, "93.1 %"),
+        (0.9997, 1, "over 99.9 %"),
+        (1.0, 1, "100.0 %"),
+        (0.0002, 1, "under 0.1 %"),
+        (0.0, 1, "0.0 %"),
+        (0.996, 0, "over 99 %"),
+        (0.95, 0, "95 %"),
+    ],
+)
+def test_a_share_is_all_or_nothing_only_where_it_is(share: float, decimals: int, text: str) -> None:
+    assert render_share(share, decimals=decimals) == text

@@ -436,7 +436,7 @@ def test_near_duplicates_need_a_word_and_exact_ones_are_never_accepted(tmp_path:
         make_run(workspace, answers)
     submit(workspace, "exp1", "m")
     with pytest.raises(
-        RefusedError, match=r"90\.00 % of the predictions are those of submission 1, 1 differ"
+        RefusedError, match=r"90\.0 % of the predictions are those of submission 1, 1 differ"
     ) as caught:
         submit(workspace, "exp2", "m")
     assert "--even-if-similar" in caught.value.hint

@@ -76,9 +76,9 @@ def test_the_confusion_matrix_has_the_counts_in_their_places(
     (axes,) = drawn[0].axes
     found = {(text.get_position(), text.get_text()) for text in axes.texts}
     assert found == {
-        ((0, 0), "5\n100.0%"),
-        ((0, 1), "2\n22.2%"),
-        ((1, 1), "7\n77.8%"),
+        ((0, 0), "5\n100.0 %"),
+        ((0, 1), "2\n22.2 %"),
+        ((1, 1), "7\n77.8 %"),
     }  # x is what was guessed
 
 

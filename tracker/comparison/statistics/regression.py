@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 CONFIDENCE = 0.95
 FEW_POINTS = 10  # points; fewer are called few, and none of them is called far off
+MIN_TO_RANK = 3  # points, as for a line
 MIN_OUTLIER_SD = 2.0  # residual standard deviations
 
 
@@ -62,9 +63,20 @@ class RankCorrelation:
     high: float | None
 
 
+def describe_rank(rank: RankCorrelation | None, count: int) -> str:
+    """Spearman's rho of `count` submissions with its interval, or why there is none."""
+    if count < MIN_TO_RANK:
+        return f"no rank correlation: it needs three submissions, there are {count}"
+    if rank is None:
+        return "no rank correlation: all have the same score on one side"
+    if rank.low is None:
+        return f"Spearman {rank.rho:.3f}, no interval"
+    return f"Spearman {rank.rho:.3f}, 95 % interval {rank.low:.3f} to {rank.high:.3f}"
+
+
 def fit_line(x: Sequence[float], y: Sequence[float]) -> Line | None:
     """The line through three or more points; None for fewer, or if all have the same x."""
-    if len(x) < 3:
+    if len(x) < MIN_TO_RANK:
         return None  # before numpy is loaded: `check` asks with few submissions, too
     import numpy as np
 

@@ -10,6 +10,7 @@ from tracker.comparison.evidence import ChangedImage, Move
 from tracker.console.diff.sections import Section
 from tracker.core.table import Column, Styled
 from tracker.core.text import render_answer, render_number
+from tracker.training.numbers import render_share
 
 MOVES = 8  # kinds of change to predictions; --json has them all
 
@@ -31,7 +32,7 @@ def render_predictions(diff: RunDiff) -> str:
         )
     return (
         f"predictions: {result['changed']} of {result['total']} differ"
-        f" ({result['equal_share'] * 100:.2f} % equal)"
+        f" ({render_share(result['equal_share'])} equal)"
     )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tracker.comparison.statistics.regression import (
+    describe_rank,
     find_outliers,
     fit_line,
     rank_correlation,
@@ -133,3 +134,14 @@ def test_two_points_are_told_apart_where_the_line_is_sure_enough() -> None:
         assert fitted is not None
         chance.append(abs(rng.normal(0, 0.02) - rng.normal(0, 0.02)) > fitted._half_width(2))
     assert 0.03 < np.mean(chance) < 0.07
+
+
+def test_four_different_scores_have_a_rank_correlation_and_three_equal_ones_a_reason() -> None:
+    x, y = [0.1, 0.2, 0.3, 0.4], [0.1, 0.3, 0.2, 0.4]
+    words = describe_rank(rank_correlation(x, y, distinct=4), 4)
+    assert words == "Spearman 0.800, 95 % interval -0.819 to 0.998"
+    equal = rank_correlation([0.1, 0.2, 0.3], [0.5, 0.5, 0.5], distinct=3)
+    assert describe_rank(equal, 3) == "no rank correlation: all have the same score on one side"
+    assert describe_rank(None, 2) == (
+        "no rank correlation: it needs three submissions, there are 2"
+    )
