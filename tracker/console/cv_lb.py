@@ -224,7 +224,8 @@ def _find_main_reason(result: Selection, by_public: Sequence[int]) -> str:
     if chosen == set(by_public):
         known = [item.by_validation for item in result.contenders if item.number in chosen]
         judged = None not in known
-        unused = next((item.unused for item in result.contenders if item.unused), "")
+        reasons = [item.unused for item in result.contenders if item.number in chosen]
+        unused = next(filter(None, reasons), "")
         agrees = ", and validation agrees" if judged else f"; {unused}" if unused else ""
         return f"{it_has} the best public {result.metric}{agrees}"
     if chosen == set(usual):

@@ -405,6 +405,12 @@ def test_an_ensemble_searched_on_the_images_is_not_simulated_on_them(workspace: 
     text = render_selection(found, workspace.competition)
     words = "flattered: weights were searched on these validation images"
     assert f"\n  not simulated: submission 3 ({words})\n" in text
+    # The reason why one that is not chosen predicts nothing is no reason for the choice.
+    contenders = [
+        item if item.number == 3 else replace(item, unused="") for item in found.contenders
+    ]
+    text = render_selection(replace(found, contenders=contenders), workspace.competition)
+    assert words not in text.splitlines()[0]
     assert "without predictions on the same" not in text
 
 
