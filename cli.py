@@ -34,7 +34,7 @@ UNWRITABLE = (
 def main() -> None:
     """Run the command line; an error is one or two lines on stderr and its exit code."""
     _occupy_standard_files()
-    _escape_what_cannot_be_encoded()
+    _replace_what_cannot_be_encoded()
     # a short command makes no garbage worth collecting: 12 ms of 200
     gc.set_threshold(20_000, 50, 50)
     debug = "--debug" in sys.argv
@@ -181,7 +181,7 @@ def _occupy_standard_files() -> None:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
 
 
-def _escape_what_cannot_be_encoded() -> None:
+def _replace_what_cannot_be_encoded() -> None:
     """A pipe on Windows takes a code page: a note in Korean must not end the command."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
