@@ -135,7 +135,9 @@ def test_a_refusal_is_the_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert say("submit", "--memo", "again", "--full", code=3)[0] == "duplicate of submission 1"
     make_run(workspace, "0000000111")
     told = say("check", code=1)[0]
-    assert told == "refused: the one submission of today is spent"
+    assert told.startswith(
+        "refused: the one submission of today is spent; the next one is possible"
+    )
     assert say("submit", "--memo", "b", "--full", code=3)[0] == told
     assert say("submit", "--memo", "b", code=3) == [], "the error is the answer"
 
