@@ -46,7 +46,7 @@ class ComputedMetric:
     may be. `name` is that of figures (val/NAME) and
     of a metric of tracker.toml, `kind` the latter's kind. `title` stands in sentences, `label` and
     `short` where there is less room. `by_class` gives val/NAME/CLASS. `aliases` are what other
-    programs call it.
+    programs call it. `of_images` is true of a share of the images, which moves by whole images.
     """
 
     name: str
@@ -55,6 +55,7 @@ class ComputedMetric:
     label: str
     short: str
     percent: bool = False
+    of_images: bool = False
     higher_is_better: bool = True
     low: float = 0.0
     high: float = 1.0
@@ -134,6 +135,7 @@ METRICS: dict[str, ComputedMetric] = {
             label="accuracy",
             short="acc.",
             percent=True,
+            of_images=True,
             from_counts=accuracy,
             from_outcome=scorers.accuracy,
             aliases=(

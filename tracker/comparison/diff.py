@@ -249,11 +249,7 @@ def _diff_metrics(
     metrics = {}
     for name in names:
         a, b = left.metrics.get(name), right.metrics.get(name)
-        same = a == b or (
-            a is not None
-            and b is not None
-            and are_same(name, a, b, samples=samples if name == "val/accuracy" else 0)
-        )
+        same = a == b or (a is not None and b is not None and are_same(name, a, b, samples=samples))
         if name in UNCOMPARED_METRICS or (same and not everything):
             continue
         delta = None if a is None or b is None else b - a

@@ -58,8 +58,15 @@ def are_equal(a: float, b: float, *, samples: int = 0) -> bool:
 
 
 def are_same(name: str, a: float, b: float, *, samples: int = 0) -> bool:
-    """`are_equal` for `val/f1` or `train/loss`; the scores of a leaderboard count as they are."""
-    return a == b if "/" not in name else are_equal(a, b, samples=samples)
+    """`are_equal` for `val/f1` or `train/loss`; the scores of a leaderboard count as they are.
+
+    `samples` are the validation images, 0 where they are not known.
+    """
+    if "/" not in name:
+        return a == b
+    computed = METRICS.get(name.removeprefix("val/"))
+    is_share = computed is not None and computed.of_images
+    return are_equal(a, b, samples=samples if is_share else 0)
 
 
 def higher_is_better(declared: Sequence[Metric], name: str) -> bool:
