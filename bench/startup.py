@@ -39,7 +39,7 @@ MLFLOW_GOAL = 20  # `mlflow --help` takes this many times as long as `tracker --
 
 def prepare(folder: Path) -> Path:
     """A workspace with two runs and one submission, scored; returns its folder."""
-    root = build(folder / "ws", IMAGES).root
+    root = build(folder / "ws", IMAGES, "f1").root
     for name in ("exp1", "exp2"):
         path = root / "runs" / name / "predictions.csv"
         path.write_text("".join(path.read_text().splitlines(keepends=True)[: IMAGES + 1]))

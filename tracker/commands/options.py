@@ -91,10 +91,12 @@ def refuse_beside(option: str, given: Mapping[str, bool], *, why: str) -> None:
 
 def notify_latest(workspace: Workspace, *words: str | None) -> None:
     """Say on stderr that there is a newer run than `latest`, where that is one of the words."""
+    if "latest" not in words:
+        return  # the import below takes 5 ms
     from tracker.run_folder.output import notify
     from tracker.run_folder.read import describe_newer_than_latest
 
-    if "latest" in words and (line := describe_newer_than_latest(workspace.runs_dir)):
+    if line := describe_newer_than_latest(workspace.runs_dir):
         notify(line)
 
 
@@ -103,7 +105,17 @@ def bring_runs(workspace: Workspace, *words: str | None, weights: bool = False) 
 
     `weights` is for a command that needs best.pth.
     """
+    from tracker.run_folder.record import RUN_NAME
+
+    asked = []
+    for word in filter(None, words):
+        is_own = RUN_NAME.fullmatch(word) and (workspace.runs_dir / word).is_dir()
+        # the weights of an inference are those of its parent, which may be a teammate's
+        if weights or (word != "latest" and not is_own):
+            asked.append(word)
+    if not asked:
+        return  # importing what pulls takes as long as showing a run
     from tracker.mirror.pull import bring
     from tracker.run_folder.output import notify
 
-    bring(workspace, [word for word in words if word], weights=weights, notify=notify)
+    bring(workspace, asked, weights=weights, notify=notify)

@@ -142,7 +142,6 @@ def show_command(
         load_ensembles,
         name_ensembles,
     )
-    from tracker.comparison.submission_rows import submission_to_json
     from tracker.comparison.tree import read_marks, read_submission_marks
     from tracker.console.runs import print_run
     from tracker.console.shown_config import choose_config
@@ -169,6 +168,8 @@ def show_command(
     curves = read_curves(run_folder(workspace.runs_dir, record.name) / "metrics.jsonl")
     advice = advise_run(record, config, curves, deciding_first(comp))
     if as_json:
+        from tracker.comparison.submission_rows import submission_to_json
+
         result = [submission_to_json(row, comp, validation, sota=None, was=False) for row in rows]
         for item in result:
             del item["is_sota"], item["was_sota"]
