@@ -38,7 +38,7 @@ from tracker.training.config import (
 from tracker.training.data.data import load_data
 from tracker.training.formats.samples import LoadedData
 from tracker.training.input.loader import ImageSource
-from tracker.training.predict.decide import save_predictions
+from tracker.training.predict.decide import plain_decision, save_predictions
 from tracker.training.predict.predict import Predictor
 from tracker.training.run import loop
 from tracker.training.run.infer import load_weights
@@ -291,7 +291,9 @@ def compare_inference(config: Config, data: LoadedData, folder: Path, rounds: in
         predictor = Predictor(
             config, data, TASK, fabric, ImageSource(folder, data.hashes, run_dir / "cache")
         )  # a cold cache
-        path = save_predictions(run_dir, predictor.evaluate(model), TASK)
+        path = save_predictions(
+            run_dir, predictor.evaluate(model), TASK, plain_decision(TASK, config.eval)
+        )
         ours, other = time.perf_counter() - started, theirs.infer()
         if number:
             times["tracker"].append(ours)
