@@ -29,6 +29,7 @@ EXPECTED = {
     dict: "a table",
 }
 _LONGEST_LIST = 15  # names of known keys in a message: more would fill the screen
+_LARGEST = 2**63 - 1  # what TOML promises, and seeds and counts have room for
 _LONGEST_VALUE = 200  # letters of a wrong value in a message, for the same reason
 
 
@@ -252,14 +253,24 @@ def convert(value: Any, wanted: Any) -> Any:
             return dict(value)
         raise ValueError(EXPECTED[dict])
     if wanted is float and isinstance(value, int | float) and not isinstance(value, bool):
-        if not math.isfinite(value):
-            raise ValueError("a finite number")
-        return float(value)
+        return _convert_to_float(value)
+    if wanted is int and type(value) is int and abs(value) > _LARGEST:
+        raise ValueError(f"a whole number up to {_LARGEST}")
     if wanted is str and isinstance(value, str) and not _is_storable(value):
         raise ValueError("a text in UTF-8 without NUL")
     if type(value) is wanted:
         return value
     raise ValueError(EXPECTED[wanted])
+
+
+def _convert_to_float(value: float) -> float:
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number may have any length in TOML
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError("a finite number")
+    return number
 
 
 def _convert_items(value: Any, wanted: Any) -> tuple[Any, ...]:

@@ -107,6 +107,18 @@ def test_a_value_outside_its_limits_or_choices_says_what_is_expected(
     assert read(table) == ({}, [problem])
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("rate", "a finite number"), ("epochs", "a whole number up to 9223372036854775807")],
+)
+def test_a_whole_number_that_fits_no_float_or_64_bits_is_a_problem(
+    name: str, expected: str
+) -> None:
+    values, problems = read({name: 10**400})
+    assert values == {}
+    assert problems == [f"part.{name}: expected {expected}, not 1{'0' * 199}..."]
+
+
 def test_a_list_of_tables_is_checked_in_each_table() -> None:
     values, problems = read({"items": [{"name": "a"}, {"name": "b", "weight": 2}]})
     assert problems == []

@@ -305,7 +305,10 @@ def _load_file(augment: AugmentConfig, root: Path) -> list[Any]:
             loaded = albu.from_dict(values)
         if unknown := _list_unknown(loaded):
             raise ValueError(f"no such argument: {', '.join(unknown)}")
-        return _flatten(loaded)
+        steps = _flatten(loaded)
+        # Fails here, with the file's name, where the values are not one a channel.
+        _split_normalization(steps, DataConfig())
+        return steps
     except (
         ValueError,
         TypeError,

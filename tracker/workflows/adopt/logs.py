@@ -256,7 +256,10 @@ def _read_numbers(row: Mapping[str, Any], *, ignored: Sequence[str] = ()) -> dic
 
 
 def _are_numbers(*values: Any) -> bool:
-    return all(isinstance(value, int | float) and math.isfinite(value) for value in values)
+    return all(
+        isinstance(value, int | float) and -EXACT < value < EXACT  # false for nan
+        for value in values
+    )
 
 
 def _collect(rows: Iterable[tuple[int, int, Mapping[str, float]]]) -> list[Series]:
