@@ -124,7 +124,7 @@ class DataConfig:
 
     format: str = option("image_folder", "Layout of the training images.", choices=tuple(FORMATS))
     train_dir: str = option(
-        "", "Folder of the training images; relative to the workspace.", place=True
+        "", "Folder of the training images; in a file relative to the workspace.", place=True
     )
     eval_dir: str = option(
         "",

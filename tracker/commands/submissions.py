@@ -339,13 +339,19 @@ def _print_rows(
     from tracker.comparison.search import search_submissions
     from tracker.comparison.tree import read_submission_marks
     from tracker.console.submissions import print_leaderboard
+    from tracker.core.terminal import print_text
     from tracker.ledger.read import list_validation_scores
 
     comp = workspace.competition
-    rows, ranks = search_submissions(workspace, sort=sort, limit=limit)
+    found, ranks = search_submissions(workspace, sort=sort, limit=limit and limit + 1)
+    # the newest ones are the last rows, the first ones by --sort the first
+    rows = found[: limit or None] if sort else found[-limit:]
     marks = read_submission_marks(workspace, rows)
     validation = list_validation_scores(workspace, rows)
     print_leaderboard(rows, comp, validation, marks=marks, ranks=ranks, wide=wide)
+    if len(found) > len(rows):
+        which = "first" if sort else "newest"
+        print_text(f"these are the {which} {limit}: --limit 0 shows all")
     _explain_sealed(workspace, rows)
     _count_looks(workspace)
 

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from tracker.comparison.statistics.groups import FEW
 from tracker.comparison.statistics.paired import ALPHA
-from tracker.core.config_diff import list_changes, render_change, render_unknown_keys
+from tracker.core.config_diff import (
+    list_changes,
+    list_implied_keys,
+    render_change,
+    render_unknown_keys,
+)
 from tracker.core.text import render_number
 from tracker.training.metrics import METRICS, find_kind, first_metric
 from tracker.training.numbers import render_count, render_share
@@ -103,7 +108,9 @@ def _count_answers(competition: Competition, predictions: Mapping[str, Any] | No
     if predictions is None or predictions["changed"] is None:
         return ", not tested for chance"
     changed, total, share = predictions["changed"], predictions["total"], competition.public_share
-    public = f", about {changed * share:.0f} of them public" if share else ""
+    public = ", public and private together"
+    if share:
+        public = f", about {changed * share:.0f} of them public"
     return f" by answers that differ on {changed} of {total} images{public}; not tested for chance"
 
 
@@ -128,7 +135,10 @@ def _name_changes(config: Mapping[str, list[Any]], not_known: Sequence[str]) -> 
     unknown = f"; {render_unknown_keys(not_known)}" if not_known else ""
     if len(changes) <= MAX_KEYS:
         return ("no config key changed" if not config else render_change(config)) + unknown
-    return f"{len(changes)} config keys changed: their effects cannot be separated{unknown}"
+    following = len(list_implied_keys(config))
+    verb = "follows" if following == 1 else "follow"
+    others = f" (and {following} that {verb} from them)" if following else ""
+    return f"{len(changes)} config keys changed{others}: their effects cannot be separated{unknown}"
 
 
 def _choose_name(side: str | None, names: tuple[str, str]) -> str:

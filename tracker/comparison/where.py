@@ -110,7 +110,7 @@ def explain_no_matches(
     for name in dict.fromkeys(name for name, _ in condition.names):
         summary = _summarize([item.get(name) for item in values])
         known.append(f"{name} is {summary}")
-    return f"no match among {searched} ({', '.join(known)})"
+    return f"no match among {searched}: {', '.join(known)} there"
 
 
 def _summarize(values: Sequence[Any]) -> str:

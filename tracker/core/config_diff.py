@@ -24,6 +24,7 @@ PIPELINE, PIPELINE_HASH = "augment.name", "augment.file_sha256"
 ENSEMBLE = "ensemble."
 # ensemble.searched is this where not its own weights were searched, but those of a member.
 INHERITED = "members"
+SEARCHED = {False: "no", True: "yes", INHERITED: "by a member"}
 
 CHANNEL_KEYS = ("data.mean", "data.std")
 
@@ -288,6 +289,9 @@ def render_ensemble_change(diff: Mapping[str, Sequence[Any]]) -> str:
     if old.get("members") and not new.get("members"):
         return f"no longer an ensemble (was {describe_ensemble(old)})"
     changes = [f"{key} {_list_values(old[key])} -> {_list_values(new[key])}" for key in new]
+    if "searched" in new:
+        before, now = (SEARCHED.get(side["searched"], "no") for side in (old, new))
+        changes[list(new).index("searched")] = f"weights searched on val: {before} -> {now}"
     return f"ensemble: {', '.join(changes)}"
 
 

@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 import statistics
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from tracker.console.compare import (
     render_csv,
     render_markdown,
 )
+from tracker.console.diff.config_table import list_members
 from tracker.core.errors import UnknownRunError
 from tracker.core.table import measure
 from tracker.ledger.submission_table import import_table, read_submission_table
@@ -56,12 +58,17 @@ def seeded(workspace: Workspace) -> Workspace:
 
 
 def make_ensemble(
-    workspace: Workspace, members: list[str], *, f1: float, searched: bool = False
+    workspace: Workspace,
+    members: list[str],
+    *,
+    f1: float,
+    searched: bool = False,
+    weights: Sequence[float] = (),
 ) -> None:
     table: dict[str, Any] = {
         "method": "weighted",
         "members": members,
-        "weights": [1.0] * len(members),
+        "weights": list(weights) or [1.0] * len(members),
     }
     if searched:
         table["searched"] = True
@@ -71,6 +78,14 @@ def make_ensemble(
     )
     recorder.progress(epoch=0, best_epoch=None, summary={"val/f1": f1})
     recorder.finish("finished")
+
+
+def test_a_member_of_weight_0_is_told_apart_from_the_members(seeded: Workspace) -> None:
+    make_ensemble(seeded, ["exp1", "exp4", "exp2"], f1=0.8, weights=[1.0, 0.0, 2.0])
+    (line,) = list_members(diff_runs(seeded, "exp5", "exp6"))
+    members, left_out = line.split("; ")
+    assert "exp1 " in members and "exp2 " in members and "exp4" not in members
+    assert left_out == "of weight 0, so no part of it: exp4"
 
 
 def test_an_ensemble_of_runs_compares_with_a_row_of_several_seeds(seeded: Workspace) -> None:
@@ -301,12 +316,12 @@ def test_what_was_looked_at_is_said_where_nothing_was_found_and_what_would_find_
     found = compare_runs(seeded, [], where="val/f1 > 0.95 and model.name = swin")
     assert (
         found.empty_reason
-        == "no match among the newest 3 finished runs (val/f1 is 0.5000 to 0.7000,"
-        " model.name is resnet18)"
+        == "no match among the newest 3 finished runs: val/f1 is 0.5000 to 0.7000,"
+        " model.name is resnet18 there"
     )
     found = compare_runs(seeded, [], where="status = killed")
     assert found.empty_reason.endswith(
-        "among the newest 4 runs (status is finished or interrupted)"
+        "among the newest 4 runs: status is finished or interrupted there"
     )
     done = run_tracker("compare", "--where", "val/f1 > 0.95", "--json", cwd=seeded.root)
     assert json.loads(done.stdout)["rows"] == []

@@ -663,6 +663,18 @@ def test_the_picture_is_drawn_and_opened(
     )
 
 
+def test_the_verdict_counts_the_keys_that_follow_from_others_apart(workspace: Workspace) -> None:
+    first = {"model.name": "resnet18", "augment.crop_pct": 0.95, "optim.lr": 0.1}
+    make_run(workspace, config=first | {"optim.weight_decay": 0.0, "train.epochs": 2})
+    second = {"model.name": "resnet34", "augment.crop_pct": 0.875, "optim.lr": 0.2}
+    make_run(workspace, config=second | {"optim.weight_decay": 0.1, "train.epochs": 3})
+    found = diff_runs(workspace, "exp1", "exp2")
+    assert found.verdict[0] == (
+        "exp1 -> exp2: 4 config keys changed (and 1 that follows from them):"
+        " their effects cannot be separated"
+    )
+
+
 def test_a_range_keeps_its_numbers_apart() -> None:
     assert render_range(0.0061, 0.0193) == "0.006 to 0.019"
     assert render_range(-0.004, 0.0131, signed=True) == "-0.004 to +0.013"

@@ -256,6 +256,10 @@ def test_one_change_is_said_only_where_it_is_one(workspace: Workspace) -> None:
     assert _count_changes(diff_configs(members, ranked), []) == (
         "one change: ensemble: method mean -> rank"
     )
+    inherited = {"ensemble": {**plain["ensemble"], "searched": "members"}}
+    assert _count_changes(diff_configs(plain, inherited), []) == (
+        "one change: ensemble: weights searched on val: no -> by a member"
+    )
     assert _count_changes({}, ["hf.a"]).startswith("no known config key changed, 1 key is known")
 
 

@@ -53,7 +53,10 @@ def test_runs_are_chosen_and_put_in_order_as_in_compare(three: Workspace) -> Non
 
 def test_runs_says_what_it_looked_at_where_a_condition_finds_none(three: Workspace) -> None:
     done = run_tracker("runs", "--where", "val/f1 > 0.9", cwd=three.root)
-    assert done.stdout == "no match among 4 runs, however they ended (val/f1 is 0.1000 to 0.8000)\n"
+    assert (
+        done.stdout
+        == "no match among 4 runs, however they ended: val/f1 is 0.1000 to 0.8000 there\n"
+    )
     archive_runs(three, ["exp3"])
     done = run_tracker("runs", "--where", "val/f1 > 0.75", cwd=three.root)
     assert done.stdout.startswith(
@@ -95,6 +98,9 @@ def test_the_leaderboard_is_sorted_with_ranks_among_all(tmp_path: Path) -> None:
 def test_duplicates_have_a_mark_in_every_list(tmp_path: Path) -> None:
     workspace = make_workspace(tmp_path / "ws")
     import_table(workspace, read_submission_table(TABLE, workspace.competition))
+    for options, which in (([], "newest"), (["--sort", "public_f1"], "first")):
+        few = run_tracker("leaderboard", *options, "--limit", "2", cwd=workspace.root).stdout
+        assert f"these are the {which} 2: --limit 0 shows all\n" in few
     (number, earlier), *_ = read_marks(workspace).duplicates.items()
     for words in ("leaderboard", "tree"):
         shown = run_tracker(words, cwd=workspace.root).stdout

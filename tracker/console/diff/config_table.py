@@ -65,8 +65,11 @@ def list_config(diff: RunDiff, width: int) -> Iterator[Section]:
 def list_members(diff: RunDiff) -> Iterator[str]:
     """How the members of each ensemble scored, in one line."""
     for name, members in diff.members.items():
-        shown = [f"{member.run} {render_number(member.value)}" for member in members]
-        yield f"members of {name} by val {members[0].metric}: {', '.join(shown)}"
+        used = [member for member in members if member.weight != 0]
+        shown = [f"{member.run} {render_number(member.value)}" for member in used]
+        left_out = [member.run for member in members if member.weight == 0]
+        rest = f"; of weight 0, so no part of it: {', '.join(left_out)}" if left_out else ""
+        yield f"members of {name} by val {members[0].metric}: {', '.join(shown)}{rest}"
 
 
 def list_differing_prints(diff: RunDiff) -> Iterator[str]:
