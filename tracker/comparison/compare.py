@@ -65,7 +65,7 @@ class Row:
     """A run, or runs that differ only in seed or fold; `config` has the keys that differ.
 
     `flattered`: one is an ensemble whose weights were searched on its validation images. `fields`
-    has the columns `Comparison.fields` of its first run.
+    has the columns `Comparison.fields` of its first run. `numbers` are the submissions by run.
     """
 
     runs: Sequence[str]
@@ -76,19 +76,22 @@ class Row:
     notes: Sequence[Note]
     flattered: bool = False
     fields: Mapping[str, Any] = field(default_factory=dict)
+    numbers: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Incomparable:
-    """Why `metric` of `runs` does not compare with that of `other`.
+    """Why `metric` of `runs`, which compare with each other, compares with no other run.
 
-    `other` is a run of the largest set of rows that compare with each other.
+    `other` is a run of the largest set of rows that compare with each other; of it the reason is.
+    With `only_other`, the runs do not compare with that one, but with another of its set.
     """
 
     metric: str
     runs: Sequence[str]
     other: str
     reason: str
+    only_other: bool = False
 
     def __str__(self) -> str:
         more = len(self.runs) - MAX_NAMED
@@ -133,7 +136,7 @@ class Comparison:
         """Plain values for --json."""
         plain = asdict(self)
         for row in plain["rows"]:
-            del row["fields"]
+            del row["fields"], row["numbers"]
         names = [
             "not_comparable" if name == "incomparable" else name
             for name in plain
@@ -361,17 +364,18 @@ def _build_row(
 ) -> Row:
     first = group[0]
     known = first.values()
-    submissions = [run.submission for run in group if run.submission is not None]
+    numbers = {run.name: run.submission for run in group if run.submission is not None}
     notes = chain.from_iterable(run.notes for run in group)
     return Row(
         runs=[run.name for run in group],
         config={key: first.outcome.get(key) for key in keys},
         metrics={name: spread for name in names if (spread := _spread(group, name))},
-        submissions=sorted(submissions),
+        submissions=sorted(numbers.values()),
         note=_join_notes(group),
         notes=sorted(notes, key=lambda note: note.time),
         flattered=any(run.flattered for run in group),
         fields={name: known.get(name) for name in fields},
+        numbers=numbers,
     )
 
 
@@ -496,7 +500,8 @@ def _explain_apart(
 ) -> Incomparable:
     reason = _explain_incomparable_rows(groups[index], groups[top], name)
     runs = [run.name for run in groups[index]]
-    return Incomparable(metric=name, runs=runs, other=groups[top][0].name, reason=reason)
+    other = groups[top][0].name
+    return Incomparable(metric=name, runs=runs, other=other, reason=reason, only_other=True)
 
 
 def _explain_incomparable_rows(

@@ -50,6 +50,8 @@ ASKED_FIRST = (
 )
 PLUS_MINUS = "\u00b1"
 OF_EACH_RUN = ("created_at", "duration_s", "best_epoch", "parent")  # seldom equal in a row
+MAX_BELOW = 8  # so many rows have the keys below for which the table has no room
+MAX_REASONS = 3  # not to compare that are told one by one below a narrow table
 COUNTS = "mean of"  # where the figures of a narrow table leave out how many there are
 
 
@@ -57,7 +59,7 @@ def print_comparison(
     result: Comparison, competition: Competition, *, marks: Marks | None = None, wide: bool = False
 ) -> None:
     """Runs side by side where they fit and are few or would lose columns, else below each other;
-    then remarks."""
+    then the keys that had no room, run by run, and remarks."""
     width = None if wide else find_width()
     following = [] if width is None else list_following_keys(result)
     if following:
@@ -74,18 +76,58 @@ def print_comparison(
     if not fits(listed, lines, width) and any(map(_has_spread, result.rows)):
         header, lines = build_cells(result, competition, marks, brief=True)
         listed = list(_list_columns(header, result, competition))
-    shown = [header[place] for place in fit_columns(listed, lines, width)]
+    below: list[str] = []
+    shown = header
     few = len(lines) <= SIDE_BY_SIDE or not fits(listed, lines, width)
     if not (
         few and fits(columns, rows, width) and (width is not None or len(lines) <= SIDE_BY_SIDE)
     ):
-        columns, rows = listed, [tuple(line) for line in lines]
-    else:
-        shown = header
+        kept = _choose_columns(result, header, listed, lines, width)
+        below = list(_list_below(result, lines, listed, kept))
+        columns = [listed[place] for place in kept]
+        rows = [tuple(line[place] for place in kept) for line in lines]
+        shown = [header[kept[place]] for place in fit_columns(columns, rows, width)]
     if lines:
         print_table(columns, rows, legend=legend, wide=wide)
+    for line in below:
+        print_text(line)
     for line in describe(result, shown=None if width is None else shown, following=following):
         print_text(line)
+
+
+def _choose_columns(
+    result: Comparison,
+    header: Sequence[str],
+    columns: Sequence[Column],
+    lines: Sequence[Sequence[Styled]],
+    width: int | None,
+) -> list[int]:
+    """The columns of the table; of few rows without the keys that do not fit and stand below."""
+    fitting = fit_columns(columns, lines, width)
+    return [
+        place
+        for place, name in enumerate(header)
+        if place in fitting or name not in result.keys or len(lines) > MAX_BELOW
+    ]
+
+
+def _list_below(
+    result: Comparison,
+    lines: Sequence[Sequence[Styled]],
+    columns: Sequence[Column],
+    kept: Sequence[int],
+) -> Iterator[str]:
+    """`exp1: model=resnet18, epochs=5` of each row: the columns that are not `kept`."""
+    left = [place for place in range(len(columns)) if place not in kept]
+    left.sort(key=lambda place: columns[place].leaves)
+    if not left:
+        return
+    yield "what else differs:"
+    for row, line in zip(result.rows, lines, strict=True):
+        known = [place for place in left if line[place].text != "-"]
+        values = ", ".join(f"{columns[place].title}={line[place].text}" for place in known)
+        yield f"  {name_row(row)}: {values or '-'}"
+    yield ""
 
 
 def join_ensemble_keys(result: Comparison) -> Comparison:
@@ -119,7 +161,8 @@ def _style_ensemble(table: Mapping[str, Any] | None) -> Styled:
     method = str(table.get("method") or "")
     brief = describe_ensemble_briefly(table).replace(" ensemble of ", " of ")
     members = ", ".join(map(str, table.get("members") or []))
-    return Styled(f"{method} of {members}".strip() if members else brief, shorter=(brief,))
+    long = f"{method} of {members}".strip() if members else brief
+    return Styled(long, shorter=(brief,), whole=True)
 
 
 def _list_columns(
@@ -153,7 +196,7 @@ def _list_columns(
         elif name == ENSEMBLE and name in keys:
             yield Column(name, leaves=51, text=True)
         elif name in keys:
-            yield Column(titles[name], leaves=keys[name])
+            yield Column(titles[name], leaves=keys[name], returns=True)
         elif name in result.metrics:
             private = name == f"private_{competition.primary_metric}"
             is_score = name.startswith(("val/", "public_", "private_", "overall_"))
@@ -204,10 +247,13 @@ def _list_figure_marks(found: Comparison) -> list[str]:
 
 
 def mark_row(row: Row, marks: Marks) -> list[str]:
-    """The marks of all runs of a row."""
-    own = [mark for number in row.submissions for mark in marks.list_marks(number, None)]
-    own += [mark for name in row.runs for mark in marks.list_marks(None, name)]
+    """The marks of all runs of a row, each once."""
+    own = [mark for name in row.runs for mark in _mark_run(row, name, marks)]
     return sorted(set(own), key=lambda mark: (*MEANINGS, mark).index(mark))
+
+
+def _mark_run(row: Row, name: str, marks: Marks) -> list[str]:
+    return marks.list_marks(row.numbers.get(name), name)
 
 
 def render_markdown(result: Comparison, competition: Competition) -> str:
@@ -273,7 +319,7 @@ def build_cells(
     lines = []
     for place, row in enumerate(result.rows):
         own = mark_row(row, marks or Marks())
-        name = Styled(" ".join([name_row(row), *own]), style_marks(own), whole=True)
+        name = Styled(name_row(row, marks), style_marks(own), whole=True)
         metrics = [
             _render_metric(result, place, metric, competition, brief=brief)
             for metric in result.metrics
@@ -330,18 +376,20 @@ def _count_seeds(row: Row) -> str:
 def _render_metric(
     result: Comparison, place: int, name: str, competition: Competition, *, brief: bool
 ) -> Styled:
-    """A figure; where one of its column is the best, the others have blanks for the mark."""
+    """A figure and its mark; where another of its column has one, a blank in its place.
+
+    The two marks share a place: a flattered figure is never the best.
+    """
     row = result.rows[place]
     text = render_spread(row.metrics.get(name), name, competition, runs=len(row.runs), brief=brief)
-    if name.startswith("val/"):
-        text = mark_flattered(
-            [row.flattered and name in row.metrics for row in result.rows], place, text
-        )
-    if name not in result.best:
-        return Styled(text, whole=True)
-    if place in _list_best(result, name):
+    if name in result.best and place in _list_best(result, name):
         return Styled(f"{text} {BEST}", "green", whole=True)
-    return Styled(text + " " * (1 + len(BEST)), whole=True)
+    flattered = [
+        row.flattered and name.startswith("val/") and name in row.metrics for row in result.rows
+    ]
+    if name in result.best and not any(flattered):
+        return Styled(text + " " * (1 + len(BEST)), whole=True)
+    return Styled(mark_flattered(flattered, place, text), whole=True)
 
 
 def _list_best(result: Comparison, name: str) -> list[int]:
@@ -358,11 +406,16 @@ def _list_best(result: Comparison, name: str) -> list[int]:
     ]
 
 
-def name_row(row: Row) -> str:
-    """The runs of a row: all of up to three, else the first, the last and how many."""
+def name_row(row: Row, marks: Marks | None = None) -> str:
+    """The runs of a row, each with its marks: all of up to three, else the first, the last, how
+    many, and those that have a mark."""
+    named = {name: _mark_run(row, name, marks or Marks()) for name in row.runs}
+    marked = [" ".join([name, *own]) for name, own in named.items()]
     if len(row.runs) <= 3:
-        return ", ".join(row.runs)
-    return f"{row.runs[0]} .. {row.runs[-1]} ({len(row.runs)})"
+        return ", ".join(marked)
+    count = f"{row.runs[0]} .. {row.runs[-1]} ({len(row.runs)})"
+    with_marks = [text for text, own in zip(marked, named.values(), strict=True) if own]
+    return f"{count}: {', '.join(with_marks)}" if with_marks else count
 
 
 def render_spread(
@@ -445,7 +498,8 @@ def describe(
     several = sum(len(row.runs) > 1 for row in result.rows)
     rows = render_count(len(result.rows), "row")
     more = f", {len(result.not_known)} not known of every run" if result.not_known else ""
-    model = f", {len(following)} follow from the model" if following else ""
+    follow = "follows" if len(following) == 1 else "follow"
+    model = f", {len(following)} {follow} from the model" if following else ""
     yield (
         f"{result.runs} of {render_count(result.considered, 'run')} in {rows};"
         f" {_render_equal(result.equal_keys)}{(more + model) if briefly else ''}"
@@ -467,16 +521,7 @@ def describe(
             " data.fold alone; repeats of one seed, or with equal weights, count once (--each: a"
             " row each)"
         )
-    if shown is not None:
-        yield from _explain_briefly(result, shown)
-    sentences = [
-        *dict.fromkeys(
-            sentence for found_in in result.not_comparable.values() for sentence in found_in
-        )
-    ]
-    for sentence in () if briefly else sentences:
-        names = [name for name, told in result.not_comparable.items() if sentence in told]
-        yield f"{', '.join(names)}: not comparable: {sentence}"
+    yield from _explain_incomparable(result, shown)
     for line in result.skipped:
         yield f"left out: {line}"
 
@@ -486,26 +531,82 @@ def _render_equal(keys: int) -> str:
     return f"{render_count(keys, 'config key')} that can change a result {are} equal"
 
 
-def _explain_briefly(result: Comparison, shown: Collection[str]) -> Iterator[str]:
-    """One line about the first reason not to compare `shown` metrics, with all its runs."""
-    groups: dict[str, list[Incomparable]] = {}
+def _explain_incomparable(result: Comparison, shown: Collection[str] | None) -> Iterator[str]:
+    """Which runs do not compare with which, and why: by metric, together where it is the same.
+
+    Of a narrow table (`shown`) the first metrics, at most `MAX_REASONS` in full; what further
+    reasons there are is counted with its runs, so that nobody takes the others for comparable.
+    """
+    by_metric: dict[str, list[Incomparable]] = {}
     for item in result.incomparable:
-        if item.metric in shown:
-            groups.setdefault(_leave_out_details(item), []).append(item)
-    for items in [*groups.values()][:1]:
-        metrics = ", ".join(dict.fromkeys(item.metric for item in items))
-        others = render_count(len(groups) - 1, "other reason")
-        more = f" ({others}: --wide)" if len(groups) > 1 else ""
-        yield f"not comparable: {_name_sides(items)}: {_join_reasons(items)}; in {metrics}{more}"
+        if shown is None or item.metric in shown:
+            by_metric.setdefault(item.metric, []).append(item)
+    alike: dict[str, list[str]] = {}
+    for metric, items in by_metric.items():
+        told = json.dumps(
+            [(*item.runs, item.only_other, _leave_out_details(item)) for item in items]
+        )
+        alike.setdefault(told, []).append(metric)
+    for metrics in alike.values() if shown is None else [*alike.values()][:1]:
+        items = [item for metric in metrics for item in by_metric[metric]]
+        yield from _explain_metrics(result, metrics, items, briefly=shown is not None)
+    others = [metric for metrics in [*alike.values()][1:] for metric in metrics]
+    if shown is not None and others:
+        yield f"other runs do not compare in {', '.join(others)} (--wide tells which)"
 
 
-def _name_sides(items: Sequence[Incomparable]) -> str:
-    """`exp3 with exp1`; `exp1..exp3 with each other` if a run is on both sides."""
-    runs = dict.fromkeys(name for item in items for name in item.runs)
-    others = dict.fromkeys(item.other for item in items)
-    if runs.keys() & others.keys():
-        return f"{name_runs({**runs, **others})} with each other"
-    return f"{name_runs(runs)} with {name_runs(others)}"
+def _explain_metrics(
+    result: Comparison, metrics: Sequence[str], items: Sequence[Incomparable], *, briefly: bool
+) -> Iterator[str]:
+    """A sentence for each reason not to compare in these metrics."""
+    groups: dict[str, list[Incomparable]] = {}
+    for item in items:
+        groups.setdefault(_leave_out_details(item), []).append(item)
+    reasons = [*groups.values()]
+    told = MAX_REASONS if briefly and len(reasons) > MAX_REASONS + 1 else len(reasons)
+    where = ", ".join(metrics)
+    several = len({(*item.runs,) for item in items if not item.only_other}) > 1
+    for same in reasons[:told]:
+        sides = [f"{side} in {where}" for side in _name_sides(result, same)]
+        # of several groups the reason is only about the largest one, or about the runs themselves
+        others = name_runs(dict.fromkeys(item.other for item in same))
+        about_other = not same[0].only_other and _name_these_runs(same[0]) == same[0].reason
+        against = f"against {others}, " if several and about_other else ""
+        yield f"{'; '.join(sides)}: {against}{_join_reasons(same)}"
+    if left := [item for same in reasons[told:] for item in same]:
+        runs = name_runs(dict.fromkeys(name for item in left for name in item.runs))
+        yield (
+            f"{runs} do not compare with others in {where} either:"
+            f" {len(reasons) - told} other reasons (--wide)"
+        )
+
+
+def _name_sides(result: Comparison, items: Sequence[Incomparable]) -> Iterator[str]:
+    """`exp7 compares with none of the others`, `exp3, exp4 compare only with each other`."""
+    alone: dict[str, None] = {}
+    apart: dict[str, dict[str, None]] = {}
+    together: dict[tuple[str, ...], None] = {}
+    for item in items:
+        others = _list_others(result, item)
+        if item.only_other or len(others) == 1:
+            apart.setdefault(item.other, {}).update(dict.fromkeys(item.runs))
+        elif len(item.runs) == 1:
+            alone.update(dict.fromkeys(item.runs))
+        else:
+            together[tuple(item.runs)] = None
+    for other, runs in apart.items():
+        yield f"{name_runs(runs)} {'does' if len(runs) == 1 else 'do'} not compare with {other}"
+    for group in together:
+        yield f"{name_runs(group)} compare only with each other"
+    if alone:
+        compare = "compares" if len(alone) == 1 else "compare"
+        yield f"{name_runs(alone)} {compare} with none of the others"
+
+
+def _list_others(result: Comparison, item: Incomparable) -> list[str]:
+    """The runs that have the metric, beside those of the item."""
+    known = [name for row in result.rows if item.metric in row.metrics for name in row.runs]
+    return [name for name in known if name not in item.runs]
 
 
 def _leave_out_details(item: Incomparable) -> str:

@@ -40,7 +40,8 @@ class Column:
     `text` is cut at its end, except for `whole` cells; any other column is shown whole or not at
     all. A text keeps `least` columns, where that is given, before other columns are hidden, and
     `ROOMY_WIDTH` before those above `MINOR` are. Columns with `right` are numbers. Columns of one
-    `group` are hidden together, because one of them alone misleads.
+    `group` are hidden together, because one of them alone misleads. Columns with `returns` come
+    back, the most important first, where hiding a wider one left room for them.
     """
 
     title: str
@@ -49,6 +50,7 @@ class Column:
     text: bool = False
     group: str = ""
     least: int = 0
+    returns: bool = False
 
 
 @dataclass(frozen=True)
@@ -141,15 +143,13 @@ def fit_columns(
 ) -> dict[int, int]:
     """{index: width} of the columns that are shown; only columns of texts may be cut."""
     full, whole, empty = _measure_columns(columns, rows)
+    own_widths = dict(full)
     if width is None or _add(full) <= width:
         return full
     # empty columns are hidden first, then the less important ones
     may_hide = [index for index in full if columns[index].leaves]
     order = sorted(may_hide, key=lambda index: (index not in empty, -columns[index].leaves))
-    for index in order:
-        if _add(full) > width and _is_hidden_first(columns, index, empty):
-            for member in _list_group(columns, index):
-                full.pop(member, None)
+    _hide_empty(columns, order, empty, full, width)
     order = [index for index in order if index in full]
     narrow = full
     for least, stay in ((ROOMY_WIDTH, MINOR), (COMFORTABLE_WIDTH, 1), (MIN_WIDTH, 0)):
@@ -163,7 +163,30 @@ def fit_columns(
                     del narrow[member], full[member]
         if _add(narrow) <= width:
             break
-    return _fill(columns, rows, narrow, full, width)
+    for index in _list_returning(columns, order, narrow, own_widths, width):
+        narrow[index] = full[index] = own_widths[index]
+    return _fill(columns, rows, dict(sorted(narrow.items())), dict(sorted(full.items())), width)
+
+
+def _list_returning(
+    columns: Sequence[Column],
+    order: Sequence[int],
+    narrow: dict[int, int],
+    own_widths: dict[int, int],
+    width: int,
+) -> list[int]:
+    """The hidden columns with `returns` that fit beside the others, texts as wide as is usual."""
+    taken = {
+        index: max(least, min(own_widths[index], COMFORTABLE_WIDTH))
+        for index, least in narrow.items()
+    }
+    returning = []
+    for index in reversed(order):
+        wider = taken | {index: own_widths[index]}
+        if columns[index].returns and index not in narrow and _add(wider) <= width:
+            taken = wider
+            returning.append(index)
+    return returning
 
 
 def _find_least(column: Column, width: int) -> int:
@@ -220,6 +243,20 @@ def _measure_columns(
 
 def _measure_shortest(cell: Styled) -> int:
     return min(map(measure, (cell.text, *cell.shorter)))
+
+
+def _hide_empty(
+    columns: Sequence[Column],
+    order: Sequence[int],
+    empty: set[int],
+    full: dict[int, int],
+    width: int,
+) -> None:
+    """Take empty columns out of the widths `full` until the others fit."""
+    for index in order:
+        if _add(full) > width and _is_hidden_first(columns, index, empty):
+            for member in _list_group(columns, index):
+                full.pop(member, None)
 
 
 def _is_hidden_first(columns: Sequence[Column], index: int, empty: set[int]) -> bool:

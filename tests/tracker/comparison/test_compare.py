@@ -32,6 +32,7 @@ from tracker.console.compare import (
 )
 from tracker.console.diff.config_table import list_members
 from tracker.core.errors import UnknownRunError
+from tracker.core.list_marks import Marks
 from tracker.core.table import measure
 from tracker.ledger.submission_table import import_table, read_submission_table
 from tracker.run_folder.marks import archive_runs, unarchive_runs
@@ -196,9 +197,10 @@ def test_the_best_is_looked_for_among_rows_that_validate_alike(workspace: Worksp
     make_run(workspace, config={"data.val_ratio": 0.1}, f1=0.9)
     found = compare_runs(workspace, ["exp1..exp3"])
     assert found.best["val/f1"] == 1
-    reason = "exp3 with exp1: different split (ratio 0.1 against 0.2)"
-    assert found.not_comparable["val/f1"] == [reason]
-    assert f"train/loss: not comparable: {reason}" in "\n".join(describe(found))
+    reason = "different split (ratio 0.1 against 0.2)"
+    assert found.not_comparable["val/f1"] == [f"exp3 with exp1: {reason}"]
+    said = "exp3 compares with none of the others in val/f1, val/accuracy, train/loss"
+    assert f"{said}: {reason}" in [*describe(found)]
     assert compare_runs(workspace, ["exp1", "exp3"]).best == {}, "neither is the usual one"
     folds = [
         make_run(workspace, config={"data.folds": 3, "data.fold": fold}, f1=0.5).name
@@ -540,10 +542,8 @@ def test_a_reason_not_to_compare_is_said_once_with_all_its_runs(
     found = compare_runs(workspace, ["exp1..exp12"])
     text = " ".join(" ".join(show(found, workspace, 120, capsys)).split())
     assert text.count("different split") == 1
-    assert (
-        "not comparable: exp3, exp5..exp7 with exp1: different split (ratio 0.1 against 0.2); in"
-        " val/f1" in text
-    )
+    assert "exp3, exp5..exp7 compare only with each other in val/f1, val/accuracy" in text
+    assert ": different split (ratio 0.1 against 0.2)" in text
     others = [
         Incomparable(
             metric=f"val/m{number}", runs=["exp3"], other="exp1", reason=f"reason {number}"
@@ -552,36 +552,66 @@ def test_a_reason_not_to_compare_is_said_once_with_all_its_runs(
     ]
     metrics = [item.metric for item in others[1:]]
     lines = list(describe(replace(found, incomparable=others), shown=metrics))
-    assert [line for line in lines if "not comparable" in line] == [
-        "not comparable: exp3 with exp1: reason 1; in val/m1 (5 other reasons: --wide)"
+    assert lines[-2:] == [
+        "exp3 compares with none of the others in val/m1: reason 1",
+        "other runs do not compare in val/m2, val/m3, val/m4, val/m5, val/m6 (--wide tells which)",
     ]
     # what is about columns that are hidden is not said
     lines = list(describe(replace(found, incomparable=others), shown=["val/f1"]))
-    assert not any("not comparable" in line for line in lines)
+    assert not any("compare" in line for line in lines)
 
 
-def test_runs_on_both_sides_are_said_to_differ_from_each_other_and_others_are_named(
-    workspace: Workspace,
+def test_a_run_that_compares_with_no_other_is_said_so_at_every_width(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By `val/f1` exp1 compares with neither; by `val/loss`, which it lacks, exp3 not with exp2."""
-    make_run(workspace)
+    """By train/loss others differ, too: no run of another metric stands in the sentence."""
+    for number in range(1, 8):
+        augment = "light" if number in (2, 5, 6) else "strong"
+        split = {"data.val_ratio": 0.3} if number == 7 else {}
+        make_run(workspace, config={"optim.lr": 0.1 * number, "augment.name": augment, **split})
     found = compare_runs(workspace, [])
-
-    def last(*pairs: tuple[list[str], str]) -> str:
-        items = [
-            Incomparable(metric=f"val/m{place}", runs=runs, other=other, reason="different split")
-            for place, (runs, other) in enumerate(pairs)
-        ]
-        shown = [item.metric for item in items]
-        return list(describe(replace(found, incomparable=items), shown=shown))[-1]
-
-    each = last((["exp2"], "exp1"), (["exp3"], "exp1"), (["exp3"], "exp2"))
-    assert (
-        each
-        == "not comparable: exp1..exp3 with each other: different split; in val/m0, val/m1, val/m2"
+    for width in (60, 80, 100, 120, 160):
+        text = " ".join(" ".join(show(found, workspace, width, capsys)).split())
+        assert "exp7 compares with none of the others in val/f1" in text, width
+        assert "exp7 with" not in text, width
+    lines = [*describe(found)]
+    assert lines[-1].startswith(
+        "exp1, exp3, exp4 compare only with each other in train/loss; exp7 compares with none of"
+        " the others in train/loss: against exp6, "
     )
-    named = last((["exp5"], "exp1"), (["exp5"], "exp3"))
-    assert named == "not comparable: exp5 with exp1, exp3: different split; in val/m0, val/m1"
+    only = [*describe(compare_runs(workspace, ["exp1", "exp7"]))]
+    assert "exp7 does not compare with exp1 in val/f1" in only[-1]
+
+
+def test_runs_compare_with_none_with_each_other_or_not_with_the_best(workspace: Workspace) -> None:
+    for _ in range(6):
+        make_run(workspace)
+    found = compare_runs(workspace, [], each=True)
+
+    def tell(*items: tuple[list[str], str, bool]) -> list[str]:
+        items_ = [
+            Incomparable(metric="val/f1", runs=runs, other="exp6", reason=reason, only_other=only)
+            for runs, reason, only in items
+        ]
+        lines = describe(replace(found, incomparable=items_), shown=["val/f1"])
+        return [line for line in lines if "compare" in line]
+
+    split = "different split"
+    assert tell((["exp1"], split, False), (["exp2", "exp3"], split, False)) == [
+        "exp2, exp3 compare only with each other in val/f1; exp1 compares with none of the others"
+        " in val/f1: against exp6, different split"
+    ]
+    assert tell((["exp1"], split, True)) == [
+        "exp1 does not compare with exp6 in val/f1: different split"
+    ]
+    lines = tell(*[([f"exp{number}"], f"reason {number}", False) for number in range(1, 6)])
+    assert lines == [
+        *(
+            f"exp{number} compares with none of the others in val/f1: against exp6, reason {number}"
+            for number in (1, 2, 3)
+        ),
+        "exp4, exp5 do not compare with others in val/f1 either: 2 other reasons (--wide)",
+    ]
 
 
 def test_a_reason_about_one_run_each_is_merged_without_its_name(workspace: Workspace) -> None:
@@ -594,10 +624,8 @@ def test_a_reason_about_one_run_each_is_merged_without_its_name(workspace: Works
         for name in ("exp13", "exp16")
     ]
     line = list(describe(replace(found, incomparable=items), shown=["val/loss"]))[-1]
-    assert (
-        line == "not comparable: exp13, exp16 with exp1: the loss of these runs is not known; in"
-        " val/loss"
-    )
+    said = "exp13, exp16 compare with none of the others in val/loss"
+    assert line == f"{said}: the loss of these runs is not known"
 
 
 def test_public_scores_compare_whatever_the_folds(workspace: Workspace) -> None:
@@ -704,6 +732,65 @@ def test_a_figure_of_some_runs_of_a_row_says_of_how_many(seeded: Workspace) -> N
     _, narrow = build_cells(found, seeded.competition, brief=True)
     assert narrow[1][header.index("public_f1")].text.strip() == "1.0000 (1/3)"
     assert "/" not in narrow[1][header.index("val/f1")].text
+
+
+@pytest.mark.parametrize("count", [8, 12])
+def test_in_80_columns_what_differs_stays_in_the_table_or_stands_below(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str], count: int
+) -> None:
+    model = "convnext_tiny." + "_long" * 10
+    for number in range(count):
+        config = {
+            "model.name": f"{model}{number % 2}",
+            "optim.lr": 0.1 * (1 + number),
+            "train.epochs": 5 + number,
+            "augment.name": ("light", "strong")[number % 2],
+            "train.batch_size": 32 + number,
+        }
+        make_run(workspace, config=config, f1=0.5 + number / 100, note="what was tried " * 4)
+    lines = show(compare_runs(workspace, []), workspace, 80, capsys)
+    titles = next(line for line in lines if line.startswith("run")).split()
+    assert {"val/f1", "lr", "epochs"} <= set(titles), "hidden for a wider one"
+    below = lines.index("what else differs:") if "what else differs:" in lines else len(lines)
+    assert (below < len(lines)) == (count <= 8)
+    text = " ".join(" ".join(lines[below:]).split())
+    hidden = " ".join(lines[:below]).partition("hidden at this width: ")[2]
+    for number in range(count if below < len(lines) else 0):
+        assert f"exp{number + 1}: model={model}{number % 2}" in text
+        assert "model" not in hidden
+    assert below < len(lines) or "model" in hidden.partition(";")[0]
+
+
+def test_each_run_of_a_row_has_its_own_marks(workspace: Workspace) -> None:
+    for seed, answers in enumerate(("0000011110", "0000011111", "1111100000", "0000011110")):
+        make_run(workspace, answers, config={"train.seed": seed}, weights=f"sha256:{seed}")
+    submit(workspace, "exp2", "first")
+    submit(workspace, "exp3", "second")
+    marks = Marks(now=2, then=[1], ancestors=["exp1"])
+
+    def name(*runs: str) -> str:
+        found = compare_runs(workspace, runs)
+        return build_cells(found, workspace.competition, marks)[1][0][0].text
+
+    assert name("exp1", "exp2", "exp3") == "exp1 ^, exp2 *, exp3 **"
+    assert name("exp4", "exp3") == "exp4, exp3 **"
+    assert name("exp1..exp4") == "exp1 .. exp4 (4): exp1 ^, exp2 *, exp3 **"
+
+
+def test_the_mark_of_the_best_stands_right_behind_its_figure(seeded: Workspace) -> None:
+    make_ensemble(seeded, ["exp1", "exp4"], f1=0.6, searched=True)
+    found = compare_runs(seeded, ["exp1..exp5"])
+    header, lines = build_cells(found, seeded.competition)
+    texts = [line[header.index("val/f1")].text for line in lines]
+    assert texts == ["0.6250 \u00b1 0.1250 (3)  ", "0.7000 +", "0.6000 ~"]
+
+
+def test_one_key_follows_from_the_model_and_two_follow(workspace: Workspace) -> None:
+    make_run(workspace)
+    found = compare_runs(workspace, [])
+    for following, said in ((["data.mean"], "1 follows"), (["data.mean", "data.std"], "2 follow")):
+        first = next(describe(found, shown=[], following=following))
+        assert first.endswith(f", {said} from the model")
 
 
 def test_what_follows_from_the_model_is_no_column_of_a_narrow_table(

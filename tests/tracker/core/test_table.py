@@ -355,6 +355,20 @@ def test_columns_leave_in_their_order_and_empty_ones_before() -> None:
     assert draw_table(columns, rows, width=12)[2:4] == ["exp1", "exp2"]
 
 
+def test_a_column_returns_where_hiding_a_wider_one_left_room() -> None:
+    columns = [Column("run"), Column("model", leaves=2)]
+    columns += [Column(name, leaves=3 + place) for place, name in enumerate(("lr", "epochs"))]
+    rows = [["exp1", "m" * 30, "0.1", "12"]]
+    assert draw_table(columns, rows, width=20)[0].split() == ["run"]
+    columns[2:] = [replace(column, returns=True) for column in columns[2:]]
+    assert draw_table(columns, rows, width=20)[0].split() == ["run", "lr", "epochs"]
+    assert draw_table(columns, rows, width=15)[0].split() == ["run", "lr"]
+    # never at the cost of a text that was kept
+    columns.append(Column("note", leaves=1, text=True))
+    rows[0].append("n" * 40)
+    assert draw_table(columns, rows, width=30)[0].split() == ["run", "note"]
+
+
 def test_numbers_among_texts_are_never_cut() -> None:
     columns = [Column("key"), Column("a", text=True), Column("b", text=True)]
     rows = [
