@@ -37,7 +37,9 @@ def render_check_headline(
     not_known: Sequence[str] = (),
     paired: PairedComparison | None = None,
 ) -> str:
-    """The first line of check, where nothing is refused; `validation` has {val_f1: [SOTA's, this run's]}.
+    """The first line of check where nothing is refused.
+
+    `validation` has {val_f1: [SOTA's, this run's]}.
 
     `paired` is the test of SOTA (a) and this run (b) on their validation images, None where they
     cannot be tested.

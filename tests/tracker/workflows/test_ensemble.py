@@ -210,8 +210,6 @@ def test_an_ensemble_of_numbers_is_weighted_by_the_lower_error(
     same = f"{soft.name} is the same ensemble, members in another order, with the same predictions"
     with pytest.raises(AlreadyTrainedError, match=same):
         ensemble(workspace, names[::-1], method="soft")
-    with pytest.raises(AlreadyTrainedError, match=f"{record.name} is the same ensemble"):
-        ensemble(workspace, names[::-1], method="weighted", weights=[1, 1, 0])
     for method in ("hard", "rank"):
         with pytest.raises(ConfigError, match=f"method {method}"):
             ensemble(workspace, names, method=method)
