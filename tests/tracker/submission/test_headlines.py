@@ -465,7 +465,8 @@ def test_check_names_the_way_round_a_refusal_and_still_compares_with_sota(
     manual: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     toml = manual.root / "tracker.toml"
-    toml.write_text(toml.read_text().replace("[competition]", "[competition]\nsimilar_share = 0.8"))
+    text = re.sub(r"(?m)^similar_share.*\n", "", toml.read_text())
+    toml.write_text(text.replace("[competition]\n", "[competition]\nsimilar_share = 0.8\n"))
     monkeypatch.chdir(manual.root)
     make_run(manual, "0000011110", f1=0.7)
     submit(manual, "exp1", "first")

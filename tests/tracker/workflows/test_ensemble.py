@@ -156,7 +156,7 @@ def test_why_an_ensemble_has_no_validation_score_is_said(
     ensemble(members, ["exp1", "exp2"], method="soft")
     assert "has no validation score" not in capsys.readouterr().err
     (members.runs_dir / "exp2" / "validation.npz").unlink()
-    record = ensemble(members, ["exp1", "exp2"], method="soft")
+    record = ensemble(members, ["exp1", "exp2"], method="soft", force=True)
     assert "val/f1" not in record.summary
     assert (
         "the ensemble has no validation score: no validation predictions in exp2"
