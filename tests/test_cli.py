@@ -252,6 +252,17 @@ def test_exit_codes_of_the_whole_program(workspace: Workspace) -> None:
     assert run_tracker("runs", "--nonsense", cwd=root, ok=False).returncode == 2
 
 
+def test_hints_in_an_empty_workspace_do_not_go_in_a_circle(workspace: Workspace) -> None:
+    for words in (["score", "1", "--public-f1", "0.8"], ["sota"], ["select"], ["show", "s1"]):
+        done = run_tracker(*words, cwd=workspace.root, **NO_MLFLOW, ok=False)
+        assert done.stderr.endswith("  try: tracker run train makes the first run\n"), words
+    make_run(workspace, "0000011110")
+    done = run_tracker("show", "s1", cwd=workspace.root, ok=False)
+    assert done.stderr.endswith('  try: tracker submit R --memo "what is new"\n')
+    done = run_tracker("status", cwd=workspace.root, ok=False)
+    assert "tracker runs, tracker leaderboard" in done.stderr
+
+
 def test_check_answers_with_its_exit_code(workspace: Workspace) -> None:
     make_run(workspace, "0000011110")
     assert "would be accepted" in run_tracker("check", cwd=workspace.root).stdout

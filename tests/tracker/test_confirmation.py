@@ -161,6 +161,7 @@ def test_a_submission_after_the_reveal_says_why_it_has_no_private_score(limited:
 
 def test_a_local_leaderboard_is_never_said_to_take_typed_scores(tmp_path: Path) -> None:
     workspace = make_workspace(tmp_path / "ws")
+    make_run(workspace, "0000011110")
     for words in (["sota"], ["select"], ["check", "sota"]):
         done = run_tracker(*words, cwd=workspace.root, ok=False)
         assert done.stderr.endswith('  try: tracker submit R --memo "what is new"\n')

@@ -116,7 +116,7 @@ def submit_command(
             )
         )
         return
-    headline = render_submit_headline(comp, row, examination.sota, sota, report.answer)
+    headline = render_submit_headline(comp, row, examination.sota, sota, report.comparison)
     # a script reads the answer alone, the line below names the run
     unnamed = run == "latest" and may_ask()
     print_text(f"{report.run}: " * unnamed + headline)

@@ -218,6 +218,18 @@ TABLE = {
 }
 
 
+# What other trackers call it, and the commands of this one.
+OTHER_WORDS = {
+    "status": "tracker runs, tracker leaderboard",
+    "list": "tracker runs, tracker leaderboard",
+    "ls": "tracker runs, tracker leaderboard",
+    "history": "tracker runs, tracker leaderboard",
+    "train": "tracker run train",
+    "best": "tracker sota",
+    "submissions": "tracker leaderboard",
+}
+
+
 class Commands(TyperGroup):
     """Typer's group with the commands of the table, but Ctrl-C is ours to report, and the help page
     is quick."""
@@ -232,6 +244,13 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise InterruptedByUserError("interrupted") from None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that is meant; a word of other trackers is answered with those of this."""
+        word = args[0] if args else ""
+        if word in OTHER_WORDS:
+            ctx.fail(f"No such command {word!r}; here: {OTHER_WORDS[word]}")
+        return super().resolve_command(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """The help page, at a third of the time that Typer's takes."""

@@ -284,6 +284,9 @@ def ensemble_command(
         ),
     ] = None,
     note: Annotated[str, typer.Option(help="What this run tests; shown everywhere.")] = "",
+    force: Annotated[
+        bool, typer.Option("--force", help="Combine even if a run is the same ensemble.")
+    ] = False,
 ) -> None:
     """Combine the probabilities of several runs into a new run."""
     from tracker.commands.options import bring_runs, notify_latest
@@ -304,7 +307,13 @@ def ensemble_command(
     bring_runs(workspace, *runs)
     with outlive_terminal(workspace):
         record = ensemble(
-            workspace, runs, method=method, weights=numbers, note=note, assignments=assign or ()
+            workspace,
+            runs,
+            method=method,
+            weights=numbers,
+            note=note,
+            assignments=assign or (),
+            force=force,
         )
         config, comp = load_config(workspace.runs_dir, record.name), workspace.competition
         print_text(

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
     from tracker.comparison.statistics.regression import Line
 
+STANDARD_ERRORS = 3.0  # of the simulation: below that there is no difference
 MAX_CONTENDERS = 12  # by expected score; sets are searched among these
 
 
@@ -82,7 +83,8 @@ class Simulation:
     """The choice beside the best public scores; `possible` is the mean score of the best of all.
 
     `used` says whether the choice is based on it. `left_out` has {reason: numbers} of the
-    submissions that are not in `among`.
+    submissions that are not in `among`. `error` is the standard error of the difference of the
+    choice's `mean_best` from that of the best public ones.
     """
 
     source: str
@@ -93,6 +95,22 @@ class Simulation:
     chosen: SimulatedSet
     by_public: SimulatedSet
     possible: float
+    error: float = 0.0
+
+    def find_gain(self) -> float:
+        """By how much the choice's better one is better than that of the best public ones.
+
+        Negative where it is worse, in any metric; 0 within three standard errors.
+        """
+        gaps = [abs(self.possible - item.mean_best) for item in (self.by_public, self.chosen)]
+        gain = gaps[0] - gaps[1]
+        return gain if abs(gain) > STANDARD_ERRORS * self.error else 0.0
+
+    def is_public_more_often_best(self) -> bool:
+        """Whether the best public ones hold the best of all more often, beyond chance."""
+        shares = [self.by_public.holds_best, self.chosen.holds_best]
+        variance = sum(share * (1 - share) for share in shares) / self.draws
+        return shares[0] - shares[1] > STANDARD_ERRORS * math.sqrt(variance)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -301,7 +319,7 @@ def _choose(
     for indexes in combinations(range(len(contenders)), len(usual)):
         gain = private[:, list(indexes)].max(axis=1) - base
         mean, error = float(gain.mean()), float(gain.std()) / math.sqrt(len(gain))
-        if mean > max(most, 3 * error):
+        if mean > max(most, STANDARD_ERRORS * error):
             chosen, most = list(indexes), mean
     return chosen
 
@@ -415,12 +433,16 @@ def _simulate(
         "without predictions on the same validation images": unscored - flattered,
     }
 
+    def draw_best(wanted: Sequence[int]) -> NDArray[np.float64]:
+        best: NDArray[np.float64] = scores[:, [numbers.index(n) for n in wanted]].max(axis=1)
+        return best
+
     def evaluate(wanted: Sequence[int]) -> SimulatedSet:
-        indexes = [numbers.index(number) for number in wanted]
-        best = scores[:, indexes].max(axis=1)
+        best = draw_best(wanted)
         holds = float((best >= scores.max(axis=1)).mean())
         return SimulatedSet(numbers=wanted, holds_best=holds, mean_best=sign * float(best.mean()))
 
+    gain = draw_best(chosen) - draw_best(by_public)  # in the same draws
     return Simulation(
         source=source,
         used=labeled is None,
@@ -430,6 +452,7 @@ def _simulate(
         chosen=evaluate(chosen),
         by_public=evaluate(by_public),
         possible=sign * float(scores.max(axis=1).mean()),
+        error=float(gain.std()) / math.sqrt(len(gain)),
     )
 
 

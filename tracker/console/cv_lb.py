@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 WORDS = {"val": "validation", "public": "public", "private": "private"}
 SURELY = f"with {render_share(CONFIDENCE, decimals=0)} certainty"  # what Line.tells_apart asks for
-CLEAR_GAIN = 0.2  # in how many of the simulated private parts more: see _is_public_better
 
 
 def render_cv_lb(result: CvLb) -> str:
@@ -178,10 +177,16 @@ def _recommend(result: Selection) -> str:
     figures = f"{chosen} in {render_share(share, decimals=0)}, a random choice in {by_chance}"
     if _is_public_better(simulated, chance):
         public = join_numbers(simulated.by_public.numbers)
+        scores = [
+            f"{result.metric} {render_number(item.mean_best)}"
+            for item in (simulated.by_public, simulated.chosen)
+        ]
+        single = len(result.chosen) == 1
+        better = "" if single else f"the {_name_best(result.chosen).removesuffix(' one')} of "
         return (
-            f"keep {public}, the best public: in simulated private parts that choice holds the best"
-            f" in {render_share(simulated.by_public.holds_best, decimals=0)}, {figures}. Expected"
-            f" scores alone would choose {chosen}"
+            f"keep {public}, the best public: in simulated private parts"
+            f" {better}{'it' if single else 'them'} has {scores[0]} on average, {better}{chosen}"
+            f" has {scores[1]}. Without the simulation the choice would be {chosen}"
         )
     if share <= chance:
         return (
@@ -192,17 +197,20 @@ def _recommend(result: Selection) -> str:
 
 
 def _is_public_better(simulated: Simulation, chance: float) -> bool:
-    """Whether shared validation images speak clearly for the best public ones.
+    """Whether the simulation speaks for the best public ones: their better one scores more.
 
-    A revealed solution has no say: private scores do not make the choice.
+    How often they hold the best of all does not count, since a judge takes the better score of the
+    chosen. A revealed solution has no say: private scores do not make the choice.
     """
-    public, chosen = simulated.by_public, simulated.chosen
-    if "validation images" not in simulated.source or public.holds_best <= chance:
+    if "revealed solution" in simulated.source or simulated.by_public.holds_best <= chance:
         return False
-    gaps = [abs(simulated.possible - item.mean_best) for item in (public, chosen)]
-    gain = public.holds_best - chosen.holds_best
-    needed = CLEAR_GAIN if chosen.holds_best > chance else 0.0
-    return gaps[0] < gaps[1] and gain > needed
+    return _judge_gain(simulated) < 0
+
+
+def _judge_gain(simulated: Simulation) -> float:
+    """The gain of the choice in its expected score; 0 where what is shown would be the same."""
+    shown = {render_number(item.mean_best) for item in (simulated.by_public, simulated.chosen)}
+    return simulated.find_gain() if len(shown) > 1 else 0.0
 
 
 def _has_no_choice(simulated: Simulation) -> bool:
@@ -401,18 +409,28 @@ def _compare_simulated(simulated: Simulation, metric: str) -> Iterator[str]:
     yield f"  the choice {_describe_simulated_set(simulated.chosen, metric, among)}"
     if set(public.numbers) != set(simulated.chosen.numbers):
         single = len(public.numbers) == 1
-        names, do = ("one", "does") if single else ("ones", "do")
+        names = "one" if single else "ones"
         listed = ", ".join(map(str, public.numbers))
         words = _describe_simulated_set(public, metric, among)
         yield f"  the best public {names} ({listed}) {words}"
-        gaps = [abs(simulated.possible - item.mean_best) for item in (public, simulated.chosen)]
-        if public.holds_best > simulated.chosen.holds_best or gaps[0] < gaps[1]:
-            yield (
-                f"  the best public {names} {do} better here; the choice keeps to expected scores"
-                " and differing answers"
-            )
+        yield from _weigh_simulated(simulated, f"the best public {names}", single=single)
     if render_number(simulated.possible) == render_number(simulated.chosen.mean_best):
         yield "  no other choice does better here"
+
+
+def _weigh_simulated(simulated: Simulation, public: str, *, single: bool) -> Iterator[str]:
+    """Which of choice and best public ones to prefer; nothing where the choice is ahead in all."""
+    gain, often = _judge_gain(simulated), simulated.is_public_more_often_best()
+    is_best, has = ("is the very best", "has") if single else ("hold the very best", "have")
+    aside = f"; {public} {is_best} more often" if often else ""
+    if gain > 0 and often:
+        yield f"  the choice has the higher expected score, and that decides{aside}"
+    elif gain == 0:
+        yield f"  no difference in expected score beyond the simulation's error{aside}"
+    elif gain < 0:
+        unused = "revealed solution" in simulated.source
+        reason = "; a revealed solution does not change the choice" if unused else ""
+        yield f"  {public} {has} the higher expected score{reason}"
 
 
 def _describe_own_noise(result: Selection) -> str:
@@ -435,8 +453,12 @@ def _describe_simulated_set(item: SimulatedSet, metric: str, among: int) -> str:
     )
     if len(item.numbers) == 1:
         return f"is the best of {among} in {share}, on average {score}"
-    which = "better one" if len(item.numbers) == 2 else "best one"
+    which = _name_best(item.numbers)
     return f"would hold the best of {among} in {share}; the {which} has {score} on average"
+
+
+def _name_best(numbers: Sequence[int]) -> str:
+    return "better one" if len(numbers) == 2 else "best one"
 
 
 def _explain_why_not(result: Selection) -> Iterator[str]:

@@ -229,12 +229,16 @@ def _shorten_fingerprint(fingerprint: str | None) -> str:
 def print_check(report: CheckReport, competition: Competition, *, full: bool = False) -> None:
     """What submit would say: its answer first, then only what changes the decision."""
     print_text(report.answer)
+    if report.refusal and report.duplicate is None and report.sota is not None:
+        print_text(report.comparison)
     print_check_details(report, competition, full=full)
     print_text(render_quota(report.quota, competition))
     if report.quota.left == 1 and not report.refusal:
         print_text("it would be the last one")
     if not full and report.duplicate is None:
         print_text(FULL_CHECK)
+    if report.hint and report.duplicate is None:
+        print_text(f"try: {report.hint}")
     print_text("would be refused" if report.refusal else "would be accepted")  # the answer says why
 
 
@@ -247,11 +251,12 @@ def print_check_details(
         return
     runs = [item["run"] for item in report.nearest if item["number"] == report.duplicate]
     same = f", those of {runs[0]}" if runs and runs[0] not in (None, report.run) else ""
-    what = f", {report.ensemble}" if report.ensemble not in report.answer else ""
+    told = describe_ensemble_step(report.config_diff or {}) and report.duplicate is None
+    what = f", {report.ensemble}" if report.ensemble and not told else ""
     print_text(f"{report.run}: {render_count(report.images, 'prediction')}{what}{same}")
     if report.duplicate is not None:
         return
-    print_changes(report, report.answer)
+    print_changes(report, report.comparison)
     if report.expected["value"] is not None:
         print_text(_render_expected(report.expected, competition))
     _print_looks(report)
@@ -264,7 +269,7 @@ def print_changes(report: CheckReport, answer: str) -> None:
     diff = report.config_diff or {}
     changes = list_changes(diff)
     in_answer = describe_ensemble_step(diff) or describe_other_ensemble(diff)
-    if report.refusal or in_answer or not changes:
+    if in_answer or not changes:
         return
     if len(changes) == 1 and changes[0].partition(" ")[0] in answer:
         return

@@ -307,9 +307,9 @@ def describe_ensemble_step(diff: Mapping[str, Sequence[Any]]) -> str:
     ]
     old, new = tables
     if new.get("members") and not old.get("members"):
-        return f"{describe_ensemble(new)} against a single model, so no one change to name"
+        return f"{_name_ensemble(new)} against a single model, so no one change to name"
     if old.get("members") and not new.get("members"):
-        return f"a single model against {describe_ensemble(old)}, so no one change to name"
+        return f"a single model against {_name_ensemble(old)}, so no one change to name"
     return ""
 
 
@@ -335,8 +335,19 @@ def describe_other_ensemble(diff: Mapping[str, Sequence[Any]]) -> str:
 def describe_ensemble(table: Mapping[str, Any]) -> str:
     """The section `ensemble` of a config in one text: `weighted ensemble of exp5, exp7 (2, 6)`.
 
-    Members of weight 0 are no part of it.
+    Members of weight 0 are no part of it. Weights that were searched on the validation images, its
+    own or a member's, are said to be that.
     """
+    searched = ""
+    if table.get("searched") == INHERITED:
+        searched = ", val flattered: weights of a member searched on it"
+    elif table.get("searched"):
+        searched = ", val flattered: weights searched on it"
+    return f"{_name_ensemble(table)}{searched}"
+
+
+def _name_ensemble(table: Mapping[str, Any]) -> str:
+    """Method, members and weights."""
     method = table.get("method") or ""
     names, given = list(table.get("members") or []), list(table.get("weights") or [])
     if any(given) and len(given) == len(names):
@@ -344,10 +355,6 @@ def describe_ensemble(table: Mapping[str, Any]) -> str:
         names, given = [names[place] for place in used], [given[place] for place in used]
     members = _list_values(names)
     weights = f" ({_list_values(given)})" if given else ""
-    if table.get("searched") == INHERITED:
-        weights += ", val flattered: weights of a member searched on it"
-    elif table.get("searched"):
-        weights += ", val flattered: weights searched on it"
     return f"{method} ensemble of {members}{weights}".strip()
 
 

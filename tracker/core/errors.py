@@ -73,12 +73,18 @@ class RefusedError(TrackerError):
 
 
 class AlreadyTrainedError(RefusedError):
-    """The run `run` already has this config, data and `third`: code, or weights of an inference."""
+    """The run `run` already has this config, data and `third`: code, or weights of an inference.
 
-    def __init__(self, run: str, *, third: str = "code", again: str = "train it again") -> None:
+    `message` says so in other words, of an ensemble.
+    """
+
+    def __init__(
+        self, run: str, *, third: str = "code", again: str = "train it again", message: str = ""
+    ) -> None:
         self.run = run
         hint = f"tracker show {run}, or --force to {again}"
-        super().__init__(f"{run} already has this config, data and {third}", hint=hint)
+        message = message or f"{run} already has this config, data and {third}"
+        super().__init__(message, hint=hint)
 
 
 class DuplicateError(RefusedError):

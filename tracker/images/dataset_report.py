@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tracker.training.inspect.survey import SplitTable, Survey
 
 SHOWN_SIZES = 3  # in a cell of the table
+PART_WORDS = {"train": "training", "val": "validation"}  # the CSV keeps the short ones
 
 
 def print_check(check: DataCheck) -> None:
@@ -99,10 +100,10 @@ def print_split(table: SplitTable, *, wide: bool = False) -> None:
     prefix = "fold " if table.column == "fold" else ""
     _print_counts(
         "range" if table.means else "class",
-        {f"{prefix}{part}": counts for part, counts in table.counts.items()},
+        {f"{prefix}{PART_WORDS.get(part, part)}": each for part, each in table.counts.items()},
         "images",
         wide=wide,
-        totals={f"{prefix}{part}": size for part, size in table.sizes.items()},
+        totals={f"{prefix}{PART_WORDS.get(part, part)}": n for part, n in table.sizes.items()},
     )
     if table.means:
         means = [f"{prefix}{part} {render_number(mean)}" for part, mean in table.means.items()]

@@ -22,7 +22,7 @@ from tracker.ledger.connection import Query, Row, open_reader, read_rows
 from tracker.ledger.records import REJECTED, Note, Origin, Submission
 from tracker.ledger.team_runs import find_run_by_uid
 from tracker.run_folder.read import load_run
-from tracker.run_folder.record import RunRecord, run_folder
+from tracker.run_folder.record import RunRecord, list_run_numbers, run_folder
 from tracker.training.errors import ConfigError, DataError
 from tracker.training.metrics import METRICS
 from tracker.workspace.metrics import COLUMNS, find_declared
@@ -306,8 +306,18 @@ def get_submission(workspace: Workspace, number: int) -> Submission:
     if abs(number) <= MAX_INTEGER:  # PostgreSQL refuses larger numbers
         rows = list_submissions(workspace, "WHERE s.number = :number", {"number": number})
     if not rows:
-        raise UnknownRunError(f"no submission {number}", hint="tracker leaderboard lists them")
+        hint = suggest_first_submission(workspace) or "tracker leaderboard lists them"
+        raise UnknownRunError(f"no submission {number}", hint=hint)
     return rows[0]
+
+
+def suggest_first_submission(workspace: Workspace) -> str:
+    """The next command where the ledger has no submission; empty where it has one."""
+    if list_newest_submissions(workspace, 1):
+        return ""
+    if list_run_numbers(workspace.runs_dir):
+        return 'tracker submit R --memo "what is new"'
+    return "tracker run train makes the first run"
 
 
 def find_duplicate(workspace: Workspace, fingerprint: str) -> Submission | None:

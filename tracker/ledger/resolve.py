@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from tracker.core.errors import UnknownRunError
-from tracker.ledger.read import find_run, find_sota, get_submission, list_newest_submissions
+from tracker.ledger.read import find_run, find_sota, get_submission, suggest_first_submission
 from tracker.ledger.records import Submission
 from tracker.ledger.team_runs import TeamRuns, find_teammates_run, refuse_pulled
 from tracker.run_folder.read import find_latest, load_run
@@ -22,11 +22,11 @@ def parse_submission(word: str) -> int | None:
 
 def render_first_score_command(workspace: Workspace) -> str:
     """The command after which there is a public score, for the hint that there is none yet."""
+    if first := suggest_first_submission(workspace):
+        return first
     if KINDS[workspace.leaderboard].needs_upload_by_hand:
         return render_score_command(workspace.competition)
-    if list_newest_submissions(workspace, 1):
-        return "tracker sync"
-    return 'tracker submit R --memo "what is new"'
+    return "tracker sync"
 
 
 def resolve_run(workspace: Workspace, name: str) -> str:
@@ -85,7 +85,12 @@ def _explain_number(workspace: Workspace, number: int) -> str:
         meant.append(f"s{number} is submission {number}")
     if number in list_run_numbers(workspace.runs_dir):
         meant.append(f"exp{number} is a run")
-    return ", ".join(meant) or "tracker runs lists the runs, tracker leaderboard the submissions"
+    if meant:
+        return ", ".join(meant)
+    lists = "tracker runs lists the runs"
+    if first := suggest_first_submission(workspace):
+        return f"{lists}; {first}" if list_run_numbers(workspace.runs_dir) else first
+    return f"{lists}, tracker leaderboard the submissions"
 
 
 def _run_of(workspace: Workspace, row: Submission) -> str:

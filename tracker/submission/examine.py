@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -69,7 +70,9 @@ class Candidate:
 class CheckReport:
     """The result of check: what submit would do; `answer` is the first line.
 
-    `refusal` is empty when submit would accept the run. `not_comparable` has the reasons why
+    `refusal` is empty when submit would accept the run, `hint` says what to do about it. Then the
+    answer is the refusal, and `comparison` the answer without it; else both are the same.
+    `not_comparable` has the reasons why
     metrics of `validation` cannot be compared with SOTA's. `ensemble` and `members` are empty for a
     single model. `looks` is how often a score of the held-out images was seen so far, None where
     nobody counts.
@@ -93,6 +96,8 @@ class CheckReport:
     ensemble: str
     members: Sequence[Member]
     looks: int | None = None
+    comparison: str = ""
+    hint: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json."""
@@ -214,15 +219,15 @@ def build_check_report(workspace: Workspace, examination: Examination) -> CheckR
     candidate, sota = examination.candidate, examination.sota
     record, config = candidate.record, candidate.config
     duplicate = examination.duplicate.number if examination.duplicate else None
-    refusal = str(examination.find_refusal() or "")
+    refused = examination.find_refusal()
+    refusal = str(refused or "")
     validation = _compare_validation(workspace, record, sota)
     not_comparable = (
         _find_incomparable(workspace, candidate, sota, list(validation)) if sota else {}
     )
-    answer = render_check_headline(
+    comparison = render_check_headline(
         workspace.competition,
         duplicate=duplicate,
-        refusal=refusal,
         sota=sota,
         validation=validation,
         config_diff=examination.config_diff,
@@ -230,10 +235,10 @@ def build_check_report(workspace: Workspace, examination: Examination) -> CheckR
         searched=is_flattered(workspace, config),
         sota_searched=sota is not None and is_flattered(workspace, sota.config),
         not_known=examination.not_known,
-        paired=None if refusal or sota is None else _test_gain(workspace, sota, record),
+        paired=None if duplicate or sota is None else _test_gain(workspace, sota, record),
     )
     return CheckReport(
-        answer=answer,
+        answer=f"refused: {refusal}" if refusal and duplicate is None else comparison,
         run=record.name,
         images=len(candidate.answers.by_id),
         fingerprint=candidate.answers.fingerprint,
@@ -251,7 +256,24 @@ def build_check_report(workspace: Workspace, examination: Examination) -> CheckR
         ensemble=describe_ensemble(config["ensemble"]) if "ensemble" in config else "",
         members=list_members(workspace, config),
         looks=count_looks(workspace),
+        comparison=comparison,
+        hint=_explain_way_round(examination, refused),
     )
+
+
+def _explain_way_round(examination: Examination, refused: RefusedError | None) -> str:
+    """What to do about a refusal; empty where nothing is refused."""
+    if refused is None:
+        return ""
+    if refused is examination.similar_refusal:
+        return render_similar_command(examination.candidate.record.name, "what is new")
+    return refused.hint
+
+
+def render_similar_command(run: str, memo: str) -> str:
+    """The command that sends predictions that are almost those of an earlier submission."""
+    quoted = shlex.quote(memo)
+    return f"tracker submit {run} --memo {quoted} --even-if-similar"
 
 
 def count_looks(workspace: Workspace) -> int | None:

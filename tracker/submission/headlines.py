@@ -28,7 +28,6 @@ def render_check_headline(
     competition: Competition,
     *,
     duplicate: int | None,
-    refusal: str,
     sota: Submission | None,
     validation: Pairs,
     config_diff: Mapping[str, Sequence[Any]] | None,
@@ -38,7 +37,9 @@ def render_check_headline(
     not_known: Sequence[str] = (),
     paired: PairedComparison | None = None,
 ) -> str:
-    """The first line of check; `validation` has {val_f1: [SOTA's, this run's]}.
+    """The first line of check where nothing is refused.
+
+    `validation` has {val_f1: [SOTA's, this run's]}.
 
     `paired` is the test of SOTA (a) and this run (b) on their validation images, None where they
     cannot be tested.
@@ -49,15 +50,16 @@ def render_check_headline(
     """
     if duplicate is not None:
         return f"duplicate of submission {duplicate}"
-    if refusal:
-        return f"refused: {refusal}"
     if sota is None:
         return NO_PUBLIC_SCORE
     caveat = _find_caveat(searched=searched, sota_searched=sota_searched)
     result = _compare_by_validation(
         competition, validation, not_comparable, caveat=caveat, paired=None if caveat else paired
     )
-    return f"{result}; {_count_changes(config_diff or {}, not_known)}"
+    changes = _count_changes(config_diff or {}, not_known)
+    if searched and FLATTERED not in result:
+        changes += f". Its validation score is {FLATTERED}"
+    return f"{result}; {changes}"
 
 
 def render_submit_headline(

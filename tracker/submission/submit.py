@@ -23,7 +23,7 @@ from tracker.ledger.read import (
 from tracker.ledger.records import Submission
 from tracker.run_folder.read import load_config, load_run
 from tracker.run_folder.record import is_abandoned, is_pulled
-from tracker.submission.examine import Candidate, Examination, examine
+from tracker.submission.examine import Candidate, Examination, examine, render_similar_command
 from tracker.submission.scores import score_missing
 from tracker.submission.witnesses import find_ledger_refusal, note_submission
 from tracker.training.errors import StorageError
@@ -77,8 +77,7 @@ def submit_examined(
     if refusal := examination.find_refusal(even_if_similar=even_if_similar):
         if refusal is examination.similar_refusal:
             name = examination.candidate.record.name
-            again = f"tracker submit {name} --memo {shlex.quote(memo)} --even-if-similar"
-            raise RefusedError(str(refusal), hint=again)
+            raise RefusedError(str(refusal), hint=render_similar_command(name, memo))
         raise refusal
     candidate, board = examination.candidate, build_leaderboard(workspace)
     # before the row is written: a wrong solution file must not use up a number

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tracker.core.config_diff import INHERITED
+from tracker.core.errors import AlreadyTrainedError, TrackerError
 from tracker.core.terminal import print_note
 from tracker.ledger.resolve import resolve_run
-from tracker.run_folder.read import load_run
+from tracker.run_folder.read import list_runs, load_config, load_run
 from tracker.run_folder.record import RunRecord, run_folder
 from tracker.training.errors import ConfigError
 from tracker.training.numbers import render_count
@@ -34,6 +35,7 @@ def ensemble(
     note: str = "",
     eval_config: EvalConfig | None = None,
     assignments: Sequence[str] = (),
+    force: bool = False,
 ) -> RunRecord:
     """Combine the predictions of two or more runs into a new run.
 
@@ -43,7 +45,8 @@ def ensemble(
     tracker.toml and `assignments` of eval.decide and eval.threshold; thresholds and cut points are
     tuned on the joined validation predictions. Raises ConfigError when a member is given twice,
     when members differ in classes or images, when weights are wrong, or when the method does not
-    fit the competition.
+    fit the competition, AlreadyTrainedError when a run is the same ensemble, in whatever order,
+    unless `force`.
     """
     from tracker.training.predict.decide import (
         measure,
@@ -90,6 +93,9 @@ def ensemble(
             **_list_decision_keys(task, decided_by),
         }
     }
+    uids = [load_run(workspace.runs_dir, name).uid for name in names]
+    if not force:
+        _refuse_repeat(workspace, config["ensemble"], uids)
     options: dict[str, Any] = {
         "root": workspace.root,
         "kind": "ensemble",
@@ -97,7 +103,7 @@ def ensemble(
         "quiet": True,
     }
     with begin(config, note=note, parent=names[0], **options) as run:
-        run.add_facts({"members": [load_run(workspace.runs_dir, name).uid for name in names]})
+        run.add_facts({"members": uids})
         joined, decision = None, plain_decision(task, decided_by)
         if validations:
             joined = combine_validation(validations, method, weights, task.target)
@@ -116,6 +122,36 @@ def ensemble(
             save_predictions(run.folder, combined, task, decision)
             run.fingerprint_predictions()
     return load_run(workspace.runs_dir, run.name)
+
+
+def _refuse_repeat(workspace: Workspace, table: Mapping[str, Any], uids: Sequence[str]) -> None:
+    """Raise AlreadyTrainedError for a finished ensemble that this one would repeat."""
+    for record in list_runs(workspace.runs_dir):
+        if record.kind != "ensemble" or record.status != "finished":
+            continue
+        members = record.facts.get("members")
+        if not isinstance(members, list) or sorted(map(str, members)) != sorted(uids):
+            continue
+        try:
+            earlier = load_config(workspace.runs_dir, record.name).get("ensemble", {})
+        except TrackerError:
+            continue  # a run that cannot be read cannot be compared
+        if _drop_order(earlier) != _drop_order(table):
+            continue
+        order = "" if earlier.get("members") == table["members"] else ", members in another order"
+        raise AlreadyTrainedError(
+            record.name,
+            again="make a new run",
+            message=f"{record.name} is the same ensemble{order}, with the same predictions",
+        )
+
+
+def _drop_order(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Section ensemble of a config with each member beside its weight, sorted by name."""
+    names = list(table.get("members") or [])
+    weights = list(table.get("weights") or []) or [1.0] * len(names)
+    pairs = sorted(zip(names, map(float, weights), strict=False))
+    return {**table, "members": pairs, "weights": []}
 
 
 def _inherit_search(workspace: Workspace, names: Sequence[str]) -> str | bool:

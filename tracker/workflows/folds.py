@@ -9,6 +9,7 @@ from typing import Any
 
 from tracker.core.errors import AlreadyTrainedError
 from tracker.mirror.sync import copy_run
+from tracker.run_folder.read import load_run
 from tracker.run_folder.record import RunRecord
 from tracker.training.config import Config
 from tracker.workflows.ensemble import ensemble
@@ -49,13 +50,18 @@ def train_folds(
         except AlreadyTrainedError as error:
             report(f"fold {fold}: skipped, {error.run} already has this config, data and code")
             names.append(error.run)
-    record = ensemble(
-        workspace,
-        names,
-        method="soft",
-        note=f"{note} ({folds} folds)".strip(),
-        eval_config=config.eval,
-    )
+    try:
+        record = ensemble(
+            workspace,
+            names,
+            method="soft",
+            note=f"{note} ({folds} folds)".strip(),
+            eval_config=config.eval,
+            force=force,
+        )
+    except AlreadyTrainedError as error:
+        report(f"no new ensemble: {error}")
+        return load_run(workspace.runs_dir, error.run)
     if problem := copy_run(workspace, record.name):
         report(problem)
     return record

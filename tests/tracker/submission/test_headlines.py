@@ -17,6 +17,7 @@ from tests.conftest import NO_MLFLOW
 from tests.support.workspaces import IMAGES, begin_run, make_run, make_workspace
 from tracker.commands.table import app
 from tracker.comparison.diff import diff_runs
+from tracker.core.config_diff import describe_ensemble_step
 from tracker.core.errors import TrackerError, UnknownRunError
 from tracker.core.table import measure
 from tracker.jobs.stop import resolve_running
@@ -407,7 +408,6 @@ def test_searched_weights_are_said_to_flatter_a_validation_score(manual: Workspa
     sota = score(manual, 1, {("public", "f1"): 0.8})
     known: dict[str, object] = {
         "duplicate": None,
-        "refusal": "",
         "sota": sota,
         "config_diff": {},
         "not_comparable": {},
@@ -459,6 +459,36 @@ def test_a_refusal_says_its_reason_once(
         == 1
     )
     assert lines[-1] == "would be refused"
+
+
+def test_check_names_the_way_round_a_refusal_and_still_compares_with_sota(
+    manual: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toml = manual.root / "tracker.toml"
+    text = re.sub(r"(?m)^similar_share.*\n", "", toml.read_text())
+    toml.write_text(text.replace("[competition]\n", "[competition]\nsimilar_share = 0.8\n"))
+    monkeypatch.chdir(manual.root)
+    make_run(manual, "0000011110", f1=0.7)
+    submit(manual, "exp1", "first")
+    score(manual, 1, {("public", "f1"): 0.8})
+    make_run(manual, "0000011111", f1=0.8)
+    lines = say("check", "exp2", code=1)
+    assert lines[0].startswith("refused: 90.0 % of the predictions are those of submission 1")
+    assert lines[1].startswith("0.1000 above SOTA by validation (f1 0.7000 -> 0.8000)")
+    way = "tracker submit exp2 --memo 'what is new' --even-if-similar"
+    assert lines[-2:] == [f"try: {way}", "would be refused"]
+    sent = say("submit", "exp2", "--memo", "m", "--even-if-similar")
+    assert "refused" not in "\n".join(sent)
+
+
+@pytest.mark.parametrize("searched", [True, False])
+def test_an_ensemble_against_a_single_model_is_one_plain_sentence(searched: bool) -> None:
+    table = {"method": "weighted", "members": ["exp8", "exp9"], "weights": [9, 29]}
+    diff = {f"ensemble.{key}": [None, value] for key, value in table.items()}
+    diff["ensemble.searched"] = [None, searched]
+    told = describe_ensemble_step(diff)
+    made = "weighted ensemble of exp8, exp9 (9, 29)"
+    assert told == f"{made} against a single model, so no one change to name"
 
 
 def test_a_score_that_is_typed_again_adds_no_row(manual: Workspace) -> None:

@@ -18,6 +18,7 @@ from tracker.comparison.audit import audit
 from tracker.comparison.compare import compare_runs
 from tracker.comparison.diff import diff_runs
 from tracker.core.config_diff import describe_ensemble, is_searched
+from tracker.core.errors import AlreadyTrainedError
 from tracker.images.explain import explain
 from tracker.run_folder.read import find_latest, list_runs, load_config
 from tracker.setup.init import init_workspace
@@ -155,7 +156,7 @@ def test_why_an_ensemble_has_no_validation_score_is_said(
     ensemble(members, ["exp1", "exp2"], method="soft")
     assert "has no validation score" not in capsys.readouterr().err
     (members.runs_dir / "exp2" / "validation.npz").unlink()
-    record = ensemble(members, ["exp1", "exp2"], method="soft")
+    record = ensemble(members, ["exp1", "exp2"], method="soft", force=True)
     assert "val/f1" not in record.summary
     assert (
         "the ensemble has no validation score: no validation predictions in exp2"
@@ -206,6 +207,9 @@ def test_an_ensemble_of_numbers_is_weighted_by_the_lower_error(
     assert list(map(float, read_column(workspace, record.name, "age"))) == truth[:, 0].tolist()
     soft = ensemble(workspace, names, method="soft")
     assert soft.summary["val/rmse"] == pytest.approx(3.0)
+    same = f"{soft.name} is the same ensemble, members in another order, with the same predictions"
+    with pytest.raises(AlreadyTrainedError, match=same):
+        ensemble(workspace, names[::-1], method="soft")
     for method in ("hard", "rank"):
         with pytest.raises(ConfigError, match=f"method {method}"):
             ensemble(workspace, names, method=method)
