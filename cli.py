@@ -21,6 +21,7 @@ from tracker.training.libraries import translate_import_errors
 
 NO_COMMAND = "NoArgsIsHelpError"  # a group alone: its page has been printed already
 READER_GONE = 141  # what a shell says of a program that a pipe without a reader has ended
+LONG = {"data", "demo", "run"}  # they hold images and tensors, which may lie in a cycle
 UNWRITABLE = (
     errno.EPIPE,
     errno.ENOSPC,
@@ -35,8 +36,9 @@ def main() -> None:
     """Run the command line; an error is one or two lines on stderr and its exit code."""
     _occupy_standard_files()
     _replace_what_cannot_be_encoded()
-    # a short command makes no garbage worth collecting: 12 ms of 200
-    gc.set_threshold(20_000, 50, 50)
+    # a short command makes no garbage worth collecting: 20 ms of 200, as each round looks at all
+    # that was imported since the last
+    gc.set_threshold(20_000 if LONG & set(sys.argv[1:2]) else 200_000, 50, 50)
     debug = "--debug" in sys.argv
     if not debug:
         sys.excepthook = _report_bug

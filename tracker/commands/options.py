@@ -93,11 +93,10 @@ def notify_latest(workspace: Workspace, *words: str | None) -> None:
     """Say on stderr that there is a newer run than `latest`, where that is one of the words."""
     if "latest" not in words:
         return  # the import below takes 5 ms
-    from tracker.run_folder.output import notify
     from tracker.run_folder.read import describe_newer_than_latest
 
     if line := describe_newer_than_latest(workspace.runs_dir):
-        notify(line)
+        _notify(line)
 
 
 def bring_runs(workspace: Workspace, *words: str | None, weights: bool = False) -> None:
@@ -116,6 +115,12 @@ def bring_runs(workspace: Workspace, *words: str | None, weights: bool = False) 
     if not asked:
         return  # importing what pulls takes as long as showing a run
     from tracker.mirror.pull import bring
-    from tracker.run_folder.output import notify
 
-    bring(workspace, asked, weights=weights, notify=notify)
+    bring(workspace, asked, weights=weights, notify=_notify)
+
+
+def _notify(line: str) -> None:
+    """Say a line on stderr."""
+    from tracker.run_folder.output import notify  # it loads what handles signals and processes
+
+    notify(line)

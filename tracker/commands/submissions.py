@@ -32,11 +32,13 @@ def check_command(run: Run = "latest", full: Full = False, as_json: Json = False
     """
     from tracker.commands.options import bring_runs, notify_latest, refuse_together
     from tracker.console.submissions import print_check
+    from tracker.core.settings import use_one_thread
     from tracker.core.terminal import print_json
     from tracker.submission.examine import check
     from tracker.workspace.tracker_toml import find_workspace
 
     refuse_together({"--json": as_json, "--full": full})
+    use_one_thread()
     workspace = find_workspace()
     notify_latest(workspace, run)
     bring_runs(workspace, run, "sota")

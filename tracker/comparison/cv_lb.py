@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tracker.comparison.comparable import (
     DATA,
@@ -22,12 +22,6 @@ from tracker.comparison.comparable import (
     basis_of_run,
     basis_of_submission,
     is_same_scheme,
-)
-from tracker.comparison.leaderboard_noise import (
-    SampleSizes,
-    SelectionBias,
-    count_public_images,
-    estimate_selection_bias,
 )
 from tracker.comparison.members import is_flattered, list_flattered
 from tracker.comparison.statistics.regression import (
@@ -42,6 +36,9 @@ from tracker.ledger.read import find_metric_value, list_submissions
 from tracker.ledger.records import Submission
 from tracker.run_folder.record import RunRecord
 from tracker.workspace.tracker_toml import Workspace
+
+if TYPE_CHECKING:
+    from tracker.comparison.leaderboard_noise import SampleSizes, SelectionBias
 
 _PAIRS = (("val", "public"), ("val", "private"), ("public", "private"))
 
@@ -132,6 +129,8 @@ def compare_cv_with_leaderboard(workspace: Workspace, *, public_images: int = 0)
     `public_images` is their number where nothing else says it. Raises ConfigError for a number
     below 0, LedgerError if the ledger cannot be reached.
     """
+    from tracker.comparison.leaderboard_noise import count_public_images, estimate_selection_bias
+
     rows = list_submissions(workspace)
     metrics = [metric.name for metric in workspace.competition.metrics]
     schemes = group_by_scheme(workspace, rows)

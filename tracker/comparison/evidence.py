@@ -17,6 +17,7 @@ from tracker.training.config_fingerprint import later_defaults
 from tracker.training.errors import ConfigError
 from tracker.training.formats import list_with_people
 from tracker.training.metrics import GIVEN, METRICS
+from tracker.training.predict import DECISION
 from tracker.training.tables import flatten
 from tracker.workspace.tracker_toml import Workspace
 
@@ -172,10 +173,11 @@ def _find_groups(
 
 def decide_classes(workspace: Workspace, folder: Path, predictions: Predictions) -> Any:
     """The class of each image that the run would submit, by its decision.json where it has one."""
-    from tracker.training.predict.decide import DECISION, decide, load_decision
-    from tracker.workspace.data import build_task
-
     if (folder / DECISION).is_file():
+        # imported here: without the file the tests need neither
+        from tracker.training.predict.decide import decide, load_decision
+        from tracker.workspace.data import build_task
+
         task = build_task(workspace)
         return decide(predictions.probabilities, task, load_decision(folder, task))
     return predictions.probabilities.argmax(1).astype("int64")

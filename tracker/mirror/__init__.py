@@ -3,3 +3,6 @@ teammates' runs: their list, and pulling them.
 
 Imports `ledger` and below; MLflow itself only in `targets`.
 """
+
+WEIGHTS = "best.pth"
+MANIFEST = "record.json"

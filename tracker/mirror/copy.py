@@ -17,6 +17,7 @@ from typing import Any
 
 from tracker.core.errors import TrackerError
 from tracker.core.locks import FileLock
+from tracker.mirror import MANIFEST, WEIGHTS
 from tracker.mirror import targets as mirror_targets
 from tracker.mirror.targets import (
     Point,
@@ -35,7 +36,6 @@ from tracker.workspace.tracker_toml import Workspace
 
 SAVE_S = 1.0  # how often the state is saved while many points are sent
 RETRY_AFTER_S = (0.5, 1.0)  # short: somebody waits for the command
-WEIGHTS = "best.pth"
 FILES = (
     WEIGHTS,
     "config.toml",
@@ -51,7 +51,6 @@ FILES = (
     "validation.npz",
 )
 # The record, and the size and hash of each file: a teammate's pull checks the files with it.
-MANIFEST = "record.json"
 FOLDERS = ("figures", "files")  # all files in them; start_run and the callbacks write them
 
 

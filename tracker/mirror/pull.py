@@ -16,7 +16,6 @@ from typing import Any
 
 from tracker.core.errors import RefusedError, TrackerError, UnknownRunError
 from tracker.core.locks import FileLock
-from tracker.ledger.chain import canonical_json
 from tracker.ledger.connection import read_rows
 from tracker.ledger.read import find_sota, get_submission
 from tracker.ledger.resolve import parse_submission
@@ -28,13 +27,12 @@ from tracker.ledger.team_runs import (
     is_at_home,
     read_pulled,
 )
-from tracker.mirror.copy import MANIFEST, WEIGHTS, hash_file
+from tracker.mirror import MANIFEST, WEIGHTS
 from tracker.run_folder.read import load_run
 from tracker.run_folder.record import TEAM, is_pulled
 from tracker.training.errors import DataError, StorageError
 from tracker.training.files import translate_os_errors, write_json
 from tracker.training.tables import parse_json, read_toml
-from tracker.workspace.mlflow_paths import is_own_store
 from tracker.workspace.predictions import load_answers
 from tracker.workspace.tracker_toml import Workspace
 
@@ -128,6 +126,8 @@ def _find_missing(workspace: Workspace, word: str, *, weights: bool) -> IndexedR
 
 def is_alone(workspace: Workspace) -> bool:
     """Whether MLflow is a file of this workspace, which nobody else writes to."""
+    from tracker.workspace.mlflow_paths import is_own_store
+
     local = workspace.mlflow_uri.startswith("sqlite:")
     return local and is_own_store(workspace, workspace.mlflow_uri)
 
@@ -259,6 +259,8 @@ def _check_size(run: IndexedRun, name: str, sizes: Mapping[str, int | None], exp
 
 
 def _check_hash(run: IndexedRun, name: str, path: Path, expected: str) -> None:
+    from tracker.mirror.copy import hash_file
+
     found = hash_file(path)
     if found != expected:
         raise _forged(run, name, f"sha256 {found[:12]}, recorded was {expected[:12]}")
@@ -290,6 +292,8 @@ def _check_record(run: IndexedRun, record: Mapping[str, Any]) -> None:
     row |= {"name": run.run, "summary": dict(run.summary)}
     prints = record.get("fingerprints") or {}
     found = {name: record.get(name) for name in row}
+    from tracker.ledger.chain import canonical_json  # it loads hashlib
+
     for name in FINGERPRINTS:
         row[f"{name} fingerprint"], found[f"{name} fingerprint"] = (
             run.fingerprints[name],
@@ -306,6 +310,8 @@ def _check_against_ledger(
     workspace: Workspace, run: IndexedRun, folder: Path, *, weights: bool
 ) -> None:
     """Raise RefusedError where config, predictions or weights are not those of the ledger."""
+    from tracker.ledger.chain import canonical_json
+
     (row,) = read_rows(
         workspace.ledger_url, "SELECT config FROM runs WHERE seq = :seq", {"seq": run.seq}
     )

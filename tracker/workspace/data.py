@@ -8,12 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tracker.training.config import Config, DataConfig
-from tracker.training.data.data import list_eval_ids
 from tracker.training.errors import ConfigError
 from tracker.training.metrics import FUNCTION, find_kind
 from tracker.workspace.holdout import read_held_out
-from tracker.workspace.judge_function import OutcomeJudge
-from tracker.workspace.moved_paths import find_moved_paths
 from tracker.workspace.tracker_toml import Competition, Metric, Workspace
 
 if TYPE_CHECKING:
@@ -31,6 +28,8 @@ def list_competition_ids(workspace: Workspace, config: Mapping[str, Any]) -> lis
         paths[key] = str(workspace.resolve(str(text))) if text else ""
     if not any(paths.values()):
         return None
+    from tracker.training.data.data import list_eval_ids
+
     data = replace(DataConfig(label_id=str(workspace.data.get("label_id", ""))), **paths)
     return list_eval_ids(data, _make_task(workspace), root=workspace.root)
 
@@ -71,6 +70,7 @@ def _make_task(workspace: Workspace) -> Task:
 def _list_task_metrics(competition: Competition, root: Path) -> tuple[TaskMetric, ...]:
     """The metrics that training computes, the deciding one first."""
     from tracker.training.formats.samples import TaskMetric
+    from tracker.workspace.judge_function import OutcomeJudge
 
     metrics = sorted(competition.metrics, key=lambda metric: metric is not competition.primary)
     return tuple(
@@ -113,4 +113,6 @@ def locate_data(workspace: Workspace, data: DataConfig) -> DataConfig:
 
     The run's own config is not changed.
     """
+    from tracker.workspace.moved_paths import find_moved_paths
+
     return replace(data, **find_moved_paths(workspace.root, asdict(data)))

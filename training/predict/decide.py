@@ -16,6 +16,7 @@ from tracker.training.errors import ConfigError, DataError
 from tracker.training.files import write_text
 from tracker.training.formats.samples import Task, TaskMetric
 from tracker.training.metrics import find_kind
+from tracker.training.predict import DECISION
 from tracker.training.predict.probabilities import (
     Predictions,
     measure_classes,
@@ -24,7 +25,6 @@ from tracker.training.predict.probabilities import (
 from tracker.training.scorers import Outcome, compute
 from tracker.training.tables import write_table
 
-DECISION = "decision.json"  # in a run folder
 GRID = np.arange(0.02, 0.99, 0.01)  # thresholds that are tried
 ROUNDS = 3  # over the classes; more changes hardly a threshold
 
