@@ -32,6 +32,9 @@ from typing import Any, TextIO
 import pytest
 
 COMMANDS, WORKER = "tracker.cli", "tracker.training.run.worker"
+MIRROR = "tracker.mirror.process"
+# what a process imports that copies to MLflow: two seconds
+MLFLOW = ("mlflow.tracking.client", "mlflow.store.tracking.sqlalchemy_store")
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 900
 IMPORTED = (
@@ -69,12 +72,14 @@ class Child:
         self.returncode: int | None = None
         self.stdout, self.stderr = pipes
         self._status = status
+        self._lock = threading.Lock()
 
     def poll(self) -> int | None:
         """The exit code, minus the signal's number for a killed one, None while it runs."""
-        if self.returncode is None and self._status.exists():
-            self.returncode = int(self._status.read_text())
-            self._status.unlink()
+        with self._lock:  # a thread may watch it
+            if self.returncode is None and self._status.exists():
+                self.returncode = int(self._status.read_text())
+                self._status.unlink()
         return self.returncode
 
     def wait(self, timeout: float = LIMIT_S) -> int:
@@ -134,6 +139,7 @@ class Forks:
         deaf: bool = False,
         spares: int = 0,
         workers: int = 0,
+        mirrors: int = 0,
         **env: str,
     ) -> Child:
         """A tracker command in the background, with pipes for its output; it begins once the file
@@ -146,7 +152,8 @@ class Forks:
         `session`: it is the first process of a session, as it is with a terminal; `deaf`: SIGHUP is
         ignored, as under nohup. So many of the commands that it starts in the background as
         `spares` says are forked as well, from processes that wait from its beginning on, and so
-        many of the other processes of a run as `workers` says: they are called "worker".
+        many of the other processes of a run as `workers` says: they are called "worker"; and of
+        those that copy to MLflow as `mirrors` says.
         """
         out, out_end = os.pipe()
         err, err_end = os.pipe()
@@ -161,6 +168,7 @@ class Forks:
             "deaf": deaf,
             "spares": spares,
             "workers": workers,
+            "mirrors": mirrors,
         }
         ends = [out_end, err_end] if writes_to is None else [writes_to, writes_to]
         send_call(self._connection, call, ends)
@@ -179,11 +187,12 @@ class Forks:
         cwd: Path,
         ok: bool = True,
         spares: int = 0,
+        mirrors: int = 0,
         imports: Sequence[str] = (),
         **env: str,
     ) -> subprocess.CompletedProcess[str]:
         """A tracker command to its end; with `ok`, its exit code must be 0."""
-        child = self.start(*words, cwd=cwd, spares=spares, imports=imports, **env)
+        child = self.start(*words, cwd=cwd, spares=spares, mirrors=mirrors, imports=imports, **env)
         stdout, stderr = child.communicate()
         code = child.wait()
         assert not ok or code == 0, f"{words}: exit {code}\n{stdout}\n{stderr}"
@@ -263,6 +272,7 @@ def serve(connection: socket.socket, folder: Path) -> None:
             connection.close()
             keep_spares(call["spares"])
             keep_workers(call["workers"])
+            keep_mirrors(call["mirrors"])
             become(call, files)
         for file in files:
             os.close(file)
@@ -364,6 +374,13 @@ class Spare:
         self.stdin.close()
         return self
 
+    def copy(self, words: list[str], log: int) -> Spare:
+        """Be the process that copies a run, at once."""
+        self._send(words, Path.cwd(), MIRROR, dict(os.environ), [log, log])
+        self.stdin.write(b"\n")
+        self.stdin.close()
+        return self
+
     def _send(
         self, words: list[str], cwd: Path, module: str, env: dict[str, str], outputs: list[int]
     ) -> None:
@@ -451,6 +468,21 @@ def keep_workers(count: int) -> None:
     if count:
         names = SimpleNamespace(Popen=start, PIPE=subprocess.PIPE, DEVNULL=subprocess.DEVNULL)
         processes.subprocess = names  # type: ignore[assignment]
+
+
+def keep_mirrors(count: int) -> None:
+    """Fork processes that become those which copy the runs of this one."""
+    from tracker.mirror import mirror
+
+    spares = fork_spares(count)
+
+    def start(command: list[str], **options: Any) -> Any:
+        assert command[-3] == MIRROR
+        return spares.pop(0).copy(command[-2:], options["stdout"].fileno())
+
+    if count:
+        names = SimpleNamespace(Popen=start, DEVNULL=subprocess.DEVNULL)
+        mirror.subprocess = names  # type: ignore[assignment]
 
 
 def fork_spares(count: int) -> list[Spare]:
