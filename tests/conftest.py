@@ -43,13 +43,17 @@ ROOT = Path(__file__).resolve().parent.parent
 LONGEST = (
     "test_jobs.py",
     "test_demo.py",
-    "test_options.py",
+    "test_competitions.py",
     "test_reused_runs.py",
-    "test_lifecycle.py",
     "test_mlflow_paths.py",
+    "test_options.py",
     "test_races.py",
     "test_mlflow_log.py",
-    "test_install.py",
+    "test_lifecycle.py",
+    "test_install.py",  # not beside test_demo.py: both need the demo
+    "test_compose.py",
+    "test_active_run.py",
+    "test_libraries.py",
 )
 COMMAND_LIMIT_S = 900  # two trainings at once on two cores are ten times slower than one
 # Nothing listens there: a command says that MLflow is behind, at once, instead of importing it for

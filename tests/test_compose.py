@@ -26,6 +26,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT, make_pictures, run_tracker
+from tests.support.forks import MLFLOW, Forks
 from tests.support.servers import PostgresServer, free_port, mlflow_server, running
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -167,7 +168,7 @@ def create_databases(postgres: PostgresServer) -> None:
 
 @pytest.fixture(scope="module")
 def team(
-    postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory
+    postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory, forks: Forks
 ) -> Iterator[Team]:
     """PostgreSQL and MLflow as docker-compose.yml starts them, opened to a name, and a run trained
     against them."""
@@ -210,7 +211,7 @@ def team(
         )
         run_tracker("init", team.root, *words, *urls, "--no-pretrained", cwd=folder)
         small = ("--set", "data.image_size=[32,32]", "--set", "data.workers=0")
-        run_tracker(
+        forks.run(
             *(
                 "run",
                 "train",
@@ -223,8 +224,10 @@ def team(
                 *small,
             ),
             cwd=team.root,
+            mirrors=1,
+            imports=MLFLOW,
         )
-        run_tracker("submit", "--memo", "to the team's server", cwd=team.root)
+        forks.run("submit", "--memo", "to the team's server", cwd=team.root)
         yield team
 
 

@@ -266,7 +266,7 @@ def begin_run_of_two(
 ) -> tuple[Child, psutil.Process, list[psutil.Process]]:
     """A run past its next epoch: its first process, its follower, and all but the mirror."""
     before = read_record(root, "exp1")["epoch"]
-    first = forks.start("run", "train", *words, cwd=root)
+    first = forks.start("run", "train", *words, cwd=root, workers=1)
     wait_until(
         lambda: read_record(root, "exp1")["epoch"] > max(before, 0) or first.poll() is not None
     )
@@ -274,9 +274,7 @@ def begin_run_of_two(
     children = psutil.Process(first.pid).children(recursive=True)
     others = [process for process in children if "tracker.mirror.process" not in process.cmdline()]
     direct = [process for process in others if process.ppid() == first.pid]
-    (follower,) = (
-        process for process in direct if "tracker.training.run.worker" in process.cmdline()
-    )
+    (follower,) = (process for process in direct if process.name() == "worker")
     return first, follower, others
 
 

@@ -15,6 +15,7 @@ import gc
 import importlib
 import json
 import os
+import runpy
 import signal
 import socket
 import subprocess
@@ -23,13 +24,17 @@ import tempfile
 import termios
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TextIO
 
 import pytest
 
+COMMANDS, WORKER = "tracker.cli", "tracker.training.run.worker"
+MIRROR = "tracker.mirror.process"
+# what a process imports that copies to MLflow: two seconds
+MLFLOW = ("mlflow.tracking.client", "mlflow.store.tracking.sqlalchemy_store")
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 900
 IMPORTED = (
@@ -67,12 +72,14 @@ class Child:
         self.returncode: int | None = None
         self.stdout, self.stderr = pipes
         self._status = status
+        self._lock = threading.Lock()
 
     def poll(self) -> int | None:
         """The exit code, minus the signal's number for a killed one, None while it runs."""
-        if self.returncode is None and self._status.exists():
-            self.returncode = int(self._status.read_text())
-            self._status.unlink()
+        with self._lock:  # a thread may watch it
+            if self.returncode is None and self._status.exists():
+                self.returncode = int(self._status.read_text())
+                self._status.unlink()
         return self.returncode
 
     def wait(self, timeout: float = LIMIT_S) -> int:
@@ -115,33 +122,44 @@ class Child:
 class Forks:
     """The server's client."""
 
-    def __init__(self, connection: socket.socket, folder: Path) -> None:
+    def __init__(self, connection: socket.socket, folder: Path, pid: int) -> None:
         self._connection = connection
         self._folder = folder
+        self.pid = pid  # of the server, the parent of all that it forks
 
     def start(
         self,
         *words: str | Path,
         cwd: Path,
+        module: str = COMMANDS,
+        imports: Sequence[str] = (),
         gate: Path | None = None,
         writes_to: int | None = None,
         session: bool = False,
         deaf: bool = False,
         spares: int = 0,
+        workers: int = 0,
+        mirrors: int = 0,
         **env: str,
     ) -> Child:
         """A tracker command in the background, with pipes for its output; it begins once the file
         `gate` is there.
 
+        `module`: this module with the words instead, as `python -P -m` runs it; `imports`: modules
+        that the server imports first, once, since several of its processes need them;
         `writes_to`: a file for its output instead, or a terminal, which is then its own, and
         nothing to `communicate`;
         `session`: it is the first process of a session, as it is with a terminal; `deaf`: SIGHUP is
         ignored, as under nohup. So many of the commands that it starts in the background as
-        `spares` says are forked as well, from processes that wait from its beginning on.
+        `spares` says are forked as well, from processes that wait from its beginning on, and so
+        many of the other processes of a run as `workers` says: they are called "worker"; and of
+        those that copy to MLflow as `mirrors` says.
         """
         out, out_end = os.pipe()
         err, err_end = os.pipe()
         call = {
+            "module": module,
+            "imports": list(imports),
             "words": [str(word) for word in words],
             "cwd": str(cwd),
             "env": {**os.environ, **env},
@@ -149,6 +167,8 @@ class Forks:
             "session": session or (writes_to is not None and os.isatty(writes_to)),
             "deaf": deaf,
             "spares": spares,
+            "workers": workers,
+            "mirrors": mirrors,
         }
         ends = [out_end, err_end] if writes_to is None else [writes_to, writes_to]
         send_call(self._connection, call, ends)
@@ -162,10 +182,17 @@ class Forks:
         return child
 
     def run(
-        self, *words: str | Path, cwd: Path, ok: bool = True, spares: int = 0, **env: str
+        self,
+        *words: str | Path,
+        cwd: Path,
+        ok: bool = True,
+        spares: int = 0,
+        mirrors: int = 0,
+        imports: Sequence[str] = (),
+        **env: str,
     ) -> subprocess.CompletedProcess[str]:
         """A tracker command to its end; with `ok`, its exit code must be 0."""
-        child = self.start(*words, cwd=cwd, spares=spares, **env)
+        child = self.start(*words, cwd=cwd, spares=spares, mirrors=mirrors, imports=imports, **env)
         stdout, stderr = child.communicate()
         code = child.wait()
         assert not ok or code == 0, f"{words}: exit {code}\n{stdout}\n{stderr}"
@@ -181,11 +208,27 @@ def forks() -> Iterator[Forks]:
         command = [sys.executable, "-P", __file__, str(theirs.fileno()), name]
         server = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
         theirs.close()
-        yield Forks(ours, Path(name))
+        yield Forks(ours, Path(name), server.pid)
         ours.shutdown(
             socket.SHUT_RDWR
         )  # a loader process that is still there has a copy of it: closing ends nothing
         server.wait(LIMIT_S)
+
+
+@pytest.fixture
+def forked_workers(forks: Forks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other processes of a run that this process trains are forked, children of the server."""
+    from tracker.training import processes
+
+    def start(command: list[str], *, env: dict[str, str], **_: Any) -> Child:
+        assert command[-2] == WORKER
+        child = forks.start(str(forks.pid), cwd=Path.cwd(), module=WORKER, **env)
+        child.stdout.close()
+        child.stderr = child.stderr.detach()  # the watch reads bytes
+        return child
+
+    names = SimpleNamespace(Popen=start, PIPE=subprocess.PIPE, DEVNULL=subprocess.DEVNULL)
+    monkeypatch.setattr(processes, "subprocess", names)
 
 
 # --- The server ---
@@ -221,11 +264,15 @@ def serve(connection: socket.socket, folder: Path) -> None:
         call, files = receive_call(connection)
         if not call:
             os._exit(0)  # libraries complain of what is frozen
+        for name in call["imports"]:
+            importlib.import_module(name)
         pid = os.fork()
         if not pid:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             connection.close()
             keep_spares(call["spares"])
+            keep_workers(call["workers"])
+            keep_mirrors(call["mirrors"])
             become(call, files)
         for file in files:
             os.close(file)
@@ -243,19 +290,19 @@ def note_ended(folder: Path) -> None:
 
 def become(call: dict[str, Any], files: list[int]) -> None:
     """Be the process of a command, and end with it."""
-    from tracker import cli
-
     take_streams(files, session=call["session"], deaf=call["deaf"])
     os.chdir(call["cwd"])
     os.environ.clear()
     os.environ.update(call["env"])
     sys.argv = ["tracker", *call["words"]]
+    if call["module"] == WORKER:
+        Path("/proc/self/comm").write_text("worker")
     gate = Path(call["gate"])
     while not gate.exists():
         time.sleep(0.001)
     code = 1
     try:
-        cli.main()
+        run(call["module"])
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -266,6 +313,16 @@ def become(call: dict[str, Any], files: list[int]) -> None:
             with contextlib.suppress(OSError):
                 stream.flush()
         os._exit(code)
+
+
+def run(module: str) -> None:
+    """What `python -m` does with a module; the command line's is imported already."""
+    if module != COMMANDS:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        return
+    from tracker import cli
+
+    cli.main()
 
 
 def take_streams(files: list[int], *, session: bool, deaf: bool) -> None:
@@ -297,24 +354,55 @@ class Spare:
         self.pid = pid
         self.connection = connection
         self.stdin: Any = None
+        self.stderr: Any = None
         self._code: int | None = None
 
     def begin(self, words: list[str], cwd: Path | None, output: int) -> Spare:
         """Be `tracker WORDS` after a line on stdin; end when it is closed without one."""
+        self._send(words, cwd or Path.cwd(), COMMANDS, dict(os.environ), [output, output])
+        return self
+
+    def work(self, words: list[str], env: dict[str, str]) -> Spare:
+        """Be another process of a run at once; its stderr is a pipe."""
+        reads, writes = os.pipe()
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        self._send(words, Path.cwd(), WORKER, env, [nothing, writes])
+        os.close(nothing)
+        os.close(writes)
+        self.stderr = os.fdopen(reads, "rb")
+        self.stdin.write(b"\n")
+        self.stdin.close()
+        return self
+
+    def copy(self, words: list[str], log: int) -> Spare:
+        """Be the process that copies a run, at once."""
+        self._send(words, Path.cwd(), MIRROR, dict(os.environ), [log, log])
+        self.stdin.write(b"\n")
+        self.stdin.close()
+        return self
+
+    def _send(
+        self, words: list[str], cwd: Path, module: str, env: dict[str, str], outputs: list[int]
+    ) -> None:
         reads, writes = os.pipe()
         call = {
+            "module": module,
             "words": words,
-            "cwd": str(cwd or Path.cwd()),
-            "env": dict(os.environ),
+            "cwd": str(cwd),
+            "env": env,
             "gate": "/",
             "session": False,
             "deaf": False,
         }
-        send_call(self.connection, call, [output, output, reads])
+        send_call(self.connection, call, [*outputs, reads])
         self.connection.close()
         os.close(reads)
         self.stdin = os.fdopen(writes, "wb")
-        return self
+
+    @property
+    def returncode(self) -> int | None:
+        """As Popen.returncode."""
+        return self._code
 
     def poll(self) -> int | None:
         """As Popen.poll."""
@@ -322,6 +410,28 @@ class Spare:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             self._code = os.waitstatus_to_exitcode(status) if pid else None
         return self._code
+
+    def wait(self, timeout: float = LIMIT_S) -> int:
+        """As Popen.wait."""
+        deadline = time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(WORKER, timeout)
+            time.sleep(0.005)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        """As Popen.send_signal."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """As Popen.terminate."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """As Popen.kill."""
+        self.send_signal(signal.SIGKILL)
 
 
 def keep_spares(count: int) -> None:
@@ -332,16 +442,7 @@ def keep_spares(count: int) -> None:
     """
     from tracker.jobs import background
 
-    spares: list[Spare] = []
-    for _ in range(count):
-        ours, theirs = socket.socketpair()
-        pid = os.fork()
-        if not pid:
-            for other in (ours, *(spare.connection for spare in spares)):
-                other.close()
-            wait_as_spare(theirs)
-        theirs.close()
-        spares.append(Spare(pid, ours))
+    spares = fork_spares(count)
 
     def start(command: list[str], **options: Any) -> Any:
         if not spares:
@@ -352,6 +453,51 @@ def keep_spares(count: int) -> None:
     if count:
         names = SimpleNamespace(Popen=start, PIPE=subprocess.PIPE)
         background.subprocess = names  # type: ignore[assignment]
+
+
+def keep_workers(count: int) -> None:
+    """Fork processes that become the other processes of the run which this one will train."""
+    from tracker.training import processes
+
+    spares = fork_spares(count)
+
+    def start(command: list[str], *, env: dict[str, str], **_: Any) -> Any:
+        assert command[-2] == WORKER
+        return spares.pop(0).work(command[-1:], env)
+
+    if count:
+        names = SimpleNamespace(Popen=start, PIPE=subprocess.PIPE, DEVNULL=subprocess.DEVNULL)
+        processes.subprocess = names  # type: ignore[assignment]
+
+
+def keep_mirrors(count: int) -> None:
+    """Fork processes that become those which copy the runs of this one."""
+    from tracker.mirror import mirror
+
+    spares = fork_spares(count)
+
+    def start(command: list[str], **options: Any) -> Any:
+        assert command[-3] == MIRROR
+        return spares.pop(0).copy(command[-2:], options["stdout"].fileno())
+
+    if count:
+        names = SimpleNamespace(Popen=start, DEVNULL=subprocess.DEVNULL)
+        mirror.subprocess = names  # type: ignore[assignment]
+
+
+def fork_spares(count: int) -> list[Spare]:
+    """So many children that wait for what they are to be."""
+    spares: list[Spare] = []
+    for _ in range(count):
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if not pid:
+            for other in (ours, *(spare.connection for spare in spares)):
+                other.close()
+            wait_as_spare(theirs)
+        theirs.close()
+        spares.append(Spare(pid, ours))
+    return spares
 
 
 def wait_as_spare(connection: socket.socket) -> None:

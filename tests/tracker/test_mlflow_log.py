@@ -18,6 +18,7 @@ import pytest
 
 import tracker
 from tests.conftest import run_tracker, save_image
+from tests.support.forks import MIRROR, MLFLOW, Forks
 from tests.support.mlflow_runs import find_runs
 from tests.support.proxy import MODES, compare, copy_through, proxy_before
 from tests.support.servers import free_port, mlflow_with_sqlite
@@ -325,14 +326,17 @@ def test_the_mirror_follows_a_run_whose_process_was_killed_to_its_end(workspace:
 
 
 @pytest.mark.slow
-def test_copiers_that_start_at_once_on_an_empty_database_all_work(workspace: Workspace) -> None:
+def test_copiers_that_start_at_once_on_an_empty_database_all_work(
+    workspace: Workspace, forks: Forks
+) -> None:
     (workspace.root / "mlflow.db").unlink()
     names = [make_run(workspace, "000001111" + str(n % 2)).name for n in range(3)]
-    command = [sys.executable, "-P", "-m", "tracker.mirror.process", str(workspace.root)]
+    gate, here = workspace.root / "gate", {"cwd": workspace.root, "imports": MLFLOW}
     children = [
-        subprocess.Popen([*command, name], stderr=subprocess.PIPE, text=True)
+        forks.start(workspace.root, name, module=MIRROR, gate=gate, **here)
         for name in [*names, names[0]]
     ]
+    gate.touch()
     for child in children:
         _, stderr = child.communicate(timeout=LIMIT_S)
         assert child.returncode == 0, stderr

@@ -357,7 +357,11 @@ def test_compiled_models_train_alike(folders: Path) -> None:
 @pytest.mark.parametrize(
     ("loss", "strategy"), [("cross_entropy", "ddp"), ("f1", "ddp"), ("f1", "fsdp")]
 )
-def test_two_processes_give_what_one_gives(folders: Path, loss: str, strategy: str) -> None:
+def test_two_processes_give_what_one_gives(
+    folders: Path, loss: str, strategy: str, request: pytest.FixtureRequest
+) -> None:
+    if loss == "f1":  # the other starts an interpreter, as runs do
+        request.getfixturevalue("forked_workers")
     # 21 training images in batches of 8 and 3 validation images: neither divides evenly
     config = vary(replace(CONFIG, model=PLAIN), data__split="by_image", data__val_ratio=0.12)
     # SGD leaves rounding as small as it is; Adam's first steps are of one size, also where a
@@ -384,6 +388,7 @@ def test_two_processes_give_what_one_gives(folders: Path, loss: str, strategy: s
     )
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_a_sharded_run_resumes_to_the_bit(folders: Path) -> None:
     config = vary(
         replace(CONFIG, model=PLAIN), train__epochs=2, train__devices=2, train__strategy="fsdp"

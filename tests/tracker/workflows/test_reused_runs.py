@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, ROOT, make_pictures, run_tracker
+from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, ROOT, make_pictures
+from tests.support.forks import Forks
 from tests.support.mlflow_runs import find_runs
 from tests.support.servers import free_port
 from tracker.comparison.diff import diff_runs
@@ -272,12 +273,12 @@ def commit(root: Path) -> None:
         subprocess.run(["git", "-C", root, *words], check=True, capture_output=True)
 
 
-def test_a_recipe_is_shown_and_recorded_and_set_wins_over_it(ws: Workspace) -> None:
+def test_a_recipe_is_shown_and_recorded_and_set_wins_over_it(ws: Workspace, forks: Forks) -> None:
     assigned = [
         word for text in BASE if not text.startswith("train.batch") for word in ("--set", text)
     ]
     words = ("run", "train", "--recipe", "fast", "--batch-size", "auto", *assigned)
-    done = run_tracker(*words, cwd=ws.root, **NO_MLFLOW)
+    done = forks.run(*words, cwd=ws.root, **NO_MLFLOW)
     assert "recipe fast sets (--set wins over it):" in done.stderr
     assert "  augment: name = standard" in done.stderr
     assert "train.batch_size = 32 (auto: " in done.stderr
@@ -287,11 +288,11 @@ def test_a_recipe_is_shown_and_recorded_and_set_wins_over_it(ws: Workspace) -> N
     assert (config["optim"]["lr"], config["sched"]["name"]) == (0.003, "constant")
     assert (config["augment"]["name"], config["eval"]["tta"]) == ("standard", "flip")
     assert config["loss"]["name"] == "label_smoothing"
-    refused = run_tracker(*words[:3], "fsat", cwd=ws.root, ok=False, **NO_MLFLOW)
+    refused = forks.run(*words[:3], "fsat", cwd=ws.root, ok=False, **NO_MLFLOW)
     assert refused.returncode == 2
     assert "(nearest: fast)" in refused.stderr
     assert len(list_runs(ws.runs_dir)) == 1
-    listed = run_tracker("run", "options", cwd=ws.root, **NO_MLFLOW)
+    listed = forks.run("run", "options", cwd=ws.root, **NO_MLFLOW)
     assert all(f"--recipe {name}" in listed.stdout for name in ("fast", "strong"))
 
 
@@ -324,10 +325,10 @@ def test_a_run_is_reproduced_from_its_record_on_its_commit(ws: Workspace) -> Non
     assert load_checkpoint(ws.runs_dir / "exp1" / "best.pth")["epoch"] == record.best_epoch
 
 
-def test_a_run_is_not_reproduced_when_a_label_has_changed(ws: Workspace) -> None:
+def test_a_run_is_not_reproduced_when_a_label_has_changed(ws: Workspace, forks: Forks) -> None:
     run(ws)
     (ws.root / "train" / "cat" / "cat00.png").rename(ws.root / "train" / "dog" / "cat00.png")
-    done = run_tracker("run", "reproduce", "exp1", cwd=ws.root, ok=False, **NO_MLFLOW)
+    done = forks.run("run", "reproduce", "exp1", cwd=ws.root, ok=False, **NO_MLFLOW)
     assert done.returncode == 1
     assert "exp1 cannot be reproduced: images, labels or label fixes have changed" in done.stdout
     with pytest.raises(ConfigError, match="not a finished training run"):

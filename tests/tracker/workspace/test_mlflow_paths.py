@@ -19,6 +19,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.conftest import COMMAND_LIMIT_S, make_pictures, run_tracker
+from tests.support.forks import MLFLOW, Forks
 from tests.support.servers import tracker_ui
 from tests.support.workspaces import make_run, make_workspace
 from tracker.images.dataset import check_data
@@ -142,7 +143,7 @@ def run_ids(workspace: Workspace) -> dict[str, str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ws2", "my 100% 작업 공간 #1"])
 def test_a_moved_workspace_is_served_and_goes_on_in_its_new_place(
-    original: Workspace, name: str
+    original: Workspace, name: str, forks: Forks
 ) -> None:
     if name != "ws2":  # out of such a folder, too
         original = move(original, original.root.with_name("ein Ordner, 옛 것"))
@@ -151,7 +152,7 @@ def test_a_moved_workspace_is_served_and_goes_on_in_its_new_place(
     subprocess.run(
         [sys.executable, "-c", OWN_LOOP, workspace.root], check=True, timeout=COMMAND_LIMIT_S
     )
-    done = run_tracker("sync", cwd=workspace.root)
+    done = forks.run("sync", cwd=workspace.root, imports=MLFLOW)
     assert "2 runs up to date" in done.stdout
     assert not old.exists()
     ids = run_ids(workspace)
@@ -190,12 +191,13 @@ def test_a_workspace_of_an_earlier_version_is_found_by_its_experiments(
     assert location and (location.root, location.earlier) == (str(workspace.root), (str(old),))
 
 
-def test_nothing_is_sent_again_after_a_move(moved: tuple[Path, Workspace]) -> None:
+def test_nothing_is_sent_again_after_a_move(moved: tuple[Path, Workspace], forks: Forks) -> None:
     _, workspace = moved
     before = run_ids(workspace)
     weights = workspace.root / "mlartifacts" / before["exp1"] / "artifacts" / "best.pth"
     stamp = weights.stat().st_ctime_ns
-    run_tracker("sync", cwd=workspace.root)  # another process: MLflow keeps a run's place in memory
+    # another process: MLflow keeps a run's place in memory
+    forks.run("sync", cwd=workspace.root, imports=MLFLOW)
     assert weights.stat().st_ctime_ns == stamp
     assert run_ids(workspace) == before
 
@@ -323,17 +325,17 @@ def test_a_place_that_is_still_this_folder_under_another_name_needs_no_change(
 
 
 def test_a_workspace_behind_a_link_follows_where_the_link_points_to(
-    original: Workspace, tmp_path: Path
+    original: Workspace, tmp_path: Path, forks: Forks
 ) -> None:
     disk, link = tmp_path / "disk", tmp_path / "link"
     disk.mkdir()
     link.symlink_to(disk)
     shutil.move(original.root, link / "ws")
-    run_tracker("sync", cwd=link / "ws")
+    forks.run("sync", cwd=link / "ws", imports=MLFLOW)
     link.unlink()
     disk.rename(tmp_path / "other disk")
     link.symlink_to(tmp_path / "other disk")
-    assert "1 run up to date" in run_tracker("sync", cwd=link / "ws").stdout
+    assert "1 run up to date" in forks.run("sync", cwd=link / "ws", imports=MLFLOW).stdout
     assert not disk.exists()
     assert all(
         "other%20disk" in path or "mlruns" in path
@@ -546,7 +548,7 @@ def test_what_location_json_says_wrongly_is_no_obstacle(moved: tuple[Path, Works
 
 
 def test_commands_that_compare_submit_and_audit_work_after_a_move(
-    original: Workspace, tmp_path: Path
+    original: Workspace, tmp_path: Path, forks: Forks
 ) -> None:
     make_run(original, "0000111110")
     toml = original.root / "tracker.toml"
@@ -555,13 +557,13 @@ def test_commands_that_compare_submit_and_audit_work_after_a_move(
     sync_all(load_workspace(original.root), ["exp1", "exp2"])
     before = list_rows(original, "SELECT seq FROM runs")
     workspace = move(original, tmp_path / "ws2")
-    assert run_tracker("diff", "exp1", "exp2", "--no-stats", cwd=workspace.root).stdout
-    assert "exp2" in run_tracker("submit", "exp2", "--memo", "after", cwd=workspace.root).stdout
-    assert "2 runs up to date" in run_tracker("sync", cwd=workspace.root).stdout
+    assert forks.run("diff", "exp1", "exp2", "--no-stats", cwd=workspace.root).stdout
+    assert "exp2" in forks.run("submit", "exp2", "--memo", "after", cwd=workspace.root).stdout
+    assert "2 runs up to date" in forks.run("sync", cwd=workspace.root, imports=MLFLOW).stdout
     assert list_rows(workspace, "SELECT seq FROM runs") == before
-    assert json.loads(run_tracker("audit", "--json", cwd=workspace.root).stdout)["missing"] == []
+    assert json.loads(forks.run("audit", "--json", cwd=workspace.root).stdout)["missing"] == []
     shutil.rmtree(workspace.runs_dir / "exp1")
-    (gone,) = json.loads(run_tracker("audit", "--json", cwd=workspace.root).stdout)["missing"]
+    (gone,) = json.loads(forks.run("audit", "--json", cwd=workspace.root).stdout)["missing"]
     assert gone["file"] == "runs/exp1"
     assert not original.root.exists()
 
@@ -597,7 +599,9 @@ def test_init_keeps_a_database_in_the_workspace_by_its_relative_path(tmp_path: P
 
 
 @pytest.mark.slow
-def test_a_run_on_data_named_by_their_whole_path_is_reproduced_after_a_move(tmp_path: Path) -> None:
+def test_a_run_on_data_named_by_their_whole_path_is_reproduced_after_a_move(
+    tmp_path: Path, forks: Forks
+) -> None:
     root = tmp_path / "ws"
     make_pictures(root)
     run_tracker(
@@ -611,9 +615,9 @@ def test_a_run_on_data_named_by_their_whole_path_is_reproduced_after_a_move(tmp_
         "--set",
         f"data.eval_dir={root}/eval",
     )
-    run_tracker("run", "train", *words, *TINY, cwd=root)
+    forks.run("run", "train", *words, *TINY, cwd=root, mirrors=1, imports=MLFLOW)
     workspace = move(load_workspace(root), tmp_path / "ws2")
-    done = run_tracker("run", "reproduce", "exp1", cwd=workspace.root)
+    done = forks.run("run", "reproduce", "exp1", cwd=workspace.root, mirrors=1, imports=MLFLOW)
     assert "predictions: equal to exp1's" in done.stdout
     assert load_config(workspace.runs_dir, "exp2") == load_config(workspace.runs_dir, "exp1")
     assert not root.exists()
