@@ -43,6 +43,7 @@ def main() -> None:
     if not debug:
         sys.excepthook = _report_bug
     code = _run(debug)
+    _notify()
     try:
         _flush()  # the interpreter does it, too, but has no way to tell us that it failed
     except OSError as error:
@@ -103,6 +104,19 @@ def _invoke() -> int:
             _report(message[:1].lower() + message[1:], f"{path} --help")
         return int(error.exit_code)
     return code if isinstance(code, int) else 0
+
+
+def _notify() -> None:
+    """Let a process of its own send what there is to tell, where messages are on."""
+    from tracker.core.settings import get_setting
+
+    if not get_setting("TRACKER_NOTIFY_URL"):
+        return
+    from tracker.notifications.process import start_sender
+    from tracker.workspace.tracker_toml import find_workspace
+
+    with suppress(TrackerError, OSError):
+        start_sender(find_workspace())
 
 
 def _watch_ledger(url: str, query: Any) -> None:

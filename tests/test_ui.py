@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.conftest import run_tracker
 from tests.support.servers import tracker_ui
+from tracker.mirror.targets.mlflow_view import VIEW_KEY, VIEW_KEYS
 
 pytestmark = pytest.mark.slow
 
@@ -68,6 +69,30 @@ def test_the_page_opens_with_the_runs_in_the_order_of_the_leaderboard(
     keep_picture(page, tmp_path, "runs")
     shown = re.findall(r"exp[123]", page.locator("body").inner_text())
     assert shown == [*order, "exp3"]
+
+
+def test_the_saved_views_show_their_columns(address: str, page: Page, tmp_path: Path) -> None:
+    page.goto(address)
+    expect(page.get_by_role("button", name="Leaderboard")).to_be_visible()
+    page.locator('[data-component-id="mlflow.assistant.chat_panel.close"]').click()  # makes room
+    shown = page.locator("body")
+    for title in ("submission", "public_f1", "changed against SOTA", "optim.lr 0.001 -> 0.003"):
+        expect(shown).to_contain_text(title)
+    keep_picture(page, tmp_path, "leaderboard")
+    open_view(page, address, "Machines")
+    expect(shown).to_contain_text("tracker.host")
+    expect(shown).not_to_contain_text("changed against SOTA")
+    open_view(page, address, "Curves", "compareRunsMode=CHART")
+    expect(shown).to_contain_text(re.compile(r"Curves\s*\(\d\)"))
+    expect(page.locator(".scatterlayer path.js-line").first).to_be_attached()
+    keep_picture(page, tmp_path, "charts")
+
+
+def open_view(page: Page, address: str, name: str, *query: str) -> None:
+    page.goto("about:blank")  # the page does not read another address while it is open
+    key = f"viewStateShareKey={VIEW_KEYS[name]}"
+    page.goto("&".join([address.replace(f"viewStateShareKey={VIEW_KEY}", key), *query]))
+    expect(page.get_by_role("button", name=name)).to_be_visible()
 
 
 def test_a_run_page_shows_params_scores_and_the_memo(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +23,7 @@ from tracker.ledger.submission_table import (
     read_submission_table,
     render_summary,
 )
-from tracker.mirror.targets.mlflow_view import describe_view
+from tracker.mirror.targets.mlflow_view import describe_views
 from tracker.report.charts import title_axis
 from tracker.report.data import build_report
 from tracker.report.page import render_page
@@ -128,8 +127,8 @@ def test_the_report_names_the_error_and_says_that_less_is_better(regression: Wor
 
 
 def test_the_view_in_mlflow_has_the_metrics_of_the_competition(regression: Workspace) -> None:
-    view = json.loads(describe_view(regression))
-    assert view["selectedColumns"][:2] == ["tags.`best/val/rmse`", "tags.`best/val/r2`"]
+    view = describe_views(regression)["Leaderboard"]
+    assert view["selectedColumns"][3:5] == ["tags.`best/val/rmse`", "tags.`best/val/r2`"]
     assert "tags.`best/val/f1`" not in view["selectedColumns"]
     assert view["orderByAsc"] is True
 

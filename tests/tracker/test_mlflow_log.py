@@ -35,7 +35,13 @@ from tracker.mirror.targets.mlflow_server import (
     find_outage,
     note_outage,
 )
-from tracker.mirror.targets.mlflow_view import VIEW_KEY, ensure_experiment
+from tracker.mirror.targets.mlflow_view import (
+    VIEW_KEY,
+    VIEW_KEYS,
+    VIEW_PREFIX,
+    ensure_experiment,
+    unpack_view,
+)
 from tracker.run_folder.read import load_run
 from tracker.run_folder.recorder import Recorder
 from tracker.submission.notes import add_note
@@ -82,9 +88,7 @@ def test_a_copied_run_has_params_curve_files_note_and_scores(workspace: Workspac
     assert (run.data.tags["best/val/f1"], run.data.tags["tracker.best_epoch"]) == ("0.5", "1")
     assert run.data.tags["submission"] == "1"
     assert run.data.tags["public_accuracy"] == "1.0000"
-    assert (
-        run.data.tags["mlflow.note.content"] == "try a high rate\n\n**Submission 1**: first *memo*"
-    )
+    assert run.data.tags["mlflow.note.content"] == "try a high rate\n\nSubmission 1: first *memo*"
     names = {file.path for file in connect(workspace).list_artifacts(run.info.run_id)}
     assert {"best.pth", "config.toml", "metrics.jsonl", "predictions.csv", "env.json"} <= names
 
@@ -97,10 +101,48 @@ def test_the_runs_table_has_a_view_with_the_deciding_metric_also_where_the_exper
     client = connect(workspace)
     old = client.create_experiment(workspace.competition.name)
     assert ensure_experiment(client, workspace) == old
-    view = json.loads(client.get_experiment(old).tags[f"mlflow.sharedViewState.{VIEW_KEY}"])
+    tags = client.get_experiment(old).tags
+    views = {tag: text for tag, text in tags.items() if tag.startswith(VIEW_PREFIX)}
+    assert {tag: unpack_view(text)[0] for tag, text in views.items()} == {
+        VIEW_PREFIX + key: name for name, key in VIEW_KEYS.items()
+    }
+    view = unpack_view(views[VIEW_PREFIX + VIEW_KEY])[1]
     assert (view["orderByKey"], view["orderByAsc"]) == ("metrics.`public_rmse`", True)
-    columns = ["tags.`best/val/rmse`", "metrics.`public_rmse`"]
-    assert view["selectedColumns"] == [*columns, "tags.`submission`", "attributes.`Description`"]
+    columns = ["tags.`submission`", "metrics.`public_rmse`", "tags.`best/val/rmse`"]
+    texts = ["tags.`changed against SOTA`", "attributes.`Description`"]
+    assert view["selectedColumns"] == [*columns, *texts]
+
+
+def test_a_saved_view_is_written_again_only_when_its_columns_change_and_nobody_made_it_theirs(
+    workspace: Workspace,
+) -> None:
+    client = connect(workspace)
+    experiment = ensure_experiment(client, workspace)
+    written: list[str] = []
+    set_tag = client.set_experiment_tag
+
+    def note_tag(where: str, tag: str, text: str) -> None:
+        written.append(tag)
+        set_tag(where, tag, text)
+
+    client.set_experiment_tag = note_tag
+    board, curves, machines = (VIEW_PREFIX + key for key in VIEW_KEYS.values())
+    state = unpack_view(client.get_experiment(experiment).tags[curves])[1]
+    # another machine's zlib packs in other bytes; an old tracker wrote no name; one is a person's
+    plain = {"name": "Curves", "createdAt": 5, "state": json.dumps(state)}
+    theirs = {"name": "Mine", "createdAt": 5, "updatedAt": 6, "state": "{}"}
+    set_tag(experiment, board, json.dumps({"selectedColumns": []}))
+    set_tag(experiment, curves, json.dumps(plain))
+    set_tag(experiment, machines, json.dumps(theirs))
+    assert ensure_experiment(client, workspace) == experiment
+    assert written == [board]
+    set_tag(experiment, curves, json.dumps({**plain, "state": "{}"}))
+    ensure_experiment(client, workspace)
+    assert written == [board, curves]
+    tags = client.get_experiment(experiment).tags
+    name, renewed, view = unpack_view(tags[curves])
+    assert (name, renewed, view["createdAt"]) == ("Curves", state, 5)
+    assert json.loads(tags[machines]) == theirs
 
 
 def test_a_tag_that_has_become_empty_is_removed_and_a_tag_of_others_stays(
@@ -138,8 +180,8 @@ def test_a_note_is_in_the_description_when_the_command_returns(workspace: Worksp
     add_note(workspace, "1", "public was lucky")
     sync_run(workspace, "exp1")
     (run,) = find_runs(workspace)
-    start = "try a high rate\n\n**Submission 1**: first\n\n"
-    day = f"**{record.created_at[:10]}, {record.author}**"
+    start = "try a high rate\n\nSubmission 1: first\n\n"
+    day = f"{record.created_at[:10]}, {record.author}"
     assert run.data.tags["mlflow.note.content"] == f"{start}{day}: public was lucky"
     done = run_tracker("note", "exp1", "seed 7 <b>next</b>", cwd=workspace.root)
     assert (done.stdout, done.stderr) == ("exp1: noted\n", "")

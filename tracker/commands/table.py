@@ -45,6 +45,11 @@ TABLE = {
         " wrong.",
         panel=START,
     ),
+    "notify": Entry(
+        "notify:notify_command",
+        "Send messages about runs, SOTA, quota and deadline to Slack, Discord, ntfy or a webhook.",
+        panel=START,
+    ),
     "push": Entry(
         "workspace:push_command",
         "Repair the copies on MLflow: what never arrived, was cut off or changed there is sent"

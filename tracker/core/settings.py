@@ -47,6 +47,12 @@ SETTINGS = (
         "Longest wait in seconds for MLflow's copy at the end of a run, while the copy makes"
         " progress.",
     ),
+    Setting(
+        "TRACKER_NOTIFY_URL",
+        "",
+        "Webhooks for messages (Slack, Discord, ntfy, JSON), with spaces between; no messages"
+        " without.",
+    ),
 )
 
 _QUIET = {

@@ -11,6 +11,7 @@ from tracker.core.errors import TrackerError, render_error
 from tracker.mirror.copy import RunCopy
 from tracker.mirror.mirror import write_progress
 from tracker.mirror.targets import TargetError
+from tracker.notifications.process import start_sender
 from tracker.run_folder.read import load_run
 from tracker.workspace.tracker_toml import Workspace, load_workspace
 
@@ -58,7 +59,12 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     root, name = sys.argv[1:]
     try:
-        copy_until_end(load_workspace(Path(root)), name)
+        workspace = load_workspace(Path(root))
+        try:
+            copy_until_end(workspace, name)
+        finally:
+            # It has seen the end of the run, also of one that was killed.
+            start_sender(workspace)
     except TrackerError as error:
         print(render_error(error), file=sys.stderr)
         return error.exit_code

@@ -84,10 +84,10 @@ class RunInfo:
 def describe_text(
     record: RunRecord, submissions: Iterable[Submission], notes: Iterable[Note]
 ) -> str:
-    """A run's note, the memos of its submissions and the notes on it, as Markdown."""
+    """A run's note, the memos of its submissions and the notes on it, as plain text."""
     parts = [record.note] if record.note else []
-    parts += [f"**Submission {row.number}**: {row.memo}" for row in submissions]
-    parts += [f"**{note.time[:10]}, {note.author}**: {note}" for note in notes]
+    parts += [f"Submission {row.number}: {row.memo}" for row in submissions]
+    parts += [f"{note.time[:10]}, {note.author}: {note}" for note in notes]
     return "\n\n".join(parts)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tracker.core.clock import from_utc_text, utc_now
+from tracker.core.config_diff import render_change
 from tracker.core.errors import TrackerError
 from tracker.core.metric_names import to_chart_name, to_mlflow_name
 from tracker.ledger.records import Note, Submission
@@ -22,6 +23,7 @@ from tracker.mirror.targets import mlflow_server as server
 from tracker.mirror.targets.mlflow_archive import delete_run, is_deleted, restore_run
 from tracker.mirror.targets.mlflow_heads import HEADS_TAG, merge_heads
 from tracker.mirror.targets.mlflow_server import (
+    CHANGED_TAG,
     CHARTS_TAG,
     COPIED_TAG,
     HEARTBEAT_TAG,
@@ -354,6 +356,8 @@ def describe_run(
     declared = {metric.name: metric for metric in workspace.competition.metrics}
     for row in submissions:
         tags["submission"] = str(row.number)
+        if row.config_diff is not None:
+            tags[CHANGED_TAG] = render_change(row.config_diff, row.not_known)
         for name, value in row.scores.items():
             metric = declared.get(name.partition("_")[2])  # None if tracker.toml lost it since
             tags[to_mlflow_name(name)] = metric.render(value) if metric else str(value)

@@ -32,6 +32,7 @@ COPIED_TAG = "tracker.copied_at"  # tells which of two copies is older
 # The curves have names that sort MLflow's charts; copies of earlier versions have no such tag.
 CHARTS_TAG = "tracker.chart_names"
 HOST_TAG = "tracker.host"
+CHANGED_TAG = "changed against SOTA"  # of a submitted run: its config diff, on one line
 HEARTBEAT_TAG = "tracker.heartbeat"  # of a running run: UTC to the minute
 RECORD_TAG = "tracker.record"  # SHA-256 of the artifact record.json, which has those of the others
 
