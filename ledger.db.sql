@@ -1,12 +1,12 @@
--- Schema of the submission ledger, version 2.
+-- Schema of the submission ledger, version 3.
 --
 -- A new ledger is made from this file: the section "tables" on both databases, every section "schema N", then the
--- section named after the database. Rows are only ever added; a correction is a new row. Times are UTC texts of fixed
+-- section named after the database, and on PostgreSQL the section "roles", which schema 3 added. Rows are only ever added; a correction is a new row. Times are UTC texts of fixed
 -- width (2026-11-24T02:11:46.123456Z), so they sort as texts. JSON is canonical: sorted keys, no spaces.
 --
 -- A new column is a section of its own above "sqlite", and the version in the first line. An older ledger gets the same
 -- statements from `tracker ledger upgrade`, so nothing else has to be written, and a released section never changes:
---     -- section: schema 3
+--     -- section: schema 4
 --     ALTER TABLE submissions ADD COLUMN hours DOUBLE PRECISION;
 -- It is NULL in older rows, and a NULL there is no part of a row's hash. Other changes: tracker/ledger/migrations.py.
 
@@ -213,3 +213,38 @@ CREATE TRIGGER runs_no_truncate BEFORE TRUNCATE ON runs EXECUTE FUNCTION refuse_
 CREATE TRIGGER submissions_no_truncate BEFORE TRUNCATE ON submissions EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER scores_no_truncate BEFORE TRUNCATE ON scores EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER notes_no_truncate BEFORE TRUNCATE ON notes EXECUTE FUNCTION refuse_change();
+
+-- section: roles
+
+-- The part of the owner's tracker.toml that the whole team has, for `tracker join`; the newest version counts.
+CREATE TABLE shared_settings (
+    version    INTEGER NOT NULL PRIMARY KEY CHECK (version >= 1),
+    text       TEXT    NOT NULL,
+    sha256     TEXT    NOT NULL,
+    author     TEXT    NOT NULL,
+    shared_at  TEXT    NOT NULL
+);
+CREATE TRIGGER shared_settings_no_change BEFORE UPDATE OR DELETE ON shared_settings FOR EACH ROW EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER shared_settings_no_truncate BEFORE TRUNCATE ON shared_settings EXECUTE FUNCTION refuse_change();
+
+-- Who is not the owner reads all rows and adds rows to five tables, whatever else was granted: a row that no policy
+-- allows cannot be changed or deleted. Who may read and add at all is decided by `tracker ledger grant`.
+ALTER TABLE migrations ENABLE ROW LEVEL SECURITY;
+ALTER TABLE chain ENABLE ROW LEVEL SECURITY;
+ALTER TABLE runs ENABLE ROW LEVEL SECURITY;
+ALTER TABLE submissions ENABLE ROW LEVEL SECURITY;
+ALTER TABLE scores ENABLE ROW LEVEL SECURITY;
+ALTER TABLE notes ENABLE ROW LEVEL SECURITY;
+ALTER TABLE shared_settings ENABLE ROW LEVEL SECURITY;
+CREATE POLICY migrations_read ON migrations FOR SELECT USING (true);
+CREATE POLICY chain_read ON chain FOR SELECT USING (true);
+CREATE POLICY runs_read ON runs FOR SELECT USING (true);
+CREATE POLICY submissions_read ON submissions FOR SELECT USING (true);
+CREATE POLICY scores_read ON scores FOR SELECT USING (true);
+CREATE POLICY notes_read ON notes FOR SELECT USING (true);
+CREATE POLICY shared_settings_read ON shared_settings FOR SELECT USING (true);
+CREATE POLICY chain_add ON chain FOR INSERT WITH CHECK (true);
+CREATE POLICY runs_add ON runs FOR INSERT WITH CHECK (true);
+CREATE POLICY submissions_add ON submissions FOR INSERT WITH CHECK (true);
+CREATE POLICY scores_add ON scores FOR INSERT WITH CHECK (true);
+CREATE POLICY notes_add ON notes FOR INSERT WITH CHECK (true);

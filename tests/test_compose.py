@@ -12,6 +12,7 @@ import copy
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import urllib.error
@@ -25,9 +26,16 @@ import jsonschema
 import pytest
 import yaml
 
-from tests.conftest import ROOT, make_pictures, run_tracker
+from tests.conftest import ROOT, make_pictures, run_tracker, tracker_command
 from tests.support.forks import MLFLOW, Forks
-from tests.support.servers import PostgresServer, free_port, mlflow_server, running
+from tests.support.servers import (
+    PostgresServer,
+    free_port,
+    mlflow_server,
+    require_or_skip,
+    running,
+)
+from tracker.ledger.roles import build_url
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
@@ -37,6 +45,10 @@ VALIDATOR = jsonschema.Draft7Validator(
 )
 EXAMPLE = dict(re.findall(r"^(\w+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
 PASSWORD = "a-long-password"
+DATABASE_PASSWORDS = {
+    "LEDGER_OWNER_PASSWORD": "the-owners-password",
+    "MLFLOW_DATABASE_PASSWORD": "a-password-of-mlflow",
+}
 TEAM_HOST = "team.example:5000"
 LIMIT_S = 60
 
@@ -83,9 +95,9 @@ def test_no_password_stands_in_the_file() -> None:
             if re.search("PASSWORD|SECRET|KEY", key):
                 assert re.fullmatch(r"\$\{\w+:\?set it in \.env}", value), key
     assert not re.search(r"//\w+:[^@\s]+@", TEXT)
-    assert not re.search(
-        r"(password|secret)\w*\s*[=:]\s*[^$\s]", TEXT.replace(":?set", ""), re.IGNORECASE
-    )
+    # :'owner' is psql's variable, which the script reads from the environment
+    text = re.sub(r"PASSWORD :'(owner|mlflow)'", "", TEXT.replace(":?set", ""))
+    assert not re.search(r"(password|secret)\w*\s*[=:]\s*[^$\s]", text, re.IGNORECASE)
 
 
 def test_ports_are_published_on_this_machine_only() -> None:
@@ -151,19 +163,28 @@ class Team:
 
 
 def create_databases(postgres: PostgresServer) -> None:
-    """What the container makes when it first starts: the database in its environment, and the
-    script's."""
-    import psycopg
-
-    script = COMPOSE["configs"]["databases"]["content"]
-    with psycopg.connect(
-        postgres.url("postgres").replace("+psycopg", ""), autocommit=True
-    ) as connection:
-        connection.execute(
-            f"CREATE DATABASE {SERVICES['postgres']['environment']['POSTGRES_DB']}".encode()
-        )
-        for statement in script.split(";"):
-            connection.execute(statement.encode())
+    """What the container does when it first starts: psql runs the script with the environment."""
+    psql = shutil.which("psql")
+    if psql is None:
+        require_or_skip("postgresql", "no psql on PATH")
+    assert psql is not None
+    subprocess.run(
+        [psql, "--no-psqlrc", "--set=ON_ERROR_STOP=1", "--quiet"],
+        input=COMPOSE["configs"]["databases"]["content"],
+        env={
+            **os.environ,
+            "PGHOST": "127.0.0.1",
+            "PGPORT": str(postgres.port),
+            "PGUSER": SERVICES["postgres"]["environment"]["POSTGRES_USER"],
+            "PGPASSWORD": postgres.password,
+            "PGDATABASE": "postgres",
+            **DATABASE_PASSWORDS,
+        },
+        text=True,
+        capture_output=True,
+        timeout=LIMIT_S,
+        check=True,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +197,7 @@ def team(
     create_databases(postgres_server)
     dotenv = EXAMPLE | {
         "POSTGRES_PASSWORD": postgres_server.password,
+        **DATABASE_PASSWORDS,
         "MLFLOW_ADMIN_PASSWORD": PASSWORD,
         "MLFLOW_SECRET_KEY": "any long random text",
         "MLFLOW_ALLOWED_HOSTS": f"{EXAMPLE['MLFLOW_ALLOWED_HOSTS']},{TEAM_HOST}",
@@ -198,7 +220,12 @@ def team(
         for name, value in service["environment"].items()
     }
     with mlflow_server(folder, *flags, port=port, **env) as address:
-        team = Team(root=folder / "ws", address=address, ledger_url=postgres_server.url("ledger"))
+        owners_url = build_url(
+            postgres_server.url("ledger"),
+            user="owner",
+            password=DATABASE_PASSWORDS["LEDGER_OWNER_PASSWORD"],
+        )
+        team = Team(root=folder / "ws", address=address, ledger_url=owners_url)
         make_pictures(team.root)
         words = ("--train-dir", team.root / "train", "--eval-dir", team.root / "eval")
         urls = (
@@ -241,7 +268,9 @@ def is_healthy(service: str, places: Mapping[str, str]) -> bool:
     )
 
 
-def answer(url: str, *, password: str = "", host: str = "", page_of: str = "") -> tuple[int, bytes]:
+def answer(
+    url: str, *, user: str = "admin", password: str = "", host: str = "", page_of: str = ""
+) -> tuple[int, bytes]:
     """Status and body of a GET request, or of the POST request that a page of this host sends."""
     request = urllib.request.Request(url)
     if page_of:
@@ -250,7 +279,7 @@ def answer(url: str, *, password: str = "", host: str = "", page_of: str = "") -
         request.add_header("Origin", f"http://{page_of}")
     if password:
         request.add_header(
-            "Authorization", "Basic " + base64.b64encode(f"admin:{password}".encode()).decode()
+            "Authorization", "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
         )
     if host:
         request.add_header("Host", host)
@@ -317,15 +346,48 @@ def test_the_submission_and_the_users_are_in_postgresql(team: Team) -> None:
     with psycopg.connect(team.ledger_url.replace("+psycopg", "")) as connection:
         rows = connection.execute("SELECT number, run, memo FROM submissions").fetchall()
     assert rows == [(1, "exp1", "to the team's server")]
-    with psycopg.connect(
-        team.ledger_url.replace("+psycopg", "").replace("/ledger", "/auth")
-    ) as connection:
+    auth = build_url(
+        team.ledger_url,
+        user="mlflow",
+        password=DATABASE_PASSWORDS["MLFLOW_DATABASE_PASSWORD"],
+        database="auth",
+    )
+    with psycopg.connect(auth.replace("+psycopg", "")) as connection:
         assert connection.execute("SELECT username, is_admin FROM users").fetchall() == [
             ("admin", True)
         ]
     again = run_tracker("submit", "--memo", "again", cwd=team.root, ok=False)
     assert again.returncode == 3
     assert "submission 1" in again.stderr
+
+
+@pytest.mark.slow
+def test_a_member_joins_submits_and_logs_beside_the_owner(team: Team) -> None:
+    """The ledger and MLflow take the one secret, and neither does any more after revoke."""
+    host = team.ledger_url.rpartition("@")[2]
+    granted = run_tracker("ledger", "grant", "sol", cwd=team.root)
+    secret = granted.stdout.strip()
+    experiments = f"{team.address}/api/2.0/mlflow/experiments/search?max_results=1"
+    joined = subprocess.run(
+        tracker_command("join", host, "sols", "--data", team.root),
+        cwd=team.root.parent,
+        input=secret,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert joined.returncode == 0, joined.stdout + joined.stderr
+    assert secret.partition(":")[2] not in joined.stdout + joined.stderr
+    assert "MLflow: answers" in joined.stdout
+    listed = run_tracker("runs", "--team", cwd=team.root.parent / "sols")
+    assert "exp1" in listed.stdout
+    password = secret.partition(":")[2]
+    assert answer(experiments, user="sol", password=password)[0] == 200
+    run_tracker("ledger", "revoke", "sol", cwd=team.root)
+    assert answer(experiments, user="sol", password=password)[0] == 401
+    out = run_tracker("runs", "--team", cwd=team.root.parent / "sols", ok=False)
+    assert "authentication failed" in out.stderr
 
 
 @pytest.mark.slow

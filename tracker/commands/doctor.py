@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from tracker.workflows.doctor import Finding
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
@@ -15,7 +19,7 @@ def doctor_command(as_json: Json = False) -> None:
     Versions, GPU, disk, permissions, images, ledger, MLflow and runs; each problem with its fix.
     """
     from tracker.core.errors import UnknownRunError
-    from tracker.core.terminal import print_json, print_text
+    from tracker.core.terminal import print_json
     from tracker.workflows.doctor import examine_machine
     from tracker.workspace.tracker_toml import find_workspace
 
@@ -27,11 +31,18 @@ def doctor_command(as_json: Json = False) -> None:
     if as_json:
         print_json([finding.to_dict() for finding in findings])
     else:
-        styles = {"ok": "", "warning": "yellow", "problem": "red"}
-        for finding in findings:
-            before = "" if finding.state == "ok" else f"{finding.state}: "
-            print_text(f"{finding.check}: {before}{finding.text}", style=styles[finding.state])
-            if finding.fix:
-                print_text(f"  {finding.fix}")
+        print_findings(findings)
     if any(finding.state == "problem" for finding in findings):
         raise typer.Exit(1)
+
+
+def print_findings(findings: Sequence[Finding]) -> None:
+    """A line for each finding, and one for what to do about it."""
+    from tracker.core.terminal import print_text
+
+    styles = {"ok": "", "warning": "yellow", "problem": "red"}
+    for finding in findings:
+        before = "" if finding.state == "ok" else f"{finding.state}: "
+        print_text(f"{finding.check}: {before}{finding.text}", style=styles[finding.state])
+        if finding.fix:
+            print_text(f"  {finding.fix}")

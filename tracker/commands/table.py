@@ -24,6 +24,11 @@ TABLE = {
         panel=START,
         built_by="init_options:InitCommand",
     ),
+    "join": Entry(
+        "team:join_command",
+        "Make a workspace of a team that has a server; asks for the secret of the member.",
+        panel=START,
+    ),
     "demo": Entry(
         "workspace:demo_command",
         "Make a small competition and go the whole way through it.",
@@ -206,13 +211,15 @@ TABLE = {
     ),
     "ledger": Entry(
         "",
-        "The ledger itself: verify, backup, import, export.",
+        "The ledger itself: verify, backup, members, import, export.",
         panel=SUBMIT,
         below={
             "init": Entry("ledger:init_command"),
             "verify": Entry("ledger:verify_command"),
             "head": Entry("ledger:head_command"),
             "history": Entry("ledger:history_command"),
+            "grant": Entry("team:grant_command"),
+            "revoke": Entry("team:revoke_command"),
             "upgrade": Entry("ledger:upgrade_command"),
             "backup": Entry("ledger:backup_command"),
             "restore": Entry("ledger:restore_command"),

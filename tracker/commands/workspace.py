@@ -12,6 +12,7 @@ import typer
 if TYPE_CHECKING:
     from tracker.mirror.copy import Connections
     from tracker.setup.folder import CompetitionFolder
+    from tracker.setup.team import TeamServer
     from tracker.workspace.tracker_toml import Workspace
 
 HERE = Path()
@@ -66,6 +67,14 @@ def init_command(
             ),
         ),
     ] = None,
+    team: Annotated[
+        str,
+        typer.Option(
+            help="Name of this machine for the others: writes .env with random passwords for"
+            " docker-compose.yml, and uses the ledger and the MLflow that it starts.",
+            metavar="HOST[:PORT]",
+        ),
+    ] = "",
     gitignore: Annotated[
         bool,
         typer.Option(
@@ -80,6 +89,7 @@ def init_command(
     from tracker.setup.pretrained import look_for_weights
 
     _refuse_contradictions(context.obj)
+    server = _plan_server(folder, team, context.obj) if team else None
     if holdout:
         _refuse_beside_holdout(context.obj, has_images=data is not None)
     given = read_given(context.obj)
@@ -110,6 +120,7 @@ def init_command(
         pretrained=find_pretrained,
         found=found,
         holdout=holdout or 0.0,
+        team=server,
     )
     _describe_workspace(workspace, found, has_metric=bool(metric))
     if gitignore:
@@ -117,6 +128,9 @@ def init_command(
     _warn_of_deadline(workspace)
     if reason:
         print_text(reason)
+    if server:
+        _explain_server(folder)
+        return
     has_images = bool(found or given["data"].get("train_dir"))
     step = "set classes and [data] in tracker.toml, or tracker ledger import FILE"
     if has_images:
@@ -124,6 +138,30 @@ def init_command(
     if has_images and folder.resolve() != Path.cwd().resolve():
         step = f"cd {shlex.quote(str(folder))} && {step}"
     print(f"next: {step}")
+
+
+def _plan_server(folder: Path, host: str, given: Mapping[str, str]) -> TeamServer:
+    """The passwords of the server that docker-compose.yml starts; raises ConfigError."""
+    from tracker.commands.options import refuse_beside
+    from tracker.setup.team import TeamServer, parse_address
+
+    others = ("--ledger-url", "--mlflow-uri")
+    why = "they are those of the server that docker-compose.yml starts"
+    refuse_beside("--team", {flag: flag in given for flag in others}, why=why)
+    return TeamServer(folder, parse_address(host))
+
+
+def _explain_server(folder: Path) -> None:
+    """Say where the passwords are, and what is typed next."""
+    from tracker.core.terminal import print_text
+    from tracker.setup.team import DOTENV
+
+    path = folder.resolve() / DOTENV
+    print_text(f"random passwords of the server are in {path}, which only you can read")
+    print("next, with the docker-compose.yml of tracker:")
+    print(f"  docker compose --env-file {shlex.quote(str(path))} up --detach --wait")
+    print(f"  cd {shlex.quote(str(folder.resolve()))} && tracker ledger init")
+    print("  tracker ledger grant NAME      for each member")
 
 
 def _fetch(root: Path, slug: str, folder: Path) -> None:

@@ -35,7 +35,7 @@ from tracker.jobs.job import (
 )
 from tracker.jobs.queue import claim_folder
 from tracker.jobs.stop import stop_run
-from tracker.jobs.sweep_file import Sweep, read_sweep
+from tracker.jobs.sweep_file import Sweep, find_team_storage, read_sweep
 from tracker.jobs.sweep_storage import open_storage, translate_storage_errors
 from tracker.run_folder.points import read_new_points
 from tracker.training.config import TABLE_KEYS, Config, config_to_dict, list_options
@@ -97,7 +97,7 @@ def run_sweep(workspace: Workspace, file: Path, *, join: bool = False) -> SweepR
     the study has another config or other data, TrackerError when the storage fails, and
     InterruptedByUserError.
     """
-    sweep = read_sweep(file)
+    sweep = find_team_storage(read_sweep(file), workspace)
     require(*TRAINING, *(["psycopg"] if sweep.storage else []))
     config = sweep.base.resolve(workspace)
     # Trials are compared by one metric: no key may change what it means.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from tracker.jobs.job import Training, read_training
 from tracker.jobs.queue import hash_table
 from tracker.training.config import SECTIONS, Config, config_to_dict, list_options, parse_monitor
 from tracker.training.config_reading import find_problem, render_assignment
+from tracker.training.errors import ConfigError
 from tracker.training.reading import (
     REQUIRED,
     Key,
@@ -28,6 +29,8 @@ from tracker.training.tables import flatten, read_toml
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import Trial
+
+    from tracker.workspace.tracker_toml import Workspace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +104,9 @@ class Sweep:
         "median", "How bad trials end early.", choices=("median", "hyperband", "none")
     )
     warmup_epochs: int = key(1, "Epochs of each trial before it may be pruned.", low=0)
-    storage: str = key("", "PostgreSQL URL of the study; empty: a file in the workspace.")
+    storage: str = key(
+        "", 'PostgreSQL URL of the study, or "team"; empty: a file in the workspace.'
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +157,18 @@ def read_sweep(file: Path) -> Sweep:
         first=first,
         **values,
     )
+
+
+def find_team_storage(sweep: Sweep, workspace: Workspace) -> Sweep:
+    """The sweep with the address that `storage = "team"` stands for; raises ConfigError."""
+    if sweep.storage != "team":
+        return sweep
+    if not workspace.sweep_url:
+        raise ConfigError(
+            'storage = "team": this workspace has joined no team',
+            hint="tracker join HOST makes one that has; or write the URL of a PostgreSQL",
+        )
+    return replace(sweep, storage=workspace.sweep_url)
 
 
 def _read_space(tables: Mapping[str, Any], problems: list[str]) -> dict[str, Dimension | None]:

@@ -16,6 +16,7 @@ MAX_INTEGER = 2**31 - 1  # of an INTEGER column in PostgreSQL
 
 # in a checkout this is a link to the file at the top
 SCHEMA_FILE = Path(__file__).resolve().parent.parent / "ledger.db.sql"
+ROLES_VERSION = 3  # the schema that added the section "roles"
 _STEP = "schema "  # and a number: the section with what that schema added
 # What a later schema may add: a default value would change the old rows, and so their hashes.
 _ADDED = re.compile(
@@ -88,13 +89,24 @@ def list_columns(table: str, *, kind: str = "", end: str = "") -> tuple[str, ...
     )
 
 
-def load_schema(dialect: str, path: Path = SCHEMA_FILE) -> list[str]:
-    """The statements of ledger.db.sql for a database."""
+def load_schema(
+    dialect: str, path: Path = SCHEMA_FILE, *, version: int = ROLES_VERSION
+) -> list[str]:
+    """The statements of ledger.db.sql for a database.
+
+    A ledger of a `version` before ROLES_VERSION has no section "roles".
+    """
     by_name = _read_sections(path)
     added = [statement for step in load_steps(path).values() for statement in step]
     if dialect == "postgresql":  # psycopg runs many statements at once
-        return [by_name["tables"], *added, by_name["postgresql"]]
+        roles = [by_name["roles"]] if version >= ROLES_VERSION and "roles" in by_name else []
+        return [by_name["tables"], *added, by_name["postgresql"], *roles]
     return [*_split_statements(by_name["tables"]), *added, *_split_statements(by_name["sqlite"])]
+
+
+def load_roles(path: Path = SCHEMA_FILE) -> str:
+    """The statements that schema 3 added to a PostgreSQL ledger."""
+    return _read_sections(path)["roles"]
 
 
 @cache

@@ -16,13 +16,15 @@ from urllib.parse import quote
 
 from tracker.core.errors import LedgerError, TrackerError
 from tracker.core.first_read import notify_read
-from tracker.ledger.columns import read_version
+from tracker.ledger.columns import load_steps, read_version
 from tracker.training.errors import StorageError, first_line
 from tracker.training.libraries import require
 
 SCHEMA_VERSION = read_version()
+# What schema 3 added concerns the roles of a PostgreSQL: a ledger of schema 2 opens as before.
+OPENS_FROM = max([2, *load_steps()])
 # what an upgrade by a step of migrations.py writes into the table migrations
-MIGRATION_NAMES = {2: "imported submissions"}
+MIGRATION_NAMES = {2: "imported submissions", 3: "roles"}
 FIRST_NAME = "first schema"  # what version 0.1 wrote into a new ledger
 BUSY_TIMEOUT_S = 60.0  # a wait for other writers; each needs milliseconds, a slow disk seconds
 Row = dict[str, Any]
@@ -86,9 +88,9 @@ def _connect(url: str) -> Iterator[tuple[Any, Any]]:
 
 
 def check_version(version: int | None) -> None:
-    """Raise LedgerError unless the ledger has this program's schema."""
+    """Raise LedgerError unless the ledger has a schema that this program uses as it is."""
     check_not_newer(version)
-    if version is not None and version < SCHEMA_VERSION:
+    if version is not None and version < OPENS_FROM:
         raise LedgerError(
             f"the ledger has schema {version}, this program needs {SCHEMA_VERSION}",
             hint="tracker ledger upgrade makes a backup and updates it",
@@ -175,10 +177,13 @@ def translate_postgres(error: Exception, url: str) -> TrackerError:
     """psycopg's error as LedgerError, without the password."""
     if 'relation "migrations" does not exist' in str(error):
         return foreign_database_error()
-    return LedgerError(
-        f"ledger {mask_password(url)}: {first_line(error)}",
-        hint="check that the server runs, and check ledger.url",
-    )
+    text = first_line(error)
+    hint = "check that the server runs, and check ledger.url"
+    if "permission denied" in text or "must be owner" in text or "row-level security" in text:
+        hint = "members read and add rows; only the owner of the ledger may do this"
+    elif "authentication failed" in text:
+        hint = "ask the owner of the ledger for a new secret: tracker ledger grant NAME"
+    return LedgerError(f"ledger {mask_password(url)}: {text}", hint=hint)
 
 
 def libpq_url(url: str) -> str:

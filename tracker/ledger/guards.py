@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tracker.core.clock import WRITTEN
 from tracker.ledger import postgres_guards, sqlite_guards
 from tracker.ledger.connection import (
     FIRST_NAME,
     MIGRATION_NAMES,
+    OPENS_FROM,
     SCHEMA_VERSION,
     Query,
+    Row,
     open_reader,
 )
 
@@ -45,21 +49,22 @@ def check_before_submission(query: Query, *, is_sqlite: bool) -> str:
 
 def check_catalog(query: Query, *, is_sqlite: bool) -> str:
     """The problem of the first entry of the database's catalog, or of the table migrations."""
-    if problem := _check_migrations(query):
+    rows = query("SELECT version, name, applied_at FROM migrations ORDER BY version", {})
+    if problem := _check_migrations(rows):
         return problem
     if is_sqlite:
         return sqlite_guards.check_catalog(query)
-    return postgres_guards.check_catalog(query)
+    return postgres_guards.check_catalog(query, version=rows[-1]["version"])
 
 
-def _check_migrations(query: Query) -> str:
+def _check_migrations(rows: Sequence[Row]) -> str:
     """The problem of the table that says which schema the ledger has.
 
     A new ledger has one row, and each upgrade has added one.
     """
-    rows = query("SELECT version, name, applied_at FROM migrations ORDER BY version", {})
     versions = [row["version"] for row in rows]
-    if not versions or versions != list(range(versions[0], SCHEMA_VERSION + 1)):
+    is_whole = bool(versions) and versions == list(range(versions[0], versions[-1] + 1))
+    if not is_whole or not OPENS_FROM <= versions[-1] <= SCHEMA_VERSION:
         return f"the table migrations has the versions {versions}, not those up to {SCHEMA_VERSION}"
     for row in rows:
         version = row["version"]

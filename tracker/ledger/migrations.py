@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from tracker.core.clock import to_utc_text, utc_now
 from tracker.core.errors import LedgerError
 from tracker.ledger.append import MIGRATIONS, WRITER_LOCK, open_engine
-from tracker.ledger.columns import load_steps
+from tracker.ledger.columns import load_roles, load_steps
 from tracker.ledger.connection import MIGRATION_NAMES, SCHEMA_VERSION, check_not_newer
 from tracker.ledger.transfer import copy_ledger
 
@@ -40,7 +40,16 @@ def m002_imported_submissions(connection: sa.Connection) -> None:
     connection.exec_driver_sql("CREATE INDEX scores_by_value ON scores (split, metric, value)")
 
 
-STEPS: Mapping[int, Callable[[sa.Connection], None]] = {2: m002_imported_submissions}
+def m003_roles(connection: sa.Connection) -> None:
+    """Row-level security and the table of shared settings, where there are roles at all."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(load_roles(), execution_options={"no_parameters": True})
+
+
+STEPS: Mapping[int, Callable[[sa.Connection], None]] = {
+    2: m002_imported_submissions,
+    3: m003_roles,
+}
 
 
 def upgrade_ledger(url: str, *, backup: Path) -> tuple[int, int]:

@@ -22,17 +22,24 @@ _VIEW_COLUMNS = {
     "score_records": "submission, split, metric, value, is_highest, is_lowest",
 }
 _INDEX = re.compile(r"CREATE INDEX (\w+) ON (\w+) \(([^)]*)\)")
+_POLICY = re.compile(
+    r"CREATE POLICY (\w+) ON (\w+) FOR (SELECT|INSERT) (USING|WITH CHECK) \((\w+)\);"
+)
 _FUNCTION = re.compile(r"CREATE FUNCTION (\w+)\(\).*?\$\$(.*?)\$\$", re.DOTALL)
 Guards = dict[str, Any]  # by name: a text, or a tuple of what a trigger does
 
 
-def check_catalog(query: Query) -> str:
-    """The problem of the first trigger, function, constraint, index, rule or policy; or ""."""
+def check_catalog(query: Query, *, version: int) -> str:
+    """The problem of the first trigger, function, constraint, index, rule or policy; or "".
+
+    `version` is the schema that the ledger says it has.
+    """
+    script = "\n".join(load_schema("postgresql", version=version))
     return (
-        _compare(*_find_guards(query))
-        or _compare_indexes(query)
+        _compare(*_find_guards(query, script))
+        or _compare_indexes(query, script)
         or _find_foreign_rules(query)
-        or _find_hidden_rows(query)
+        or _check_row_security(query, script)
     )
 
 
@@ -71,9 +78,8 @@ def _squeeze(sql: str) -> str:
     return " ".join(sql.split()).rstrip("; ")
 
 
-def _find_guards(query: Query) -> tuple[Guards, Guards]:
+def _find_guards(query: Query, script: str) -> tuple[Guards, Guards]:
     """(expected, actual) triggers, their functions, constraints and columns, by name."""
-    script = "\n".join(load_schema("postgresql"))
     expected: Guards = {}
     for match in _TRIGGER.finditer(" ".join(script.split())):
         expected[match["name"]] = (*_parse_trigger(match), "O")  # "O": it is enabled
@@ -98,13 +104,25 @@ def _find_guards(query: Query) -> tuple[Guards, Guards]:
         if row["name"] in expected:
             actual[row["name"]] = _squeeze(row["text"])
     expected_columns, actual_columns = _find_columns(query, script)
-    expected |= _list_constraints() | expected_columns
+    expected |= _list_constraints(script) | expected_columns
     return expected, actual | _find_constraints(query) | actual_columns
 
 
-def _list_constraints() -> Guards:
+def _list_keys(script: str) -> dict[str, str]:
+    """{table: its primary key} of the tables that only PostgreSQL has."""
+    keys = {}
+    for table, body in _TABLE.findall(script):
+        for line in body.splitlines():
+            if table not in load_tables() and "PRIMARY KEY" in line:
+                keys[table] = line.split()[0]
+    return keys
+
+
+def _list_constraints(script: str) -> Guards:
     """{name: definition} of the keys and conditions, under the names that PostgreSQL gives them."""
-    constraints: Guards = {}
+    constraints: Guards = {
+        f"{table}_pkey": f"PRIMARY KEY ({name})" for table, name in _list_keys(script).items()
+    }
     for table, columns in load_tables().items():
         for column in columns:
             if column.primary:
@@ -115,7 +133,7 @@ def _list_constraints() -> Guards:
                 other, _, key = column.references.partition(".")
                 text = f"FOREIGN KEY ({column.name}) REFERENCES {other}({key})"
                 constraints[f"{table}_{column.name}_fkey"] = text
-    for table, body in _TABLE.findall("\n".join(load_schema("postgresql"))):
+    for table, body in _TABLE.findall(script):
         for line in body.splitlines():
             if "CHECK" in line:
                 text = line[line.index("CHECK") :].rstrip(",")
@@ -149,9 +167,9 @@ def _find_constraints(query: Query) -> Guards:
     return constraints
 
 
-def _compare_indexes(query: Query) -> str:
+def _compare_indexes(query: Query, script: str) -> str:
     """The problem of the first index: missing, another one, or not kept up to date."""
-    expected = _list_indexes()
+    expected = _list_indexes(script)
     rows = query(
         "SELECT c.relname AS name, t.relname AS of, i.indisunique AS is_unique, i.indisvalid AND"
         " i.indisready AND i.indislive AS is_used, pg_get_indexdef(c.oid) AS text FROM pg_index i"
@@ -174,25 +192,28 @@ def _compare_indexes(query: Query) -> str:
     return ""
 
 
-def _list_indexes() -> Guards:
+def _list_indexes(script: str) -> Guards:
     """{name: (table, whether it is unique, whether it is in use, columns)}."""
-    indexes: Guards = {}
+    indexes: Guards = {
+        f"{table}_pkey": (table, True, True, name) for table, name in _list_keys(script).items()
+    }
     for table, columns in load_tables().items():
         for column in columns:
             if column.primary:
                 indexes[f"{table}_pkey"] = (table, True, True, column.name)
             if column.unique:
                 indexes[f"{table}_{column.name}_key"] = (table, True, True, column.name)
-    for name, table, names in _INDEX.findall("\n".join(load_schema("postgresql"))):
+    for name, table, names in _INDEX.findall(script):
         indexes[name] = (table, False, True, names)
     return indexes
 
 
-def _find_hidden_rows(query: Query) -> str:
-    """The problem of row-level security, which hides rows from some, or of keys switched off."""
-    script = "\n".join(load_schema("postgresql"))
+def _check_row_security(query: Query, script: str) -> str:
+    """The problem of row-level security, which says who may add rows, or of keys switched off.
+
+    A policy of another name or text may hide rows from some, or let them be changed.
+    """
     secured = set(re.findall(r"ALTER TABLE (\w+) ENABLE ROW LEVEL SECURITY", script))
-    policies = set(re.findall(r"CREATE POLICY (\w+) ON", script))
     tables = query(
         "SELECT c.relname AS name, c.relrowsecurity AS secured, EXISTS (SELECT 1 FROM pg_trigger t"
         " WHERE t.tgrelid = c.oid AND t.tgisinternal AND t.tgenabled NOT IN ('O', 'A')) AS loose"
@@ -205,13 +226,35 @@ def _find_hidden_rows(query: Query) -> str:
             return f"the foreign keys of {row['name']} are switched off: rows can be changed"
         if row["secured"] != (row["name"] in secured):
             return f"the row-level security of {row['name']} is not as in ledger.db.sql"
-    sql = "SELECT policyname AS name, tablename AS of FROM pg_policies WHERE schemaname ="
-    for row in query(f"{sql} current_schema() ORDER BY 1", {}):
-        if row["name"] not in policies:
+    return _compare_policies(query, script)
+
+
+def _compare_policies(query: Query, script: str) -> str:
+    expected = {
+        name: (table, "PERMISSIVE", ["public"], command, {word: condition})
+        for name, table, command, word, condition in _POLICY.findall(script)
+    }
+    rows = query(
+        "SELECT policyname AS name, tablename AS of, permissive AS kind, roles::text[] AS roles,"
+        " cmd AS command, qual, with_check FROM pg_policies WHERE schemaname = current_schema()"
+        " ORDER BY 1",
+        {},
+    )
+    actual = {}
+    for row in rows:
+        texts = {"USING": row["qual"], "WITH CHECK": row["with_check"]}
+        conditions = {word: text for word, text in texts.items() if text is not None}
+        actual[row["name"]] = (row["of"], row["kind"], row["roles"], row["command"], conditions)
+        if row["name"] not in expected:
             return (
                 f"the policy {row['name']} on {row['of']} is not one of the ledger's: it may hide"
                 " rows"
             )
+    for name, policy in expected.items():
+        if name not in actual:
+            return f"the policy {name} on {policy[0]} is missing"
+        if actual[name] != policy:
+            return f"the policy {name} on {policy[0]} is not as in ledger.db.sql"
     return ""
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from tracker.training.files import translate_os_errors, write_bytes
 
 GITIGNORE = ".gitignore"
-HEADING = "# tracker: runs and their copies, submitted files, databases"
+HEADING = "# tracker: runs and their copies, submitted files, databases, passwords"
 OUTPUTS = {  # a line of .gitignore: what it must keep out
     "runs/": ("runs/exp1/run.json", "runs/exp1/best.pth"),
     "mlartifacts/": ("mlartifacts/1/artifacts/best.pth",),
     ".tracker/": (".tracker/images.json", ".tracker/mlflow.lock"),
     "submissions/": ("submissions/exp1-0123456789ab.csv",),
+    ".env": (".env",),
     "*.db*": ("ledger.db", "ledger.db-wal", "ledger.db-shm", "mlflow.db", "mlflow.db-journal"),
 }
 

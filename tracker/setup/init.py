@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tracker.core.text import check_utf8
 from tracker.leaderboards import build_leaderboard
@@ -43,6 +43,9 @@ from tracker.workspace.tracker_toml import (
     write_tracker_toml,
 )
 
+if TYPE_CHECKING:
+    from tracker.setup.team import TeamServer
+
 EVAL_KEYS = ("eval_dir", "sample", "eval_table")  # what else is predicted
 CLOSE = 3  # changed answers that are hardly a change
 COMMENT_WIDTH = 98  # with "# " a line of the file has 100 columns
@@ -66,6 +69,7 @@ def init_workspace(
     pretrained: Callable[[], bool] = lambda: False,
     found: CompetitionFolder | None = None,
     holdout: float = 0.0,
+    team: TeamServer | None = None,
 ) -> Workspace:
     """Write tracker.toml and create the ledger; raises ConfigError and leaves nothing when
     something is wrong.
@@ -80,8 +84,11 @@ def init_workspace(
     what model.pretrained is for new runs; it is asked when nothing else can be wrong any more.
     `found` is a competition folder that was read: what it tells takes the place of looking at the
     training folder. `holdout` is the share of the labeled images that is kept out of training, to
-    be predicted and scored here; 0: none.
+    be predicted and scored here; 0: none. `team` is a server that is started afterwards: its
+    passwords are written, and its ledger is made later.
     """
+    if team:
+        mlflow_uri, ledger_url = team.mlflow_uri, team.ledger_url
     if (root / TRACKER_TOML).exists():
         raise already_made(root)
     require("sqlalchemy", *(["psycopg"] if ledger_url.startswith("postgresql") else []))
@@ -122,30 +129,39 @@ def init_workspace(
     notes = {**reasons, "competition.similar_share": similar}
     text = render_tracker_toml(sections, notes=notes)
     check_utf8("what tracker.toml is to say", text)
-    return write_tracker_toml(root, text, prepare=lambda made: _prepare(made, holdout))
+    try:
+        return write_tracker_toml(root, text, prepare=lambda made: _prepare(made, holdout, team))
+    except BaseException:
+        if team:
+            team.remove(root)
+        raise
 
 
-def _prepare(workspace: Workspace, holdout: float) -> None:
+def _prepare(workspace: Workspace, holdout: float, team: TeamServer | None) -> None:
     if not holdout:
-        _create_ledger(workspace)
+        _create_stores(workspace, team)
         return
     from tracker.setup.holdout import hold_out
 
     hold_out(workspace, holdout)
     try:
-        _create_ledger(workspace)
+        _create_stores(workspace, team)
     except BaseException:
         shutil.rmtree(workspace.root / HOLDOUT_FOLDER, ignore_errors=True)
         raise
 
 
-def _create_ledger(workspace: Workspace) -> None:
+def _create_stores(workspace: Workspace, team: TeamServer | None) -> None:
+    """The ledger, or the passwords of the server that will have it."""
     from tracker.ledger.append import create_ledger
 
     build_leaderboard(
         workspace
     ).check_settings()  # reads a solution: a wrong one is better found now
-    create_ledger(workspace.ledger_url)
+    if team:
+        team.write(workspace.root)
+    else:
+        create_ledger(workspace.ledger_url)
     save_first_location(workspace)
 
 

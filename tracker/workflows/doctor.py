@@ -28,6 +28,7 @@ from tracker.run_folder.system_metrics import list_gpus
 from tracker.training.files import TEMPORARY, write_bytes
 from tracker.training.libraries import is_installed
 from tracker.training.numbers import render_count
+from tracker.workspace.secrets_file import SECRETS
 from tracker.workspace.tracker_toml import Workspace
 
 State = Literal["ok", "warning", "problem"]
@@ -269,7 +270,8 @@ def _check_permissions(workspace: Workspace) -> Iterator[Finding]:
     closed = [path for path in places if path.exists() and not os.access(path, os.W_OK)]
     for path in closed:
         yield Finding("permissions", "problem", f"{path} is read-only", f"chmod u+w {path}")
-    secrets = [workspace.root / ".env", Path("~/.kaggle/kaggle.json").expanduser()]
+    own = [workspace.root / ".env", workspace.root / SECRETS]
+    secrets = [*own, Path("~/.kaggle/kaggle.json").expanduser()]
     open_to_all = [path for path in secrets if _is_readable_by_others(path)]
     for path in open_to_all:
         text = f"{path} can be read by others on this machine"

@@ -44,6 +44,7 @@ from tracker.training.scorers import Parameters
 from tracker.training.tables import read_toml
 from tracker.workspace.leaderboard_kinds import DEFAULT, KINDS
 from tracker.workspace.leaderboard_kinds import list_options as list_board_options
+from tracker.workspace.secrets_file import read_secrets
 
 TRACKER_TOML = "tracker.toml"
 TARGETS = ("class", "binary", "labels", "ordered", "number")
@@ -341,6 +342,7 @@ class Workspace:
     """A workspace folder and its settings; paths in it are absolute. `defaults`: config sections
     for every new run.
 
+    `sweep_url` is the team's storage of sweeps, empty without a team.
     `leaderboard` is the kind, `leaderboard_options` has the other keys of [leaderboard] that are
     set.
     """
@@ -350,6 +352,7 @@ class Workspace:
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     mlflow_uri: str
     ledger_url: str
+    sweep_url: str = ""
     leaderboard: str
     leaderboard_options: Mapping[str, str] = field(default_factory=dict)
     diff_ignore: tuple[str, ...] = ()
@@ -432,9 +435,12 @@ def load_workspace(root: Path) -> Workspace:
     competition = _build_competition(tables["competition"], problems)
     kind, options = _read_leaderboard(tables["leaderboard"], root, problems)
     defaults = {section: tables[section] for section in SECTIONS if section in tables}
-    # the environment wins: it keeps passwords out of the file
-    mlflow_uri = get_setting("TRACKER_MLFLOW_URI") or _get_single(tables, "mlflow")
-    ledger_url = get_setting("TRACKER_LEDGER_URL") or _get_single(tables, "ledger")
+    # the environment wins, and both keep passwords out of the file
+    secrets = read_secrets(root)
+    mlflow_uri = get_setting("TRACKER_MLFLOW_URI") or secrets.get("mlflow_uri", "")
+    mlflow_uri = mlflow_uri or _get_single(tables, "mlflow")
+    ledger_url = get_setting("TRACKER_LEDGER_URL") or secrets.get("ledger_url", "")
+    ledger_url = ledger_url or _get_single(tables, "ledger")
     _check_mlflow_uri(mlflow_uri, root, problems)
     refuse(problems, path)
     return Workspace(
@@ -443,6 +449,7 @@ def load_workspace(root: Path) -> Workspace:
         defaults=defaults,
         mlflow_uri=_absolute_sqlite(mlflow_uri, root),
         ledger_url=_absolute_sqlite(ledger_url, root),
+        sweep_url=secrets.get("sweep_url", ""),
         leaderboard=kind,
         leaderboard_options=options,
         diff_ignore=_get_single(tables, "diff"),

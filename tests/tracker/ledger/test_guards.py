@@ -46,15 +46,15 @@ def empty_unique_index(workspace: Workspace, name: str = UNIQUE) -> None:
     [
         (
             "UPDATE migrations SET name = 'schema 9'",
-            "the row 2 of the table migrations was changed",
+            "the row 3 of the table migrations was changed",
         ),
         (
             "UPDATE migrations SET applied_at = 'yesterday'",
-            "the row 2 of the table migrations was changed",
+            "the row 3 of the table migrations was changed",
         ),
         (
             "INSERT INTO migrations VALUES (0, 'schema 0', '2026-01-01T00:00:00.000000Z')",
-            "the table migrations has the versions [0, 2], not those up to 2",
+            "the table migrations has the versions [0, 3], not those up to 3",
         ),
         ("DROP INDEX scores_by_value", "the index scores_by_value is missing"),
         (
@@ -175,12 +175,25 @@ def test_a_score_of_minus_zero_is_stored_as_zero(ledger_url: str, tmp_path: Path
             "the foreign keys of scores are switched off",
         ),
         (
-            "ALTER TABLE submissions ENABLE ROW LEVEL SECURITY",
+            "ALTER TABLE submissions DISABLE ROW LEVEL SECURITY",
             "the row-level security of submissions is not as",
         ),
         (
             "CREATE POLICY hide ON submissions USING (number > 1)",
             "the policy hide on submissions is not one of the ledger's",
+        ),
+        ("DROP POLICY scores_read ON scores", "the policy scores_read on scores is missing"),
+        (
+            "ALTER POLICY runs_read ON runs USING (author <> 'mina')",
+            "the policy runs_read on runs is not as",
+        ),
+        (
+            "DROP POLICY runs_read ON runs; CREATE POLICY runs_read ON runs USING (true)",
+            "the policy runs_read on runs is not as",
+        ),
+        (
+            "DROP TRIGGER shared_settings_no_change ON shared_settings",
+            "the guard shared_settings_no_change is missing",
         ),
     ],
 )

@@ -41,9 +41,23 @@ def old(request: pytest.FixtureRequest, tmp_path: Path) -> Workspace:
     shutil.copy(ASSETS / "ledger_v1.db", workspace.root / "ledger.db")
     if request.param == "sqlite":
         return workspace
-    server: PostgresServer = request.getfixturevalue("postgres_server")
+    return move_to_postgres(workspace, request.getfixturevalue("postgres_server"), version=1)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def of_schema_2(request: pytest.FixtureRequest, tmp_path: Path) -> Workspace:
+    """A workspace with the ledger of schema 2, on either database."""
+    workspace = make_workspace(tmp_path / "ws")
+    shutil.copy(ASSETS / "ledger_v2.db", workspace.root / "ledger.db")
+    if request.param == "sqlite":
+        return workspace
+    return move_to_postgres(workspace, request.getfixturevalue("postgres_server"), version=2)
+
+
+def move_to_postgres(workspace: Workspace, server: PostgresServer, *, version: int) -> Workspace:
+    """The workspace with the rows of its ledger in a PostgreSQL of the schema of their time."""
     url = server.create_database()
-    copy_version_1(workspace.root / "ledger.db", url)
+    copy_rows(workspace.root / "ledger.db", url, ASSETS / f"ledger_v{version}.sql")
     (workspace.root / "ledger.db").unlink()
     path = workspace.root / "tracker.toml"
     path.write_text(path.read_text().replace("sqlite:///ledger.db", url))
@@ -52,11 +66,11 @@ def old(request: pytest.FixtureRequest, tmp_path: Path) -> Workspace:
     return load_workspace(workspace.root)
 
 
-def copy_version_1(source: Path, url: str) -> None:
+def copy_rows(source: Path, url: str, schema: Path) -> None:
     """The rows of an old SQLite ledger in a PostgreSQL that has the schema of its time."""
     engine = sa.create_engine(url)
     with engine.begin() as connection, sqlite3.connect(source) as rows:
-        for script in load_schema("postgresql", ASSETS / "ledger_v1.sql"):
+        for script in load_schema("postgresql", schema):
             connection.exec_driver_sql(script, execution_options={"no_parameters": True})
         for table in METADATA.sorted_tables:
             cursor = rows.execute(f"SELECT * FROM {table.name} ORDER BY 1")
@@ -88,6 +102,11 @@ def catalogue(url: str) -> Any:
             "SELECT tgname AS n, pg_get_triggerdef(oid) AS d FROM pg_trigger WHERE NOT tgisinternal"
             " ORDER BY 1"
         ),
+        (
+            "SELECT relname AS n, relrowsecurity AS d FROM pg_class WHERE relkind = 'r' AND"
+            " relnamespace = 'public'::regnamespace ORDER BY 1"
+        ),
+        "SELECT policyname, tablename, cmd, qual, with_check FROM pg_policies ORDER BY 1",
     ]
     engine = sa.create_engine(url)
     with engine.connect() as connection:
@@ -104,7 +123,7 @@ def test_there_is_a_step_and_an_old_ledger_for_every_schema_before_this_one() ->
 
 
 def test_an_old_ledger_is_refused_with_the_command_to_type(old: Workspace) -> None:
-    with pytest.raises(LedgerError, match="schema 1, this program needs 2") as caught:
+    with pytest.raises(LedgerError, match="schema 1, this program needs 3") as caught:
         list_submissions(old)
     assert "tracker ledger upgrade" in caught.value.hint
     with pytest.raises(LedgerError, match="schema 1"), open_ledger(old):
@@ -115,7 +134,7 @@ def test_an_upgraded_ledger_has_every_row_and_the_schema_of_a_new_one(
     old: Workspace, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     backup = tmp_path / "backup.db"
-    assert upgrade_ledger(old.ledger_url, backup=backup) == (1, 2)
+    assert upgrade_ledger(old.ledger_url, backup=backup) == (1, 3)
     found = verify_ledger(old.ledger_url)
     assert (found.rows, found.problem) == (30, "")
     assert check_guards(old.ledger_url) == ""
@@ -132,10 +151,33 @@ def test_an_upgraded_ledger_has_every_row_and_the_schema_of_a_new_one(
     create_ledger(fresh)
     assert catalogue(old.ledger_url) == catalogue(fresh)
     versions = read_rows(old.ledger_url, "SELECT version, name FROM migrations ORDER BY version")
-    assert versions[-1] == {"version": 2, "name": "imported submissions"}
+    assert versions[1:] == [
+        {"version": 2, "name": "imported submissions"},
+        {"version": 3, "name": "roles"},
+    ]
     with open_ledger(old) as ledger:
         ledger.append_note(kind="sent", text="elsewhere as 17", submission=1)
     assert verify_ledger(old.ledger_url).problem == ""
+
+
+def test_a_ledger_of_schema_2_opens_as_before_and_is_upgraded_to_one_with_roles(
+    of_schema_2: Workspace, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    from tests.support.ledger_rows import add
+
+    url = of_schema_2.ledger_url
+    assert verify_ledger(url).problem == ""
+    assert add(of_schema_2, "0001", 0.6) == 3
+    assert verify_ledger(url).problem == ""
+    assert upgrade_ledger(url, backup=tmp_path / "backup.db") == (2, 3)
+    found = verify_ledger(url)
+    assert (found.rows, found.problem) == (6, "")
+    assert add(of_schema_2, "0011") == 4
+    fresh = f"sqlite:///{tmp_path / 'fresh.db'}"
+    if not url.startswith("sqlite"):
+        fresh = request.getfixturevalue("postgres_server").create_database()
+    create_ledger(fresh)
+    assert catalogue(url) == catalogue(fresh)
 
 
 # What CONTRIBUTING.md says of a new column: a section of the schema, and fields of the records.
@@ -281,7 +323,7 @@ def check_changed_value_is_found(ledger: Path, program: Path) -> None:
 
 def test_upgrading_twice_does_nothing_the_second_time(old: Workspace, tmp_path: Path) -> None:
     upgrade_ledger(old.ledger_url, backup=tmp_path / "one.db")
-    assert upgrade_ledger(old.ledger_url, backup=tmp_path / "two.db") == (2, 2)
+    assert upgrade_ledger(old.ledger_url, backup=tmp_path / "two.db") == (3, 3)
     assert not (tmp_path / "two.db").exists()
 
 

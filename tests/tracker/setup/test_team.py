@@ -1,0 +1,303 @@
+"""A team's first machine, and joining it from another: what is written, asked, shared and kept
+secret."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import stat
+import subprocess
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import psycopg
+import pytest
+from typer.testing import CliRunner, Result
+
+from tests.conftest import COMMAND_LIMIT_S, ROOT, tracker_command
+from tests.support.servers import PostgresServer
+from tests.support.workspaces import make_workspace
+from tracker.commands.table import app
+from tracker.ledger.chain import verify_ledger
+from tracker.ledger.connection import libpq_url
+from tracker.ledger.shared_settings import read_shared
+from tracker.setup.team import PASSWORDS, Address, parse_address, parse_secret, render_shared
+from tracker.training.errors import ConfigError, DataError
+from tracker.workspace.secrets_file import SECRETS, read_secrets, write_secrets
+from tracker.workspace.tracker_toml import Workspace, load_workspace
+
+OFFLINE = {"TRACKER_MLFLOW_URI": "sqlite:///mlflow.db"}
+
+
+def tracker(*words: str | Path, cwd: Path, typed: str = "") -> Result:
+    """A command in this process, with what is sent to its stdin."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(cwd)
+        for name, value in OFFLINE.items():
+            patch.setenv(name, value)
+        return CliRunner().invoke(app, [str(word) for word in words], input=typed)
+
+
+@dataclass(frozen=True)
+class Team:
+    """The owner's workspace, the address of its server, mina's secret, and all that was printed."""
+
+    owner: Workspace
+    address: str
+    secret: str
+    printed: str
+    passwords: dict[str, str]
+
+
+def make_images(root: Path) -> Path:
+    """A competition folder: images to predict."""
+    (root / "eval" / "images").mkdir(parents=True)
+    (root / "eval" / "images" / "i0.png").write_bytes(b"")
+    (root / "eval" / "info.csv").write_text("ImageID,ans\ni0.png,0\n")
+    return root
+
+
+@pytest.fixture(scope="module")
+def team(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Team:
+    """What the owner types: init --team, (the server starts,) ledger init, ledger grant mina."""
+    folder = tmp_path_factory.mktemp("first")
+    images = make_images(folder / "masks")
+    url = postgres_server.create_database()
+    database = url.rpartition("/")[2]
+    address = f"127.0.0.1:{postgres_server.port}/{database}"
+    words = ("--eval-dir", images / "eval", "--classes", "mask,none", "--no-pretrained")
+    options = ("--daily-limit", "3", "--team", address)
+    made = tracker("init", folder / "ws", *words, *options, cwd=folder)
+    assert made.exit_code == 0, made.output
+    passwords = dict(re.findall(r"^(\w+)=(\S+)$", (folder / "ws/.env").read_text(), re.MULTILINE))
+    with psycopg.connect(libpq_url(url), autocommit=True) as admin:
+        role = "CREATE ROLE owner LOGIN CREATEROLE CREATEDB"
+        if admin.execute("SELECT 1 FROM pg_roles WHERE rolname = 'owner'").fetchone():
+            role = "ALTER ROLE owner"
+        admin.execute(f"{role} PASSWORD '{passwords['LEDGER_OWNER_PASSWORD']}'".encode())
+        admin.execute(f"ALTER DATABASE {database} OWNER TO owner".encode())
+    ledger = tracker("ledger", "init", cwd=folder / "ws")
+    assert ledger.exit_code == 0, ledger.output
+    granted = tracker("ledger", "grant", "mina", cwd=folder / "ws")
+    assert granted.exit_code == 0, granted.output
+    printed = made.output + ledger.output + granted.stderr
+    owner = load_workspace(folder / "ws")
+    return Team(owner, address, granted.stdout.strip(), printed, passwords)
+
+
+def find_texts(root: Path, secret: str) -> list[str]:
+    """The files below a folder in which a text stands."""
+    files = [path for path in root.rglob("*") if path.is_file()]
+    found = [path for path in files if secret.encode() in path.read_bytes()]
+    return sorted(path.relative_to(root).as_posix() for path in found)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_the_first_machine_gets_an_env_for_compose_that_only_its_user_reads(team: Team) -> None:
+    root = team.owner.root
+    assert mode(root / ".env") == mode(root / SECRETS) == 0o600
+    example = (ROOT / ".env.example").read_text()
+    required = re.findall(r"^(\w+)=$", example, re.MULTILINE)
+    values = [team.passwords[name] for name in required]
+    assert len(set(values)) == len(required)
+    assert min(map(len, values)) >= 32
+    assert set(team.passwords) <= set(re.findall(r"^(\w+)=", example, re.MULTILINE))
+    assert team.passwords["TRACKER_BIND"] == "127.0.0.1"
+    secrets = read_secrets(root)
+    assert secrets["mlflow_uri"] == (
+        f"http://admin:{team.passwords['MLFLOW_ADMIN_PASSWORD']}@127.0.0.1:5000"
+    )
+    assert team.owner.ledger_url == secrets["ledger_url"]
+    assert verify_ledger(team.owner.ledger_url).problem == ""
+
+
+def test_a_second_server_in_the_folder_is_refused_and_its_env_stays(
+    team: Team, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("MINE=1\n")
+    refused = tracker("init", tmp_path, "--team", "gpu1", cwd=tmp_path)
+    assert isinstance(refused.exception, ConfigError)
+    assert "only passwords of a server" in str(refused.exception)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".env"]
+    assert (tmp_path / ".env").read_text() == "MINE=1\n"
+    again = tracker("init", team.owner.root, "--team", "gpu1", cwd=tmp_path)
+    assert isinstance(again.exception, ConfigError)
+    beside = tracker(
+        "init", tmp_path / "w", "--team", "g", "--mlflow-uri", "http://x", cwd=tmp_path
+    )
+    assert "beside --team" in str(beside.exception)
+
+
+def test_an_init_that_fails_leaves_no_passwords(tmp_path: Path) -> None:
+    (tmp_path / "ws").mkdir()
+    (tmp_path / "ws" / ".tracker").write_text("in the way")
+    failed = tracker("init", tmp_path / "ws", "--team", "gpu1", "--no-pretrained", cwd=tmp_path)
+    assert failed.exception
+    assert [path.name for path in (tmp_path / "ws").iterdir()] == [".tracker"]
+
+
+def test_a_member_joins_with_one_secret_and_has_the_shared_part(team: Team, tmp_path: Path) -> None:
+    images = make_images(tmp_path / "elsewhere")
+    words = ("join", team.address, tmp_path / "ws", "--data", images)
+    joined = tracker(*words, cwd=tmp_path, typed=team.secret + "\n")
+    assert joined.exit_code == 0, joined.output
+    workspace = load_workspace(tmp_path / "ws")
+    assert workspace.competition == team.owner.competition
+    assert workspace.competition.daily_limit == 3
+    assert workspace.resolve(workspace.data["eval_dir"]) == images / "eval"
+    assert "//mina:" in workspace.ledger_url
+    assert workspace.sweep_url.endswith("_sweeps")
+    assert mode(tmp_path / "ws" / SECRETS) == 0o600
+    for line in ("permissions: the workspace", "ledger: postgresql+psycopg://mina:***@", "data: "):
+        assert line in joined.output
+    text = (tmp_path / "ws" / "tracker.toml").read_text()
+    assert f'url = "postgresql+psycopg://mina@{team.address}"' in text
+    again = tracker(*words, cwd=tmp_path, typed=team.secret + "\n")
+    assert "is a workspace already" in str(again.exception)
+    renewed = tracker("ledger", "grant", "mina", cwd=tmp_path / "ws")
+    assert "is not the owner" in str(renewed.exception)
+
+
+def test_no_secret_is_printed_or_stands_in_any_other_file(team: Team, tmp_path: Path) -> None:
+    """Planted: the passwords of .env, and the member's."""
+    joined = tracker("join", team.address, tmp_path / "ws", cwd=tmp_path, typed=team.secret)
+    assert joined.exit_code == 0, joined.output
+    password = parse_secret(team.secret).password
+    planted = {name: team.passwords[name] for name in PASSWORDS}
+    assert len(planted) == 5
+    assert find_texts(tmp_path, password) == [f"ws/{SECRETS}"]
+    assert find_texts(team.owner.root, password) == []  # the owner keeps no member's
+    for name, text in planted.items():
+        kept = {"LEDGER_OWNER_PASSWORD", "MLFLOW_ADMIN_PASSWORD"}
+        expected = [".env", SECRETS] if name in kept else [".env"]
+        assert find_texts(team.owner.root, text) == expected, name
+    for text in (password, *planted.values()):
+        assert text not in team.printed + joined.output
+        assert text not in read_shared(team.owner.ledger_url).text
+    wrong = tracker("join", team.address, tmp_path / "x", cwd=tmp_path, typed="mina:" + "p" * 20)
+    assert "authentication failed" in str(wrong.exception)
+    assert "p" * 20 not in str(wrong.exception)
+    for typed in ("", "a word\n", "planted-without-colon\n"):
+        none = tracker("join", team.address, tmp_path / "x", cwd=tmp_path, typed=typed)
+        assert none.exception
+        assert "planted" not in str(none.exception)
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_password_of_ones_own_is_read_from_stdin_and_not_printed(
+    team: Team, tmp_path: Path
+) -> None:
+    own = "correct-horse-battery"
+    words = ("ledger", "grant", "leo", "--password-stdin")
+    granted = tracker(*words, cwd=team.owner.root, typed=own + "\n")
+    assert granted.exit_code == 0, granted.output
+    assert own not in granted.output
+    joined = tracker("join", team.address, tmp_path / "l", cwd=tmp_path, typed=f"leo:{own}")
+    assert joined.exit_code == 0, joined.output
+    gone = tracker("ledger", "revoke", "leo", cwd=team.owner.root)
+    assert gone.exit_code == 0, gone.output
+    refused = tracker("join", team.address, tmp_path / "m", cwd=tmp_path, typed=f"leo:{own}")
+    assert "authentication failed" in str(refused.exception)
+
+
+def test_in_a_terminal_the_secret_is_asked_for_unseen(team: Team, tmp_path: Path) -> None:
+    images = make_images(tmp_path / "mine")
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        tracker_command("join", team.address, "ws"),
+        cwd=tmp_path,
+        env={**os.environ, **OFFLINE},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    shown, answers = b"", {b"none here)": str(images), b"printed it: ": team.secret}
+    with suppress(OSError):  # the terminal has gone with its last process
+        while part := os.read(ours, 65536):
+            shown += part
+            for question in [one for one in answers if one in shown]:
+                time.sleep(0.2)  # what is typed before the echo is off is thrown away
+                os.write(ours, answers.pop(question).encode() + b"\n")
+    os.close(ours)
+    assert process.wait(COMMAND_LIMIT_S) == 0, shown
+    assert answers == {}
+    assert b"joined as mina" in b" ".join(shown.split())  # it has wrapped
+    assert team.secret.encode() not in shown
+    assert load_workspace(tmp_path / "ws").data["eval_dir"] == str(images / "eval")
+
+
+def test_images_that_are_not_there_are_named_and_nothing_is_made(
+    team: Team, tmp_path: Path
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    words = ("join", team.address, tmp_path / "ws", "--data", empty)
+    failed = tracker(*words, cwd=tmp_path, typed=team.secret)
+    assert isinstance(failed.exception, DataError)
+    assert "has no eval" in str(failed.exception)
+    assert not (tmp_path / "ws").exists()
+
+
+def test_a_changed_setting_is_shared_by_the_next_grant(team: Team) -> None:
+    path = team.owner.root / "tracker.toml"
+    before = read_shared(team.owner.ledger_url).version
+    path.write_text(path.read_text().replace("daily_limit = 3", "daily_limit = 4"))
+    granted = tracker("ledger", "grant", "sora", cwd=team.owner.root)
+    assert f"version {before + 1} of the settings" in granted.stderr
+    assert "daily_limit = 4" in read_shared(team.owner.ledger_url).text
+
+
+def test_what_is_shared_has_no_path_password_or_solution_of_the_machine(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path / "ws")
+    (workspace.root / "tracker.toml").write_text(
+        (workspace.root / "tracker.toml")
+        .read_text()
+        .replace('"sqlite:///mlflow.db"', '"http://me:planted@gpu1:5000"')
+    )
+    workspace = load_workspace(workspace.root)
+    shared = render_shared(workspace)
+    assert str(tmp_path) not in shared
+    assert "planted" not in shared
+    assert "solution" not in shared
+    assert 'kind = "manual"' in shared
+    assert 'tracking_uri = "http://gpu1:5000"' in shared
+    there = replace(workspace, ledger_url="postgresql+psycopg://me@gpu1:5432/ledger")
+    assert 'tracking_uri = "http://{host}:5000"' in render_shared(there)
+
+
+def test_secrets_of_a_workspace_are_read_and_the_environment_wins(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_secrets(workspace.root, {"ledger_url": "postgresql+psycopg://a:b@h/l"})
+    found = load_workspace(workspace.root)
+    assert found.ledger_url == "postgresql+psycopg://a:b@h/l"
+    assert found.mlflow_uri == workspace.mlflow_uri
+    monkeypatch.setenv("TRACKER_LEDGER_URL", "postgresql+psycopg://c@h/l")
+    assert load_workspace(workspace.root).ledger_url == "postgresql+psycopg://c@h/l"
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("gpu1", Address("gpu1")),
+        ("gpu1:5433", Address("gpu1", 5433)),
+        ("http://gpu1.example:5433/masks", Address("gpu1.example", 5433, "masks")),
+        ("[::1]:5433", Address("::1", 5433)),
+    ],
+)
+def test_the_address_of_a_team_is_a_host_and_what_differs(text: str, address: Address) -> None:
+    assert parse_address(text) == address
+
+
+@pytest.mark.parametrize("text", ["", "gpu1:x", "gpu1:99999", "mina:pw@gpu1", "gpu1/a-b"])
+def test_an_address_that_is_none_is_a_config_error(text: str) -> None:
+    with pytest.raises(ConfigError):
+        parse_address(text)

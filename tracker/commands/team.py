@@ -1,0 +1,129 @@
+"""tracker join, and ledger grant and revoke: the members of a team."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the member, as in mina.")]
+
+
+def join_command(
+    host: Annotated[
+        str, typer.Argument(metavar="HOST", help="Machine with the team's server; HOST:PORT.")
+    ],
+    folder: Annotated[
+        Path, typer.Argument(metavar="[DIR]", help="Folder to make a workspace.")
+    ] = Path(),
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the images on this machine; a laptop needs none.", metavar="DIR"
+        ),
+    ] = None,
+    solution: Annotated[
+        Path | None,
+        typer.Option(help="Solution CSV, where this machine may score by itself.", metavar="FILE"),
+    ] = None,
+) -> None:
+    """Make a workspace of a team that has a server; asks for the secret of the member.
+
+    The secret is typed in a terminal or read from stdin. At the end everything is checked as by
+    tracker doctor, with exit code 1 when something is wrong.
+    """
+    from tracker.commands.doctor import print_findings
+    from tracker.commands.options import can_answer
+    from tracker.core.settings import get_author
+    from tracker.core.terminal import print_note, print_text
+    from tracker.setup.gitignore import ignore_outputs
+    from tracker.setup.team import join_team, list_lacking, parse_address, parse_secret
+    from tracker.workflows.doctor import examine_machine
+    from tracker.workspace.tracker_toml import TRACKER_TOML, already_made
+
+    address = parse_address(host)
+    if (folder / TRACKER_TOML).exists():  # better said before the questions
+        raise already_made(folder)
+    if data is None and can_answer():
+        typed = typer.prompt("folder of the images (empty: none here)", default="", err=True)
+        data = Path(typed) if typed.strip() else None
+    secret = parse_secret(_read_secret("secret, as tracker ledger grant printed it: "))
+    workspace = join_team(folder, address, secret, data=data, solution=solution)
+    ignore_outputs(workspace.root)
+    print_text(f"{workspace.root}: {workspace.competition.name}, joined as {secret.name}")
+    if get_author() != secret.name:
+        print_note(
+            f"your runs will be signed {get_author()}: export TRACKER_AUTHOR={secret.name}"
+            " changes that"
+        )
+    for name in list_lacking(workspace):
+        print_note(f"{name} is not here: copy it from the owner", before="warning: ")
+    findings = examine_machine(workspace)
+    print_findings(findings)
+    if any(finding.state == "problem" for finding in findings):
+        raise typer.Exit(1)
+
+
+def grant_command(
+    name: Name,
+    password_stdin: Annotated[
+        bool,
+        typer.Option("--password-stdin", help="Read the password from stdin; else a random one."),
+    ] = False,
+) -> None:
+    """Make a member of the team's ledger, who may read and add rows, and print the secret once.
+
+    A member gets a new password by the same command. What of tracker.toml the team shares is put
+    into the ledger, for tracker join.
+    """
+    from tracker.core.terminal import print_note
+    from tracker.ledger.roles import grant_member, make_password
+    from tracker.mirror.targets.mlflow_users import has_users, put_user
+    from tracker.setup.team import share_settings
+    from tracker.workspace.tracker_toml import find_workspace
+
+    workspace = find_workspace()
+    password = _read_secret("password: ") if password_stdin else make_password()
+    is_new = grant_member(workspace.ledger_url, name, password)
+    version = share_settings(workspace)
+    if has_users(workspace):
+        put_user(workspace, name, password)
+    print_note(f"{name} {'is a member now' if is_new else 'has a new password'}")
+    print_note(f"the team shares version {version} of the settings in tracker.toml")
+    if not password_stdin:
+        print_note("tracker join HOST asks for this secret, which is shown only now:")
+        print(f"{name}:{password}")
+
+
+def revoke_command(name: Name) -> None:
+    """Take a member out of the team's ledger and MLflow; the member's rows and runs stay."""
+    from tracker.core.terminal import print_text
+    from tracker.ledger.roles import revoke_member
+    from tracker.mirror.targets.mlflow_users import delete_user, has_users
+    from tracker.workspace.tracker_toml import find_workspace
+
+    workspace = find_workspace()
+    revoke_member(workspace.ledger_url, name)
+    if has_users(workspace):
+        delete_user(workspace, name)
+    print_text(f"{name} is no member any more; what {name} added stays")
+
+
+def _read_secret(question: str) -> str:
+    """A line that is typed unseen, or the first line of stdin; raises TrackerError for none."""
+    import getpass
+
+    from tracker.commands.options import can_answer
+    from tracker.core.errors import TrackerError
+
+    try:
+        text = getpass.getpass(question) if can_answer() else sys.stdin.readline()
+    except EOFError:
+        text = ""
+    if not text.strip():
+        raise TrackerError(
+            "no secret was given", hint="type it in a terminal, or send it to stdin: < FILE"
+        )
+    return text.strip()

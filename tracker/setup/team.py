@@ -1,0 +1,334 @@
+"""A team's first machine and its members: .env, what of tracker.toml all share, and joining."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from tracker.core.errors import LedgerError, TrackerError
+from tracker.ledger.roles import build_url, find_group, make_password
+from tracker.ledger.shared_settings import SharedSettings, read_shared, share
+from tracker.training.config import list_options
+from tracker.training.errors import ConfigError, DataError
+from tracker.training.tables import read_toml
+from tracker.workspace.leaderboard_kinds import DEFAULT, KINDS, LOCAL
+from tracker.workspace.leaderboard_kinds import list_options as list_board_options
+from tracker.workspace.secrets_file import SECRETS, write_private, write_secrets
+from tracker.workspace.tracker_toml import (
+    TRACKER_TOML,
+    Workspace,
+    already_made,
+    load_workspace,
+    write_tracker_toml,
+)
+
+DOTENV = ".env"
+DATABASE, POSTGRES_PORT, MLFLOW_PORT = "ledger", 5432, 5000
+OWNER, ADMIN = "owner", "admin"
+SAME_HOST = "{host}"  # in the shared address of MLflow
+PASSWORDS = (  # of docker-compose.yml, each random
+    "POSTGRES_PASSWORD",
+    "LEDGER_OWNER_PASSWORD",
+    "MLFLOW_DATABASE_PASSWORD",
+    "MLFLOW_ADMIN_PASSWORD",
+    "MLFLOW_SECRET_KEY",
+)
+LOCAL_SECTIONS = ("ledger", "mlflow", "data", "leaderboard")
+JOINED = """\
+# A tracker workspace that joined a team. [data] and passwords are this machine's own; the rest is
+# version {version} of what the owner shares. The command `tracker run options` lists keys.
+"""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a team's PostgreSQL is."""
+
+    host: str
+    port: int = POSTGRES_PORT
+    database: str = DATABASE
+
+    @property
+    def place(self) -> str:
+        """HOST:PORT, an IPv6 address in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Secret:
+    """What `tracker ledger grant` prints: a member's name and password."""
+
+    name: str
+    password: str
+
+
+def parse_address(text: str) -> Address:
+    """HOST, HOST:PORT or HOST:PORT/DATABASE; raises ConfigError, also for a password in it."""
+    parts = urlsplit(f"//{text.partition('://')[2] or text}")
+    try:
+        port = parts.port or POSTGRES_PORT
+    except ValueError:
+        port = 0
+    if "@" in parts.netloc:
+        raise ConfigError(
+            "the address of a team has no user and no password: the secret is asked for",
+            hint="tracker join HOST",
+        )
+    name = parts.path.strip("/") or DATABASE
+    if not port or not parts.hostname or not re.fullmatch(r"\w+", name):
+        raise ConfigError(f"{text!r} is no address", hint="HOST or HOST:PORT, as in gpu1")
+    return Address(parts.hostname, port, name)
+
+
+def parse_secret(text: str) -> Secret:
+    """NAME:PASSWORD; raises ConfigError, which does not repeat what was typed."""
+    name, _, password = text.strip().partition(":")
+    if not name or not password or re.search(r"\s", name + password):
+        raise ConfigError(
+            "that is not the secret of a member",
+            hint="it has the form NAME:PASSWORD, as tracker ledger grant NAME printed it",
+        )
+    return Secret(name, password)
+
+
+class TeamServer:
+    """The passwords of a new server: in .env for compose, in the workspace for its owner."""
+
+    def __init__(self, root: Path, address: Address) -> None:
+        """Raises ConfigError where there is an .env, which has the passwords of a server."""
+        self._path = root / DOTENV
+        if self._path.exists() or self._path.is_symlink():
+            raise ConfigError(
+                f"{self._path} exists, and may have the only passwords of a server",
+                hint="move it away, or make the workspace in another folder",
+            )
+        self._address = address
+        self._is_written = False
+        self._passwords = {name: make_password() for name in PASSWORDS}
+        self.ledger_url = f"postgresql+psycopg://{OWNER}@{address.place}/{address.database}"
+        self.mlflow_uri = f"http://{_bracket(address.host)}:{MLFLOW_PORT}"
+
+    def write(self, root: Path) -> None:
+        """Write .env and the workspace's secrets; raises StorageError."""
+        self._is_written = True
+        write_private(self._path, self._render())
+        owner = self._passwords["LEDGER_OWNER_PASSWORD"]
+        admin = self._passwords["MLFLOW_ADMIN_PASSWORD"]
+        write_secrets(
+            root,
+            {
+                **_list_secrets(self.ledger_url, OWNER, owner),
+                "mlflow_uri": _with_login(self.mlflow_uri, ADMIN, admin),
+            },
+        )
+
+    def remove(self, root: Path) -> None:
+        """Take away again what was written: the workspace was not made."""
+        if not self._is_written:
+            return
+        self._path.unlink(missing_ok=True)
+        (root / SECRETS).unlink(missing_ok=True)
+
+    def _render(self) -> str:
+        """The text of .env: what .env.example explains, filled in."""
+        host = _bracket(self._address.host)
+        names = dict.fromkeys((f"{host}:{MLFLOW_PORT}", "localhost:*", "127.0.0.1:*"))
+        lines = [
+            "# Passwords of docker-compose.yml: no other copy is kept. .env.example explains them.",
+            *(f"{name}={password}" for name, password in self._passwords.items()),
+            "# 0.0.0.0 lets other machines in; 127.0.0.1 only this one, others by an SSH tunnel.",
+            "TRACKER_BIND=127.0.0.1",
+            f"TRACKER_POSTGRES_PORT={self._address.port}",
+            f"MLFLOW_ALLOWED_HOSTS={','.join(names)}",
+            f"MLFLOW_ALLOWED_ORIGINS=http://{host}:{MLFLOW_PORT}",
+        ]
+        return "\n".join(lines) + "\n"
+
+
+def _bracket(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _with_login(uri: str, name: str, password: str) -> str:
+    """An http address with a user and a password."""
+    parts = urlsplit(uri)
+    login = f"{quote(name, safe='')}:{quote(password, safe='')}@"
+    return urlunsplit(parts._replace(netloc=login + parts.netloc.rpartition("@")[2]))
+
+
+def _list_secrets(ledger_url: str, name: str, password: str) -> dict[str, str]:
+    """The addresses of ledger and sweeps for secrets.toml."""
+    sweeps = find_group(ledger_url).sweeps
+    return {
+        "ledger_url": build_url(ledger_url, user=name, password=password),
+        "sweep_url": build_url(ledger_url, user=name, password=password, database=sweeps),
+    }
+
+
+# --- What all share ---
+
+
+def share_settings(workspace: Workspace) -> int:
+    """Put the shared part of tracker.toml into the ledger, if it changed; returns its version."""
+    return share(workspace.ledger_url, render_shared(workspace))
+
+
+def render_shared(workspace: Workspace) -> str:
+    """The part of tracker.toml that is right on every machine, as TOML without any password.
+
+    Paths of data are relative to the folder that has them all, which `join --data` names elsewhere.
+    A leaderboard that needs a file of this machine is shared as one whose scores are typed in.
+    """
+    import tomli_w
+
+    raw = read_toml(workspace.root / TRACKER_TOML)
+    shared = {name: table for name, table in raw.items() if name not in LOCAL_SECTIONS}
+    shared["data"] = _make_relative(workspace, raw.get("data", {}))
+    shared["leaderboard"] = _share_leaderboard(workspace)
+    if workspace.shown_mlflow_uri.startswith(("http://", "https://")):
+        shared["mlflow"] = {"tracking_uri": _share_mlflow(workspace)}
+    return tomli_w.dumps(shared)
+
+
+def _share_mlflow(workspace: Workspace) -> str:
+    """The tracking server's address; its host is SAME_HOST if the ledger is there, too.
+
+    That host may have another name elsewhere, as through a tunnel.
+    """
+    parts = urlsplit(workspace.shown_mlflow_uri)
+    if parts.hostname != urlsplit(workspace.ledger_url).hostname:
+        return workspace.shown_mlflow_uri
+    port = f":{parts.port}" if parts.port else ""
+    return urlunsplit(parts._replace(netloc=SAME_HOST + port))
+
+
+def _list_paths(data: Mapping[str, Any]) -> list[str]:
+    """The keys of [data] that are set and name a file or a folder of one machine."""
+    places = [name for name, known in list_options().items() if known.metadata["place"]]
+    return [key for key, value in data.items() if value and f"data.{key}" in places]
+
+
+def _make_relative(workspace: Workspace, data: Mapping[str, Any]) -> dict[str, Any]:
+    keys = _list_paths(data)
+    paths = {key: workspace.resolve(str(data[key])) for key in keys}
+    if not paths:
+        return dict(data)
+    parents = {str(path.parent) for path in paths.values()}
+    base = os.path.commonpath(parents)
+    relative = {key: Path(os.path.relpath(path, base)).as_posix() for key, path in paths.items()}
+    return {**data, **relative}
+
+
+def _share_leaderboard(workspace: Workspace) -> dict[str, str]:
+    if KINDS[workspace.leaderboard].knows_solution:
+        return {"kind": DEFAULT.name}
+    paths = [option.key for option in list_board_options() if option.is_path]
+    options = {
+        key: value for key, value in workspace.leaderboard_options.items() if key not in paths
+    }
+    return {"kind": workspace.leaderboard, **options}
+
+
+# --- Joining ---
+
+
+def join_team(
+    root: Path,
+    address: Address,
+    secret: Secret,
+    *,
+    data: Path | None = None,
+    solution: Path | None = None,
+) -> Workspace:
+    """Make a workspace of a team: its shared settings, this machine's data, the member's secret.
+
+    Without `data` it has no images, which a laptop needs for nothing but training. Raises
+    ConfigError, DataError, StorageError or LedgerError, and leaves nothing then.
+    """
+    if (root / TRACKER_TOML).exists():
+        raise already_made(root)
+    bare = f"postgresql+psycopg://{address.place}/{address.database}"
+    url = build_url(bare, user=secret.name, password=secret.password)
+    shared = read_shared(url)
+    if not shared.version:
+        raise LedgerError(
+            "the owner of this ledger has not shared the settings of the team yet",
+            hint=f"in the owner's workspace: tracker ledger grant {secret.name}",
+        )
+    tables = _read_shared_tables(shared)
+    tables["data"] = _place_data(tables.get("data", {}), data)
+    if solution is not None:
+        tables["leaderboard"] = {"kind": LOCAL.name, "solution": str(solution.resolve())}
+    mlflow_uri = _find_mlflow(tables, address)
+    tables["ledger"] = {"url": build_url(bare, user=secret.name)}
+    tables["mlflow"] = {"tracking_uri": mlflow_uri} if mlflow_uri else {}
+    secrets = _list_secrets(bare, secret.name, secret.password)
+    if mlflow_uri:
+        secrets["mlflow_uri"] = _with_login(mlflow_uri, secret.name, secret.password)
+    try:
+        made = write_tracker_toml(
+            root,
+            _render_joined(tables, shared),
+            prepare=lambda workspace: write_secrets(workspace.root, secrets),
+        )
+    except TrackerError:
+        if not (root / TRACKER_TOML).exists():
+            (root / SECRETS).unlink(missing_ok=True)
+        raise
+    return load_workspace(made.root)  # with the secrets
+
+
+def _render_joined(tables: Mapping[str, Any], shared: SharedSettings) -> str:
+    import tomli_w
+
+    return JOINED.format(version=shared.version) + "\n" + tomli_w.dumps(tables)
+
+
+def _read_shared_tables(shared: SharedSettings) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        return tomllib.loads(shared.text)
+    except tomllib.TOMLDecodeError as error:
+        raise LedgerError(
+            f"version {shared.version} of the team's settings is no TOML: {error}",
+            hint="its owner shares them again: tracker ledger grant NAME",
+        ) from error
+
+
+def _place_data(shared: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
+    """Section [data] with the paths of this machine; without a folder, without paths."""
+    keys = _list_paths(shared)
+    if folder is None:
+        return {key: value for key, value in shared.items() if key not in keys}
+    base = folder.expanduser().resolve()
+    if not keys:
+        raise ConfigError(
+            "--data: the team's settings name no images",
+            hint="without --data; then set [data] in tracker.toml",
+        )
+    paths = {key: base / str(shared[key]) for key in keys}
+    missing = [str(shared[key]) for key in keys if not paths[key].exists()]
+    if missing:
+        raise DataError(
+            f"{base} has no {', no '.join(missing)}",
+            hint="--data is the folder that has them, as on the owner's machine",
+        )
+    return {**shared, **{key: str(path) for key, path in paths.items()}}
+
+
+def _find_mlflow(tables: Mapping[str, Any], address: Address) -> str:
+    """The tracking server's address from here, without a password; empty without a server."""
+    shared = str(tables.get("mlflow", {}).get("tracking_uri", ""))
+    return shared.replace(SAME_HOST, _bracket(address.host))
+
+
+def list_lacking(workspace: Workspace) -> Sequence[str]:
+    """The files that the shared settings name and a member gets from the owner by hand."""
+    names = [metric.function.partition(":")[0] for metric in workspace.competition.metrics]
+    return sorted({name for name in names if name and not workspace.resolve(name).is_file()})
