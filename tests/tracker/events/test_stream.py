@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.workspaces import begin_run, make_run, workspace
 from tracker.core.errors import RefusedError
+from tracker.events import stream
 from tracker.events.event import Event
 from tracker.events.ledger_events import list_deadline_events
 from tracker.events.stream import follow_events, parse_since, read_events
@@ -150,7 +151,11 @@ def test_submissions_scores_sota_quota_and_refusals_are_told(workspace: Workspac
     assert list(read_events(limited, later)) == []
 
 
-def test_a_follower_gets_each_event_once(workspace: Workspace) -> None:
+def test_a_follower_gets_each_event_once(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    polls = iter(range(20))  # a follower that finds nothing would ask for ever
+    monkeypatch.setattr(stream.time, "sleep", lambda _: next(polls))
     make_run(workspace)
     follower = follow_events(workspace, LONG_AGO, poll_s=0.0)
     assert [next(follower).kind for _ in range(3)] == ["started", "best", "finished"]
