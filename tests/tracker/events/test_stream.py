@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import os
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -155,7 +156,7 @@ def test_a_follower_gets_each_event_once(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     polls = iter(range(20))  # a follower that finds nothing would ask for ever
-    monkeypatch.setattr(stream.time, "sleep", lambda _: next(polls))
+    monkeypatch.setattr(stream, "time", SimpleNamespace(sleep=lambda _: next(polls)))
     make_run(workspace)
     follower = follow_events(workspace, LONG_AGO, poll_s=0.0)
     assert [next(follower).kind for _ in range(3)] == ["started", "best", "finished"]
