@@ -52,6 +52,7 @@ COMMANDS = (
     "audit",
     "ledger verify",
     "ledger history",
+    "events",
 )
 # What differs from day to day and from machine to machine.
 VARYING = (

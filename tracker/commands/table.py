@@ -102,6 +102,11 @@ TABLE = {
         "End a running run as Ctrl-C would; best.pth stays, and --resume goes on with it.",
         panel=RUNS,
     ),
+    "events": Entry(
+        "live:events_command",
+        "Show what happened: runs that started, ended or died, advice, SOTA, quota, deadline.",
+        panel=RUNS,
+    ),
     "adopt": Entry(
         "training:adopt_command",
         "Import a run made by another script: config, curves, checkpoint, prediction CSV.",

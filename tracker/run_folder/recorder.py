@@ -22,8 +22,16 @@ from tracker.core.metric_names import check_name
 from tracker.core.settings import get_author
 from tracker.core.text import check_utf8
 from tracker.run_folder.environment import collect_environment
+from tracker.run_folder.event_log import append_event, list_validation
+from tracker.run_folder.event_texts import (
+    describe_best,
+    describe_best_values,
+    describe_end,
+    describe_facts,
+    describe_start,
+)
 from tracker.run_folder.marks import check_tags, write_marks
-from tracker.run_folder.points import replace_non_finite
+from tracker.run_folder.points import SYSTEM_PREFIX, replace_non_finite
 from tracker.run_folder.read import load_run
 from tracker.run_folder.record import KILLED_CACHE, RunRecord, allocate_run
 from tracker.training.errors import ConfigError, StorageError
@@ -54,6 +62,7 @@ class Recorder:
         self._lock = lock
         self._started = time.monotonic() - record.duration_s
         self._names: set[str] = set()  # names of metrics that were checked
+        self._not_finite: set[str] = set()  # metrics of which it was told
         self._guard = threading.Lock()
         self._stop = threading.Event()
         self._metrics_fd = _open_points(folder / "metrics.jsonl")
@@ -108,7 +117,9 @@ class Recorder:
         if tags:
             write_marks(folder, record)
         write_json(folder / "run.json", record.to_file())
-        return cls(folder, record, lock)
+        recorder = cls(folder, record, lock)
+        recorder.tell("started", describe_start(record), describe_facts(record), time=now)
+        return recorder
 
     @classmethod
     def reopen(cls, runs_dir: Path, name: str) -> Recorder:
@@ -122,6 +133,9 @@ class Recorder:
             )
         if record.status == "running" or not lock.acquire(wait=False):
             raise ConfigError(f"{name} is still running", hint="wait for it, or stop it first")
+        if record.status == "killed":  # nobody was left to write it
+            ended = record.finished_at or record.heartbeat
+            append_event(runs_dir / name, "died", describe_end(record), {}, time=ended)
         remove_leftovers(runs_dir / name)
         (runs_dir / name / KILLED_CACHE).unlink(missing_ok=True)
         resumed = runs_dir / name / f"env-resumed-{int(time.time())}.json"
@@ -139,7 +153,9 @@ class Recorder:
             record = replace(record, archived_at=None)
             write_marks(runs_dir / name, record)
         write_json(runs_dir / name / "run.json", record.to_file())
-        return cls(runs_dir / name, record, lock)
+        recorder = cls(runs_dir / name, record, lock)
+        recorder.tell("resumed", f"{name} resumed after epoch {record.epoch}", {})
+        return recorder
 
     @property
     def age_s(self) -> float:
@@ -161,13 +177,30 @@ class Recorder:
                 check_name(name)
             self._names.update(values)
         point = {"time": round(time.time(), 3), "step": step, "epoch": epoch, "values": values}
+        broken: list[str] = []
         try:
             line = json.dumps(point, allow_nan=False)
         except ValueError:
             # JSON has no NaN: a text that float() reads is written instead
             texts = {name: v if math.isfinite(v) else str(v) for name, v in values.items()}
             line = json.dumps({**point, "values": texts})
+            broken = [name for name, value in texts.items() if isinstance(value, str)]
         self._write_line(line.encode() + b"\n")
+        for name in broken:
+            self._tell_not_finite(name, str(values[name]), step=step, epoch=epoch)
+
+    def tell(self, kind: str, text: str, values: Mapping[str, Any], *, time: str = "") -> None:
+        """Append an event to the run's events.jsonl; `time` is UTC text, now if it is empty."""
+        append_event(self.folder, kind, text, values, time=time)
+
+    def _tell_not_finite(self, name: str, value: str, *, step: int, epoch: int) -> None:
+        """Tell once that a metric is NaN or infinite; of the machine's metrics nothing is told."""
+        if name in self._not_finite or name.startswith(SYSTEM_PREFIX):
+            return
+        self._not_finite.add(name)
+        text = f"{self.record.name}: {name} is {value} in epoch {epoch}, step {step}"
+        about = {"state": "not finite", "metric": name, "epoch": epoch, "step": step}
+        self.tell("advice", text, about)
 
     def _write_line(self, line: bytes) -> None:
         try:
@@ -219,6 +252,7 @@ class Recorder:
         try:
             begun, ended = times or (self.record.created_at, utc_now())
             self._update(status=status, error=error, created_at=begun, finished_at=ended)
+            self.tell(status, describe_end(self.record), list_validation(self.record.summary))
         finally:
             os.close(self._metrics_fd)
             self._metrics_fd = -1
@@ -229,8 +263,11 @@ class Recorder:
         with self._guard:
             changes = {**self.summarize(), **changes}
             duration = round(self.age_s, 3)
+            before = self.record.best_epoch
             self.record = replace(self.record, heartbeat=utc_now(), duration_s=duration, **changes)
             write_json(self.folder / "run.json", self.record.to_file())
+            if self.record.best_epoch not in (None, before):
+                self.tell("best", describe_best(self.record), describe_best_values(self.record))
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_S):

@@ -21,6 +21,7 @@ from tracker.ledger.read import (
     list_with_note,
 )
 from tracker.ledger.records import Submission
+from tracker.run_folder.event_log import append_event
 from tracker.run_folder.read import load_config, load_run
 from tracker.run_folder.record import is_abandoned, is_pulled
 from tracker.submission.examine import Candidate, Examination, examine, render_similar_command
@@ -72,6 +73,18 @@ def submit_examined(
     `even_if_similar`. Raises RefusedError or DuplicateError, then nothing is written, also where
     rows are gone that somebody saw; LedgerError when the ledger cannot be reached.
     """
+    try:
+        return _submit_examined(workspace, examination, memo, even_if_similar=even_if_similar)
+    except RefusedError as error:
+        run = examination.candidate.record.name
+        about = {"run": run, "memo": memo}
+        append_event(workspace.state_dir, "refused", f"{run} was not submitted: {error}", about)
+        raise
+
+
+def _submit_examined(
+    workspace: Workspace, examination: Examination, memo: str, *, even_if_similar: bool
+) -> tuple[Submission, Quota]:
     from tracker.ledger.append import Draft, open_ledger
 
     if refusal := examination.find_refusal(even_if_similar=even_if_similar):

@@ -19,6 +19,7 @@ from tracker.training.errors import ConfigError
 from tracker.training.input.channels import list_filled_in, resolve_input
 from tracker.training.libraries import TRAINING, require
 from tracker.training.targets import check_config
+from tracker.workflows.advice_events import AdviceEvents
 from tracker.workflows.ending import fingerprint_predictions, record_end, record_stuck
 from tracker.workflows.resolve import refuse_ensemble
 from tracker.workflows.reuse import copy_progress, find_reusable_run
@@ -153,6 +154,7 @@ def _fit(
     quiet: bool,
 ) -> RunRecord:
     """Run the training loop and record the end, whatever ends it."""
+    advice = AdviceEvents(recorder, workspace.competition, config.train.monitor)
     with record_end(workspace, recorder):
         from tracker.training.run.loop import fit, translate_torch_errors
 
@@ -164,7 +166,7 @@ def _fit(
                 root=workspace.root,
                 run_dir=recorder.folder,
                 logger=recorder,
-                on_epoch=lambda report: _record_epoch(recorder, report),
+                on_epoch=lambda report: _record_epoch(recorder, advice, report),
                 on_trained=lambda weights: _warn_of_equal_weights(workspace, recorder, weights),
                 on_stuck=lambda error: record_stuck(workspace, recorder, error),
                 cache_dir=workspace.state_dir,
@@ -192,8 +194,9 @@ def _warn_of_equal_weights(workspace: Workspace, recorder: Recorder, weights: st
         print(f"{recorder.record.name} has the same weights as {name}", file=sys.stderr)
 
 
-def _record_epoch(recorder: Recorder, report: EpochReport) -> None:
+def _record_epoch(recorder: Recorder, advice: AdviceEvents, report: EpochReport) -> None:
     recorder.progress(epoch=report.epoch, best_epoch=report.best.epoch, summary=report.best.metrics)
+    advice.look(report.epoch)
 
 
 def _draw_curves(recorder: Recorder) -> None:

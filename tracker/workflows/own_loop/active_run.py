@@ -31,6 +31,7 @@ from tracker.training.errors import ConfigError, WeightsError
 from tracker.training.files import atomic_path, write_text
 from tracker.training.numbers import render_float
 from tracker.training.tables import flatten
+from tracker.workflows.advice_events import AdviceEvents
 from tracker.workflows.ending import describe_error, index_run
 from tracker.workflows.own_loop.checks import (
     check_evaluation,
@@ -79,6 +80,7 @@ class ActiveRun:
         # The step of the last point, and whether any point was logged.
         self._step, self._logged = 0, False
         self._metrics = ComparedMetrics(workspace.competition)
+        self._advice = AdviceEvents(recorder, workspace.competition)
         # What save_best declared before the run was resumed, until a better epoch comes.
         self._best_before: DeclaredMetrics | None = None
         self._read_progress()
@@ -229,6 +231,8 @@ class ActiveRun:
         this_step = self._step + 1 if step is None else check_integer("step", step)
         this_epoch = self.last_epoch if epoch is None else check_integer("epoch", epoch)
         self._recorder.metrics(numbers, step=this_step, epoch=this_epoch)
+        if this_epoch > self.last_epoch:
+            self._advice.look(this_epoch)
         self._metrics.logged.add(numbers, epoch=this_epoch)
         self._step, self._logged = this_step, True
 

@@ -1,0 +1,50 @@
+"""The events of a run as sentences: those that it writes, and those that its record implies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tracker.run_folder.event_log import list_validation, render_metrics
+from tracker.run_folder.record import RunRecord
+
+# What a final status is called as an event: a process that was killed cannot tell it itself.
+ENDS = {"finished": "finished", "failed": "failed", "interrupted": "interrupted", "killed": "died"}
+
+
+def describe_start(record: RunRecord) -> str:
+    """`exp12 started from exp3: more epochs`."""
+    parent = f" from {record.parent}" if record.parent else ""
+    note = f": {record.note}" if record.note else ""
+    return f"{record.name} started{parent}{note}"
+
+
+def describe_facts(record: RunRecord) -> dict[str, Any]:
+    """What is known of a run when it starts."""
+    names = ("kind", "parent", "note", "author", "host")
+    return {name: getattr(record, name) for name in names}
+
+
+def describe_best(record: RunRecord) -> str:
+    """`exp12 best so far in epoch 3: val/f1 0.7612`."""
+    metrics = render_metrics(list_validation(record.summary))
+    values = f": {metrics}" if metrics else ""
+    return f"{record.name} best so far in epoch {record.best_epoch}{values}"
+
+
+def describe_best_values(record: RunRecord) -> dict[str, Any]:
+    """The best epoch and its validation metrics."""
+    return {"epoch": record.best_epoch, **list_validation(record.summary)}
+
+
+def describe_end(record: RunRecord) -> str:
+    """`exp12 finished, best epoch 3 of 15: val/f1 0.7612`, or why it ended early."""
+    end = ENDS.get(record.status, record.status)
+    reason = f" ({record.error})" if record.error else ""
+    if end == "died":
+        reason = f" in epoch {record.epoch + 1}: its process was killed"
+    text = f"{record.name} {end}{reason}"
+    if record.best_epoch:
+        metrics = render_metrics(list_validation(record.summary))
+        values = f": {metrics}" if metrics else ""
+        text = f"{text}, best epoch {record.best_epoch} of {record.epoch}{values}"
+    return text
