@@ -34,7 +34,7 @@ format: $(DONE)
 
 bench: $(DONE)
 	for script in startup compare_runs compare_stats compare_many logging_cost big_ledger report_size \
-		input epochs jitter_f1 suspects; do $(BIN)/python bench/$$script.py || exit 1; done
+		input epochs jitter_f1 suspects sharing; do $(BIN)/python bench/$$script.py || exit 1; done
 
 # Installed once, and again when the dependencies change; without the network an existing install is used.
 $(DONE): pyproject.toml constraints.txt

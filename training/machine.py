@@ -1,9 +1,21 @@
-"""The machine that this process runs on: its name, and the cores that the process may use."""
+"""The machine that this process runs on: its name, its cores, and what else trains there."""
 
 from __future__ import annotations
 
 import os
 import platform
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+NEW = ".new"
+_trainings = [1]  # what runs here since the training of this process began, itself included
 
 
 def host_name() -> str:
@@ -19,3 +31,79 @@ def count_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def count_trainings() -> int:
+    """The trainings among which the cores are divided: those of this user on this host when the
+    training of this process began. 1 where none has begun."""
+    return _trainings[0]
+
+
+def count_own_cores() -> int:
+    """The cores for the training of this process, at least 1."""
+    return max(1, count_cores() // count_trainings())
+
+
+@contextmanager
+def register_training() -> Iterator[None]:
+    """Within the block, this process trains, and other trainings of this user on this host see it.
+
+    Each is a locked file in one folder; the system frees the lock when a process dies. Where that
+    is impossible (Windows, a read-only disk), a training counts as the only one.
+    """
+    descriptor = -1
+    path = find_trainings_folder() / f"{os.getpid()}-{os.urandom(4).hex()}"
+    with suppress(OSError):
+        descriptor = _register(path)
+        _trainings[0] = 1 + _count_others(path)
+    try:
+        yield
+    finally:
+        _trainings[0] = 1
+        if descriptor >= 0:
+            with suppress(OSError):
+                path.unlink()
+            os.close(descriptor)
+
+
+def find_trainings_folder() -> Path:
+    """Where the trainings of this user on this host are registered."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR")  # noqa: TID251
+    if runtime:
+        return Path(runtime) / "tracker-trainings"
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    return Path(tempfile.gettempdir()) / f"tracker-trainings-{user}"
+
+
+def _register(path: Path) -> int:
+    """Lock the file of this process; its descriptor. Raises OSError."""
+    if fcntl is None:
+        raise OSError("no record locks")
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path.parent.is_symlink() or path.parent.stat().st_uid != os.getuid():
+        raise PermissionError(f"{path.parent} is somebody else's")
+    # It gets its name when it is locked: a file that nobody has locked is one of a dead process.
+    unlocked = path.with_suffix(NEW)
+    descriptor = os.open(unlocked, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        unlocked.replace(path)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _count_others(own: Path) -> int:
+    """The other files that are locked; those of dead processes are deleted."""
+    others = 0
+    for path in own.parent.iterdir():
+        if path == own or path.suffix == NEW:  # closing our own would free its lock
+            continue
+        with suppress(FileNotFoundError), path.open("rb+") as file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+            except BlockingIOError:
+                others += 1
+    return others

@@ -25,10 +25,11 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]  # public, 
 from tracker.training.config import TrainConfig
 from tracker.training.errors import ConfigError, TrainingError
 from tracker.training.fabric import ClusterEnvironment, Fabric, LightningEnvironment
-from tracker.training.machine import count_cores
+from tracker.training.machine import count_cores, count_trainings, register_training
 from tracker.training.watch import POLL_S, SIGNAL_S, ProcessWatch, Worker, name_signal
 
 END_S = 60.0  # for the workers to end after the work: the slowest may still write to a log
+THREADS = "OMP_NUM_THREADS"  # torch reads it when it starts
 JOINED, FAILURE = (
     "tracker/here/{rank}",
     "tracker/lost",
@@ -51,28 +52,40 @@ def share_work(
     *,
     first: bool,
     on_stuck: Callable[[BaseException], None],
+    threads: int | None = None,
 ) -> Iterator[ClusterEnvironment | None]:
     """In the first process: start the others and give them `work`, the arguments of `fit`.
 
-    torchrun may have started them already. Yields Fabric's environment, None where it finds that
-    out itself. Raises ConfigError when torchrun started another number of processes, TrainingError
-    when another one ended unexpectedly. When that, or a signal, cannot free this thread from its
-    waiting for the others, `on_stuck` is called in another thread, and the process ends.
+    Each uses `threads` threads, by default its share of the cores of this host. torchrun may have
+    started them already. Yields Fabric's environment, None where it finds that out itself. Raises
+    ConfigError when torchrun started another number of processes, TrainingError when another one
+    ended unexpectedly. When that, or a signal, cannot free this thread from its waiting for the
+    others, `on_stuck` is called in another thread, and the process ends.
     """
     world = config.devices * config.num_nodes
     if first:
         _check_launch(config, world)
-    if world == 1 or not first:
+    if not first:
         yield None
         return
+    with share_cores(world, threads):
+        if world == 1:
+            yield None
+            return
+        with _start_others(world, work, on_stuck) as environment:
+            yield environment
+
+
+@contextmanager
+def _start_others(
+    world: int, work: Mapping[str, Any], on_stuck: Callable[[BaseException], None]
+) -> Iterator[ClusterEnvironment | None]:
     external = started_by_torchrun()
-    threads = torch.get_num_threads()
     with ProcessWatch(on_stuck) as watch:
         try:
             if external:
                 torch.distributed.init_process_group()
             else:
-                share_cores(world)
                 _start_group(watch, world)
             torch.distributed.broadcast_object_list([dict(work)], src=0)
             yield None if external else LocalProcesses()
@@ -86,7 +99,6 @@ def share_work(
             raise
         finally:
             watch.kill()
-            torch.set_num_threads(threads)
             if torch.distributed.is_initialized():
                 torch.distributed.destroy_process_group()
 
@@ -100,7 +112,7 @@ def join_group() -> None:
     store = TCPStore("127.0.0.1", port, world, is_master=False)
     store.set(JOINED.format(rank=rank), "")
     torch.distributed.init_process_group(store=store, rank=rank, world_size=world)
-    share_cores(world)
+    torch.set_num_threads(int(os.environ[THREADS]))  # noqa: TID251
 
 
 def report_failure(reason: str) -> None:
@@ -138,9 +150,24 @@ def gather_images(fabric: Fabric, part: Tensor) -> Tensor:
     return torch.stack(parts, dim=1).flatten(0, 1)
 
 
-def share_cores(world: int) -> None:
-    """Use one thread for each core of this process: more would wait for each other."""
-    torch.set_num_threads(max(1, count_cores() // world))
+@contextmanager
+def share_cores(world: int, threads: int | None = None) -> Iterator[None]:
+    """Within the block, this process uses its share of the cores, or `threads` threads.
+
+    The cores are divided among the trainings on this host and the `world` processes of this one:
+    threads beyond the cores wait for each other. OMP_NUM_THREADS is the user's own number.
+    """
+    before = torch.get_num_threads()
+    with register_training():
+        cores = max(1, count_cores() // world)
+        wanted = threads or before
+        if threads is None and THREADS not in os.environ:  # noqa: TID251
+            wanted = max(1, min(before, cores) // count_trainings())
+        torch.set_num_threads(min(wanted, cores))
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
 
 def _check_launch(config: TrainConfig, world: int) -> None:
@@ -185,6 +212,7 @@ def _start(rank: int, world: int, port: int) -> subprocess.Popen[bytes]:
         "WORLD_SIZE": world,
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": port,
+        THREADS: torch.get_num_threads(),
     }
     environment = {
         **os.environ,  # noqa: TID251

@@ -221,15 +221,15 @@ def _watch(
         while child.is_alive():
             time.sleep(POLL_S)
     except KeyboardInterrupt:
-        _stop(workspace, child, name)
+        stop_training(workspace, child, name, "the command that started it was interrupted")
         raise
     return load_run(workspace.runs_dir, name) if run else None
 
 
-def _stop(workspace: Workspace, child: Child, name: str) -> None:
+def stop_training(workspace: Workspace, child: Child, name: str, reason: str) -> None:
     """End a process like Ctrl-C in it does, and wait until it is gone."""
     try:
-        stop_run(workspace, name, reason="the command that started it was interrupted")
+        stop_run(workspace, name, reason=reason)
     except TrackerError:  # the run has ended by itself, or there is none yet
         child.terminate()
     while child.is_alive():

@@ -2,8 +2,9 @@
 
 All trials of a study are in its storage from the beginning, and workers claim them there: many
 workers on many machines make exactly that number. A trial belongs to the worker that has its lock.
-When that worker has died, the next worker of the same workspace continues its run. The values of a
-trial depend on (seed, its number) and not on the worker.
+When that worker has died, the next worker of the same workspace continues its run. On PostgreSQL
+the worker has a claim as well (claims.py), and when that has expired, a worker of any workspace
+trains the trial. The values of a trial depend on (seed, its number) and not on the worker.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,8 @@ from tracker.comparison.comparable import explain_key
 from tracker.core.errors import InterruptedByUserError, RefusedError, TrackerError
 from tracker.core.locks import FileLock
 from tracker.core.signals import terminate_as_interrupt
-from tracker.jobs.background import POLL_S
+from tracker.jobs.background import POLL_S, Child
+from tracker.jobs.claims import Claims, Heartbeat
 from tracker.jobs.job import (
     Job,
     JobCallbacks,
@@ -32,6 +34,7 @@ from tracker.jobs.job import (
     find_equal_run,
     log,
     run_training,
+    stop_training,
 )
 from tracker.jobs.queue import claim_folder
 from tracker.jobs.stop import stop_run
@@ -54,6 +57,8 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
 
+LOST = "another worker has the trial: this one gave no sign of life for two heartbeats"
+LOOK_S = 2.0  # between two looks at the trials of other workers
 BEGIN_S = 30.0  # creating a study takes less, unless the process that does it has died
 
 
@@ -149,6 +154,7 @@ def open_study(storage: BaseStorage, sweep: Sweep, config: Config, *, join: bool
             _wait_until_ready(study)
             return study
     study.set_user_attr("monitor", monitor)
+    study.set_user_attr("heartbeat_s", sweep.heartbeat_s)
     # Put the missing trials into the storage; the first ones have given values.
     for number in range(len(study.get_trials(deepcopy=False)), sweep.trials):
         study.enqueue_trial(dict(sweep.first[number]) if number < len(sweep.first) else {})
@@ -247,14 +253,41 @@ class Worker:
         # The place of a trial whose worker died while claiming it; unknown in a shared storage.
         self._default_place = None if sweep.storage else self._place
         self._lock: FileLock | None = None
+        self._claims: Claims | None = None
+        if isinstance(storage, optuna.storages.RDBStorage):
+            # All workers of a study agree on when a claim has expired.
+            heartbeat_s = study.user_attrs.get("heartbeat_s", sweep.heartbeat_s)
+            self._claims = Claims(storage, study.study_name, heartbeat_s)
+        self._number: int | None = None
+        self._job = Job()
 
     def claim(self) -> FrozenTrial | None:
-        """A trial whose worker in this workspace has died, or the next waiting one, or None."""
+        """A trial whose worker has died, or the next waiting one; None when there is none left.
+
+        Waits while other machines train: one of them may die.
+        """
         self.release()
+        reported = 0
+        while (trial := self._claim_next()) is None:
+            claims = self._claims.list_expired() if self._claims else {}
+            states = (TrialState.RUNNING, TrialState.WAITING)
+            unfinished = self._study.get_trials(deepcopy=False, states=states)
+            others = [trial for trial in unfinished if trial.number in claims]
+            if not self._claims or not others:
+                return None
+            if len(others) != reported:
+                reported = len(others)
+                log(f"waiting for other workers: {reported} of {len(self._study.trials)} trials")
+            time.sleep(min(LOOK_S, self._claims.interval_s / 2))
+        return trial
+
+    def _claim_next(self) -> FrozenTrial | None:
+        expired = self._claims.list_expired() if self._claims else {}
         for state in (TrialState.RUNNING, TrialState.WAITING):
             for trial in self._study.get_trials(deepcopy=False, states=(state,)):
-                place = trial.user_attrs.get("place", self._default_place)
-                if state == TrialState.RUNNING and place != self._place:
+                if state == TrialState.RUNNING and not (
+                    self._is_from_here(trial) or expired.get(trial.number)
+                ):
                     continue
                 lock = FileLock(
                     self._folder / f"trial-{self._study.study_name}-{trial.number}.lock"
@@ -262,13 +295,20 @@ class Worker:
                 if not lock.acquire(wait=False):
                     continue
                 if self._take(trial, state):
-                    self._lock = lock
+                    self._lock, self._number = lock, trial.number
                     return trial
                 lock.release()
         return None
 
+    def _is_from_here(self, trial: FrozenTrial) -> bool:
+        return bool(trial.user_attrs.get("place", self._default_place) == self._place)
+
     def _take(self, trial: FrozenTrial, state: TrialState) -> bool:
         """Whether a trial whose lock we hold is ours; the storage decides between machines."""
+        # Its worker in this workspace had the lock, and has died.
+        force = state == TrialState.RUNNING and self._is_from_here(trial)
+        if self._claims and not self._claims.take(trial.number, force=force):
+            return False
         with suppress(optuna.exceptions.UpdateFinishedTrialError):
             id_ = self._find_id(trial)
             if state == TrialState.RUNNING:
@@ -282,6 +322,9 @@ class Worker:
 
     def release(self) -> None:
         """Release the claimed trial."""
+        if self._claims and self._number is not None:
+            self._claims.give_back(self._number)
+        self._number = None
         if self._lock:
             self._lock.release()
             self._lock = None
@@ -293,15 +336,48 @@ class Worker:
         """
         self._study.sampler = make_sampler(self._sweep, trial.number)
         handle = optuna.trial.Trial(self._study, self._find_id(trial))
+        self._job = Job()
+        if self._is_from_here(trial):
+            self._job = Job(**handle.user_attrs.get("job", {}))
+        elif "job" in handle.user_attrs:
+            # The process and the run of another workspace.
+            handle.set_user_attr("job", {})
         handle.set_user_attr("place", self._place)
-        try:
-            end = self._train(handle, max(trial.intermediate_values, default=0))
-        except TrackerError as error:
-            end = JobEnd(None, "failed", describe_problem(error))
-        self._report_end(handle, end)
+        with self._keep(trial.number) as heartbeat:
+            try:
+                end = self._train(handle, heartbeat, max(trial.intermediate_values, default=0))
+            except TrackerError as error:
+                end = JobEnd(None, "failed", describe_problem(error))
+            if heartbeat and not heartbeat.check():
+                log(f"trial {trial.number}: {LOST}")
+                return
+            self._report_end(handle, end)
 
-    def _train(self, handle: optuna.trial.Trial, reported: int) -> JobEnd:
-        job = Job(**handle.user_attrs.get("job", {}))
+    def _keep(self, number: int) -> Heartbeat | nullcontext[None]:
+        """A block in which the claim of a trial is renewed, where there are claims."""
+
+        def stop() -> None:
+            if self._job.pid:
+                child = Child(self._workspace, self._job.pid, self._job.started)
+                stop_training(self._workspace, child, self._job.run, LOST)
+
+        return Heartbeat(self._claims, number, stop) if self._claims else nullcontext()
+
+    def _save_job(self, handle: optuna.trial.Trial, heartbeat: Heartbeat | None, job: Job) -> None:
+        """Raises TrackerError when another worker has the trial."""
+        self._job = job
+        if heartbeat and heartbeat.lost:
+            raise TrackerError(LOST)
+        if heartbeat:
+            heartbeat.end_with_worker(job.pid)
+        handle.set_user_attr("job", asdict(job))
+
+    def _train(
+        self, handle: optuna.trial.Trial, heartbeat: Heartbeat | None, reported: int
+    ) -> JobEnd:
+        job = self._job
+        if heartbeat and job.pid and Child(self._workspace, job.pid, job.started).is_alive():
+            heartbeat.end_with_worker(job.pid)
         suggested = {dimension.name: dimension.suggest(handle) for dimension in self._sweep.space}
         values = ", ".join(f"{name} {_render(value)}" for name, value in suggested.items())
         base = self._sweep.base
@@ -319,7 +395,7 @@ class Worker:
             pruner.catch_up(same.name)
             return JobEnd(same, "finished", f"{same.name} has the same config, data and code")
         callbacks = JobCallbacks(
-            save_job=lambda job: handle.set_user_attr("job", asdict(job)), on_output=pruner.follow
+            save_job=lambda job: self._save_job(handle, heartbeat, job), on_output=pruner.follow
         )
         return run_training(self._workspace, training, job, callbacks)
 

@@ -83,8 +83,8 @@ def parse_space(raw: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """A sweep file (docs/training.md); `study` is named by all of it but the number of trials and
-    the storage."""
+    """A sweep file (docs/training.md); `study` is named by all of it but the number of trials, the
+    storage and the heartbeat."""
 
     study: str
     base: Training
@@ -106,6 +106,9 @@ class Sweep:
     warmup_epochs: int = key(1, "Epochs of each trial before it may be pruned.", low=0)
     storage: str = key(
         "", 'PostgreSQL URL of the study, or "team"; empty: a file in the workspace.'
+    )
+    heartbeat_s: int = key(
+        30, "With storage: a worker silent for twice these seconds loses its trial.", low=1
     )
 
 
@@ -148,7 +151,8 @@ def read_sweep(file: Path) -> Sweep:
     space = _read_space(values.pop("space", {}), problems)
     first = _read_first(values.pop("first", []), space, problems)
     refuse(problems, file, hint="see Sweeps in docs/training.md")
-    content = {key: value for key, value in tables.items() if key not in ("trials", "storage")}
+    elsewhere = ("trials", "storage", "heartbeat_s")
+    content = {key: value for key, value in tables.items() if key not in elsewhere}
     values["storage"] = get_setting("TRACKER_SWEEP_URL") or values.get("storage", "")
     return Sweep(
         study=f"{file.stem}-{hash_table(content, base.config_file)}",

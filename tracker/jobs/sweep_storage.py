@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracker.core.errors import TrackerError
 from tracker.core.locks import FileLock
+from tracker.jobs.claims import CREATE
 from tracker.jobs.job import one_line
 from tracker.training.errors import ConfigError, first_line
 from tracker.training.files import translate_os_errors
@@ -55,6 +56,7 @@ def _open_postgresql(url: str) -> BaseStorage:
         ) as connection:
             # Two processes that create the tables at the same time would break each other.
             connection.execute("SELECT pg_advisory_lock(%s)", [SCHEMA_LOCK])
+            connection.execute(CREATE)
             return RDBStorage(f"postgresql+psycopg://{rest}", engine_kwargs={"pool_pre_ping": True})
     except psycopg.Error as error:
         raise TrackerError(

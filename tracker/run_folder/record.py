@@ -88,6 +88,12 @@ def run_folder(runs_dir: Path, name: str) -> Path:
     return runs_dir.parent / TEAM / name if is_pulled(name) else runs_dir / name
 
 
+def read_threads(record: RunRecord) -> int | None:
+    """The threads that a training computed with, in each of its processes; None where unknown."""
+    threads = record.facts.get("threads")
+    return threads if type(threads) is int and threads > 0 else None
+
+
 def is_pulled(name: str) -> bool:
     """Whether a name is that of a teammate's run, of which a copy was pulled."""
     return "/" in name

@@ -15,7 +15,7 @@ from tracker.core.errors import TrackerError
 from tracker.core.settings import extend_environment
 from tracker.run_folder.environment import run_git
 from tracker.run_folder.read import load_run, load_trained_config
-from tracker.run_folder.record import RunRecord, run_folder
+from tracker.run_folder.record import RunRecord, read_threads, run_folder
 from tracker.training.config_reading import config_from_dict
 from tracker.training.errors import ConfigError
 from tracker.training.libraries import TRAINING, require
@@ -73,8 +73,12 @@ def reproduce(workspace: Workspace, name: str, *, quiet: bool = False) -> Reprod
     # Train with the code of the run, then compare.
     environment = _load_environment(workspace, name)
     with _check_out(workspace, environment) as (code, remark):
-        again = _train(workspace, name, code, quiet=quiet)
-    lines = [remark, *_compare_packages(workspace, environment, again)]
+        again = _train(workspace, record, code, quiet=quiet)
+    lines = [
+        remark,
+        *_compare_threads(record, again),
+        *_compare_packages(workspace, environment, again),
+    ]
     lines += _compare_fingerprints(record, again)
     # A run without an evaluation set has no predictions: then the weights decide.
     agrees = record.fingerprints.get("predictions") == again.fingerprints.get("predictions")
@@ -106,6 +110,13 @@ def _compare_packages(
         if old.get(name) != new.get(name)
     ]
     return [f"other packages: {', '.join(changed)}"] if changed else []
+
+
+def _compare_threads(record: RunRecord, again: RunRecord) -> list[str]:
+    before, after = read_threads(record), read_threads(again)
+    if before is None or after is None or before == after:
+        return []
+    return [f"threads: {before} are now {after}, which may change the last bits of weights"]
 
 
 def _load_environment(workspace: Workspace, name: str) -> dict[str, Any]:
@@ -174,8 +185,10 @@ def _git(folder: Path, *arguments: str, given: str | None = None) -> bool:
     return run_git(folder, *arguments, given=given, limit_s=GIT_LIMIT_S) is not None
 
 
-def _train(workspace: Workspace, name: str, code: Path | None, *, quiet: bool) -> RunRecord:
-    """The run that `tracker run train --from NAME --force` makes with the code in `code`."""
+def _train(workspace: Workspace, record: RunRecord, code: Path | None, *, quiet: bool) -> RunRecord:
+    """The run that `tracker run train --from NAME --force` makes with the code in `code`, with as
+    many threads."""
+    name = record.name
     arguments = [
         "run",
         "train",
@@ -186,7 +199,14 @@ def _train(workspace: Workspace, name: str, code: Path | None, *, quiet: bool) -
         f"reproduces {name}",
         "--quiet",
     ]
-    environment = extend_environment({"PYTHONPATH": str(code)} if code else {})
+    threads = read_threads(record)
+    environment = extend_environment(
+        {
+            **({"PYTHONPATH": str(code)} if code else {}),
+            # Every version of the program takes it from there.
+            **({"OMP_NUM_THREADS": str(threads)} if threads else {}),
+        }
+    )
     # Before version 0.2 the module was called cli.
     is_old = code is not None and not (code / "tracker" / "cli.py").exists()
     module = "cli" if is_old else "tracker.cli"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tracker.core.errors import TrackerError
 from tracker.run_folder.points import read_curves
 from tracker.run_folder.read import load_run, load_trained_config
-from tracker.run_folder.record import RunRecord
+from tracker.run_folder.record import RunRecord, read_threads
 from tracker.run_folder.recorder import Recorder
 from tracker.run_folder.resumes import explain_own_resume
 from tracker.training.config import Config, config_to_dict
@@ -89,7 +89,7 @@ def train(
     if not quiet:
         lines = [*data.notes, *sizes, message, *([data.balance] if data.balance else [])]
         print("\n".join(lines), file=sys.stderr)
-    return _fit(workspace, recorder, config, task, data, resume=earlier is not None, quiet=quiet)
+    return _fit(workspace, recorder, config, task, data, earlier=earlier, quiet=quiet)
 
 
 def _resolve_batch_size(
@@ -140,7 +140,7 @@ def resume(workspace: Workspace, name: str, *, quiet: bool = False) -> RunRecord
     if not quiet:
         message = f"{name}: resumed after epoch {record.epoch} of {config.train.epochs}"
         print("\n".join([*data.notes, message]), file=sys.stderr)
-    return _fit(workspace, recorder, config, task, data, resume=True, quiet=quiet)
+    return _fit(workspace, recorder, config, task, data, earlier=record, quiet=quiet)
 
 
 def _fit(
@@ -150,11 +150,15 @@ def _fit(
     task: Task,
     data: LoadedData,
     *,
-    resume: bool,
+    earlier: RunRecord | None,
     quiet: bool,
 ) -> RunRecord:
-    """Run the training loop and record the end, whatever ends it."""
+    """Run the training loop and record the end, whatever ends it.
+
+    It continues `earlier`, with its number of threads: another one may change the last bits.
+    """
     advice = AdviceEvents(recorder, workspace.competition, config.train.monitor)
+    threads = read_threads(earlier) if earlier else None
     with record_end(workspace, recorder):
         from tracker.training.run.loop import fit, translate_torch_errors
 
@@ -170,7 +174,8 @@ def _fit(
                 on_trained=lambda weights: _warn_of_equal_weights(workspace, recorder, weights),
                 on_stuck=lambda error: record_stuck(workspace, recorder, error),
                 cache_dir=workspace.state_dir,
-                resume=resume,
+                resume=earlier is not None,
+                threads=threads,
                 quiet=quiet,
             )
         _draw_curves(recorder)

@@ -22,7 +22,7 @@ from tracker.training.formats.samples import LabelValues, stack_dense
 from tracker.training.input.augment import STEP_ERRORS, Pipeline, build_pipeline
 from tracker.training.input.cache import PixelCache, open_cache
 from tracker.training.input.sampler import Position
-from tracker.training.machine import count_cores
+from tracker.training.machine import count_own_cores
 from tracker.training.watch import ignore_lost_reader
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # images, labels, indices
@@ -159,10 +159,10 @@ def build_loader(
 ) -> DataLoader[Any]:
     """A loader with persistent workers.
 
-    `workers=-1` leaves one core to the model and uses at most 4.
+    `workers=-1` leaves one core of this training's share to the model and uses at most 4.
     """
     if workers < 0:
-        workers = min(4, max(0, count_cores() - 1))
+        workers = min(4, max(0, count_own_cores() - 1))
     return DataLoader(
         dataset,
         batch_sampler=sampler,

@@ -29,6 +29,7 @@ from tracker.training.formats.samples import LoadedData, Task
 from tracker.training.input.loader import ImageSource
 from tracker.training.input.pipeline_file import copy_pipeline_file
 from tracker.training.logger import RunLogger
+from tracker.training.machine import count_cores, count_trainings
 from tracker.training.metrics import score_counts
 from tracker.training.model.model import train_mode
 from tracker.training.predict.decide import (
@@ -132,11 +133,14 @@ def fit(
     on_stuck: Callable[[BaseException], None] = lambda _: None,
     cache_dir: Path | None = None,
     resume: bool = False,
+    threads: int | None = None,
     quiet: bool = False,
     first: bool = True,
 ) -> FitResult:
     """Train, write best.pth and last.pth to `run_dir`, and predict with the best weights.
 
+    `threads` are those that the run began with, where it is resumed: another number may change the
+    last bits. By default the cores are divided among the trainings on this host.
     `on_trained` gets the fingerprint of the best weights before the predictions are made.
     `cache_dir` is for prepared images. With several processes this is called in each of them, and
     only the `first` one writes. When no error and no signal can free its main thread from waiting
@@ -157,8 +161,16 @@ def fit(
     if first:  # copies in the run folder, so that the run can be repeated
         copy_pipeline_file(config.augment, root, run_dir)
         copy_tables(config.data, root, run_dir)
-    group = share_work(config.train, {**work, "resume": resume}, first=first, on_stuck=on_stuck)
+    group = share_work(
+        config.train,
+        {**work, "resume": resume},
+        first=first,
+        on_stuck=on_stuck,
+        threads=threads,
+    )
     with group as environment, progress:
+        if count_trainings() > 1:
+            progress.notify(_describe_share())
         setup = build_setup(
             config,
             data,
@@ -220,8 +232,18 @@ def _train(
     return best
 
 
+def _describe_share() -> str:
+    threads, cores = torch.get_num_threads(), count_cores()
+    return (
+        f"{count_trainings()} trainings share this machine: this one uses"
+        f" {threads} thread{'' if threads == 1 else 's'} of {cores}"
+    )
+
+
 def _describe(setup: Setup) -> dict[str, Any]:
+    sharing = {"trainings_on_host": count_trainings()} if count_trainings() > 1 else {}
     return {
+        **sharing,
         "classes": list(setup.task.classes),
         "device": str(setup.fabric.device),
         "processes": setup.fabric.world_size,

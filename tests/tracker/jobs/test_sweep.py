@@ -14,7 +14,16 @@ import pytest
 from tests.conftest import COMMAND_LIMIT_S, ROOT
 from tests.support.servers import PostgresServer
 from tracker.core.errors import RefusedError, TrackerError
-from tracker.jobs.sweep import _check_same, make_pruner, make_sampler, run_sweep
+from tracker.jobs.claims import Claims, Heartbeat
+from tracker.jobs.job import Job, JobEnd
+from tracker.jobs.sweep import (
+    Worker,
+    _check_same,
+    make_pruner,
+    make_sampler,
+    open_study,
+    run_sweep,
+)
 from tracker.jobs.sweep_file import Sweep, read_sweep
 from tracker.jobs.sweep_storage import open_storage
 from tracker.training.config import AugmentConfig, Config, OptimConfig, config_to_dict
@@ -201,6 +210,59 @@ def test_many_workers_claim_each_trial_once(
         worker.stdin.flush()
     outputs = [worker.communicate(timeout=COMMAND_LIMIT_S)[0] for worker in workers]
     assert sorted(int(number) for text in outputs for number in text.split()) == list(range(24))
+
+
+def test_a_claim_is_one_workers_until_it_has_expired_and_the_worker_that_lost_it_learns_so(
+    workspace: Workspace, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = postgres_server.create_database()
+    file = workspace.root / "s.toml"
+    file.write_text(f'trials = 1\nstorage = "{url}"\n[space]\noptim.lr = [0.1, 0.2]\n')
+    sweep = read_sweep(file)
+    storage = open_storage(url, workspace.root)
+    assert isinstance(storage, optuna.storages.RDBStorage)
+    study = open_study(storage, sweep, Config(), join=True)
+    elsewhere = replace(workspace, root=workspace.root / "elsewhere")
+    suspended, other = (
+        Worker(place, sweep, study, storage, place.root / "locks")
+        for place in (workspace, elsewhere)
+    )
+    claims = Claims(storage, study.study_name, sweep.heartbeat_s)
+    trial = suspended.claim()
+    assert trial
+    assert (claims.take(0), claims.list_expired()) == (False, {0: False})
+
+    def be_suspended(*_: object) -> JobEnd:
+        """Meanwhile another worker claims the trial, trains it and says how it ended."""
+        suspended._job = Job(pid=12345, run="exp1")
+        assert other._claim_next() is None
+        with storage.engine.begin() as connection:
+            late = "UPDATE tracker_claims SET heartbeat = heartbeat - interval '61 s'"
+            connection.exec_driver_sql(late)
+        assert claims.list_expired() == {0: True}
+        taken = other._claim_next()
+        assert taken
+        assert claims.list_expired() == {0: False}
+        study.set_user_attr("taken", taken.number)
+        return JobEnd(None, "failed", "reported by the worker that lost it")
+
+    monkeypatch.setattr(suspended, "_train", be_suspended)
+    suspended.run(trial)
+    assert study.user_attrs["taken"] == 0
+    assert study.trials[0].state == optuna.trial.TrialState.RUNNING
+    assert study.trials[0].user_attrs["place"][1] == str(workspace.root)
+
+    stopped: list[str] = []
+    with Heartbeat(
+        Claims(storage, study.study_name, 0.02), 0, lambda: stopped.append("exp1")
+    ) as it:
+        it._thread.join(COMMAND_LIMIT_S)
+    assert (stopped, it.lost) == (["exp1"], True)
+
+    other.release()
+    assert claims.take(0)
+    storage.remove_session()
+    storage.engine.dispose()
 
 
 def test_pruner_and_sampler_are_those_of_the_file(tmp_path: Path) -> None:

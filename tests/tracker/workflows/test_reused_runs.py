@@ -6,10 +6,13 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, ROOT, make_pictures
 from tests.support.forks import Forks
@@ -18,7 +21,7 @@ from tests.support.servers import free_port
 from tracker.comparison.diff import diff_runs
 from tracker.core.errors import AlreadyTrainedError, RefusedError
 from tracker.run_folder.points import read_curves
-from tracker.run_folder.read import list_runs, load_config
+from tracker.run_folder.read import list_runs, load_config, load_run
 from tracker.run_folder.record import RunRecord
 from tracker.setup.init import init_workspace
 from tracker.training.errors import ConfigError
@@ -77,6 +80,17 @@ def run(
     return train(workspace, config, parent=parent, quiet=True, force=force)
 
 
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """Compute with so many threads, unless a run says otherwise."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_config_that_was_trained_is_not_trained_again_unless_forced(ws: Workspace) -> None:
     first = run(ws)
     with pytest.raises(RefusedError, match="exp1 already has this config, data and code") as caught:
@@ -97,11 +111,15 @@ def test_a_config_that_was_trained_is_not_trained_again_unless_forced(ws: Worksp
 def test_more_epochs_go_on_from_an_earlier_run_and_equal_training_from_scratch(
     ws: Workspace,
 ) -> None:
-    run(ws)
+    with threads(1):
+        run(ws)
     shutil.copytree(ws.root / "train", ws.root / "copy")
-    longer = run(ws, "train.epochs=4", "data.train_dir=copy", parent="exp1")
+    with threads(2):
+        longer = run(ws, "train.epochs=4", "data.train_dir=copy", parent="exp1")
     assert longer.facts["continues"]
-    scratch = run(ws, "train.epochs=4", force=True)
+    assert longer.facts["threads"] == 1
+    with threads(1):
+        scratch = run(ws, "train.epochs=4", force=True)
     assert "continues" not in scratch.facts
     assert longer.fingerprints == scratch.fingerprints
     assert longer.summary.keys() == scratch.summary.keys()
@@ -296,7 +314,9 @@ def test_a_recipe_is_shown_and_recorded_and_set_wins_over_it(ws: Workspace, fork
     assert all(f"--recipe {name}" in listed.stdout for name in ("fast", "strong"))
 
 
-def test_a_run_is_reproduced_from_its_record_on_its_commit(ws: Workspace) -> None:
+def test_a_run_is_reproduced_from_its_record_on_its_commit(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in CODE[1:]:
         source = ROOT / name
         (
@@ -309,9 +329,12 @@ def test_a_run_is_reproduced_from_its_record_on_its_commit(ws: Workspace) -> Non
         file.write(
             "\nfrom pathlib import Path as _Path\n_Path('code-of-exp1').write_text(__file__)\n"
         )
-    record = run(ws)
+    with threads(1):
+        record = run(ws)
     shutil.rmtree(ws.root / "tracker")
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
     found = reproduce(ws, "exp1", quiet=True)
+    assert load_run(ws.runs_dir, "exp2").facts["threads"] == record.facts["threads"] == 1
     assert found.agrees
     assert found.lines[0].startswith("code: commit ")
     assert found.lines[0].endswith(" with its uncommitted changes")

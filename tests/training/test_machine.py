@@ -1,0 +1,90 @@
+"""Several trainings on one machine share its cores."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import COMMAND_LIMIT_S, ROOT
+from tracker.training import machine
+from tracker.training.machine import (
+    count_own_cores,
+    count_trainings,
+    find_trainings_folder,
+    register_training,
+)
+from tracker.training.processes import share_cores
+
+TRAINING = """
+import sys
+from tracker.training.machine import count_trainings, register_training
+with register_training():
+    print(count_trainings(), flush=True)
+    sys.stdin.read()
+"""
+
+
+def start_training() -> subprocess.Popen[str]:
+    """Another process that trains, until its stdin is closed or it is killed."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", TRAINING],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "1\n"
+    return process
+
+
+def test_cores_are_divided_among_the_trainings_that_run_and_a_killed_one_has_no_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("tracker.training.machine.count_cores", lambda: 8)
+    monkeypatch.setattr("tracker.training.processes.count_cores", lambda: 8)
+    before = torch.get_num_threads()
+    torch.set_num_threads(8)
+
+    def share(world: int = 1, threads: int | None = None) -> tuple[int, int, int]:
+        with share_cores(world, threads):
+            found = (count_trainings(), count_own_cores(), torch.get_num_threads())
+        assert (count_trainings(), torch.get_num_threads()) == (1, 8)
+        return found
+
+    try:
+        assert share() == (1, 8, 8)
+        with start_training() as other:
+            assert share() == (2, 4, 4)
+            assert share(world=2) == (2, 4, 2)
+            assert share(threads=3) == (2, 4, 3)
+            assert share(threads=64) == (2, 4, 8)
+            monkeypatch.setenv("OMP_NUM_THREADS", "8")
+            assert share() == (2, 4, 8)
+            monkeypatch.delenv("OMP_NUM_THREADS")
+            other.kill()
+            other.communicate(timeout=COMMAND_LIMIT_S)
+            assert share() == (1, 8, 8)
+    finally:
+        torch.set_num_threads(before)
+    assert list(find_trainings_folder().iterdir()) == []
+
+
+def test_a_training_that_cannot_be_registered_counts_as_the_only_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tracker-trainings").write_text("a file where the folder should be")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    with register_training():
+        assert count_trainings() == 1
+    (tmp_path / "tracker-trainings").unlink()
+    monkeypatch.setattr(machine, "fcntl", None)
+    with register_training():
+        assert count_trainings() == 1
