@@ -266,6 +266,9 @@ def test_hints_in_an_empty_workspace_do_not_go_in_a_circle(workspace: Workspace)
     for words in (["score", "1", "--public-f1", "0.8"], ["sota"], ["select"], ["show", "s1"]):
         done = run_tracker(*words, cwd=workspace.root, **NO_MLFLOW, ok=False)
         assert done.stderr.endswith("  try: tracker run train makes the first run\n"), words
+    for words in (["audit"], ["leaderboard", "cv-lb"]):
+        done = run_tracker(*words, cwd=workspace.root)
+        assert done.stdout.endswith("next: tracker run train makes the first run\n")
     make_run(workspace, "0000011110")
     done = run_tracker("show", "s1", cwd=workspace.root, ok=False)
     assert done.stderr.endswith('  try: tracker submit R --memo "what is new"\n')

@@ -85,13 +85,17 @@ def cv_lb_command(public_images: PublicImages = 0, as_json: Json = False) -> Non
     from tracker.comparison.cv_lb import compare_cv_with_leaderboard
     from tracker.console.cv_lb import render_cv_lb
     from tracker.core.terminal import print_json, print_text
+    from tracker.ledger.read import suggest_first_submission
     from tracker.workspace.tracker_toml import find_workspace
 
-    result = compare_cv_with_leaderboard(find_workspace(), public_images=public_images)
+    workspace = find_workspace()
+    result = compare_cv_with_leaderboard(workspace, public_images=public_images)
     if as_json:
         print_json(result.to_dict())
     else:
         print_text(render_cv_lb(result), end="")
+        if first := suggest_first_submission(workspace):
+            print_text(f"next: {first}")
 
 
 def old_cv_lb_command(public_images: PublicImages = 0, as_json: Json = False) -> None:

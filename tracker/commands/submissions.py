@@ -458,7 +458,8 @@ def audit_command(as_json: Json = False) -> None:
     """Show how the submissions were spent: wasted, one key changed from SOTA, or several."""
     from tracker.comparison.audit import audit
     from tracker.console.submissions import print_audit
-    from tracker.core.terminal import print_json
+    from tracker.core.terminal import print_json, print_text
+    from tracker.ledger.read import suggest_first_submission
     from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
@@ -467,6 +468,8 @@ def audit_command(as_json: Json = False) -> None:
         print_json(result.to_dict())
     else:
         print_audit(result, workspace.competition)
+        if first := suggest_first_submission(workspace):
+            print_text(f"next: {first}")
 
 
 def note_command(

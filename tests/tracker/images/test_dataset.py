@@ -151,7 +151,7 @@ def test_split_warns_of_classes_that_nothing_validates(
     done = type_words(profiles, "split", "--set", "data.val_ratio=0.05")
     assert "warning: no image of class mask_" in done.stderr
     assert "in val: its F1 is 0 there" in done.stderr
-    assert "val images" in done.stdout
+    assert "validation images" in done.stdout
 
 
 def test_check_writes_what_is_broken_and_training_goes_without_it(
