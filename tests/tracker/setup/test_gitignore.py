@@ -74,7 +74,7 @@ def test_no_git_program_is_needed(repository: Path, monkeypatch: pytest.MonkeyPa
 def test_only_missing_lines_are_added_and_the_rest_stays(repository: Path) -> None:
     path = repository / GITIGNORE
     path.write_bytes(b"# mine\r\n*.pyc\r\nruns/\r\n\xff\xfe\r\n*.db*")
-    lines = ["mlartifacts/", ".tracker/", "submissions/"]
+    lines = ["mlartifacts/", ".tracker/", "submissions/", ".env"]
     assert ignore_outputs(repository) == lines
     added = "".join(f"{line}\r\n" for line in (HEADING, *lines)).encode()
     assert path.read_bytes() == b"# mine\r\n*.pyc\r\nruns/\r\n\xff\xfe\r\n*.db*\r\n" + added
