@@ -1,10 +1,14 @@
-"""tracker events: what happens now."""
+"""tracker events and watch: what happens now."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from tracker.run_folder.running import RunWatcher
 
 
 def events_command(
@@ -46,3 +50,61 @@ def events_command(
             print_text(f"{when}  {event.kind:<11}  {' '.join(event.text.split())}")
     if not count:
         print_note(f"nothing happened since {start:%Y-%m-%d %H:%M} UTC")
+
+
+def watch_command(
+    word: Annotated[
+        str, typer.Argument(metavar="[WORD]", help="Only runs with this in their name or note.")
+    ] = "",
+    every: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.2)] = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="Print them once and end.")] = False,
+) -> None:
+    """Watch the running runs of this workspace: epoch, loss, speed, time left, curve; q leaves."""
+    import sys
+
+    from tracker.console.watch import draw_running, render_line
+    from tracker.core.terminal import find_width, has_color, print_text
+    from tracker.run_folder.running import RunWatcher
+    from tracker.workspace.tracker_toml import find_workspace
+
+    watcher = RunWatcher(find_workspace())
+    if sys.stdout.isatty() and not once:
+        _watch_screen(
+            lambda: draw_running(watcher.read(word), width=find_width(), color=has_color()), every
+        )
+        return
+    lines = [render_line(run) for run in watcher.read(word)]
+    print_text("\n".join(lines) or "no run is running")
+    while lines and not once:
+        lines = _print_changes(watcher, word, every, lines)
+
+
+def _print_changes(watcher: RunWatcher, word: str, every: float, before: list[str]) -> list[str]:
+    """Wait, then print the lines that are new; returns all lines now."""
+    import time
+
+    from tracker.console.watch import render_line
+
+    time.sleep(every)
+    lines = [render_line(run) for run in watcher.read(word)]
+    for line in lines:
+        if line not in before:
+            print(line, flush=True)
+    return lines
+
+
+def _watch_screen(draw: Callable[[], list[str]], every: float) -> None:
+    """Draw again and again until q is typed or Ctrl-C."""
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    from tracker.core.terminal import wait_for_key
+
+    console = Console()
+    with Live(console=console, auto_refresh=False, screen=True) as live:
+        while True:
+            text = "\n".join([*draw(), "", "q leaves; the runs go on"])
+            live.update(Text.from_ansi(text), refresh=True)
+            if wait_for_key("q", every):
+                return

@@ -107,6 +107,11 @@ TABLE = {
         "Show what happened: runs that started, ended or died, advice, SOTA, quota, deadline.",
         panel=RUNS,
     ),
+    "watch": Entry(
+        "live:watch_command",
+        "Watch the running runs of this workspace: epoch, loss, speed, time left, curve; q leaves.",
+        panel=RUNS,
+    ),
     "adopt": Entry(
         "training:adopt_command",
         "Import a run made by another script: config, curves, checkpoint, prediction CSV.",

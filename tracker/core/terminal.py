@@ -207,3 +207,30 @@ STATUS_STYLES = {
 def style_status(status: str, *, archived: bool = False) -> Styled:
     """The status of a run in its color, and whether the run is archived."""
     return Styled(f"{status}, archived" if archived else status, STATUS_STYLES.get(status, ""))
+
+
+def wait_for_key(key: str, seconds: float) -> bool:
+    """Wait for `seconds` or until the key is typed, and say whether it was; echoes nothing.
+
+    Where stdin is no terminal, or keys cannot be read one by one, it only waits.
+    """
+    import time
+
+    try:
+        import select
+        import termios
+        import tty
+    except ImportError:  # Windows
+        time.sleep(seconds)
+        return False
+    if not _is_terminal(sys.stdin):
+        time.sleep(seconds)
+        return False
+    fd = sys.stdin.fileno()
+    before = termios.tcgetattr(fd)
+    try:
+        tty.setcbreak(fd, termios.TCSANOW)  # keeps a key that was typed while nobody waited
+        ready, _, _ = select.select([fd], [], [], seconds)
+        return bool(ready) and key in os.read(fd, 1024).decode(errors="replace")
+    finally:
+        termios.tcsetattr(fd, termios.TCSANOW, before)
