@@ -21,6 +21,7 @@ from tracker.commands.table import app
 from tracker.core.clock import to_utc_text
 from tracker.core.errors import TrackerError
 from tracker.notifications.find import find_notices
+from tracker.notifications.process import start_sender
 from tracker.notifications.queue import NAME, collect, send_queued
 from tracker.notifications.webhook import SETTING, list_webhooks
 from tracker.run_folder.record import STALE_HEARTBEAT_S
@@ -40,6 +41,7 @@ class Hook:
     got: list[bytes] = field(default_factory=list)
     open: Event = field(default_factory=Event)
     url: str = ""
+    followed: bool = False
 
     @property
     def texts(self) -> list[str]:
@@ -65,6 +67,10 @@ def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hook]:
                     self.send_header("Location", f"{hook.url}/elsewhere")
                 self.send_header("Content-Length", "0")
                 self.end_headers()
+
+        def do_GET(self) -> None:  # what a redirect would lead to
+            hook.followed = True
+            self.send_error(404)
 
         def log_message(self, *_: object) -> None:
             pass
@@ -170,6 +176,7 @@ def test_a_server_that_fails_first_gets_the_message_by_a_later_attempt(
     collect(workspace, webhooks)
     assert send_queued(workspace, webhooks, sleep=pauses.append) == []
     assert pauses == [5.0, 10.0, 20.0]
+    assert not hook.followed
     assert len(hook.got) == 1
 
 
@@ -273,8 +280,12 @@ def test_the_address_is_in_no_output_and_no_file(
 def test_messages_are_off_by_default(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(SETTING, raising=False)
     make_run(workspace)
-    run_tracker("runs", cwd=workspace.root)
-    assert not (workspace.state_dir / NAME).exists()
+    started: list[object] = []
+    monkeypatch.setattr("subprocess.Popen", lambda *words, **_: started.append(words))
+    start_sender(workspace)
+    assert started == []
+    monkeypatch.undo()
+    monkeypatch.delenv(SETTING, raising=False)
     done = run_tracker("notify", cwd=workspace.root, ok=False)
     assert done.returncode == 2
     assert "TRACKER_NOTIFY_URL is not set" in done.stderr
