@@ -119,8 +119,8 @@ def test_ends_sota_and_the_last_submission_are_told_once_and_by_names_and_figure
         "exp2 interrupted on",
     ]
     assert "best val/f1 0.75 in epoch 1" in hook.texts[0]
-    assert hook.texts[2].startswith("s1 (exp1) is the new SOTA: public f1 1.0000")
-    assert "1 of 2 submissions left" in hook.texts[3]
+    assert "1 of 2 submissions left" in hook.texts[2]
+    assert hook.texts[3].startswith("s1 (exp1) is the new SOTA: public f1 1.0000")
     assert TOKEN not in "".join(hook.texts)
     tell(workspace)
     assert len(hook.got) == 4

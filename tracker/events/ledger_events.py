@@ -135,7 +135,9 @@ def _list_sota(
         if row["submission"] in chain:
             chain.remove(row["submission"])  # a correction later is not a second SOTA
             value = primary.render(row["value"])
-            text = f"s{row['submission']} is the new SOTA: public {primary.name} {value}"
+            run = names.get(row["run_uid"] or "") or row["run"]
+            of = f" ({run})" if run else ""
+            text = f"s{row['submission']}{of} is the new SOTA: public {primary.name} {value}"
             values = {f"public_{primary.name}": row["value"]}
             yield from _build(row, "sota", text, names, values)
 

@@ -146,7 +146,7 @@ def test_submissions_scores_sota_quota_and_refusals_are_told(workspace: Workspac
     )
     assert [event.values["left"] for event in told if event.kind == "quota"] == [1, 0]
     (sota,) = [event for event in told if event.kind == "sota"]
-    assert sota.text.startswith("s1 is the new SOTA: public f1 ")
+    assert sota.text.startswith("s1 (exp1) is the new SOTA: public f1 ")
     assert len({event.id for event in told}) == len(told)
     later = max(event.time for event in told) + dt.timedelta(seconds=1)
     assert list(read_events(limited, later)) == []
