@@ -282,6 +282,15 @@ def test_the_table_of_what_to_open_names_files_and_what_is_in_them() -> None:
             assert any(defined.search(file.read_text("utf-8")) for file in sources), what
 
 
+def test_the_tree_of_contributing_is_the_tree_of_the_project() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    tree = text.partition("```\ncli.py ")[2].partition("\n```")[0]
+    named = {name for line in tree.splitlines() for name in re.findall(r"^ +([\w/ ]+/) ", line)}
+    rooms = {room for words in named for room in words.replace("/", " ").split()}
+    found = {path.parent.name for path in (ROOT / "tracker").glob("*/__init__.py")}
+    assert rooms == found - {"training"}
+
+
 def test_readme_fits_in_a_minute_of_reading() -> None:
     for path in ROOT.glob("README*.md"):
         assert len(path.read_text(encoding="utf-8").splitlines()) <= README_LINES
