@@ -17,6 +17,7 @@ TrainingError                 exit 1   the root, TrackerError in tracker
     TargetUnreachableError      exit 1   its server does not answer at all
     MlflowError               exit 1   MLflow refused something, or is not reachable
       MlflowUnreachableError  exit 1   no MLflow server answers
+  NotSentError                exit 1   a message did not arrive at a webhook
   WeightsError                exit 1   weights or a checkpoint that cannot be read or do not fit
   NonFiniteLossError          exit 1   the loss became NaN or infinite
   StorageError                exit 1   a file or folder that cannot be read or written

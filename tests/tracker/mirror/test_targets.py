@@ -161,7 +161,7 @@ def test_a_memo_and_a_note_after_the_end_reach_the_target_and_a_second_copy_adds
     lines = read_lines(workspace)
     texts = [line["note"] for line in lines if "note" in line]
     assert texts[0] == "idea"
-    assert "**Submission 1**: first" in texts[-1]
+    assert "Submission 1: first" in texts[-1]
     assert texts[-1].endswith(": lucky")
     assert sum("end" in line for line in lines) == 1
     copy_until_end(workspace, "exp1")

@@ -14,7 +14,7 @@ from tracker.workspace.tracker_toml import Workspace
 
 # A wait in C that no signal ends, within a training.
 STUCK = """
-import ctypes, subprocess, sys
+import ctypes, subprocess, sys, threading, time
 from pathlib import Path
 from tracker.run_folder.recorder import Recorder
 from tracker.training import watch
@@ -24,12 +24,17 @@ watch.FREE_S = watch.GIVE_UP_S = 0.2
 workspace = find_workspace()
 recorder = Recorder.reopen(workspace.runs_dir, "exp1")
 mutex, libc = ctypes.create_string_buffer(128), ctypes.CDLL(None)
+waiting = Path(f"/proc/self/task/{threading.get_native_id()}/syscall")
+def tell():  # when the main thread waits for the lock, where no signal reaches Python
+    while hex(ctypes.addressof(mutex)) not in waiting.read_text():
+        time.sleep(0.01)
+    print("begun", flush=True)
 with record_end(workspace, recorder):
     with watch.ProcessWatch(lambda error: record_stuck(workspace, recorder, error)) as group:
         if sys.argv[1:]:
             process = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stderr=subprocess.PIPE)
             group.workers.append(watch.Worker(1, process))
-        print("begun", flush=True)
+        threading.Thread(target=tell, daemon=True).start()
         for _ in range(2):
             libc.pthread_mutex_lock(mutex)
 """
