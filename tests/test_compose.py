@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import base64
 import copy
+import dataclasses
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -40,6 +43,7 @@ from tracker.ledger.roles import build_url
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 TEXT = (ROOT / "docker-compose.yml").read_text()
+GUIDE = (ROOT / "docs" / "team-server.md").read_text()
 VALIDATOR = jsonschema.Draft7Validator(
     json.loads((ROOT / "tests" / "assets" / "compose-spec.json").read_text())
 )
@@ -49,6 +53,7 @@ DATABASE_PASSWORDS = {
     "LEDGER_OWNER_PASSWORD": "the-owners-password",
     "MLFLOW_DATABASE_PASSWORD": "a-password-of-mlflow",
 }
+PUBLISHED = {"postgres", "mlflow", "tensorboard"}
 TEAM_HOST = "team.example:5000"
 LIMIT_S = 60
 
@@ -94,16 +99,18 @@ def test_no_password_stands_in_the_file() -> None:
         for key, value in service.get("environment", {}).items():
             if re.search("PASSWORD|SECRET|KEY", key):
                 assert re.fullmatch(r"\$\{\w+:\?set it in \.env}", value), key
-    assert not re.search(r"//\w+:[^@\s]+@", TEXT)
+    texts = "\n".join([TEXT, *map(config_text, COMPOSE["configs"])])
+    assert not re.search(r"//\w+:[^@\s]+@", texts)
     # :'owner' is psql's variable, which the script reads from the environment
-    text = re.sub(r"PASSWORD :'(owner|mlflow)'", "", TEXT.replace(":?set", ""))
+    text = re.sub(r"PASSWORD :'(owner|mlflow)'", "", texts.replace(":?set", ""))
     assert not re.search(r"(password|secret)\w*\s*[=:]\s*[^$\s]", text, re.IGNORECASE)
 
 
 def test_ports_are_published_on_this_machine_only() -> None:
     for service in SERVICES.values():
-        assert service["ports"]
-        assert all(port.startswith("${TRACKER_BIND:-127.0.0.1}:") for port in service["ports"])
+        ports = service.get("ports", [])
+        assert all(port.startswith("${TRACKER_BIND:-127.0.0.1}:") for port in ports)
+    assert {name for name, service in SERVICES.items() if service.get("ports")} == PUBLISHED
 
 
 def test_every_service_says_when_it_is_healthy_and_every_volume_is_named() -> None:
@@ -138,6 +145,11 @@ def interpolated(text: str, dotenv: Mapping[str, str]) -> str:
     return re.sub(r"\$\{(\w+):\?[^}]*}", lambda found: values[found[1]], text)
 
 
+def config_text(name: str) -> str:
+    """What compose mounts as this config."""
+    return (ROOT / COMPOSE["configs"][name]["file"]).read_text()
+
+
 def here(text: str, places: Mapping[str, str]) -> str:
     """The text with addresses and folders of the containers replaced by those of this machine."""
     for container, machine in places.items():
@@ -170,7 +182,7 @@ def create_databases(postgres: PostgresServer) -> None:
     assert psql is not None
     subprocess.run(
         [psql, "--no-psqlrc", "--set=ON_ERROR_STOP=1", "--quiet"],
-        input=COMPOSE["configs"]["databases"]["content"],
+        input=config_text("databases"),
         env={
             **os.environ,
             "PGHOST": "127.0.0.1",
@@ -211,7 +223,7 @@ def team(
         "=/artifacts": f"={folder / 'artifacts'}",
         "/etc/mlflow/": f"{folder}/",
     }
-    (folder / "auth.ini").write_text(here(COMPOSE["configs"]["mlflow-auth"]["content"], places))
+    (folder / "auth.ini").write_text(here(config_text("mlflow-auth"), places))
     service = SERVICES["mlflow"]
     assert service["command"][:2] == ["mlflow", "server"]
     flags = [here(interpolated(flag, dotenv), places) for flag in service["command"][2:]]
@@ -418,3 +430,98 @@ def test_tensorboard_shows_the_curves(team: Team) -> None:
         tags = json.loads(answer(url)[1])
         assert is_healthy("tensorboard", {":6006/": f":{port}/"})
     assert {"train/loss", "val/loss", "val/f1"} <= set(tags["exp1/tensorboard"])
+
+
+# --- Backups ---
+
+
+def words_of_guide(service: str, heading: str) -> list[list[str]]:
+    """What the guide's section runs in a new container of this service, a command each."""
+    section = GUIDE.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    start = rf"^docker compose --env-file masks/\.env run --rm {service} (.+)$"
+    return [shlex.split(line) for line in re.findall(start, section, re.MULTILINE)]
+
+
+def run_words(
+    words: list[str], service: str, postgres: PostgresServer, cwd: Path
+) -> subprocess.CompletedProcess[str]:
+    """A command as a container of this service runs it: with its environment alone."""
+    dotenv = EXAMPLE | {"POSTGRES_PASSWORD": postgres.password, **DATABASE_PASSWORDS}
+    dotenv |= {"MLFLOW_ADMIN_PASSWORD": PASSWORD, "MLFLOW_SECRET_KEY": "any long random text"}
+    settings = SERVICES[service]["environment"]
+    env = {name: interpolated(value, dotenv) for name, value in settings.items()}
+    env |= {"PGHOST": "127.0.0.1", "PGPORT": str(postgres.port), "PATH": os.environ["PATH"]}
+    return subprocess.run(
+        words, cwd=cwd, env=env, capture_output=True, text=True, timeout=LIMIT_S, check=False
+    )
+
+
+def backup_once(postgres: PostgresServer, folder: Path) -> subprocess.CompletedProcess[str]:
+    script = ROOT / COMPOSE["configs"]["backup"]["file"]
+    return run_words(["sh", str(script)], "backup", postgres, folder)
+
+
+def make_aged(path: Path, days: float) -> Path:
+    path.write_text("a backup")
+    then = time.time() - days * 86400
+    os.utime(path, (then, then))
+    return path
+
+
+def test_the_backup_service_runs_the_script_that_is_mounted_into_it() -> None:
+    service = SERVICES["backup"]
+    assert {"source": "backup", "target": "/etc/backup.sh"} in service["configs"]
+    assert "sh /etc/backup.sh" in service["command"][-1]
+    (volume,) = service["volumes"]
+    assert volume == f"backups:{service['working_dir']}"
+
+
+@pytest.mark.slow
+def test_a_backup_is_whole_keeps_seven_days_and_is_restored_as_the_guide_says(
+    team: Team, postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    run_tracker("ledger", "grant", "kim", cwd=team.root)  # makes the database of sweeps
+    old = make_aged(tmp_path / "ledger-2026-01-01T000000Z.dump", 7.1)
+    old_roles = make_aged(tmp_path / "roles-2026-01-01T000000Z.sql", 7.1)
+    young = make_aged(tmp_path / "mlflow-2026-01-02T000000Z.dump", 6.9)
+    torn = make_aged(tmp_path / "ledger-2026-01-02T000000Z.dump.part", 1)
+    foreign = make_aged(tmp_path / "notes.txt", 30)
+    done = backup_once(postgres_server, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not (old.exists() or old_roles.exists() or torn.exists())
+    assert young.exists() and foreign.exists()
+    made = {path.name for path in tmp_path.iterdir()} - {young.name, foreign.name}
+    kinds = {re.sub(r"-\d{4}-\d\d-\d\dT\d{6}Z", "", name) for name in made}
+    assert kinds == {
+        *("roles.sql", "ledger.dump", "mlflow.dump", "auth.dump", "ledger_sweeps.dump")
+    }
+    assert all((tmp_path / name).stat().st_mode & 0o777 == 0o600 for name in made)
+    rows = run_tracker("ledger", "history", cwd=team.root).stdout
+    assert "exp1" in rows
+
+    commands = words_of_guide("backup", "Backups")
+    assert [words[0] for words in commands] == ["psql", "psql", "pg_restore"]
+    actual = {name.partition("-")[0]: name for name in made}
+    for words in commands:
+        typed = [re.sub(r"\b(ledger|roles)-2026\S+", lambda m: actual[m[1]], w) for w in words]
+        done = run_words(typed, "backup", postgres_server, tmp_path)
+        assert done.returncode == 0, done.stderr
+        if words == commands[1]:
+            assert run_tracker("ledger", "verify", cwd=team.root, ok=False).returncode != 0
+    run_tracker("ledger", "verify", cwd=team.root)
+    assert run_tracker("ledger", "history", cwd=team.root).stdout == rows
+    again = run_tracker("submit", "--memo", "again", cwd=team.root, ok=False)
+    assert again.returncode == 3  # the guards came back with the rows
+
+
+@pytest.mark.slow
+def test_while_backups_fail_no_old_one_goes(
+    team: Team, postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    old = make_aged(tmp_path / "ledger-2026-01-01T000000Z.dump", 30)
+    wrong = dataclasses.replace(postgres_server, password="wrong")
+    done = backup_once(wrong, tmp_path)
+    assert done.returncode != 0
+    assert "password authentication failed" in done.stderr
+    assert "wrong" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".part"] == [old.name]
