@@ -7,8 +7,8 @@ now=$(date -u +%Y-%m-%dT%H%M%SZ)
 rm -f -- ./*.part # of a backup that was stopped
 
 # Members' passwords are in it as hashes: a new server needs them before the databases.
-pg_dumpall --roles-only --file="roles-$now.sql.part"
-mv -- "roles-$now.sql.part" "roles-$now.sql"
+pg_dumpall --roles-only --file="roles-$now.psql.part"
+mv -- "roles-$now.psql.part" "roles-$now.psql"
 
 # The first three are always there: when one is missing, this is an error. The sweeps come with the first member.
 sweeps=$(psql --no-psqlrc --tuples-only --no-align --dbname=postgres \
@@ -19,4 +19,4 @@ for name in ledger mlflow auth $sweeps; do
 done
 
 # At the end: while new backups fail, no old one goes.
-find . -maxdepth 1 -type f \( -name '*.dump' -o -name 'roles-*.sql' \) -mtime +6 -exec rm -- {} +
+find . -maxdepth 1 -type f \( -name '*.dump' -o -name 'roles-*.psql' \) -mtime +6 -exec rm -- {} +

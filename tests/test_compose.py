@@ -94,6 +94,36 @@ def test_no_two_services_build_the_same_image_name() -> None:
     )  # builds run side by side, and the second fails on a fresh machine
 
 
+def test_no_service_is_root_or_can_change_its_programs() -> None:
+    for name, service in SERVICES.items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert "cap_add" not in service, name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert not service.get("privileged"), name
+        assert re.fullmatch(r"postgres|[1-9]\d*:[1-9]\d*", service["user"]), name
+        assert any(place.endswith("mode=1777") for place in service["tmpfs"]), name
+    # the user of the built image is the one that compose names
+    uid = SERVICES["mlflow"]["user"].partition(":")[0]
+    assert f"--uid {uid} tracker" in COMPOSE["x-python"]["build"]["dockerfile_inline"]
+
+
+def test_configs_are_files_which_a_read_only_container_can_take() -> None:
+    used = {
+        config["source"] for service in SERVICES.values() for config in service.get("configs", [])
+    }
+    assert used == set(COMPOSE["configs"])
+    for config in COMPOSE["configs"].values():
+        assert (ROOT / config["file"]).stat().st_mode & 0o444 == 0o444  # whoever reads it there
+
+
+def test_what_mlflow_receives_waits_on_disk_and_not_in_memory() -> None:
+    service = SERVICES["mlflow"]
+    folder = service["environment"]["TMPDIR"]
+    assert f"uploads:{folder}" in service["volumes"]
+    assert f"-o tracker /artifacts {folder}\n" in service["build"]["dockerfile_inline"]
+
+
 def test_no_password_stands_in_the_file() -> None:
     for service in SERVICES.values():
         for key, value in service.get("environment", {}).items():
@@ -222,7 +252,9 @@ def team(
         "--port=5000": f"--port={port}",
         "=/artifacts": f"={folder / 'artifacts'}",
         "/etc/mlflow/": f"{folder}/",
+        "/uploads": f"{folder}/uploads",
     }
+    (folder / "uploads").mkdir()
     (folder / "auth.ini").write_text(here(config_text("mlflow-auth"), places))
     service = SERVICES["mlflow"]
     assert service["command"][:2] == ["mlflow", "server"]
@@ -482,7 +514,7 @@ def test_a_backup_is_whole_keeps_seven_days_and_is_restored_as_the_guide_says(
 ) -> None:
     run_tracker("ledger", "grant", "kim", cwd=team.root)  # makes the database of sweeps
     old = make_aged(tmp_path / "ledger-2026-01-01T000000Z.dump", 7.1)
-    old_roles = make_aged(tmp_path / "roles-2026-01-01T000000Z.sql", 7.1)
+    old_roles = make_aged(tmp_path / "roles-2026-01-01T000000Z.psql", 7.1)
     young = make_aged(tmp_path / "mlflow-2026-01-02T000000Z.dump", 6.9)
     torn = make_aged(tmp_path / "ledger-2026-01-02T000000Z.dump.part", 1)
     foreign = make_aged(tmp_path / "notes.txt", 30)
@@ -493,7 +525,7 @@ def test_a_backup_is_whole_keeps_seven_days_and_is_restored_as_the_guide_says(
     made = {path.name for path in tmp_path.iterdir()} - {young.name, foreign.name}
     kinds = {re.sub(r"-\d{4}-\d\d-\d\dT\d{6}Z", "", name) for name in made}
     assert kinds == {
-        *("roles.sql", "ledger.dump", "mlflow.dump", "auth.dump", "ledger_sweeps.dump")
+        *("roles.psql", "ledger.dump", "mlflow.dump", "auth.dump", "ledger_sweeps.dump")
     }
     assert all((tmp_path / name).stat().st_mode & 0o777 == 0o600 for name in made)
     rows = run_tracker("ledger", "history", cwd=team.root).stdout
