@@ -496,6 +496,13 @@ def backup_once(postgres: PostgresServer, folder: Path) -> subprocess.CompletedP
     return run_words(["sh", str(script)], "backup", postgres, folder)
 
 
+def has_backup_of_today(folder: Path) -> bool:
+    """What the service's health check says in this folder."""
+    kind, check = SERVICES["backup"]["healthcheck"]["test"]
+    assert kind == "CMD-SHELL"
+    return subprocess.run(["sh", "-c", check], cwd=folder, check=False).returncode == 0
+
+
 def make_aged(path: Path, days: float) -> Path:
     path.write_text("a backup")
     then = time.time() - days * 86400
@@ -523,6 +530,7 @@ def test_a_backup_is_whole_keeps_seven_days_and_is_restored_as_the_guide_says(
     foreign = make_aged(tmp_path / "notes.txt", 30)
     done = backup_once(postgres_server, tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
+    assert has_backup_of_today(tmp_path)
     assert not (old.exists() or old_roles.exists() or torn.exists())
     assert young.exists() and foreign.exists()
     made = {path.name for path in tmp_path.iterdir()} - {young.name, foreign.name}
@@ -557,6 +565,7 @@ def test_while_backups_fail_no_old_one_goes(
     wrong = dataclasses.replace(postgres_server, password="wrong")
     done = backup_once(wrong, tmp_path)
     assert done.returncode != 0
+    assert not has_backup_of_today(tmp_path)
     assert "password authentication failed" in done.stderr
     assert "wrong" not in done.stderr
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".part"] == [old.name]
