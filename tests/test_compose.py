@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import base64
 import copy
+import dataclasses
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -40,6 +43,7 @@ from tracker.ledger.roles import build_url
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 TEXT = (ROOT / "docker-compose.yml").read_text()
+GUIDE = (ROOT / "docs" / "team-server.md").read_text()
 VALIDATOR = jsonschema.Draft7Validator(
     json.loads((ROOT / "tests" / "assets" / "compose-spec.json").read_text())
 )
@@ -49,7 +53,9 @@ DATABASE_PASSWORDS = {
     "LEDGER_OWNER_PASSWORD": "the-owners-password",
     "MLFLOW_DATABASE_PASSWORD": "a-password-of-mlflow",
 }
+PUBLISHED = {"postgres", "mlflow", "tensorboard"}
 TEAM_HOST = "team.example:5000"
+VERSION_TABLES = {"mlflow": "alembic_version", "auth": "alembic_version_auth"}
 LIMIT_S = 60
 
 
@@ -89,21 +95,53 @@ def test_no_two_services_build_the_same_image_name() -> None:
     )  # builds run side by side, and the second fails on a fresh machine
 
 
+def test_no_service_is_root_or_can_change_its_programs() -> None:
+    for name, service in SERVICES.items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert "cap_add" not in service, name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert not service.get("privileged"), name
+        assert re.fullmatch(r"postgres|[1-9]\d*:[1-9]\d*", service["user"]), name
+        assert any(place.endswith("mode=1777") for place in service["tmpfs"]), name
+    # the user of the built image is the one that compose names
+    uid = SERVICES["mlflow"]["user"].partition(":")[0]
+    assert f"--uid {uid} tracker" in COMPOSE["x-python"]["build"]["dockerfile_inline"]
+
+
+def test_configs_are_files_which_a_read_only_container_can_take() -> None:
+    used = {
+        config["source"] for service in SERVICES.values() for config in service.get("configs", [])
+    }
+    assert used == set(COMPOSE["configs"])
+    for config in COMPOSE["configs"].values():
+        assert (ROOT / config["file"]).is_file()
+
+
+def test_what_mlflow_receives_waits_on_disk_and_not_in_memory() -> None:
+    service = SERVICES["mlflow"]
+    folder = service["environment"]["TMPDIR"]
+    assert f"uploads:{folder}" in service["volumes"]
+    assert f"-o tracker /artifacts {folder}\n" in service["build"]["dockerfile_inline"]
+
+
 def test_no_password_stands_in_the_file() -> None:
     for service in SERVICES.values():
         for key, value in service.get("environment", {}).items():
             if re.search("PASSWORD|SECRET|KEY", key):
                 assert re.fullmatch(r"\$\{\w+:\?set it in \.env}", value), key
-    assert not re.search(r"//\w+:[^@\s]+@", TEXT)
+    texts = "\n".join([TEXT, *map(config_text, COMPOSE["configs"])])
+    assert not re.search(r"//\w+:[^@\s]+@", texts)
     # :'owner' is psql's variable, which the script reads from the environment
-    text = re.sub(r"PASSWORD :'(owner|mlflow)'", "", TEXT.replace(":?set", ""))
+    text = re.sub(r"PASSWORD :'(owner|mlflow)'", "", texts.replace(":?set", ""))
     assert not re.search(r"(password|secret)\w*\s*[=:]\s*[^$\s]", text, re.IGNORECASE)
 
 
 def test_ports_are_published_on_this_machine_only() -> None:
     for service in SERVICES.values():
-        assert service["ports"]
-        assert all(port.startswith("${TRACKER_BIND:-127.0.0.1}:") for port in service["ports"])
+        ports = service.get("ports", [])
+        assert all(port.startswith("${TRACKER_BIND:-127.0.0.1}:") for port in ports)
+    assert {name for name, service in SERVICES.items() if service.get("ports")} == PUBLISHED
 
 
 def test_every_service_says_when_it_is_healthy_and_every_volume_is_named() -> None:
@@ -138,6 +176,12 @@ def interpolated(text: str, dotenv: Mapping[str, str]) -> str:
     return re.sub(r"\$\{(\w+):\?[^}]*}", lambda found: values[found[1]], text)
 
 
+def config_text(name: str) -> str:
+    """What compose mounts as this config."""
+    path: str = COMPOSE["configs"][name]["file"]
+    return (ROOT / path).read_text()
+
+
 def here(text: str, places: Mapping[str, str]) -> str:
     """The text with addresses and folders of the containers replaced by those of this machine."""
     for container, machine in places.items():
@@ -170,7 +214,7 @@ def create_databases(postgres: PostgresServer) -> None:
     assert psql is not None
     subprocess.run(
         [psql, "--no-psqlrc", "--set=ON_ERROR_STOP=1", "--quiet"],
-        input=COMPOSE["configs"]["databases"]["content"],
+        input=config_text("databases"),
         env={
             **os.environ,
             "PGHOST": "127.0.0.1",
@@ -210,8 +254,10 @@ def team(
         "--port=5000": f"--port={port}",
         "=/artifacts": f"={folder / 'artifacts'}",
         "/etc/mlflow/": f"{folder}/",
+        "/uploads": f"{folder}/uploads",
     }
-    (folder / "auth.ini").write_text(here(COMPOSE["configs"]["mlflow-auth"]["content"], places))
+    (folder / "uploads").mkdir()
+    (folder / "auth.ini").write_text(here(config_text("mlflow-auth"), places))
     service = SERVICES["mlflow"]
     assert service["command"][:2] == ["mlflow", "server"]
     flags = [here(interpolated(flag, dotenv), places) for flag in service["command"][2:]]
@@ -418,3 +464,161 @@ def test_tensorboard_shows_the_curves(team: Team) -> None:
         tags = json.loads(answer(url)[1])
         assert is_healthy("tensorboard", {":6006/": f":{port}/"})
     assert {"train/loss", "val/loss", "val/f1"} <= set(tags["exp1/tensorboard"])
+
+
+# --- Backups and upgrades ---
+
+
+def words_of_guide(service: str, heading: str) -> list[list[str]]:
+    """What the guide's section runs in a new container of this service, a command each."""
+    section = GUIDE.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    start = rf"^docker compose --env-file masks/\.env run --rm {service} (.+)$"
+    return [shlex.split(line) for line in re.findall(start, section, re.MULTILINE)]
+
+
+def run_words(
+    words: list[str], service: str, postgres: PostgresServer, cwd: Path, **changed: str
+) -> subprocess.CompletedProcess[str]:
+    """A command as a container of this service runs it: with its environment alone."""
+    dotenv = EXAMPLE | {"POSTGRES_PASSWORD": postgres.password, **DATABASE_PASSWORDS}
+    dotenv |= {"MLFLOW_ADMIN_PASSWORD": PASSWORD, "MLFLOW_SECRET_KEY": "any long random text"}
+    settings = SERVICES[service]["environment"]
+    env = {name: interpolated(value, dotenv) for name, value in settings.items()}
+    env |= {"PGHOST": "127.0.0.1", "PGPORT": str(postgres.port), "PATH": os.environ["PATH"]}
+    env |= changed
+    return subprocess.run(
+        words, cwd=cwd, env=env, capture_output=True, text=True, timeout=LIMIT_S, check=False
+    )
+
+
+def backup_once(postgres: PostgresServer, folder: Path) -> subprocess.CompletedProcess[str]:
+    script = ROOT / COMPOSE["configs"]["backup"]["file"]
+    return run_words(["sh", str(script)], "backup", postgres, folder)
+
+
+def has_backup_of_today(folder: Path) -> bool:
+    """What the service's health check says in this folder."""
+    kind, check = SERVICES["backup"]["healthcheck"]["test"]
+    assert kind == "CMD-SHELL"
+    return subprocess.run(["sh", "-c", check], cwd=folder, check=False).returncode == 0
+
+
+def make_aged(path: Path, days: float) -> Path:
+    path.write_text("a backup")
+    then = time.time() - days * 86400
+    os.utime(path, (then, then))
+    return path
+
+
+def test_the_backup_service_runs_the_script_that_is_mounted_into_it() -> None:
+    service = SERVICES["backup"]
+    assert {"source": "backup", "target": "/etc/backup.sh"} in service["configs"]
+    assert "sh /etc/backup.sh" in service["command"][-1]
+    (volume,) = service["volumes"]
+    assert volume == f"backups:{service['working_dir']}"
+
+
+@pytest.mark.slow
+def test_a_backup_is_whole_keeps_seven_days_and_is_restored_as_the_guide_says(
+    team: Team, postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    run_tracker("ledger", "grant", "kim", cwd=team.root)  # makes the database of sweeps
+    old = make_aged(tmp_path / "ledger-2026-01-01T000000Z.dump", 7.1)
+    old_roles = make_aged(tmp_path / "roles-2026-01-01T000000Z.psql", 7.1)
+    young = make_aged(tmp_path / "mlflow-2026-01-02T000000Z.dump", 6.9)
+    torn = make_aged(tmp_path / "ledger-2026-01-02T000000Z.dump.part", 1)
+    foreign = make_aged(tmp_path / "notes.txt", 30)
+    done = backup_once(postgres_server, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert has_backup_of_today(tmp_path)
+    assert not (old.exists() or old_roles.exists() or torn.exists())
+    assert young.exists() and foreign.exists()
+    made = {path.name for path in tmp_path.iterdir()} - {young.name, foreign.name}
+    kinds = {re.sub(r"-\d{4}-\d\d-\d\dT\d{6}Z", "", name) for name in made}
+    assert kinds == {
+        *("roles.psql", "ledger.dump", "mlflow.dump", "auth.dump", "ledger_sweeps.dump")
+    }
+    assert all((tmp_path / name).stat().st_mode & 0o777 == 0o600 for name in made)
+    rows = run_tracker("ledger", "history", cwd=team.root).stdout
+    assert "exp1" in rows
+
+    commands = words_of_guide("backup", "Backups")
+    assert [words[0] for words in commands] == ["psql", "psql", "pg_restore"]
+    actual = {name.partition("-")[0]: name for name in made}
+    for words in commands:
+        typed = [re.sub(r"\b(ledger|roles)-2026\S+", lambda m: actual[m[1]], w) for w in words]
+        done = run_words(typed, "backup", postgres_server, tmp_path)
+        assert done.returncode == 0, done.stderr
+        if words == commands[1]:
+            assert run_tracker("ledger", "verify", cwd=team.root, ok=False).returncode != 0
+    run_tracker("ledger", "verify", cwd=team.root)
+    assert run_tracker("ledger", "history", cwd=team.root).stdout == rows
+    again = run_tracker("submit", "--memo", "again", cwd=team.root, ok=False)
+    assert again.returncode == 3  # the guards came back with the rows
+
+
+@pytest.mark.slow
+def test_while_backups_fail_no_old_one_goes(
+    team: Team, postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    old = make_aged(tmp_path / "ledger-2026-01-01T000000Z.dump", 30)
+    wrong = dataclasses.replace(postgres_server, password="wrong")
+    done = backup_once(wrong, tmp_path)
+    assert done.returncode != 0
+    assert not has_backup_of_today(tmp_path)
+    assert "password authentication failed" in done.stderr
+    assert "wrong" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".part"] == [old.name]
+
+
+@pytest.mark.slow
+def test_the_guide_brings_older_tables_of_mlflow_to_the_schema_of_its_version(
+    team: Team, postgres_server: PostgresServer
+) -> None:
+    folder = team.root.parent
+    programs = {"mlflow": [sys.executable, "-m", "mlflow"], "python": [sys.executable]}
+    places = {"@postgres:5432/": f"@127.0.0.1:{postgres_server.port}/"}
+    commands = words_of_guide("mlflow", "A new version of MLflow")
+    assert [words[-1].rpartition("/")[2] for words in commands] == ["mlflow", "auth"]
+    newest = {name: read_version(postgres_server, name) for name in VERSION_TABLES}
+    make_older(postgres_server)
+    for words in commands:
+        assert not re.search(r"//\w+:[^@\s]+@", " ".join(words))  # every process can read them
+        database = words[-1].rpartition("/")[2]
+        assert read_version(postgres_server, database) != newest[database]
+        typed = programs[words[0]] + [here(word, places) for word in words[1:]]
+        done = run_words(
+            typed,
+            "mlflow",
+            postgres_server,
+            folder,
+            TMPDIR=str(folder),
+            MLFLOW_AUTH_CONFIG_PATH=str(folder / "auth.ini"),
+        )
+        assert done.returncode == 0, done.stderr
+        assert read_version(postgres_server, database) == newest[database]
+
+
+def read_version(postgres: PostgresServer, database: str) -> str:
+    import psycopg
+
+    with psycopg.connect(postgres.url(database).replace("+psycopg", "")) as connection:
+        table = VERSION_TABLES[database]
+        (row,) = connection.execute(f"SELECT version_num FROM {table}".encode()).fetchall()
+    return str(row[0])
+
+
+def make_older(postgres: PostgresServer) -> None:
+    """Take the last change of both of MLflow's databases back; in a process of its own, for the
+    import changes warnings and logs."""
+    program = (
+        "import sys; from alembic import command\n"
+        "from mlflow.server.auth.db.utils import _get_alembic_config as auth\n"
+        "from mlflow.store.db.utils import _get_alembic_config as store\n"
+        "command.downgrade(store(sys.argv[1]), '-1')\n"
+        "command.downgrade(auth(sys.argv[2]), '-1')\n"
+    )
+    urls = (postgres.url("mlflow"), postgres.url("auth"))
+    subprocess.run(
+        [sys.executable, "-c", program, *urls], capture_output=True, timeout=LIMIT_S, check=True
+    )
