@@ -213,7 +213,12 @@ def import_command(
 ) -> None:
     """Add the submissions of a hand-kept table (CSV or JSON), all or none."""
     from tracker.core.terminal import print_text
-    from tracker.ledger.submission_table import import_table, read_submission_table, render_summary
+    from tracker.ledger.submission_table import (
+        import_table,
+        read_submission_table,
+        render_summary,
+        try_import,
+    )
     from tracker.training.numbers import render_count
     from tracker.workspace.tracker_toml import find_workspace
 
@@ -221,6 +226,7 @@ def import_command(
     table = read_submission_table(file, workspace.competition)
     print_text(render_summary(table))
     if dry_run:
+        try_import(workspace, table)
         print_text(f"dry run: {render_count(len(table.rows), 'submission')} would be added")
     else:
         print_text(f"added {import_table(workspace, table)} submissions")

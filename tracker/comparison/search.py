@@ -72,7 +72,9 @@ def explain_mixed_losses(workspace: Workspace, records: Sequence[RunRecord], sor
         except TrackerError:
             continue  # a run that cannot be read cannot be compared
         basis = basis_of_run(workspace, record, config)
-        first = first or basis
+        if first is None:
+            first = basis
+            continue
         reason = explain_loss(first, basis)
         if reason:
             return f"{sort} of {first.name} and {record.name} is not comparable: {reason}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,6 +106,10 @@ class Receipt:
     quota: Quota
 
 
+class _TakenBackError(Exception):
+    """Ends a transaction that could have been kept."""
+
+
 class Ledger:
     """An open ledger; every method is one transaction, whole or not at all."""
 
@@ -168,15 +172,20 @@ class Ledger:
         return Receipt(number=row["number"], quota=after)
 
     def append_historical(
-        self, rows: Sequence[HistoricalSubmission], competition: Competition
+        self,
+        rows: Sequence[HistoricalSubmission],
+        competition: Competition,
+        *,
+        keep: bool = True,
     ) -> None:
-        """Add the rows of an imported table with their own numbers, all or none.
+        """Add the rows of an imported table with their own numbers, all or none; without `keep`
+        the database takes them back at the end.
 
         Raises DuplicateError when predictions are in the ledger already, RefusedError when the
         numbers are in use, or when a row's SOTA is not in the ledger, LedgerError as
         `append_submission`.
         """
-        with self._write() as connection:
+        with suppress(_TakenBackError), self._write() as connection:
             self._check_guards(connection)
             last = connection.execute(sa.select(sa.func.max(SUBMISSIONS.c.number))).scalar() or 0
             if rows[0].number <= last:
@@ -197,6 +206,8 @@ class Ledger:
                         " not in the ledger"
                     )
                 self._append_historical(connection, row, competition)
+            if not keep:
+                raise _TakenBackError
 
     def _append_historical(
         self, connection: sa.Connection, row: HistoricalSubmission, competition: Competition

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from tracker.ledger.columns import list_added_columns
@@ -65,6 +65,19 @@ def verify_ledger(url: str, *, head: str = "") -> Verification:
     With `head`, the ledger must still have that row. Raises ConfigError when `head` does not have
     the form that verify prints, LedgerError when the ledger cannot be read.
     """
+    found = _verify_rows(url, head)
+    return replace(found, problem=found.problem or check_guards(url))
+
+
+def find_changed_row(url: str) -> str:
+    """What `verify_ledger` says of the rows alone; "" where none was changed.
+
+    About 0.2 s for 10,000 rows. Raises LedgerError.
+    """
+    return _verify_rows(url, "").problem
+
+
+def _verify_rows(url: str, head: str) -> Verification:
     wanted = _parse_head(head) if head else None
     with open_reader(url) as query:
         total = query("SELECT count(*) AS n FROM chain", {})[0]["n"]
@@ -89,9 +102,7 @@ def verify_ledger(url: str, *, head: str = "") -> Verification:
     if not problem and wanted and wanted[0] > 0 and not seen:
         what = "was deleted" if wanted[0] > seq else "has another hash"
         problem = f"row {wanted[0]} of the head {head} {what}; the ledger ends with row {seq}"
-    return Verification(
-        rows=total, head=render_head(seq, previous), problem=problem or check_guards(url)
-    )
+    return Verification(rows=total, head=render_head(seq, previous), problem=problem)
 
 
 def _parse_head(head: str) -> tuple[int, str]:

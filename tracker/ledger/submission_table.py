@@ -293,6 +293,14 @@ def import_table(workspace: Workspace, table: SubmissionTable) -> int:
     return len(table.rows)
 
 
+def try_import(workspace: Workspace, table: SubmissionTable) -> None:
+    """Raise what `import_table` would raise; add nothing."""
+    from tracker.ledger.append import open_ledger
+
+    with open_ledger(workspace) as ledger:
+        ledger.append_historical(table.rows, workspace.competition, keep=False)
+
+
 def render_summary(table: SubmissionTable) -> str:
     """How the table was understood, in lines for the user to check."""
     rows = table.rows

@@ -192,7 +192,7 @@ def examine(workspace: Workspace, run: str, *, exact: bool = False) -> Examinati
     return Examination(
         candidate=candidate,
         quota=build_quota(competition, window.now, window.times),
-        ledger_refusal=find_ledger_refusal(workspace, with_mlflow=False),
+        ledger_refusal=find_ledger_refusal(workspace, in_full=False),
         duplicate=duplicate,
         quota_refusal=window.refusal,
         similar_refusal=_find_similar(competition, nearest),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tracker.core.errors import ConfigError, LedgerError, RefusedError, TrackerError
+from tracker.ledger.chain import find_changed_row
 from tracker.ledger.connection import open_reader
 from tracker.ledger.heads import (
     Comparison,
@@ -83,9 +84,15 @@ def render_counts(counts: Mapping[str, int]) -> str:
     return f"it has all heads that were seen: {', '.join(parts)}"
 
 
-def find_ledger_refusal(workspace: Workspace, *, with_mlflow: bool) -> RefusedError | None:
-    """Why this ledger takes no submission: it lacks a head that was seen. MLflow may be away."""
-    problem = ask_witnesses(workspace, with_mlflow=with_mlflow).comparison.problem
+def find_ledger_refusal(workspace: Workspace, *, in_full: bool) -> RefusedError | None:
+    """Why this ledger takes no submission: a head that was seen is missing, or a row was changed.
+
+    `in_full`, as before a submission, every row is compared with its hash and MLflow is asked,
+    which may be away.
+    """
+    problem = ask_witnesses(workspace, with_mlflow=in_full).comparison.problem
+    if in_full and not problem:
+        problem = find_changed_row(workspace.ledger_url)
     return RefusedError(f"the ledger was changed: {problem}", hint=HINT) if problem else None
 
 

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from tracker.core.errors import TrackerError
 from tracker.core.hints import find_hint
-from tracker.ledger.chain import read_head
+from tracker.ledger.chain import verify_ledger
 from tracker.ledger.connection import mask_password, read_rows
 from tracker.mirror.targets import list_targets, read_state
 from tracker.run_folder.environment import describe_versions
@@ -188,8 +188,13 @@ def _check_data(workspace: Workspace) -> Iterator[Finding]:
 def _check_ledger(workspace: Workspace) -> Iterator[Finding]:
     """Whether the ledger opens and has this program's schema, and the clock of its server."""
     url = workspace.ledger_url
-    rows = int(read_head(url).partition(":")[0])
-    yield Finding("ledger", "ok", f"{mask_password(url)}: {render_count(rows, 'row')}")
+    found = verify_ledger(url)
+    rows = f"{mask_password(url)}: {render_count(found.rows, 'row')}"
+    if found.problem:
+        fix = "tracker ledger verify says more; tracker ledger restore brings a backup back"
+        yield Finding("ledger", "problem", f"{rows}; {found.problem}", fix)
+    else:
+        yield Finding("ledger", "ok", rows)
     if url.startswith("sqlite:"):
         return
     (row,) = read_rows(url, "SELECT clock_timestamp() AT TIME ZONE 'UTC' AS now")

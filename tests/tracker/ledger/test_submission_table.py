@@ -36,6 +36,7 @@ from tracker.ledger.submission_table import (
     read_submission_table,
     render_cell,
     render_summary,
+    try_import,
 )
 from tracker.submission.examine import check
 from tracker.submission.submit import submit
@@ -207,6 +208,21 @@ def test_numbers_that_are_taken_are_refused_and_nothing_is_added(empty: Workspac
     with pytest.raises(RefusedError, match="has submissions up to 1, but the table begins with 1"):
         import_table(empty, read_submission_table(TABLE, empty.competition))
     assert read_rows(empty.ledger_url, "SELECT count(*) AS n FROM chain") == before
+
+
+def test_a_dry_run_refuses_what_the_import_would_refuse_and_adds_nothing(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    (tmp_path / "one.csv").write_text(
+        "ImageID,ans\n" + "".join(f"i{n}.png,{n % 2}\n" for n in range(IMAGES))
+    )
+    table = tmp_path / "t.csv"
+    table.write_text("memo,file\nfirst,one.csv\n")
+    try_import(workspace, read_submission_table(table, workspace.competition))
+    assert list_submissions(workspace) == []
+    table.write_text("memo,file\nfirst,one.csv\nagain,one.csv\n")
+    with pytest.raises(DuplicateError, match="submission 1"):
+        try_import(workspace, read_submission_table(table, workspace.competition))
 
 
 def test_a_prediction_file_beside_the_table_makes_the_row_comparable(

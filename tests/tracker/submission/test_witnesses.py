@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.conftest import NO_MLFLOW, run_tracker
-from tests.support.ledger_rows import add, rewrite
+from tests.support.ledger_rows import add, change, rewrite
 from tests.support.workspaces import make_run, make_workspace
 from tracker.commands.table import app
 from tracker.core.errors import ConfigError, LedgerError, RefusedError
@@ -25,6 +25,7 @@ from tracker.submission.examine import check
 from tracker.submission.submit import submit
 from tracker.submission.witnesses import accept_heads, ask_witnesses
 from tracker.training.files import write_text
+from tracker.workflows.doctor import examine_machine
 from tracker.workspace.tracker_toml import Workspace, load_workspace
 
 BETTER = "UPDATE scores SET value = 0.99 WHERE seq = 2"
@@ -149,6 +150,20 @@ def test_the_owners_own_verify_finds_it_through_mlflow_and_through_the_kept_file
     sync_run(workspace, "exp1")
     problem = ask_witnesses(workspace).comparison.problem
     assert problem.startswith("rows 1 to 3 are missing: MLflow (run exp1) saw them on 20")
+
+
+def test_a_row_that_was_changed_under_its_old_hash_stops_submit_and_doctor(
+    workspace: Workspace,
+) -> None:
+    make_run(workspace, "0000011110")
+    submit(workspace, "exp1", "first")
+    make_run(workspace, "0000011100")
+    change(workspace.ledger_url, "UPDATE scores SET value = 0.99 WHERE metric = 'f1'")
+    with pytest.raises(RefusedError, match=r"the ledger was changed: row \d+ .* was changed"):
+        submit(workspace, "exp2", "second")
+    found = [one for one in examine_machine(workspace) if one.check == "ledger"]
+    assert [one.state for one in found] == ["problem"]
+    assert "was changed" in found[0].text
 
 
 def test_a_restored_backup_is_accepted_with_a_note_that_everybody_sees(tmp_path: Path) -> None:
