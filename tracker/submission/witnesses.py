@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tracker.core.errors import ConfigError, LedgerError, RefusedError, TrackerError
-from tracker.ledger.chain import find_changed_row
 from tracker.ledger.connection import open_reader
 from tracker.ledger.heads import (
     Comparison,
@@ -92,6 +91,8 @@ def find_ledger_refusal(workspace: Workspace, *, in_full: bool) -> RefusedError 
     """
     problem = ask_witnesses(workspace, with_mlflow=in_full).comparison.problem
     if in_full and not problem:
+        from tracker.ledger.chain import find_changed_row  # `check` does without it
+
         problem = find_changed_row(workspace.ledger_url)
     return RefusedError(f"the ledger was changed: {problem}", hint=HINT) if problem else None
 
