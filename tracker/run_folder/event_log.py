@@ -39,15 +39,25 @@ def append_event(
     line = {"time": time or utc_now(), "kind": kind, "text": text, "values": dict(values)}
     with suppress(OSError, ValueError):
         data = json.dumps(line, ensure_ascii=False, allow_nan=False).encode() + b"\n"
-        fd = os.open(folder / EVENTS, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        fd = open_lines(folder / EVENTS)
         try:
-            size = os.fstat(fd).st_size
-            if size:  # a line that a crash cut off gets its newline first
-                os.lseek(fd, size - 1, os.SEEK_SET)
-                data = data if os.read(fd, 1) == b"\n" else b"\n" + data
             os.write(fd, data)
         finally:
             os.close(fd)
+
+
+def open_lines(path: Path) -> int:
+    """Open a file for appending lines; one that a crash cut off gets its newline first.
+
+    Returns the file descriptor; raises OSError.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+    size = os.fstat(fd).st_size
+    if size:
+        os.lseek(fd, size - 1, os.SEEK_SET)  # Windows has no pread
+        if os.read(fd, 1) != b"\n":
+            os.write(fd, b"\n")
+    return fd
 
 
 def read_event_log(folder: Path) -> Iterator[LoggedEvent]:

@@ -22,7 +22,7 @@ from tracker.core.metric_names import check_name
 from tracker.core.settings import get_author
 from tracker.core.text import check_utf8
 from tracker.run_folder.environment import collect_environment
-from tracker.run_folder.event_log import append_event, list_validation
+from tracker.run_folder.event_log import append_event, list_validation, open_lines
 from tracker.run_folder.event_texts import (
     describe_best,
     describe_best_values,
@@ -278,10 +278,6 @@ class Recorder:
 
 
 def _open_points(path: Path) -> int:
-    """Open metrics.jsonl for appending; a line that a crash cut off gets its newline first."""
+    """Open metrics.jsonl for appending; raises StorageError."""
     with translate_os_errors(path, "write"):
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-        size = os.fstat(fd).st_size
-        if size and os.pread(fd, 1, size - 1) != b"\n":
-            os.write(fd, b"\n")
-    return fd
+        return open_lines(path)
