@@ -234,8 +234,14 @@ def import_command(
 
 def export_command(file: File) -> None:
     """Write all submissions to a .csv, .json or .md file; an import gives the same rows."""
+    from tracker.comparison.comparable import describe_validation
     from tracker.core.terminal import print_text
+    from tracker.ledger.read import list_submissions
     from tracker.ledger.submission_table import export_table
+    from tracker.training.numbers import render_count
     from tracker.workspace.tracker_toml import find_workspace
 
-    print_text(f"{file}: {export_table(find_workspace(), file)} submissions")
+    workspace = find_workspace()
+    validation = describe_validation(workspace, list_submissions(workspace))
+    count = export_table(workspace, file, validation=validation)
+    print_text(f"{file}: {render_count(count, 'submission')}")

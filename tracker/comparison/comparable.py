@@ -10,24 +10,26 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from tracker.core.config_diff import shorten_fingerprint, translate
 from tracker.core.errors import TrackerError
-from tracker.ledger.read import find_run
+from tracker.ledger.read import find_run, list_validation_scores
 from tracker.ledger.records import Submission
 from tracker.run_folder.read import load_config, load_run
 from tracker.run_folder.record import RunRecord, run_folder
 from tracker.training.config import CROP_KEYS, Config, config_to_dict
 from tracker.training.config_fingerprint import name_files
-from tracker.training.tables import flatten
-from tracker.workspace.metrics import strip_split
+from tracker.training.tables import flatten, parse_json
+from tracker.workspace.metrics import COLUMNS, strip_split
 from tracker.workspace.tracker_toml import Workspace
 
 VALIDATION = "validation.npz"
+IMAGES_COLUMN, SCHEME_COLUMN = "validation_images", "validation_scheme"  # of an exported table
 DATA = "data"  # the data fingerprint, among the keys of a scheme
 SPLIT = {
     "data.format": "format",
@@ -59,6 +61,7 @@ USUAL = {
     "loss.class_weights": ("none", None),
     "loss.reduction": ("mean", None),
 }
+_CHECKSUM = re.compile(r"[0-9a-f]{8}")
 # Words in the config keys of the user's own loop that say how it validates and what its loss is.
 _OWN_SPLIT = re.compile(
     r"(?:.*_)?(?:val|valid|validation|split|folds?|bands?|fixes)(?:_.*)?", re.IGNORECASE
@@ -188,7 +191,7 @@ def basis_of_submission(workspace: Workspace, row: Submission) -> Basis:
     recorded, name = row.run_uid is not None, f"submission {row.number}"
     data = row.data_fingerprint
     adopted = run is not None and "adopted_from" in load_run(workspace.runs_dir, run).facts
-    return find_basis(
+    basis = find_basis(
         workspace,
         name,
         row.config,
@@ -197,6 +200,44 @@ def basis_of_submission(workspace: Workspace, row: Submission) -> Basis:
         recorded=recorded,
         adopted=adopted,
     )
+    return _add_imported(basis, row) if run is None else basis
+
+
+def _add_imported(basis: Basis, row: Submission) -> Basis:
+    """The basis with what the export of another workspace says; see `describe_validation`."""
+    scheme: Any = None
+    with suppress(ValueError, RecursionError):
+        scheme = parse_json(row.imported.get(SCHEME_COLUMN, ""))
+    if isinstance(scheme, dict):
+        basis = replace(basis, scheme=scheme)
+    parts = row.imported.get(IMAGES_COLUMN, "").split("-")
+    if len(parts) == 3 and all(_CHECKSUM.fullmatch(part) for part in parts):
+        basis = replace(basis, checksums=tuple(int(part, 16) for part in parts))
+    return basis
+
+
+def describe_validation(
+    workspace: Workspace, rows: Sequence[Submission]
+) -> dict[int, dict[str, str]]:
+    """{number: {column: text}}: how submissions validated, as far as the run folders alone say it.
+
+    For an export: checksums of validation.npz, the scheme that an ensemble has from its members,
+    and validation scores that the ledger has no column for.
+    """
+    columns: dict[int, dict[str, str]] = {}
+    scores = list_validation_scores(workspace, rows)
+    for row in rows:
+        own = {}
+        for name, value in scores[row.number].items():
+            if name not in COLUMNS:
+                own[f"val_{name}"] = repr(value)
+        basis = basis_of_submission(workspace, row)
+        if basis.checksums:
+            own[IMAGES_COLUMN] = "-".join(f"{checksum:08x}" for checksum in basis.checksums)
+        if basis.scheme and "ensemble" in row.config:
+            own[SCHEME_COLUMN] = json.dumps(basis.scheme, ensure_ascii=False)
+        columns[row.number] = own
+    return columns
 
 
 def find_scheme(
@@ -469,8 +510,11 @@ def _render(value: Any) -> str:
 
 def _compare_files(a: Basis, b: Basis) -> str:
     """Compare the saved images and labels, where both runs have them."""
-    if not (a.checksums and b.checksums and a.file and b.file):
+    if not (a.checksums and b.checksums):
         return ""
+    if not (a.file and b.file):  # of an imported row the checksums alone are known
+        same = a.checksums == b.checksums
+        return "" if same else "different validation images or labels, or in another order"
     from tracker.training.predict.probabilities import load_probabilities
 
     try:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
+from tracker.comparison.audit import find_duplicates
 from tracker.comparison.comparable import (
     DATA,
     SCHEME_KEYS,
@@ -25,6 +26,8 @@ from tracker.comparison.comparable import (
 )
 from tracker.comparison.members import is_flattered, list_flattered
 from tracker.comparison.statistics.regression import (
+    FEW_POINTS,
+    MIN_TO_RANK,
     Line,
     RankCorrelation,
     find_outliers,
@@ -35,11 +38,15 @@ from tracker.core.list_marks import FLATTERED
 from tracker.ledger.read import find_metric_value, list_submissions
 from tracker.ledger.records import Submission
 from tracker.run_folder.record import RunRecord
+from tracker.training.numbers import render_count
 from tracker.workspace.tracker_toml import Workspace
 
 if TYPE_CHECKING:
     from tracker.comparison.leaderboard_noise import SampleSizes, SelectionBias
 
+UNKNOWN_VALIDATION = "how it validated is not known"
+AGREEMENT = 0.5  # Spearman's rho; where it may be higher, validation may yet predict
+MIN_TO_REFUTE = 5  # points in exactly the opposite order, by chance 1 of 120
 _PAIRS = (("val", "public"), ("val", "private"), ("public", "private"))
 
 
@@ -58,9 +65,12 @@ class Outlier:
 class ScoreRelation:
     """How score `y` goes with score `x` over submissions `numbers`.
 
-    `repeats` of the `n` points copy an earlier point. `scheme` is the index of the validation
-    scheme in `CvLb.schemes`, None without validation scores. `reason` says why there is no line.
-    `predicts`: the line rises and separates its outermost points; any other line predicts nothing.
+    `repeats` of the `n` points copy an earlier one, or are of its duplicates: rho has them, but the
+    line, the intervals and what follows from them count each point once. `scheme` is the index of
+    the validation scheme in `CvLb.schemes`, None without validation scores. `reason` says why there
+    is no line. `predicts`: the line rises and separates its outermost points; any other line
+    predicts nothing. `refuted`: the points speak against it; with neither, they are too few to
+    tell.
     """
 
     metric: str
@@ -72,9 +82,15 @@ class ScoreRelation:
     repeats: int
     line: Line | None
     predicts: bool
+    refuted: bool
     reason: str
     rank: RankCorrelation | None
     outliers: Sequence[Outlier]
+
+    @property
+    def points(self) -> int:
+        """The number of different points."""
+        return self.n - self.repeats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,14 +181,14 @@ def predict_public_score(
     index = _find_group(schemes, basis)
     relations = _relate(workspace, rows, schemes, (metric, "val", "public"))
     relation = next((item for item in relations if item.scheme == index), None)
-    n = relation.n if relation else 0
+    n = relation.points if relation else 0
     own = record.summary.get(f"val/{metric}")
     value = low = high = None
     reason, limited = "", False
     if own is None:
         reason = f"the run has no val/{metric}"
     elif is_flattered(workspace, config):
-        reason = FLATTERED
+        reason = f"the validation score of {record.name} is {FLATTERED}"
     elif not _is_known(basis):
         reason = f"how {record.name} validated is not known"
     elif relation is None or relation.line is None:
@@ -194,7 +210,7 @@ def predict_public_score(
         low=low,
         high=high,
         n=n,
-        left_out=sum(item.n for item in relations) - n,
+        left_out=sum(item.n for item in relations if item is not relation),
         reason=reason,
         limited=limited,
     )
@@ -203,7 +219,23 @@ def predict_public_score(
 def explain_no_prediction(relation: ScoreRelation) -> str:
     """Why no score is expected by a line that is there."""
     part = "validation" if relation.x == "val" else relation.x
-    return f"{part} does not predict the {relation.y} score here ({relation.n} points)"
+    if relation.refuted:
+        return f"{part} does not predict the {relation.y} score here ({relation.points} points)"
+    points = relation.points
+    if points < FEW_POINTS or _holds_no_agreement(relation.rank):
+        return (
+            f"{render_count(points, 'point')} are too few to tell whether {part} predicts the"
+            f" {relation.y} score"
+        )
+    return (
+        f"{part} and {relation.y} score rise together here, but too loosely to predict one from the"
+        f" other ({points} points)"
+    )
+
+
+def _holds_no_agreement(rank: RankCorrelation | None) -> bool:
+    """Whether the true rank correlation may be 0."""
+    return rank is None or rank.low is None or rank.low <= 0
 
 
 def explain_unused(workspace: Workspace, row: Submission, relation: ScoreRelation | None) -> str:
@@ -211,12 +243,17 @@ def explain_unused(workspace: Workspace, row: Submission, relation: ScoreRelatio
     if is_flattered(workspace, row.config):
         return FLATTERED
     if _is_unknown(workspace, row):
-        return "how it validated is not known"
+        return UNKNOWN_VALIDATION
     if relation is None:
         return "no line: needs three"
     if relation.line is None:
         return f"no line: {relation.reason}"
     return "" if relation.predicts else explain_no_prediction(relation)
+
+
+def is_undecided(relation: ScoreRelation) -> bool:
+    """Whether there is a line, but too few points to tell whether it predicts."""
+    return relation.line is not None and not relation.predicts and not relation.refuted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -341,50 +378,84 @@ def _relate(
         if a is not None and b is not None:
             scheme = scheme_of[row.number] if x == "val" else None
             groups.setdefault(scheme, []).append((row.number, a, b))
-    relations = [_build_relation(names, scheme, points) for scheme, points in groups.items()]
+    copied = {item["number"]: item["equal_to"] for item in find_duplicates(rows)}
+    relations = [
+        _build_relation(names, scheme, points, copied) for scheme, points in groups.items()
+    ]
     return sorted(relations, key=lambda item: (-item.n, item.scheme or 0))
 
 
 def _build_relation(
-    names: tuple[str, str, str], scheme: int | None, points: Sequence[tuple[int, float, float]]
+    names: tuple[str, str, str],
+    scheme: int | None,
+    points: Sequence[tuple[int, float, float]],
+    copied: Mapping[int, int],
 ) -> ScoreRelation:
+    """`copied` has the earlier submission that each duplicate repeats."""
     metric, x, y = names
-    xs, ys = [a for _, a, _ in points], [b for _, _, b in points]
-    line, distinct = fit_line(xs, ys), len(set(zip(xs, ys, strict=True)))
-    outliers = []
-    for index, distance in find_outliers(line, xs, ys) if line else ():
-        assert line is not None  # noqa: S101
-        expected = line.intercept + line.slope * xs[index]
-        number = points[index][0]
-        outliers.append(
-            Outlier(number=number, x=xs[index], y=ys[index], expected=expected, distance=distance)
-        )
+    numbers = [number for number, _, _ in points]
+    different: dict[tuple[float, float], int] = {}
+    for number, a, b in points:
+        if copied.get(number) not in numbers:
+            different.setdefault((a, b), number)
+    distinct = len(different)
+    xs, ys = [a for a, _ in different], [b for _, b in different]
+    line = fit_line(xs, ys)
+    rank = rank_correlation([a for _, a, _ in points], [b for _, _, b in points], distinct=distinct)
+    predicts = _predicts(sorted(different))
     reason = ""
     if line is None:
         part = "validation" if x == "val" else x
-        reason = f"all have the same {part} score"
-        if len(points) < 3:
-            reason = f"needs three, there are {len(points)}"
+        apart = " but duplicates" if distinct < len(points) else ""
+        reason = f"all{apart} have the same {part} score"
+        if distinct < MIN_TO_RANK:
+            which = " without duplicates" if apart else ""
+            reason = f"needs three, there are {distinct}{which}"
     return ScoreRelation(
         metric=metric,
         x=x,
         y=y,
         scheme=scheme,
         n=len(points),
-        numbers=[point[0] for point in points],
+        numbers=numbers,
         repeats=len(points) - distinct,
         line=line,
-        predicts=_predicts(sorted({*zip(xs, ys, strict=True)})),
+        predicts=predicts,
+        refuted=line is not None and not predicts and _is_refuted(rank, distinct),
         reason=reason,
-        rank=rank_correlation(xs, ys, distinct=distinct),
-        outliers=outliers,
+        rank=rank,
+        outliers=_list_outliers(line, different) if line else (),
     )
+
+
+def _list_outliers(line: Line, points: Mapping[tuple[float, float], int]) -> list[Outlier]:
+    """The points {(x, y): submission} that are far from the line."""
+    xs, ys, outliers = [x for x, _ in points], [y for _, y in points], []
+    for index, distance in find_outliers(line, xs, ys):
+        expected = line.intercept + line.slope * xs[index]
+        number = points[xs[index], ys[index]]
+        outliers.append(
+            Outlier(number=number, x=xs[index], y=ys[index], expected=expected, distance=distance)
+        )
+    return outliers
 
 
 def _predicts(points: Sequence[tuple[float, float]]) -> bool:
     """Whether a rising line through distinct points, by x, tells the outermost two apart."""
     line = fit_line([x for x, _ in points], [y for _, y in points])
     return line is not None and line.slope > 0 and line.separates(points[0][0], points[-1][0])
+
+
+def _is_refuted(rank: RankCorrelation | None, distinct: int) -> bool:
+    """Whether agreement is out of the question: above the whole interval of rho.
+
+    Of few points, any agreement at all; of many, agreement worth the name.
+    """
+    if rank is None:
+        return False
+    if rank.high is None:  # of scores in exactly one order there is no interval
+        return rank.rho < 0 and distinct >= MIN_TO_REFUTE
+    return rank.high < (0.0 if distinct < FEW_POINTS else AGREEMENT)
 
 
 def _list_schemes(groups: Sequence[SchemeGroup]) -> list[dict[str, Any]]:

@@ -15,6 +15,8 @@ from tracker.comparison.members import list_flattered
 from tracker.comparison.statistics.groups import are_same_groups, number_groups
 from tracker.comparison.statistics.weighted import build_weighted
 from tracker.core.errors import TrackerError
+from tracker.core.list_marks import FLATTERED
+from tracker.core.text import join_numbers
 from tracker.leaderboards import build_leaderboard
 from tracker.ledger.read import find_run, list_with_note
 from tracker.ledger.records import Submission
@@ -146,17 +148,40 @@ def load_labeled_predictions(
     sample: SampleSizes,
     *,
     needed: Sequence[int],
-) -> Labeled | None:
+) -> tuple[Labeled | None, str]:
     """Predictions on the revealed solution, otherwise on validation images that the runs share.
 
-    None if neither has all of `needed`, or if the metric is not computed here. Only classes are
-    read from a solution.
+    None, and why, if neither has all of `needed`, or if the metric is not computed here. Only
+    classes are read from a solution.
     """
     labeled: Labeled | None = None
     if workspace.competition.is_resampled:
         labeled = _load_solution(workspace, rows, answers, sample)
     labeled = labeled or _load_shared_validation(workspace, rows, sample)
-    return labeled if labeled is not None and set(needed) <= set(labeled.numbers) else None
+    if labeled is not None and set(needed) <= set(labeled.numbers):
+        return labeled, ""
+    return None, _explain_missing(workspace, rows, labeled, needed)
+
+
+def _explain_missing(
+    workspace: Workspace,
+    rows: Sequence[Submission],
+    labeled: Labeled | None,
+    needed: Sequence[int],
+) -> str:
+    """Which of `needed` cannot be resampled on validation images: with one, none is."""
+    flattered = sorted({*list_flattered(workspace, rows)} & {*needed})
+    if flattered:
+        return f"{join_numbers(flattered)} cannot be compared on validation images ({FLATTERED})"
+    by_number = {row.number: row for row in rows}
+    gone = []
+    for number in sorted({*needed}):
+        if _load_validation(workspace, by_number[number]) is None:
+            gone.append(number)
+    if gone:
+        return f"validation predictions of {join_numbers(gone)} are not in this workspace"
+    others = sorted({*needed} - {*labeled.numbers}) if labeled is not None else []
+    return f"{join_numbers(others)} validated on other images than the rest" if others else ""
 
 
 def _load_solution(

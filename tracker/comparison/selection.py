@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tracker.comparison.cv_lb import explain_unused, relate_cv_to_public
+from tracker.comparison.cv_lb import explain_unused, is_undecided, relate_cv_to_public
 from tracker.comparison.leaderboard_noise import (
     SampleSizes,
     compare_answers,
@@ -43,6 +43,7 @@ from tracker.workspace.tracker_toml import Metric, Workspace
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from tracker.comparison.cv_lb import ScoreRelation
     from tracker.comparison.statistics.regression import Line
 
 STANDARD_ERRORS = 3.0  # of the simulation: below that there is no difference
@@ -54,7 +55,8 @@ class Contender:
     """A submission that may be chosen.
 
     `by_validation` is the score that its validation predicts, `expected` lies between it and
-    `public`. `unused` says why its validation score predicts nothing.
+    `public`. `unused` says why its validation score predicts nothing; `undecided` where that is not
+    refuted either, for its scheme has too few points to tell.
     """
 
     number: int
@@ -64,6 +66,7 @@ class Contender:
     by_validation: float | None
     expected: float
     unused: str = ""
+    undecided: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +87,9 @@ class Simulation:
 
     `used` says whether the choice is based on it. `left_out` has {reason: numbers} of the
     submissions that are not in `among`. `error` is the standard error of the difference of the
-    choice's `mean_best` from that of the best public ones.
+    choice's `mean_best` from that of the best public ones. `favored` is the set of as many whose
+    best member is best on average: the choice, unless it is beaten by three standard errors.
+    `not_real` says why real predictions are not what is resampled.
     """
 
     source: str
@@ -95,7 +100,9 @@ class Simulation:
     chosen: SimulatedSet
     by_public: SimulatedSet
     possible: float
+    favored: SimulatedSet
     error: float = 0.0
+    not_real: str = ""
 
     def find_gain(self) -> float:
         """By how much the choice's better one is better than that of the best public ones.
@@ -105,6 +112,20 @@ class Simulation:
         gaps = [abs(self.possible - item.mean_best) for item in (self.by_public, self.chosen)]
         gain = gaps[0] - gaps[1]
         return gain if abs(gain) > STANDARD_ERRORS * self.error else 0.0
+
+    def find_lead(self) -> float:
+        """How much more often the choice holds the best of all than a random one does.
+
+        Negative for less often; 0 within three standard errors.
+        """
+        chance = self.find_chance()
+        lead = self.chosen.holds_best - chance
+        error = math.sqrt(chance * (1 - chance) / self.draws)
+        return lead if abs(lead) > STANDARD_ERRORS * error else 0.0
+
+    def find_chance(self) -> float:
+        """How often a random choice holds the best of all."""
+        return len(self.chosen.numbers) / len(self.among)
 
     def is_public_more_often_best(self) -> bool:
         """Whether the best public ones hold the best of all more often, beyond chance."""
@@ -130,8 +151,9 @@ class Selection:
     `differing` is the share of images on which the answers of two contenders differ. `lucky` has
     the best public ones that are not chosen because validation shows others to be better. The best
     public one took the place of `instead_of` because validation cannot separate the two.
-    `unscored` have no public score yet, so they cannot be chosen. Where answers are numbers,
-    `greatest` has the greatest difference of two contenders.
+    `unscored` have no public score yet, so they cannot be chosen. `validates_best` has the best
+    validation score of the contenders for which there are too few points to count it. Where
+    answers are numbers, `greatest` has the greatest difference of two contenders.
     """
 
     metric: str
@@ -147,6 +169,7 @@ class Selection:
     lucky: Sequence[int]
     instead_of: int | None
     unscored: Sequence[int] = ()
+    validates_best: int | None = None
     greatest: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -173,14 +196,15 @@ def select_final(workspace: Workspace, count: int, *, public_images: int = 0) ->
     sample = count_public_images(workspace, given=public_images)
     noise = estimate_public_noise(workspace, looks, metric, sample)
     own_sd, noise_source = noise or (None, "")
-    ranked = rank_contenders(workspace, looks, metric, own_sd)
+    relations = relate_cv_to_public(workspace, rows, metric.name)
+    ranked = rank_contenders(workspace, looks, metric, own_sd, relations)
     contenders = ranked[: max(MAX_CONTENDERS, count + 1)]
     answers = load_answers_of(workspace, [item.number for item in contenders])
     differing = compare_answers(answers)
     distances = _compare_numbers(workspace, answers)
     private = _simulate_private_scores(contenders, differing, metric, own_sd, sample)
     # The best set, with the best public score in it unless validation speaks against it.
-    separated = _find_separated(workspace, looks, contenders, metric)
+    separated = _find_separated(contenders, relations)
     indexes = _choose(private, contenders, count)
     by_public = _best_public(contenders, len(indexes), metric)
     chosen, instead_of = _include_best_public(
@@ -189,9 +213,11 @@ def select_final(workspace: Workspace, count: int, *, public_images: int = 0) ->
     by_number = {row.number: row for row in looks}
     candidates, needed = [by_number[item.number] for item in contenders], [*chosen, *by_public]
     # How well that choice would have done on images with known labels.
-    labeled = None
+    labeled, not_real = None, ""
     if len(contenders) > count:
-        labeled = load_labeled_predictions(workspace, candidates, answers, sample, needed=needed)
+        labeled, not_real = load_labeled_predictions(
+            workspace, candidates, answers, sample, needed=needed
+        )
     scored = [row.number for row in rows if f"public_{metric.name}" in row.scores]
     return Selection(
         metric=metric.name,
@@ -209,11 +235,13 @@ def select_final(workspace: Workspace, count: int, *, public_images: int = 0) ->
             chosen=chosen,
             by_public=by_public,
             metric=metric,
+            not_real=not_real,
             behind=[item.number for item in ranked[len(contenders) :]],
         ),
         private=_find_private_leader(looks, chosen, metric),
         lucky=_find_lucky(by_public, chosen, separated),
         instead_of=instead_of,
+        validates_best=_find_best_validation(contenders, relations, metric),
         unscored=[row.number for row in rows if row.number not in scored and not row.is_rejected],
         greatest={f"{a},{b}": distance for (a, b), distance in distances.items()},
     )
@@ -235,7 +263,11 @@ def _compare_numbers(
 
 
 def rank_contenders(
-    workspace: Workspace, looks: Sequence[Submission], metric: Metric, own_sd: float | None
+    workspace: Workspace,
+    looks: Sequence[Submission],
+    metric: Metric,
+    own_sd: float | None,
+    relations: Mapping[int, ScoreRelation],
 ) -> list[Contender]:
     """Every distinct submission with its expected private score, the best first.
 
@@ -243,8 +275,11 @@ def rank_contenders(
     validation, the public score counts by how much of the scatter around the line is skill: s^2 /
     (s^2 + own_sd^2), a half if unknown.
     """
-    relations = relate_cv_to_public(workspace, looks, metric.name)
+    sign = -1.0 if metric.higher_is_better else 1.0
     contenders = []
+    # Of scores that are the same, those of one scheme stand together, the best validation first.
+    ties: dict[tuple[float, int | None], int] = {}
+    order: dict[int, tuple[float, int, float, int]] = {}
     for row in looks:
         public = row.scores[f"public_{metric.name}"]
         validation = find_metric_value(workspace, row, "val", metric.name)
@@ -253,6 +288,7 @@ def rank_contenders(
         if relation is not None and relation.line and validation is not None and not unused:
             predicted = metric.clip(relation.line.predict(validation)[0])
             expected = predicted + _skill_share(relation.line, own_sd) * (public - predicted)
+        undecided = relation is not None and bool(unused) and is_undecided(relation)
         contenders.append(
             Contender(
                 number=row.number,
@@ -262,10 +298,32 @@ def rank_contenders(
                 by_validation=predicted,
                 expected=expected,
                 unused=unused,
+                undecided=undecided,
             )
         )
-    sign = -1.0 if metric.higher_is_better else 1.0
-    return sorted(contenders, key=lambda item: (sign * item.expected, item.number))
+        place, figure = row.number, 0.0
+        if undecided and relation is not None and validation is not None:
+            place = ties.setdefault((expected, relation.scheme), row.number)
+            figure = sign * validation
+        order[row.number] = (sign * expected, place, figure, row.number)
+    return sorted(contenders, key=lambda item: order[item.number])
+
+
+def _find_best_validation(
+    contenders: Sequence[Contender], relations: Mapping[int, ScoreRelation], metric: Metric
+) -> int | None:
+    """The best by validation in the largest scheme that has too few points to count it."""
+    waiting = {
+        item.number: item.validation
+        for item in contenders
+        if item.undecided and item.validation is not None
+    }
+    if not waiting:
+        return None
+    largest = max((relations[number] for number in waiting), key=lambda relation: relation.n)
+    known = {number: value for number, value in waiting.items() if number in largest.numbers}
+    best = max if metric.higher_is_better else min
+    return best(known, key=lambda number: known[number])
 
 
 def _skill_share(line: Line, own_sd: float | None) -> float:
@@ -309,15 +367,20 @@ def _choose(
 ) -> list[int]:
     """Indexes of the set whose best member is best on average.
 
-    Without a simulation, the best expected ones. Another set must be better than these by three
-    standard errors of the simulation.
+    Without a simulation, the best expected ones.
     """
     usual = list(range(min(count, len(contenders))))
-    if private is None:
-        return usual
-    base, chosen, most = private[:, usual].max(axis=1), usual, 0.0
-    for indexes in combinations(range(len(contenders)), len(usual)):
-        gain = private[:, list(indexes)].max(axis=1) - base
+    return usual if private is None else _find_best_set(private, usual)
+
+
+def _find_best_set(scores: NDArray[np.float64], usual: Sequence[int]) -> list[int]:
+    """Indexes of the set whose best member is best on average in scores [draws, contenders].
+
+    Another set than the `usual` one must be better by three standard errors.
+    """
+    base, chosen, most = scores[:, list(usual)].max(axis=1), list(usual), 0.0
+    for indexes in combinations(range(scores.shape[1]), len(usual)):
+        gain = scores[:, list(indexes)].max(axis=1) - base
         mean, error = float(gain.mean()), float(gain.std()) / math.sqrt(len(gain))
         if mean > max(most, STANDARD_ERRORS * error):
             chosen, most = list(indexes), mean
@@ -325,13 +388,9 @@ def _choose(
 
 
 def _find_separated(
-    workspace: Workspace,
-    looks: Sequence[Submission],
-    contenders: Sequence[Contender],
-    metric: Metric,
+    contenders: Sequence[Contender], relations: Mapping[int, ScoreRelation]
 ) -> set[tuple[int, int]]:
     """(better, worse) of the contenders that validation separates, by the line of their scheme."""
-    relations = relate_cv_to_public(workspace, looks, metric.name)
     pairs = set()
     for better, worse in combinations(contenders, 2):  # the best expected first
         relation = relations.get(better.number)
@@ -394,7 +453,7 @@ def _find_lucky(
 
 def _best_public(contenders: Sequence[Contender], count: int, metric: Metric) -> list[int]:
     sign = -1.0 if metric.higher_is_better else 1.0
-    ranked = sorted(contenders, key=lambda item: (sign * item.public, item.number))
+    ranked = sorted(contenders, key=lambda item: sign * item.public)  # ties: as expected
     return [item.number for item in ranked[:count]]
 
 
@@ -406,6 +465,7 @@ def _simulate(
     chosen: Sequence[int],
     by_public: Sequence[int],
     metric: Metric,
+    not_real: str,
     behind: Sequence[int],
 ) -> Simulation | None:
     """Compare the choice with the best public scores.
@@ -443,6 +503,7 @@ def _simulate(
         return SimulatedSet(numbers=wanted, holds_best=holds, mean_best=sign * float(best.mean()))
 
     gain = draw_best(chosen) - draw_best(by_public)  # in the same draws
+    favored = _find_best_set(scores, [numbers.index(number) for number in chosen])
     return Simulation(
         source=source,
         used=labeled is None,
@@ -452,6 +513,8 @@ def _simulate(
         chosen=evaluate(chosen),
         by_public=evaluate(by_public),
         possible=sign * float(scores.max(axis=1).mean()),
+        favored=evaluate([numbers[index] for index in favored]),
+        not_real="" if labeled is not None else not_real,
         error=float(gain.std()) / math.sqrt(len(gain)),
     )
 

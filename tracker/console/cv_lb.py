@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from tracker.comparison.cv_lb import explain_no_prediction
+from tracker.comparison.cv_lb import UNKNOWN_VALIDATION, explain_no_prediction
 from tracker.comparison.leaderboard_noise import MIN_PRIVATE_SCORES
 from tracker.comparison.statistics.regression import (
     CONFIDENCE,
@@ -15,7 +15,7 @@ from tracker.comparison.statistics.regression import (
     describe_rank,
 )
 from tracker.core.list_marks import FLATTERED
-from tracker.core.text import render_number, render_value
+from tracker.core.text import join_numbers, render_number, render_value
 from tracker.training.numbers import render_share
 
 if TYPE_CHECKING:
@@ -31,18 +31,16 @@ def render_cv_lb(result: CvLb) -> str:
     """The whole answer as lines."""
     lines = [f"{result.submissions} submissions, {result.scored} with public scores"]
     if not result.relations:
-        lines.append(
-            "nothing to relate yet: no submission has two of validation, public and private score"
-        )
+        lines.append(_explain_nothing(result))
     for relation in result.relations:
         if relation.scheme is None or relation.line is not None:
             lines += ["", *_describe_relation(relation, schemes=len(result.schemes))]
     lines += _explain_no_lines(result.relations)
     if result.flattered:
-        lines.append(f"in no line of validation, {FLATTERED}: {join_numbers(result.flattered)}")
+        lines.append(f"in no line of validation: {_name_flattered(result.flattered)}")
     if result.unknown:
         numbers = join_numbers(result.unknown)
-        lines.append(f"in no line of validation, how it validated is not known: {numbers}")
+        lines.append(f"in no line of validation, as how they validated is not known: {numbers}")
     if len(result.schemes) > 1:
         lines += [
             "",
@@ -59,16 +57,32 @@ def render_cv_lb(result: CvLb) -> str:
     return "\n".join([*lines, "", *_describe_noise(result), ""])
 
 
+def _explain_nothing(result: CvLb) -> str:
+    """Why there is no relation at all."""
+    if not (result.flattered or result.unknown):
+        return (
+            "nothing to relate yet: no submission has two of validation, public and private score"
+        )
+    return (
+        "nothing to relate yet: no submission that can be in a line has two of validation, public"
+        " and private score"
+    )
+
+
+def _name_flattered(numbers: Sequence[int]) -> str:
+    """`the validation score of submission 7 is flattered: weights were searched on these ...`."""
+    score, are = ("score", "is") if len(numbers) == 1 else ("scores", "are")
+    return f"the validation {score} of {join_numbers(numbers)} {are} {FLATTERED}"
+
+
 def _describe_relation(relation: ScoreRelation, *, schemes: int) -> Iterator[str]:
-    few = " (few: take it as a hint)" if relation.n < FEW_POINTS else ""
+    few = " (few: take it as a hint)" if relation.points < FEW_POINTS else ""
     yield f"{_name_relation(relation)}: {relation.n} submissions{few}"
     if relation.scheme is not None and schemes > 1:
         yield f"  of one validation scheme: {join_numbers(relation.numbers)}"
     if relation.repeats:
-        yield (
-            f"  {relation.repeats} of them repeat earlier scores exactly and do not narrow the"
-            " interval"
-        )
+        repeat = "repeats an earlier one" if relation.repeats == 1 else "repeat earlier ones"
+        yield f"  {relation.repeats} of them {repeat}: {relation.points} points count"
     if relation.line is None:
         yield f"  no line: {relation.reason}"
     else:
@@ -169,40 +183,69 @@ def _conclude(result: Selection, ranks: Sequence[int], competition: Competition)
 def _recommend(result: Selection) -> str:
     """Which to choose; where the simulation speaks against the choice, that comes first."""
     simulated, chosen = result.simulation, join_numbers(result.chosen)
-    if simulated is None or _has_no_choice(simulated):
+    if simulated is None or _has_no_choice(simulated) or _is_revealed(simulated):
         return f"choose {chosen}"
-    chance = len(result.chosen) / len(simulated.among)
-    share = simulated.chosen.holds_best
-    by_chance = render_share(chance, decimals=0)
-    figures = f"{chosen} in {render_share(share, decimals=0)}, a random choice in {by_chance}"
+    chance, lead = simulated.find_chance(), simulated.find_lead()
     if _is_public_better(simulated, chance):
-        public = join_numbers(simulated.by_public.numbers)
-        scores = [
-            f"{result.metric} {render_number(item.mean_best)}"
-            for item in (simulated.by_public, simulated.chosen)
-        ]
-        single = len(result.chosen) == 1
-        better = "" if single else f"the {_name_best(result.chosen).removesuffix(' one')} of "
+        return _keep_public(simulated, result)
+    if lead > 0:
+        return f"choose {chosen}"
+    shares = [
+        f"{chosen} in {render_share(simulated.chosen.holds_best, decimals=0)}",
+        f"a random choice in {render_share(chance, decimals=0)}",
+    ]
+    if favored := _find_favored(simulated):
+        favors = render_share(favored.holds_best, decimals=0)
         return (
-            f"keep {public}, the best public: in simulated private parts"
-            f" {better}{'it' if single else 'them'} has {scores[0]} on average, {better}{chosen}"
-            f" has {scores[1]}. Without the simulation the choice would be {chosen}"
+            f"consider {join_numbers(favored.numbers)}: in simulated private parts the best of all"
+            f" is among these in {favors}, {', '.join(shares)}. Without the simulation the choice"
+            f" would be {chosen}"
         )
-    if share <= chance:
-        return (
-            f"the scores do not tell them apart: in simulated private parts the best is held by"
-            f" {figures}. Expected scores alone would choose {chosen}"
-        )
-    return f"choose {chosen}"
+    if lead < 0:
+        return f"choose {chosen}"  # on average nothing is better, and that decides
+    return (
+        "the scores do not tell them apart: in simulated private parts the best is held by"
+        f" {', '.join(shares)}. Expected scores alone would choose {chosen}"
+    )
+
+
+def _keep_public(simulated: Simulation, result: Selection) -> str:
+    """The advice to keep the best public ones, with the figures that speak for them."""
+    chosen, public = join_numbers(result.chosen), join_numbers(simulated.by_public.numbers)
+    scores = [
+        f"{result.metric} {render_number(item.mean_best)}"
+        for item in (simulated.by_public, simulated.chosen)
+    ]
+    single = len(result.chosen) == 1
+    better = "" if single else f"the {_name_best(result.chosen).removesuffix(' one')} of "
+    return (
+        f"keep {public}, the best public: in simulated private parts"
+        f" {better}{'it' if single else 'them'} has {scores[0]} on average, {better}{chosen}"
+        f" has {scores[1]}. Without the simulation the choice would be {chosen}"
+    )
+
+
+def _is_revealed(simulated: Simulation) -> bool:
+    """Whether private answers are simulated with: they have no say in the choice."""
+    return "revealed solution" in simulated.source
+
+
+def _find_favored(simulated: Simulation) -> SimulatedSet | None:
+    """The set that does best on average, where it is another one and that can be seen."""
+    favored, chosen = simulated.favored, simulated.chosen
+    is_same = {*favored.numbers} == {*chosen.numbers}
+    if is_same or render_number(favored.mean_best) == render_number(chosen.mean_best):
+        return None
+    return favored
 
 
 def _is_public_better(simulated: Simulation, chance: float) -> bool:
     """Whether the simulation speaks for the best public ones: their better one scores more.
 
     How often they hold the best of all does not count, since a judge takes the better score of the
-    chosen. A revealed solution has no say: private scores do not make the choice.
+    chosen.
     """
-    if "revealed solution" in simulated.source or simulated.by_public.holds_best <= chance:
+    if simulated.by_public.holds_best <= chance:
         return False
     return _judge_gain(simulated) < 0
 
@@ -232,9 +275,7 @@ def _find_main_reason(result: Selection, by_public: Sequence[int]) -> str:
     if chosen == set(by_public):
         known = [item.by_validation for item in result.contenders if item.number in chosen]
         judged = None not in known
-        reasons = [item.unused for item in result.contenders if item.number in chosen]
-        unused = next(filter(None, reasons), "")
-        agrees = ", and validation agrees" if judged else f"; {unused}" if unused else ""
+        agrees = ", and validation agrees" if judged else _explain_unused(result)
         return f"{it_has} the best public {result.metric}{agrees}"
     if chosen == set(usual):
         return _explain_validation(result, by_public)
@@ -245,6 +286,25 @@ def _find_main_reason(result: Selection, by_public: Sequence[int]) -> str:
         f" {join_numbers(passed)}, with higher expected {result.metric}, would say nearly the same"
         " as the rest"
     )
+
+
+def _explain_unused(result: Selection) -> str:
+    """Why validation has no say about the chosen ones, and whom it would prefer."""
+    reasons: dict[str, list[int]] = {}
+    for item in result.contenders:
+        if item.number in result.chosen and item.unused:
+            reasons.setdefault(item.unused, []).append(item.number)
+    if not reasons:
+        return ""
+    reason, numbers = next(iter(reasons.items()))
+    if reason == FLATTERED:
+        return f"; {_name_flattered(numbers)}"
+    if reason == UNKNOWN_VALIDATION:
+        return f"; how {join_numbers(numbers)} validated is not known"
+    best = result.validates_best
+    other = f" (submission {best} has the best validation score)"
+    is_other = best is not None and best not in result.chosen
+    return f"; {reason}{other if is_other else ''}"
 
 
 def _explain_validation(result: Selection, by_public: Sequence[int]) -> str:
@@ -302,8 +362,9 @@ def _describe_private_scores(
     return f". The private scores {verdict}: {', '.join(scores)}"
 
 
-def _rank(item: Contender, competition: Competition) -> tuple[float, int]:
-    return (-item.public if competition.primary.higher_is_better else item.public), item.number
+def _rank(item: Contender, competition: Competition) -> float:
+    """By public score; of a tie, the contenders stay in their order."""
+    return -item.public if competition.primary.higher_is_better else item.public
 
 
 def _describe_chosen(item: Contender, ranks: Sequence[int], result: Selection) -> str:
@@ -357,7 +418,12 @@ def _describe_next(result: Selection) -> Iterator[str]:
     why = ""
     if place > order.index(worst):
         last = next(item for item in result.contenders if item.number == worst)
-        why = f"; equal to {worst}, which is earlier" if last.expected == following.expected else ""
+        is_tie = last.expected == following.expected
+        validates = (
+            last.undecided and following.undecided and last.validation != following.validation
+        )
+        which = "validates better" if validates else "is earlier"
+        why = f"; equal to {worst}, which {which}" if is_tie else ""
     elif following.number == result.instead_of:
         why = f"; not told from {worst} by validation {SURELY}"
     elif shares := _list_shares(following.number, result):
@@ -393,6 +459,8 @@ def _describe_simulation(simulated: Simulation, result: Selection) -> Iterator[s
     else:
         unused = "" if simulated.used else ", not used for the choice"
         yield f"{simulated.draws} simulated private parts ({simulated.source}){unused}:"
+        if simulated.not_real:
+            yield f"  a model for all of them: {simulated.not_real}"
         yield from _compare_simulated(simulated, result.metric)
         if simulated.used:
             yield _describe_own_noise(result)
@@ -414,6 +482,11 @@ def _compare_simulated(simulated: Simulation, metric: str) -> Iterator[str]:
         words = _describe_simulated_set(public, metric, among)
         yield f"  the best public {names} ({listed}) {words}"
         yield from _weigh_simulated(simulated, f"the best public {names}", single=single)
+    favored = _find_favored(simulated)
+    if favored is not None and {*favored.numbers} != {*public.numbers}:
+        listed = ", ".join(map(str, favored.numbers))
+        words = _describe_simulated_set(favored, metric, among)
+        yield f"  the simulation favors {listed}, which {words}"
     if render_number(simulated.possible) == render_number(simulated.chosen.mean_best):
         yield "  no other choice does better here"
 
@@ -428,7 +501,7 @@ def _weigh_simulated(simulated: Simulation, public: str, *, single: bool) -> Ite
     elif gain == 0:
         yield f"  no difference in expected score beyond the simulation's error{aside}"
     elif gain < 0:
-        unused = "revealed solution" in simulated.source
+        unused = _is_revealed(simulated)
         reason = "; a revealed solution does not change the choice" if unused else ""
         yield f"  {public} {has} the higher expected score{reason}"
 
@@ -476,11 +549,3 @@ def _explain_why_not(result: Selection) -> Iterator[str]:
         yield "not simulated: the number of public images is unknown (--public-images N)"
     else:
         yield f"not simulated: how noisy {result.metric} is cannot be measured from answers"
-
-
-def join_numbers(numbers: Sequence[int]) -> str:
-    """`submissions 1, 2 and 3`."""
-    words = [str(number) for number in numbers]
-    if len(words) == 1:
-        return f"submission {words[0]}"
-    return f"submissions {', '.join(words[:-1])} and {words[-1]}"

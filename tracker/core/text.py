@@ -79,3 +79,11 @@ def render_values(values: Sequence[Any]) -> list[str]:
     short = [render_value(value) for value in values]
     whole = [render_value(value, whole=True) for value in values]
     return short if len(set(short)) == len(set(whole)) else whole
+
+
+def join_numbers(numbers: Sequence[int]) -> str:
+    """`submissions 1, 2 and 3`."""
+    words = [str(number) for number in numbers]
+    if len(words) == 1:
+        return f"submission {words[0]}"
+    return f"submissions {', '.join(words[:-1])} and {words[-1]}"

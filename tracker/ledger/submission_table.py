@@ -327,10 +327,14 @@ def render_summary(table: SubmissionTable) -> str:
 # --- Export ---
 
 
-def export_table(workspace: Workspace, path: Path) -> int:
+def export_table(
+    workspace: Workspace, path: Path, *, validation: Mapping[int, Mapping[str, str]] | None = None
+) -> int:
     """Write all submissions to a .csv, .json or .md file; returns how many.
 
-    Raises ConfigError for another kind of file, StorageError when it cannot be written.
+    `validation` has further columns by number: how the submissions validated, which the run folders
+    know and the ledger does not. Raises ConfigError for another kind of file, StorageError when it
+    cannot be written.
     """
     writers: dict[str, Callable[[list[dict[str, Any]]], str]] = {
         ".csv": _to_csv,
@@ -341,18 +345,22 @@ def export_table(workspace: Workspace, path: Path) -> int:
         raise ConfigError(
             f"{path}: unknown kind of file", hint="end its name with .csv, .json or .md"
         )
-    rows = list_flat(workspace)
+    rows = list_flat(workspace, validation=validation)
     write_text(path, writers[path.suffix.lower()](rows))
     return len(rows)
 
 
-def list_flat(workspace: Workspace) -> list[dict[str, Any]]:
-    """Every submission as one flat object.
+def list_flat(
+    workspace: Workspace, *, validation: Mapping[int, Mapping[str, str]] | None = None
+) -> list[dict[str, Any]]:
+    """Every submission as one flat object, with the columns of `validation` by number.
 
     Unknown values are None; config keys that a submission does not have are left out.
     """
     packed = {number: text for number, _, text in list_packed_answers(workspace)}
-    extra = list_imported_columns(workspace)
+    extra = {number: {**columns} for number, columns in (validation or {}).items()}
+    for number, columns in list_imported_columns(workspace).items():
+        extra[number] = {**extra.get(number, {}), **columns}
     submissions = list_submissions(workspace)
     score_names = _ordered({name for row in submissions for name in row.scores})
     extra_keys = list(dict.fromkeys(key for columns in extra.values() for key in columns))
@@ -432,10 +440,11 @@ def _plain(value: Any) -> str:
 
 
 def _to_markdown(rows: list[dict[str, Any]]) -> str:
-    """For people: without packed answers, fingerprints, and columns that are empty in all rows."""
+    """For people: without packed answers, fingerprints, how a row validated, and empty columns."""
     from tracker.core.markdown import escape, render_table
 
     hidden = {*FINGERPRINT_COLUMNS, "answers", "run_uid", "host", "config_diff"}
+    hidden |= {"validation_images", "validation_scheme"}
     used = {name for row in rows for name, value in row.items() if value is not None}
     names = [name for name in _list_columns(rows) if name in used - hidden]
     cells = []

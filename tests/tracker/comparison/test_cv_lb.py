@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,13 @@ import pytest
 
 from tests.support.winners_table import import_winners
 from tests.support.workspaces import begin_run, make_run, make_workspace
-from tracker.comparison.comparable import find_scheme
-from tracker.comparison.cv_lb import CvLb, ScoreRelation, compare_cv_with_leaderboard
+from tracker.comparison.comparable import describe_validation, find_scheme
+from tracker.comparison.cv_lb import (
+    CvLb,
+    ScoreRelation,
+    compare_cv_with_leaderboard,
+    explain_no_prediction,
+)
 from tracker.comparison.diff import diff_runs
 from tracker.comparison.leaderboard_noise import (
     count_public_images,
@@ -25,7 +31,7 @@ from tracker.comparison.selection import select_final
 from tracker.console.cv_lb import render_cv_lb, render_selection
 from tracker.console.submissions import print_check
 from tracker.ledger.read import list_submissions
-from tracker.ledger.submission_table import import_table, read_submission_table
+from tracker.ledger.submission_table import export_table, import_table, read_submission_table
 from tracker.submission.examine import check
 from tracker.submission.submit import submit
 from tracker.training.config import Config, config_to_dict
@@ -69,7 +75,9 @@ def test_public_and_private_scores_of_2022_relate_as_scipy_says(tmp_path: Path) 
     assert found.line is not None
     assert found.rank.rho == pytest.approx(spearmanr(public, private).statistic, abs=1e-6)
     assert round(found.rank.rho, 3) == 0.985
-    wanted = linregress(public, private)
+    # Duplicates are no further evidence of the line.
+    different = dict(zip(public, private, strict=True))
+    wanted = linregress([*different], [*different.values()])
     assert (found.line.slope, found.line.intercept) == pytest.approx(
         (wanted.slope, wanted.intercept), abs=1e-6
     )
@@ -91,7 +99,9 @@ def test_validation_is_related_within_each_scheme_by_itself(tmp_path: Path) -> N
         [3],
         [13],
     ]
-    assert [item.line is not None for item in relations] == [True, *[False] * 5]
+    # Of the first six, 9, 11 and 14 are duplicates.
+    assert [(item.n, item.points) for item in relations[:2]] == [(6, 3), (3, 3)]
+    assert [item.line for item in relations] == [None] * 6
     assert relations[1].scheme == 1
     assert found.schemes[1] == {
         "values": {"data.split": "by_profile", "data.val_ratio": 0.2, "data.age_bands": [29, 58]},
@@ -99,13 +109,9 @@ def test_validation_is_related_within_each_scheme_by_itself(tmp_path: Path) -> N
     }
     text = render_cv_lb(found)
     assert (
-        "validation -> public accuracy: 6 submissions (few: take it as a hint)\n  of one validation"
-        " scheme: " in text
-    )
-    assert "of one validation scheme: submissions 7, 8, 9, 10, 11 and 14\n" in text
-    assert (
-        "no line for validation -> public accuracy:\n  submissions 12, 17 and 18: all have the same"
-        " validation" in text
+        "no line for validation -> public accuracy:\n  submissions 7, 8, 9, 10, 11 and 14: all but"
+        " duplicates have the same validation score\n  submissions 12, 17 and 18: all have the same"
+        " validation score\n" in text
     )
     assert "submissions 1 and 2: needs three, there are 2\n" in text
     assert "the validation scheme was changed" in text
@@ -223,14 +229,14 @@ def test_a_line_that_tells_no_two_points_apart_predicts_nothing(
         submit(workspace, f"exp{number + 1}", "m")
     make_run(workspace, "0000010110", f1=0.1)
     report = check(workspace, "exp7")
-    reason = "validation does not predict the public score here (6 points)"
+    reason = "6 points are too few to tell whether validation predicts the public score"
     assert (report.expected["value"], report.expected["reason"]) == (None, reason)
     print_check(report, workspace.competition, full=True)
     assert f"expected public f1: unknown, {reason}" in capsys.readouterr().out
     assert f"  {reason}\n" in render_cv_lb(compare_cv_with_leaderboard(workspace))
     found = select_final(workspace, 2)
     assert all(item.expected == item.public for item in found.contenders)
-    assert {item.unused for item in found.contenders} == {reason}
+    assert {(item.unused, item.undecided) for item in found.contenders} == {(reason, True)}
     assert reason in render_selection(found, workspace.competition)
 
 
@@ -239,7 +245,117 @@ def test_a_falling_line_predicts_nothing(workspace: Workspace) -> None:
         config = {"train.seed": number}
         make_run(workspace, answers, config=config, f1=1.0 - (0.9, *VALIDATION[1:])[number])
         submit(workspace, f"exp{number + 1}", "m")
-    assert not relation(compare_cv_with_leaderboard(workspace), "f1", "val", "public").predicts
+    found = relation(compare_cv_with_leaderboard(workspace), "f1", "val", "public")
+    assert (found.predicts, found.refuted) == (False, True)
+    assert (
+        explain_no_prediction(found)
+        == "validation does not predict the public score here (6 points)"
+    )
+
+
+def import_scores(
+    root: Path, pairs: Sequence[tuple[float, float]], *, scheme: str = "by_image"
+) -> Workspace:
+    """A table kept by hand: (validation, public) of each submission."""
+    workspace = make_workspace(root, solution=None)
+    lines = [f"m,{validation},{public},{scheme}" for validation, public in pairs]
+    (root / "t.csv").write_text("\n".join(["memo,val_f1,public_f1,data.split", *lines]) + "\n")
+    import_table(workspace, read_submission_table(root / "t.csv", workspace.competition))
+    return workspace
+
+
+def test_six_points_that_nearly_agree_refute_nothing_and_many_without_order_do(
+    tmp_path: Path,
+) -> None:
+    near = [(0.70, 0.70), (0.71, 0.78), (0.72, 0.76), (0.73, 0.79), (0.74, 0.80), (0.75, 0.805)]
+    near[0] = (0.70, 0.60)
+    few = import_scores(tmp_path / "few", near)
+    found = relation(compare_cv_with_leaderboard(few), "f1", "val", "public")
+    assert found.rank is not None and round(found.rank.rho, 3) == 0.943
+    assert (found.predicts, found.refuted) == (False, False)
+    text = render_cv_lb(compare_cv_with_leaderboard(few))
+    words = "6 points are too few to tell whether validation predicts the public score"
+    assert words in text and "does not predict" not in text
+    # 40 points that go with each other in no way: that is an answer
+    rng = np.random.default_rng(3)
+    order = rng.permutation(40)
+    many = [(0.7 + n / 1000, 0.7 + int(place) / 1000) for n, place in enumerate(order)]
+    found = relation(
+        compare_cv_with_leaderboard(import_scores(tmp_path / "many", many)), "f1", "val", "public"
+    )
+    assert found.rank is not None and found.rank.high is not None
+    assert found.refuted is (found.rank.high < 0.5) is True
+    assert "does not predict the public score here (40 points)" in explain_no_prediction(found)
+    # 40 that rise together, too loosely to expect a score
+    loose = [(a, (a + b) / 2) for a, b in many]
+    found = relation(
+        compare_cv_with_leaderboard(import_scores(tmp_path / "loose", loose)), "f1", "val", "public"
+    )
+    assert (found.predicts, found.refuted) == (False, False)
+    assert "rise together here, but too loosely" in explain_no_prediction(found)
+
+
+def test_of_equal_public_scores_the_better_validation_is_chosen_where_nothing_refutes_it(
+    tmp_path: Path,
+) -> None:
+    pairs = [(0.70, 0.80), (0.76, 0.80), (0.71, 0.70), (0.77, 0.75), (0.74, 0.80)]
+    workspace = import_scores(tmp_path / "ws", pairs)
+    found = select_final(workspace, 1)
+    assert [item.number for item in found.contenders] == [2, 5, 1, 4, 3]
+    assert (found.chosen, found.validates_best) == ([2], 4)
+    text = render_selection(found, workspace.competition)
+    assert text.startswith(
+        "choose submission 2: it has the best public f1; 5 points are too few to tell whether"
+        " validation predicts the public score (submission 4 has the best validation score)\n"
+    )
+    assert "submission 5, expected f1 0.8000; equal to 2, which validates better\n" in text
+
+
+def test_a_duplicate_is_one_point_in_cv_lb_check_and_select(tmp_path: Path) -> None:
+    lines = ["memo,val_f1,public_f1,public_accuracy,data.split"]
+    scores = [(0.7, 0.71), (0.8, 0.79), (0.75, 0.7), (0.8, 0.79)]
+    for validation, public in scores:
+        lines.append(f"m,{validation},{public},{public},by_image")
+    workspace = make_workspace(tmp_path / "ws", solution=None)
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    import_table(workspace, read_submission_table(tmp_path / "t.csv", workspace.competition))
+    result = compare_cv_with_leaderboard(workspace)
+    found = relation(result, "f1", "val", "public")
+    assert (found.n, found.repeats, found.line and found.line.n) == (4, 1, 3)
+    reason = "3 points are too few to tell whether validation predicts the public score"
+    assert reason in (text := render_cv_lb(result))
+    assert "  1 of them repeats an earlier one: 3 points count\n" in text
+    assert {item.unused for item in select_final(workspace, 1).contenders} == {reason}
+
+
+def test_an_imported_ledger_knows_how_its_rows_validated(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path / "ws", competition={"metrics": ["f1", "auc"]})
+    for number, answers in enumerate(ANSWERS[:4]):
+        name = make_own_run(workspace, answers, "abcd", VALIDATION[number], data={"size": 32})
+        submit(workspace, name, "m", even_if_similar=True)
+    table = {"members": ["exp1", "exp2"], "method": "soft"}
+    submit(workspace, make_own_run(workspace, ANSWERS[4], "abcd", 0.94, ensemble=table), "m")
+    rows = list_submissions(workspace)
+    before = compare_cv_with_leaderboard(workspace)
+    assert len(before.schemes) == 1
+    file = tmp_path / "all.csv"
+    export_table(workspace, file, validation=describe_validation(workspace, rows))
+    other = make_workspace(tmp_path / "other")
+    import_table(other, read_submission_table(file, other.competition))
+    after = compare_cv_with_leaderboard(other)
+    assert (after.unknown, after.schemes) == ([], before.schemes)
+    assert after.relations == before.relations
+    again = tmp_path / "again.csv"
+    export_table(other, again, validation=describe_validation(other, list_submissions(other)))
+    assert again.read_text() == file.read_text()
+    # Without what export adds, it says whose validation is unknown, not that there is none.
+    export_table(workspace, file)
+    bare = make_workspace(tmp_path / "bare")
+    import_table(bare, read_submission_table(file, bare.competition))
+    text = render_cv_lb(compare_cv_with_leaderboard(bare))
+    assert "no submission has two of" not in text
+    assert "no submission that can be in a line has two of" in text
+    assert "how they validated is not known: submissions 1, 2, 3, 4 and 5" in text
 
 
 def test_unknown_schemes_are_in_no_line_and_are_named(workspace: Workspace) -> None:
@@ -257,7 +373,7 @@ def test_unknown_schemes_are_in_no_line_and_are_named(workspace: Workspace) -> N
     assert relation(found, "f1", "val", "public") == before
     assert found.unknown == [7, 8, 9]
     assert all(not {7, 8, 9} & {*scheme["numbers"]} for scheme in found.schemes)
-    assert "how it validated is not known: submissions 7, 8 and 9" in render_cv_lb(found)
+    assert "how they validated is not known: submissions 7, 8 and 9" in render_cv_lb(found)
     assert check(workspace, run.name).expected["reason"] == f"how {run.name} validated is not known"
     unused = {item.number: item.unused for item in select_final(workspace, 1).contenders}
     assert unused[7] == "how it validated is not known"
@@ -328,12 +444,14 @@ def test_a_score_on_the_images_that_chose_the_weights_predicts_nothing(
         "ensemble.searched": True,
     }
     make_run(workspace, "0000010110", config=config, f1=0.99)
-    assert "weights were searched" in check(workspace, "exp7").expected["reason"]
+    reason = check(workspace, "exp7").expected["reason"]
+    assert reason.startswith("the validation score of exp7 is flattered: weights were searched")
     submit(workspace, "exp7", "m")
     found = compare_cv_with_leaderboard(workspace)
     assert relation(found, "f1", "val", "public") == before
     assert found.flattered == [7]
-    assert "weights were searched on these validation images: submission 7" in render_cv_lb(found)
+    words = "the validation score of submission 7 is flattered: weights were searched on these"
+    assert f"in no line of validation: {words} validation images\n" in render_cv_lb(found)
     (item,) = [item for item in select_final(workspace, 1).contenders if item.number == 7]
     assert (item.by_validation, item.expected) == (None, item.public)
     assert "flattered" in item.unused

@@ -403,6 +403,7 @@ def test_an_ensemble_searched_on_the_images_is_not_simulated_on_them(workspace: 
     assert found.simulation is not None
     assert found.simulation.source.startswith("40 validation images")
     assert 3 not in found.simulation.among
+    assert found.simulation.not_real == ""
     text = render_selection(found, workspace.competition)
     words = "flattered: weights were searched on these validation images"
     assert f"\n  not simulated: submission 3 ({words})\n" in text
@@ -413,6 +414,50 @@ def test_an_ensemble_searched_on_the_images_is_not_simulated_on_them(workspace: 
     text = render_selection(replace(found, contenders=contenders), workspace.competition)
     assert words not in text.splitlines()[0]
     assert "without predictions on the same" not in text
+
+
+def test_one_searched_ensemble_among_the_best_changes_the_simulation_and_it_is_said(
+    workspace: Workspace,
+) -> None:
+    names = [
+        submit_with_validation(workspace, "0000011101", 4),
+        submit_with_validation(workspace, "0000001101", 6),
+    ]
+    submit(workspace, make_searched(workspace, "0000011111", names), "s", even_if_similar=True)
+    found = select_final(workspace, 1)
+    assert found.simulation is not None
+    assert (found.chosen, found.simulation.source) == ([3], "a model of the noise")
+    text = render_selection(found, workspace.competition)
+    words = "flattered: weights were searched on these validation images"
+    reason = f"submission 3 cannot be compared on validation images ({words})"
+    assert f"\n  a model for all of them: {reason}\n" in text
+    assert f"; the validation score of submission 3 is {words}\n" in text
+    # The set that the simulation would have instead is named where it is another one.
+    shutil.rmtree(workspace.runs_dir / names[0])
+    gone = select_final(workspace, 2).simulation
+    assert gone is not None and gone.favored.numbers == gone.chosen.numbers
+
+
+def test_the_set_that_does_best_in_the_simulation_is_named(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path / "ws")
+    for answers, wrong in (("0000011111", 20), ("0000011101", 18), ("0000001101", 1)):
+        submit_with_validation(workspace, answers, wrong)
+    found = select_final(workspace, 1)
+    assert found.simulation is not None and found.chosen == [1]
+    assert [*found.simulation.favored.numbers] == [3]
+    text = render_selection(found, workspace.competition)
+    assert text.startswith("consider submission 3: ")
+    assert "\n  the simulation favors 3, which is the best of 3 in " in text
+    for number in (2, 3):
+        shutil.rmtree(workspace.runs_dir / f"exp{number}")
+    shutil.rmtree(workspace.runs_dir / "exp1")
+    found = select_final(workspace, 1)
+    assert found.simulation is not None
+    reason = "validation predictions of submission 1 are not in this workspace"
+    assert found.simulation.not_real == reason
+    assert f"\n  a model for all of them: {reason}\n" in render_selection(
+        found, workspace.competition
+    )
 
 
 def test_the_words_beside_the_choice_agree_in_number(tmp_path: Path) -> None:
@@ -434,7 +479,8 @@ def test_a_choice_no_better_than_one_by_lot_is_said_to_be_that(tmp_path: Path) -
     workspace = import_scored(tmp_path / "ws", [*SCORES, 0.79], wrong, [""] * 4)
     found = select_final(workspace, 2)
     assert found.simulation is not None
-    for share, is_said in ((0.29, True), (0.5, True), (0.51, False)):
+    # 0.51 is within three standard errors of chance; 0.29 is not, that tells them apart
+    for share, is_said in ((0.29, False), (0.5, True), (0.51, True), (0.6, False)):
         chosen = replace(found.simulation.chosen, holds_best=share)
         told = replace(found.simulation, among=[1, 2, 3, 4], chosen=chosen)
         text = render_selection(replace(found, simulation=told), workspace.competition)
@@ -474,12 +520,22 @@ def test_the_best_public_ones_are_named_first_where_validation_images_speak_for_
             chosen=chosen,
             by_public=best,
             possible=0.81,
+            favored=replace(best, numbers=[3, 4], mean_best=0.805, holds_best=0.9),
         )
         text = render_selection(
             replace(found, chosen=[2, 4], simulation=told), workspace.competition
         )
         assert text.startswith("keep submissions 3 and 1, the best public: ") is is_kept
-        assert text.startswith("choose ") is (not is_kept and own > 0.5)
+        is_doubted = own < 0.5 and not is_kept and "revealed" not in source
+        assert text.startswith("consider submissions 3 and 4: ") is is_doubted
+        assert "do not tell them apart" not in text
+        if is_doubted:
+            assert (
+                "the best of all is among these in 90 %, submissions 2 and 4 in 21 %, a random"
+                " choice in 50 %. Without the simulation the choice would be submissions 2 and 4: "
+            ) in text
+        assert "\n  the simulation favors 3, 4, which would hold the best of 4 in 90 %; the" in text
+        assert text.startswith("choose ") is (not is_kept and (own > 0.5 or "revealed" in source))
 
 
 @pytest.mark.parametrize(
