@@ -465,8 +465,8 @@ def _relate(
     if len(largest) >= MIN_TO_RANK:
         xs, ys = [point[1] for point in largest], [point[2] for point in largest]
         # A duplicate narrows no interval, as in `leaderboard cv-lb`.
-        numbers = {point[0] for point in largest}
-        copies = {entry.number for entry in entries if entry.equal_to in numbers}
+        ranked = {point[0] for point in largest}
+        copies = {entry.number for entry in entries if entry.equal_to in ranked}
         different = {point[1:] for point in largest if point[0] not in copies}
         rank = rank_correlation(xs, ys, distinct=len(different))
     others = [point[0] for point in points if point not in largest]
