@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from itertools import chain
@@ -518,6 +518,8 @@ def _explain_incomparable_rows(
     known = None not in left.keys() | right.keys()
     if len(one) + len(other) > 2 and known and left.keys() != right.keys():
         folds = f"{_join_folds(left)} against {_join_folds(right)}"
+        if _join_folds(left) == _join_folds(right):
+            folds = f"{_describe_folds(left)} against {_describe_folds(right)}"
         return f"different validation images (folds {folds})"
     fold = next(iter(left))
     return explain_incomparable(left[fold], right.get(fold, other[0].basis), name)
@@ -530,6 +532,11 @@ def _find_fold(run: ComparedRun) -> Any:
 
 def _join_folds(folds: Iterable[Any]) -> str:
     return ", ".join(sorted(str(fold) for fold in folds))
+
+
+def _describe_folds(folds: Collection[Any]) -> str:
+    """`0, 1 each by itself`, or `0, 1 together` for an ensemble that joins the folds."""
+    return f"{_join_folds(folds)} {'each by itself' if len(folds) > 1 else 'together'}"
 
 
 def _sort(

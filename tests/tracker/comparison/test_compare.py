@@ -25,6 +25,7 @@ from tracker.comparison.search import search_runs
 from tracker.console.compare import (
     build_cells,
     describe,
+    join_ensemble_keys,
     order_keys,
     print_comparison,
     render_csv,
@@ -89,6 +90,9 @@ def test_a_member_of_weight_0_is_told_apart_from_the_members(seeded: Workspace) 
     members, left_out = line.split("; ")
     assert "exp1 " in members and "exp2 " in members and "exp4" not in members
     assert left_out == "of weight 0, so no part of it: exp4"
+    found = join_ensemble_keys(compare_runs(seeded, ["exp1..exp5"]))
+    header, lines = build_cells(found, seeded.competition)
+    assert lines[-1][header.index("ensemble")].text == "weighted of exp1, exp2"
 
 
 def test_an_ensemble_of_runs_compares_with_a_row_of_several_seeds(seeded: Workspace) -> None:
@@ -210,6 +214,12 @@ def test_the_best_is_looked_for_among_rows_that_validate_alike(workspace: Worksp
     found = compare_runs(workspace, [*folds, "exp6"])
     assert found.not_comparable["val/f1"] == [
         "exp6 with exp4: different validation images (folds 0 against 0, 1)"
+    ]
+    make_ensemble(workspace, folds, f1=0.9)
+    found = compare_runs(workspace, [*folds, "exp7"])
+    assert found.not_comparable["val/f1"] == [
+        "exp7 with exp4: different validation images"
+        " (folds 0, 1 together against 0, 1 each by itself)"
     ]
 
 
