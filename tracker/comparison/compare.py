@@ -107,7 +107,8 @@ class Comparison:
     the row with the best mean among comparable rows; `incomparable` lists the others.
     `empty_reason` says why there are no rows. `asked` are the names in --where and --sort: their
     columns stay in a narrow terminal. `fields` are those of them that are neither config keys nor
-    metrics, and the status if a run did not finish.
+    metrics, and the status if a run did not finish. `within` has {metric: (run, value)} where the
+    best run is one of a row of several whose mean is not the best.
     """
 
     rows: Sequence[Row]
@@ -123,6 +124,7 @@ class Comparison:
     empty_reason: str = ""
     asked: Sequence[str] = ()
     fields: Sequence[str] = ()
+    within: Mapping[str, tuple[str, float]] = field(default_factory=dict)
 
     @property
     def not_comparable(self) -> dict[str, list[str]]:
@@ -140,7 +142,7 @@ class Comparison:
         names = [
             "not_comparable" if name == "incomparable" else name
             for name in plain
-            if name not in ("empty_reason", "asked", "fields")
+            if name not in ("empty_reason", "asked", "fields", "within")
         ]
         return {name: plain.get(name, self.not_comparable) for name in names}
 
@@ -219,6 +221,7 @@ def compare_runs(
         empty_reason=reason,
         asked=asked,
         fields=fields,
+        within=_find_within(workspace, groups, best, incomparable),
     )
 
 
@@ -454,6 +457,38 @@ def _find_best(
                 best[name] = top
             incomparable += [_explain_apart(groups, index, top, name) for index in apart]
     return best, incomparable
+
+
+def _find_within(
+    workspace: Workspace,
+    groups: Sequence[Sequence[ComparedRun]],
+    best: Mapping[str, int],
+    incomparable: Sequence[Incomparable],
+) -> dict[str, tuple[str, float]]:
+    """{metric: (run, value)} where the best run is in another row than the best one.
+
+    A run of one fold of several says nothing: folds are not equally hard.
+    """
+    within = {}
+    for name, top in best.items():
+        if not name.startswith(("val/", *LEADERBOARD_PREFIXES)):
+            continue
+        apart = {run for item in incomparable if item.metric == name for run in item.runs}
+        is_val = name.startswith("val/")
+        known = {
+            (run.name, index): run.metrics[name]
+            for index, group in enumerate(groups)
+            for run in group
+            if name in run.metrics and run.name not in apart and not (is_val and run.flattered)
+        }
+        choose = max if higher_is_better(workspace.competition.metrics, name) else min
+        value = choose(known.values())
+        run, _ = next(key for key in known if known[key] == value)
+        rows = {index for key, index in known if known[key, index] == value}
+        several_folds = len({_find_fold(one) for index in rows for one in groups[index]}) > 1
+        if top not in rows and not (is_val and several_folds):
+            within[name] = (run, value)
+    return within
 
 
 def _find_comparable(

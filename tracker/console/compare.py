@@ -526,9 +526,21 @@ def describe(
             " data.fold alone; repeats of one seed, or with equal weights, count once (--each: a"
             " row each)"
         )
+    if within := _name_within(result, shown):
+        yield f"{BEST} marks the best row; better than its mean {within} (--each: a row each)"
     yield from _explain_incomparable(result, shown)
     for line in result.skipped:
         yield f"left out: {line}"
+
+
+def _name_within(result: Comparison, shown: Collection[str] | None) -> str:
+    """`is exp2 alone, in val/f1 (0.7500)`: the best runs that the mean of their row hides."""
+    by_run: dict[str, list[str]] = {}
+    for name, (run, value) in result.within.items():
+        if shown is None or name in shown:
+            by_run.setdefault(run, []).append(f"{name} ({render_number(value)})")
+    runs = [f"{run} alone, in {', '.join(figures)}" for run, figures in by_run.items()]
+    return f"{'is' if len(runs) == 1 else 'are'} {'; '.join(runs)}" if runs else ""
 
 
 def _render_equal(keys: int) -> str:

@@ -33,7 +33,7 @@ from tracker.console.compare import (
 )
 from tracker.console.diff.config_table import list_members
 from tracker.core.errors import UnknownRunError
-from tracker.core.list_marks import Marks
+from tracker.core.list_marks import Marks, mark_flattered
 from tracker.core.table import measure
 from tracker.ledger.submission_table import import_table, read_submission_table
 from tracker.run_folder.marks import archive_runs, unarchive_runs
@@ -145,6 +145,25 @@ def test_ensembles_share_a_column_and_leave_room_for_notes(
     assert "weights" not in out.partition("hidden")[0]
     print_comparison(found, seeded.competition, wide=True)
     assert "members" in capsys.readouterr().out
+
+
+def test_a_better_run_that_a_mean_hides_is_named(seeded: Workspace) -> None:
+    found = compare_runs(seeded, ["exp1..exp4"])
+    assert found.rows[found.best["val/f1"]].runs == ["exp4"]
+    assert found.within["val/f1"] == ("exp2", 0.75)
+    said = "+ marks the best row; better than its mean is exp2 alone, in val/f1 (0.7500)"
+    assert any(line.startswith(said) for line in describe(found))
+    assert not any("alone" in line for line in describe(found, shown=["run", "train/loss"]))
+    assert compare_runs(seeded, ["exp1..exp4"], each=True).within == {}
+    for fold in (0, 1):
+        make_run(seeded, config={"data.folds": 2, "data.fold": fold}, f1=0.5 + fold / 5)
+        make_run(seeded, config={"data.folds": 2, "data.fold": fold, "optim.lr": 0.5}, f1=0.65)
+    assert compare_runs(seeded, ["exp5..exp8"]).within == {}, "folds are not equally hard"
+
+
+def test_an_unknown_figure_has_no_mark() -> None:
+    assert mark_flattered([True, True, False], 0, "-").strip() == "-"
+    assert mark_flattered([True, True, False], 1, "0.7000") == "0.7000 ~"
 
 
 def test_a_row_that_does_not_compare_with_another_is_not_the_best(workspace: Workspace) -> None:
