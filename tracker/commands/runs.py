@@ -85,7 +85,8 @@ def runs_command(
             )
         _print_incomparable(list_incomparable(workspace, records, sort))
         if len(found) > len(records):
-            print_text(f"these are the first {limit}: --limit 0 shows all")
+            which = "first" if sort else "newest"
+            print_text(f"these are the {which} {limit}: --limit 0 shows all")
         if not archived and (count := count_archived(workspace.runs_dir)):
             print_text(
                 f"{render_count(count, 'archived run')} left out: tracker runs --archived lists"

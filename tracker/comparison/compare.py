@@ -388,8 +388,7 @@ def _join_notes(group: Sequence[ComparedRun]) -> str:
     first = next((note for note in notes if note), "")
     if not first or notes.count(first) == len(notes):
         return first
-    count = "first" if notes.count(first) == 1 else str(notes.count(first))
-    return f"{first} ({count} of {len(notes)})"
+    return f"{first} (on {notes.count(first)} of {len(notes)} runs)"
 
 
 def _spread(group: Sequence[ComparedRun], name: str) -> Spread | None:

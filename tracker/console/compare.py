@@ -360,7 +360,11 @@ def _render_field(row: Row, name: str, competition: Competition) -> Styled:
     if name == "status":
         return style_status(str(value), archived=False)
     text = competition.local_time(value) if name == "created_at" else render_value(value)
-    more = f" (first of {len(row.runs)})" if len(row.runs) > 1 and name in OF_EACH_RUN else ""
+    more = (
+        f" (of the first of {len(row.runs)} runs)"
+        if len(row.runs) > 1 and name in OF_EACH_RUN
+        else ""
+    )
     return Styled(text + more, whole=name not in LONG)
 
 
@@ -505,8 +509,9 @@ def describe(
     more = f", {len(result.not_known)} not known of every run" if result.not_known else ""
     follow = "follows" if len(following) == 1 else "follow"
     model = f", {len(following)} {follow} from the model" if following else ""
+    in_rows = f" in {rows}" if several else ""  # else each run is a row
     yield (
-        f"{result.runs} of {render_count(result.considered, 'run')} in {rows};"
+        f"{result.runs} of {render_count(result.considered, 'run')}{in_rows};"
         f" {_render_equal(result.equal_keys)}{(more + model) if briefly else ''}"
     )
     if result.not_known and not briefly:
@@ -528,6 +533,8 @@ def describe(
         )
     if within := _name_within(result, shown):
         yield f"{BEST} marks the best row; better than its mean {within} (--each: a row each)"
+    if any(name.startswith("overall_") for name in (result.metrics if shown is None else shown)):
+        yield "overall: on the public and private images together"
     yield from _explain_incomparable(result, shown)
     for line in result.skipped:
         yield f"left out: {line}"

@@ -379,6 +379,8 @@ def render_submission_scores(row: Submission, competition: Competition, *, besid
             value = row.scores.get(name)
             if value is not None and name != beside:
                 known.append(f"{split} {metric.name} {metric.render(value)}")
+    if any(name.startswith("overall ") for name in known):
+        known[-1] += " (overall: the public and private images together)"
     return ", ".join(known)
 
 

@@ -437,6 +437,8 @@ def test_submissions_of_the_past_are_compared_by_what_the_ledger_knows(tmp_path:
     assert found.keys == ["eval.center_crop", "eval.color_jitter"]
     assert [row.runs for row in found.rows] == [["s12"], ["s17"], ["s18"]]
     assert found.best["public_f1"] == 1
+    with_both = replace(found, metrics=[*found.metrics, "overall_f1"])
+    assert "overall: on the public and private images together" in [*describe(with_both)]
     found = compare_runs(
         workspace, ["s1..s18"], where="model.name ~ swin and not train.epochs > 5", sort="public_f1"
     )
@@ -712,7 +714,9 @@ def test_a_note_stands_for_all_runs_of_a_row_only_where_all_have_it(workspace: W
     for number in range(2):
         make_run(workspace, config={"train.seed": number, "optim.lr": 0.5}, note="high rate")
     rows = compare_runs(workspace, ["exp1", "exp2", "exp3", "exp4", "exp5"]).rows
-    assert [row.note for row in rows] == ["first seed (first of 3)", "high rate"]
+    assert next(iter(describe(compare_runs(workspace, [])))).startswith("5 of 5 runs in 2 rows; ")
+    assert next(iter(describe(compare_runs(workspace, [], each=True)))).startswith("5 of 5 runs; ")
+    assert [row.note for row in rows] == ["first seed (on 1 of 3 runs)", "high rate"]
 
 
 def test_the_keys_that_people_ask_for_come_before_others_with_fewer_values(
@@ -748,7 +752,7 @@ def test_in_80_columns_the_deciding_metric_and_what_was_changed_stay(
     head, _, first, *_ = capsys.readouterr().out.strip("\n").splitlines()
     assert "val/f1" in head, (head, first)
     assert "lr" in head.split()
-    assert "0.8115 \u00b10.03" in first
+    assert "0.8116 \u00b10.03" in first
     assert "0.002" in first
     assert "seeds" not in first
 
