@@ -1,8 +1,11 @@
-"""Numbers as people read them."""
+"""Numbers as people read them: halves are rounded up, as they do it (0.78125 is 0.7813)."""
 
 from __future__ import annotations
 
 import math
+from decimal import ROUND_HALF_UP, Context, Decimal
+
+_AS_PEOPLE_DO = Context(prec=400, rounding=ROUND_HALF_UP)  # digits enough for every float
 
 
 def render_float(value: float, *, signed: bool = False) -> str:
@@ -12,11 +15,37 @@ def render_float(value: float, *, signed: bool = False) -> str:
     if not math.isfinite(size):
         return f"{value:{sign}}"
     if size >= 1e6 or 0 < size < 1e-4:
-        return f"{value:{sign}.3e}"
+        return f"{_round_digits(value, 4):{sign}.3e}"
     decimals = max(0, 3 - math.floor(math.log10(size))) if size else 4
     if size <= 1:
         decimals = max(decimals, 4)
-    return f"{value:{sign}.{decimals}f}"
+    return render_decimals(value, decimals, signed=signed)
+
+
+def render_decimals(value: float, decimals: int, *, signed: bool = False) -> str:
+    """A number with so many decimals, as `.4f` but halves rounded up: 0.78125 is 0.7813."""
+    sign = "+" if signed else ""
+    if not math.isfinite(value):
+        return f"{value:{sign}}"
+    return f"{_round(value, -decimals):{sign}.{decimals}f}"
+
+
+def render_digits(value: float, digits: int) -> str:
+    """A number in so many significant digits, as `.4g` but halves rounded up."""
+    return f"{_round_digits(value, digits):.{digits}g}"
+
+
+def _round_digits(value: float, digits: int) -> float:
+    if not math.isfinite(value) or not value:
+        return value
+    return float(_round(value, Decimal(repr(float(value))).adjusted() + 1 - digits))
+
+
+def _round(value: float, place: int) -> Decimal:
+    """A number rounded at a decimal place (-4: four decimals), by its shortest digits."""
+    # Those of repr are the digits that people see and type; 0.78125 is that and not 0.7812499.
+    shortest = Decimal(repr(float(value)))
+    return shortest.quantize(Decimal(1).scaleb(place), context=_AS_PEOPLE_DO)
 
 
 def render_count(count: int, noun: str, plural: str = "") -> str:
@@ -29,8 +58,8 @@ def render_share(share: float, *, decimals: int = 1) -> str:
     """A share as people read it: `93.1 %`; 100 and 0 only where it is all or nothing."""
     least = 10.0**-decimals
     percent = 100 * share
-    if percent < 100 and round(percent, decimals) >= 100:
+    if percent < 100 and _round(percent, -decimals) >= 100:
         return f"over {100 - least:.{decimals}f} %"
-    if percent > 0 and round(percent, decimals) <= 0:
+    if percent > 0 and _round(percent, -decimals) <= 0:
         return f"under {least:.{decimals}f} %"
-    return f"{percent:.{decimals}f} %"
+    return f"{render_decimals(percent, decimals)} %"

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tracker.comparison.compare import Incomparable
     from tracker.workspace.tracker_toml import Workspace
 
 Archived = Annotated[bool, typer.Option("--archived", help="Include archived runs.")]
@@ -36,7 +39,7 @@ def runs_command(
         name_ensembles,
         shorten_notes,
     )
-    from tracker.comparison.search import explain_mixed_losses, explain_no_runs, search_runs
+    from tracker.comparison.search import explain_no_runs, list_incomparable, search_runs
     from tracker.comparison.tree import read_marks
     from tracker.console.runs import print_runs, runs_to_json
     from tracker.core.errors import TrackerError
@@ -80,10 +83,10 @@ def runs_command(
                 brief_notes=shorten_notes(records, ensembles),
                 wide=wide,
             )
-        if warning := explain_mixed_losses(workspace, records, sort):
-            print_text(warning)
+        _print_incomparable(list_incomparable(workspace, records, sort))
         if len(found) > len(records):
-            print_text(f"these are the first {limit}: --limit 0 shows all")
+            which = "first" if sort else "newest"
+            print_text(f"these are the {which} {limit}: --limit 0 shows all")
         if not archived and (count := count_archived(workspace.runs_dir)):
             print_text(
                 f"{render_count(count, 'archived run')} left out: tracker runs --archived lists"
@@ -97,6 +100,15 @@ def runs_command(
         except TrackerError:
             continue  # a broken run is listed with config null
     print_json(runs_to_json(records, configs, submitted, notes))
+
+
+def _print_incomparable(items: Sequence[Incomparable]) -> None:
+    """Print which runs the order puts beside others with which they do not compare."""
+    from tracker.console.compare import describe_order
+    from tracker.core.terminal import print_text
+
+    for sentence in describe_order(items):
+        print_text(sentence)
 
 
 def _list_team(workspace: Workspace, *, limit: int, wide: bool, as_json: bool) -> None:

@@ -365,6 +365,8 @@ def _write_short(advice: Advice, best: str, _: Series) -> str:
         best = f"{advice.monitor} was best in the last of {advice.epochs} epochs"
     if advice.epochs == 1:
         best = "there was only one"
+    elif advice.past_best:
+        return f"Too few epochs to judge: {best}, which in so few may be chance. Try more to see."
     return f"Too few epochs to judge: {best}. Try more."
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from itertools import chain
@@ -107,7 +107,8 @@ class Comparison:
     the row with the best mean among comparable rows; `incomparable` lists the others.
     `empty_reason` says why there are no rows. `asked` are the names in --where and --sort: their
     columns stay in a narrow terminal. `fields` are those of them that are neither config keys nor
-    metrics, and the status if a run did not finish.
+    metrics, and the status if a run did not finish. `within` has {metric: (run, value)} where the
+    best run is one of a row of several whose mean is not the best.
     """
 
     rows: Sequence[Row]
@@ -123,6 +124,7 @@ class Comparison:
     empty_reason: str = ""
     asked: Sequence[str] = ()
     fields: Sequence[str] = ()
+    within: Mapping[str, tuple[str, float]] = field(default_factory=dict)
 
     @property
     def not_comparable(self) -> dict[str, list[str]]:
@@ -140,7 +142,7 @@ class Comparison:
         names = [
             "not_comparable" if name == "incomparable" else name
             for name in plain
-            if name not in ("empty_reason", "asked", "fields")
+            if name not in ("empty_reason", "asked", "fields", "within")
         ]
         return {name: plain.get(name, self.not_comparable) for name in names}
 
@@ -219,6 +221,7 @@ def compare_runs(
         empty_reason=reason,
         asked=asked,
         fields=fields,
+        within=_find_within(workspace, groups, best, incomparable),
     )
 
 
@@ -385,8 +388,7 @@ def _join_notes(group: Sequence[ComparedRun]) -> str:
     first = next((note for note in notes if note), "")
     if not first or notes.count(first) == len(notes):
         return first
-    count = "first" if notes.count(first) == 1 else str(notes.count(first))
-    return f"{first} ({count} of {len(notes)})"
+    return f"{first} (on {notes.count(first)} of {len(notes)} runs)"
 
 
 def _spread(group: Sequence[ComparedRun], name: str) -> Spread | None:
@@ -456,6 +458,38 @@ def _find_best(
     return best, incomparable
 
 
+def _find_within(
+    workspace: Workspace,
+    groups: Sequence[Sequence[ComparedRun]],
+    best: Mapping[str, int],
+    incomparable: Sequence[Incomparable],
+) -> dict[str, tuple[str, float]]:
+    """{metric: (run, value)} where the best run is in another row than the best one.
+
+    A run of one fold of several says nothing: folds are not equally hard.
+    """
+    within = {}
+    for name, top in best.items():
+        if not name.startswith(("val/", *LEADERBOARD_PREFIXES)):
+            continue
+        apart = {run for item in incomparable if item.metric == name for run in item.runs}
+        is_val = name.startswith("val/")
+        known = {
+            (run.name, index): run.metrics[name]
+            for index, group in enumerate(groups)
+            for run in group
+            if name in run.metrics and run.name not in apart and not (is_val and run.flattered)
+        }
+        choose = max if higher_is_better(workspace.competition.metrics, name) else min
+        value = choose(known.values())
+        run, _ = next(key for key in known if known[key] == value)
+        rows = {index for key, index in known if known[key, index] == value}
+        several_folds = len({_find_fold(one) for index in rows for one in groups[index]}) > 1
+        if top not in rows and not (is_val and several_folds):
+            within[name] = (run, value)
+    return within
+
+
 def _find_comparable(
     groups: Sequence[Sequence[ComparedRun]], indexes: Sequence[int], name: str
 ) -> tuple[list[int], list[Incomparable]]:
@@ -518,6 +552,8 @@ def _explain_incomparable_rows(
     known = None not in left.keys() | right.keys()
     if len(one) + len(other) > 2 and known and left.keys() != right.keys():
         folds = f"{_join_folds(left)} against {_join_folds(right)}"
+        if _join_folds(left) == _join_folds(right):
+            folds = f"{_describe_folds(left)} against {_describe_folds(right)}"
         return f"different validation images (folds {folds})"
     fold = next(iter(left))
     return explain_incomparable(left[fold], right.get(fold, other[0].basis), name)
@@ -530,6 +566,11 @@ def _find_fold(run: ComparedRun) -> Any:
 
 def _join_folds(folds: Iterable[Any]) -> str:
     return ", ".join(sorted(str(fold) for fold in folds))
+
+
+def _describe_folds(folds: Collection[Any]) -> str:
+    """`0, 1 each by itself`, or `0, 1 together` for an ensemble that joins the folds."""
+    return f"{_join_folds(folds)} {'each by itself' if len(folds) > 1 else 'together'}"
 
 
 def _sort(

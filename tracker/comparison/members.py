@@ -8,7 +8,12 @@ from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from typing import Any
 
-from tracker.core.config_diff import describe_ensemble, describe_ensemble_briefly, is_searched
+from tracker.core.config_diff import (
+    describe_ensemble,
+    describe_ensemble_briefly,
+    find_shown_parent,
+    is_searched,
+)
 from tracker.core.errors import TrackerError
 from tracker.ledger.read import list_newest_of_runs
 from tracker.ledger.records import Submission
@@ -129,7 +134,8 @@ def load_ensembles(
 def name_ensembles(
     records: Sequence[RunRecord], ensembles: Mapping[str, Mapping[str, Any]]
 ) -> list[RunRecord]:
-    """The records for display: the note of an ensemble begins with what it is made of."""
+    """The records for display: the note of an ensemble begins with what it is made of, and its
+    parent is a member that is part of it."""
     return [_name_ensemble(record, ensembles.get(record.name, {})) for record in records]
 
 
@@ -217,4 +223,5 @@ def _name_ensemble(record: RunRecord, config: Mapping[str, Any]) -> RunRecord:
     if "ensemble" not in config:
         return record
     description = describe_ensemble(config["ensemble"])
-    return replace(record, note=f"{description}: {record.note}" if record.note else description)
+    note = f"{description}: {record.note}" if record.note else description
+    return replace(record, note=note, parent=find_shown_parent(record.parent, config))

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tracker.comparison.comparable import Basis, basis_of_run, explain_loss
+from tracker.comparison.comparable import (
+    Basis,
+    basis_of_run,
+    explain_loss,
+    explain_validation,
+    is_same_scheme,
+)
 from tracker.core.errors import TrackerError
 from tracker.ledger.read import (
     list_newest_submissions,
@@ -22,6 +29,9 @@ from tracker.training.numbers import render_count
 from tracker.training.tables import flatten
 from tracker.workspace.metrics import higher_is_better, strip_split
 from tracker.workspace.tracker_toml import Competition, Workspace
+
+if TYPE_CHECKING:
+    from tracker.comparison.compare import Incomparable
 
 SCORE_PREFIXES = ("public_", "private_", "val_")
 
@@ -59,26 +69,49 @@ def search_runs(
     return [records[index] for index in chosen[: limit or None]]
 
 
-def explain_mixed_losses(workspace: Workspace, records: Sequence[RunRecord], sort: str) -> str:
-    """Why an order by a loss misleads: the runs have losses of different kinds; else ""."""
-    if not sort.startswith("val/") or strip_split(sort) != "loss":
-        return ""
-    first: Basis | None = None
+def list_incomparable(
+    workspace: Workspace, records: Sequence[RunRecord], sort: str
+) -> list[Incomparable]:
+    """The runs that an order by a validation figure puts beside others with which it does not
+    compare: losses of another kind, other schemes. Each is told against the largest set.
+    """
+    if not sort.startswith("val/"):
+        return []
+    from tracker.comparison.compare import Incomparable
+
+    sets: list[list[Basis]] = []
+    for basis in _list_bases(workspace, records, sort):
+        own_set = next((one for one in sets if not _explain_apart(one[0], basis, sort)), None)
+        if own_set is None:
+            sets.append([basis])
+        else:
+            own_set.append(basis)
+    sets.sort(key=len, reverse=True)
+    return [
+        Incomparable(
+            metric=sort,
+            runs=[basis.name for basis in one_set],
+            other=sets[0][0].name,
+            reason=_explain_apart(one_set[0], sets[0][0], sort),
+        )
+        for one_set in sets[1:]
+    ]
+
+
+def _list_bases(workspace: Workspace, records: Sequence[RunRecord], sort: str) -> Iterator[Basis]:
+    """What the figure of each run that has it is measured on."""
     for record in records:
-        if record.summary.get(sort) is None:
-            continue
-        try:
-            config = load_config(workspace.runs_dir, record.name)
-        except TrackerError:
-            continue  # a run that cannot be read cannot be compared
-        basis = basis_of_run(workspace, record, config)
-        if first is None:
-            first = basis
-            continue
-        reason = explain_loss(first, basis)
-        if reason:
-            return f"{sort} of {first.name} and {record.name} is not comparable: {reason}"
-    return ""
+        if record.summary.get(sort) is not None:
+            # A run that cannot be read cannot be compared.
+            with suppress(TrackerError):
+                config = load_config(workspace.runs_dir, record.name)
+                yield basis_of_run(workspace, record, config)
+
+
+def _explain_apart(a: Basis, b: Basis, sort: str) -> str:
+    """Why a figure of two runs has no common order, or "". Folds of one scheme have one."""
+    reason = explain_loss(a, b) if strip_split(sort) == "loss" else ""
+    return reason or ("" if is_same_scheme(a, b) else explain_validation(a, b))
 
 
 def search_submissions(

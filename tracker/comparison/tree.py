@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from tracker.comparison.members import is_flattered, list_flattered
 from tracker.core.config_diff import (
     diff_configs,
+    find_shown_parent,
     list_changes,
     list_implied_changes,
     list_unknown,
+    list_used_members,
     render_change,
     render_unknown_keys,
     translate,
@@ -212,7 +214,8 @@ def _list_sources(
     try:
         record = load_run(workspace.runs_dir, name)
         if record.kind == "ensemble":
-            return _list_used_members(load_config(workspace.runs_dir, name))
+            config = load_config(workspace.runs_dir, name)
+            return list_used_members(config.get("ensemble") or {})[0]
     except TrackerError:
         return []  # it is not here, or cannot be read
     return [record.parent] if record.parent else []
@@ -230,22 +233,13 @@ def _list_sources_of_row(
         return [name_node(workspace, stated) if stated else parent] if parent else []
     row = get_submission(workspace, number)
     sources: dict[str, None] = {}
-    for run in _list_used_members(row.config):
+    for run in list_used_members(row.config.get("ensemble") or {})[0]:
         for found in query(
             "SELECT number FROM submissions WHERE run = :run AND author = :author",
             {"run": run, "author": row.author},
         ):
             sources[f"s{found['number']}"] = None
     return list(sources)
-
-
-def _list_used_members(config: Mapping[str, Any]) -> list[str]:
-    """The members of an ensemble without those of weight 0, which are no part of it."""
-    table = config.get("ensemble") or {}
-    names, weights = list(table.get("members") or ()), list(table.get("weights") or ())
-    if any(weights) and len(weights) == len(names):
-        names = [name for name, weight in zip(names, weights, strict=True) if weight]
-    return list(map(str, names))
 
 
 def name_node(workspace: Workspace, row: Submission | Origin) -> str:
@@ -280,7 +274,7 @@ def _build_run(
         name=record.name,
         kind=record.kind,
         status=record.status,
-        parent=record.parent,
+        parent=find_shown_parent(record.parent, config),
         model=name_model(config),
         has_config=bool(config),
         text=" / ".join(dict.fromkeys(filter(None, texts))),

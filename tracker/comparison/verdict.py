@@ -15,7 +15,12 @@ from tracker.core.config_diff import (
 )
 from tracker.core.text import render_number
 from tracker.training.metrics import METRICS, find_kind, first_metric
-from tracker.training.numbers import render_count, render_share
+from tracker.training.numbers import (
+    render_count,
+    render_decimals,
+    render_digits,
+    render_share,
+)
 from tracker.workspace.metrics import are_equal, higher_is_better, metric_title
 
 if TYPE_CHECKING:
@@ -56,6 +61,7 @@ def write_verdict(
             lines.append(_describe_equal(evidence.paired, metric, names, metrics, predictions))
         else:
             lines.append(_describe_test(evidence.paired, metric, names))
+        lines += _explain_other_pair(evidence.paired.metrics[metric], metrics.get(f"val/{metric}"))
         lines += _list_other_metrics(evidence.paired, metric, names)
         lines += describe_units(evidence.paired)
     else:
@@ -86,6 +92,32 @@ def choose_tested(metric: Metric, paired: PairedComparison) -> str:
     computed = find_kind(metric.kind)
     wanted = (metric.name, computed.name if computed else "", first_metric())
     return next((name for name in wanted if name in paired.metrics), next(iter(paired.metrics)))
+
+
+def is_other_pair(difference: Difference, logged: Sequence[float]) -> bool:
+    """Whether the scores of the saved predictions are not those that were logged.
+
+    A training loop of the user's own may save those of another epoch than its best.
+    """
+    pairs = zip((difference.a, difference.b), logged, strict=True)
+    return any(
+        not are_equal(saved, value) and render_number(saved) != render_number(float(value))
+        for saved, value in pairs
+    )
+
+
+def _explain_other_pair(difference: Difference, logged: Mapping[str, Any] | None) -> list[str]:
+    """That the answer is about other scores than the logged ones, where it is."""
+    if logged is None or logged["a"] is None or logged["b"] is None:
+        return []
+    pair = (logged["a"], logged["b"])
+    if not is_other_pair(difference, pair):
+        return []
+    a, b = map(render_number, pair)
+    return [
+        f"logged is another pair, {difference.title} {a} -> {b}: the predictions that were saved"
+        " are of another epoch or model, and the answer is about these predictions alone"
+    ]
 
 
 def name_answer(difference: Difference, samples: int) -> str:
@@ -119,9 +151,8 @@ def render_range(low: float, high: float, *, signed: bool = False) -> str:
 
     Large and tiny ones have four significant digits.
     """
-    sign = "+" if signed else ""
     for decimals in (3, 4, 5):
-        first, last = f"{low:{sign}.{decimals}f}", f"{high:{sign}.{decimals}f}"
+        first, last = (render_decimals(end, decimals, signed=signed) for end in (low, high))
         hides_value = (low and not float(first)) or (high and not float(last))
         if first != last and not hides_value:
             break
@@ -155,7 +186,7 @@ def _describe_test(paired: PairedComparison, metric: str, names: tuple[str, str]
         scores = f"{scores}, lower is better"
     if difference.better:
         low, high = sorted((abs(difference.low), abs(difference.high)))
-        p_value = f"p = {difference.p:.2g}, below the limit of {ALPHA:g}"
+        p_value = f"p = {render_digits(difference.p, 2)}, below the limit of {ALPHA:g}"
         better = f"{_choose_name(difference.better, names)} is better"
         return f"{better} by {render_range(low, high)} ({scores}, {samples}; {p_value})"
     answer = name_answer(difference, paired.samples)
@@ -216,7 +247,7 @@ def _describe_equal(
 
 
 def _render_size(value: float) -> str:
-    return f"{value:.3f}" if 0.0005 <= value < LARGE else render_number(value)
+    return render_decimals(value, 3) if 0.0005 <= value < LARGE else render_number(value)
 
 
 def _list_other_metrics(paired: PairedComparison, metric: str, names: tuple[str, str]) -> list[str]:
@@ -241,8 +272,9 @@ def _describe_folds(test: FoldTest, difference: Difference) -> str:
         conclusion = "it includes 0: no difference shown"
     delta = f"{difference.title} {render_number(test.delta, signed=True)}"
     interval = f"95 % interval {render_range(test.low, test.high, signed=True)}"
+    p_value = f"p = {render_digits(test.p, 2)}"
     return (
-        f"over {len(test.a)} folds: {delta} ({interval}, p = {test.p:.2g}; {conclusion}),"
+        f"over {len(test.a)} folds: {delta} ({interval}, {p_value}; {conclusion}),"
         f" better in {ahead} of them"
     )
 

@@ -12,7 +12,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tracker.console.notes import render_newest
-from tracker.core.config_diff import CHANNEL_KEYS, CROP_OPTIONS, describe_ensemble_briefly
+from tracker.core.config_diff import (
+    CHANNEL_KEYS,
+    CROP_OPTIONS,
+    describe_ensemble_briefly,
+    list_used_members,
+)
 from tracker.core.list_marks import (
     BEST,
     MEANINGS,
@@ -26,7 +31,7 @@ from tracker.core.markdown import escape, render_table
 from tracker.core.table import Column, Styled, fit_columns, fits
 from tracker.core.terminal import find_width, print_table, print_text, style_status
 from tracker.core.text import render_number, render_value, render_values
-from tracker.training.numbers import render_count
+from tracker.training.numbers import render_count, render_digits
 from tracker.workspace.metrics import are_same
 
 if TYPE_CHECKING:
@@ -160,7 +165,7 @@ def _style_ensemble(table: Mapping[str, Any] | None) -> Styled:
         return Styled("-")
     method = str(table.get("method") or "")
     brief = describe_ensemble_briefly(table).replace(" ensemble of ", " of ")
-    members = ", ".join(map(str, table.get("members") or []))
+    members = ", ".join(list_used_members(table)[0])
     long = f"{method} of {members}".strip() if members else brief
     return Styled(long, shorter=(brief,), whole=True)
 
@@ -355,7 +360,11 @@ def _render_field(row: Row, name: str, competition: Competition) -> Styled:
     if name == "status":
         return style_status(str(value), archived=False)
     text = competition.local_time(value) if name == "created_at" else render_value(value)
-    more = f" (first of {len(row.runs)})" if len(row.runs) > 1 and name in OF_EACH_RUN else ""
+    more = (
+        f" (of the first of {len(row.runs)} runs)"
+        if len(row.runs) > 1 and name in OF_EACH_RUN
+        else ""
+    )
     return Styled(text + more, whole=name not in LONG)
 
 
@@ -445,7 +454,7 @@ def render_spread(
     mean = score.render(spread.mean) if score else render_number(spread.mean)
     some = f"{spread.runs} of {runs}" if spread.runs < runs else ""
     if brief:
-        shown = mean if spread.sd is None else f"{mean} {PLUS_MINUS}{spread.sd:.2g}"
+        shown = mean if spread.sd is None else f"{mean} {PLUS_MINUS}{render_digits(spread.sd, 2)}"
         return f"{shown} ({spread.runs}/{runs})" if some else shown
     if spread.sd is None:
         count = f"{some} runs" if some else f"{spread.runs} repeats"
@@ -500,8 +509,9 @@ def describe(
     more = f", {len(result.not_known)} not known of every run" if result.not_known else ""
     follow = "follows" if len(following) == 1 else "follow"
     model = f", {len(following)} {follow} from the model" if following else ""
+    in_rows = f" in {rows}" if several else ""  # else each run is a row
     yield (
-        f"{result.runs} of {render_count(result.considered, 'run')} in {rows};"
+        f"{result.runs} of {render_count(result.considered, 'run')}{in_rows};"
         f" {_render_equal(result.equal_keys)}{(more + model) if briefly else ''}"
     )
     if result.not_known and not briefly:
@@ -521,9 +531,23 @@ def describe(
             " data.fold alone; repeats of one seed, or with equal weights, count once (--each: a"
             " row each)"
         )
+    if within := _name_within(result, shown):
+        yield f"{BEST} marks the best row; better than its mean {within} (--each: a row each)"
+    if any(name.startswith("overall_") for name in (result.metrics if shown is None else shown)):
+        yield "overall: on the public and private images together"
     yield from _explain_incomparable(result, shown)
     for line in result.skipped:
         yield f"left out: {line}"
+
+
+def _name_within(result: Comparison, shown: Collection[str] | None) -> str:
+    """`is exp2 alone, in val/f1 (0.7500)`: the best runs that the mean of their row hides."""
+    by_run: dict[str, list[str]] = {}
+    for name, (run, value) in result.within.items():
+        if shown is None or name in shown:
+            by_run.setdefault(run, []).append(f"{name} ({render_number(value)})")
+    runs = [f"{run} alone, in {', '.join(figures)}" for run, figures in by_run.items()]
+    return f"{'is' if len(runs) == 1 else 'are'} {'; '.join(runs)}" if runs else ""
 
 
 def _render_equal(keys: int) -> str:
@@ -578,6 +602,26 @@ def _explain_metrics(
         yield (
             f"{runs} do not compare with others in {where} either:"
             f" {len(reasons) - told} other reasons (--wide)"
+        )
+
+
+def describe_order(items: Sequence[Incomparable]) -> Iterator[str]:
+    """Which runs a list sorted by a figure has beside others with which they do not compare."""
+    groups: dict[tuple[str, str], list[Incomparable]] = {}
+    for item in items:
+        groups.setdefault((item.other, _leave_out_details(item)), []).append(item)
+    reasons = [*groups.values()]
+    told = MAX_REASONS if len(reasons) > MAX_REASONS + 1 else len(reasons)
+    for same in reasons[:told]:
+        runs = name_runs(name for item in same for name in item.runs)
+        yield (
+            f"{same[0].metric} of {runs} is not comparable with that of {same[0].other}:"
+            f" {_join_reasons(same)}"
+        )
+    if left := [name for same in reasons[told:] for item in same for name in item.runs]:
+        yield (
+            f"nor is that of {name_runs(left)}, for {len(reasons) - told} other reasons"
+            " (tracker compare names them)"
         )
 
 

@@ -115,12 +115,14 @@ def print_runs(
         *([Column("noted last", leaves=5, text=True)] if noted else ()),
     ]
     flattered = [record.name in searched for record in records]
-    used: list[str] = [SEARCHED] if any(flattered) else []
+    used: list[str] = []
     rows: list[list[Cell]] = []
     for index, record in enumerate(records):
         number = submitted.get(record.uid)
         own = marks.list_marks(number, record.name)
         used += own
+        has_figure = any(record.summary.get(f"val/{name}") is not None for name in figures)
+        used += [SEARCHED] if flattered[index] and has_figure else []
         note = record.note or record.error.partition("\n")[0]
         row: list[Cell] = [
             Styled(" ".join([record.name, *own]), style_marks(own)),

@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 
 
 ARROW = " -> "  # between the old and the new value of a key
-FIRST_CHANGE, SHORT_MEMO = 24, 13  # the columns that less important ones leave for
+# the columns that less important ones leave for; a change is as wide as its title
+FIRST_CHANGE, SHORT_MEMO = 19, 20
+SHORTEST_MEMO = 8  # of one submission: its scores stay
 SHOWN_CHANGES = 4  # of the keys that changed from SOTA, in check without --full
 FULL_CHECK = "--full also shows: members, validation, moved answers, near submissions"
 
@@ -124,12 +126,13 @@ def print_leaderboard(
         competition, {name for row in rows for name in validation.get(row.number, ())}
     )
     changes = [_style_change_to_sota(row) for row in rows]
+    alone = len(rows) == 1  # as after `score`: what was typed is shown
     columns = [
         Column("number"),
         Column("rank", leaves=1, right=True),
         Column("run", leaves=2),
-        *_list_score_columns(competition, measured),
-        Column("memo", leaves=1, text=True, least=SHORT_MEMO),
+        *_list_score_columns(competition, measured, alone=alone),
+        Column("memo", leaves=1, text=True, least=SHORTEST_MEMO if alone else SHORT_MEMO),
         Column(
             "change to SOTA then",
             leaves=7,
@@ -199,21 +202,29 @@ def _measure_first(change: Styled) -> int:
     return measure([change.text, *change.shorter, *texts][-1])
 
 
-def _list_score_columns(competition: Competition, measured: Sequence[str]) -> Iterator[Column]:
-    """Scores and validation figures; all but those of the deciding metric leave early."""
-    for split, leaves in (("public", 1), ("private", 6)):
+def _list_score_columns(
+    competition: Competition, measured: Sequence[str], *, alone: bool
+) -> Iterator[Column]:
+    """Scores and validation figures; all but those of the deciding metric leave early.
+
+    Those of one submission, which stands `alone`, stay longer than what was changed.
+    """
+    scores = {"public": (1, 4), "private": (2, 5)} if alone else {"public": (1, 10)}
+    for split in ("public", "private"):
+        deciding_leaves, others = scores.get(split, (6, 15))
         for metric in competition.metrics:
-            minor = metric.name != competition.primary_metric
-            yield Column(
-                f"{split} {metric.name}", leaves=leaves + 9 if minor else leaves, right=True
-            )
+            is_deciding = metric.name == competition.primary_metric
+            leaves = deciding_leaves if is_deciding else others
+            yield Column(f"{split} {metric.name}", leaves=leaves, right=True)
     deciding = (
         competition.primary_metric
         if competition.primary_metric in measured
         else "".join(measured[:1])
     )
     for name in measured:
-        yield Column(f"val {name}", leaves=3 if name == deciding else 12, right=True)
+        yield Column(
+            f"val {name}", leaves=3 if name == deciding else 6 if alone else 12, right=True
+        )
 
 
 def _shorten_move(move: str) -> str:
@@ -368,6 +379,8 @@ def render_submission_scores(row: Submission, competition: Competition, *, besid
             value = row.scores.get(name)
             if value is not None and name != beside:
                 known.append(f"{split} {metric.name} {metric.render(value)}")
+    if any(name.startswith("overall ") for name in known):
+        known[-1] += " (overall: the public and private images together)"
     return ", ".join(known)
 
 

@@ -349,10 +349,7 @@ def describe_ensemble(table: Mapping[str, Any]) -> str:
 def _name_ensemble(table: Mapping[str, Any]) -> str:
     """Method, members and weights."""
     method = table.get("method") or ""
-    names, given = list(table.get("members") or []), list(table.get("weights") or [])
-    if any(given) and len(given) == len(names):
-        used = [place for place, weight in enumerate(given) if weight]
-        names, given = [names[place] for place in used], [given[place] for place in used]
+    names, given = list_used_members(table)
     members = _list_values(names)
     weights = f" ({_list_values(given)})" if given else ""
     return f"{method} ensemble of {members}{weights}".strip()
@@ -360,9 +357,31 @@ def _name_ensemble(table: Mapping[str, Any]) -> str:
 
 def describe_ensemble_briefly(table: Mapping[str, Any]) -> str:
     """`weighted ensemble of 5 runs`, where there is no room for their names."""
+    names, _ = list_used_members(table)
+    return f"{table.get('method') or ''} ensemble of {render_count(len(names), 'run')}".strip()
+
+
+def list_used_members(table: Mapping[str, Any]) -> tuple[list[str], list[Any]]:
+    """The members of a section `ensemble`, and their weights if it has any.
+
+    Members of weight 0 are no part of it, and left out.
+    """
     names, given = list(table.get("members") or []), list(table.get("weights") or [])
-    members = sum(map(bool, given)) if any(given) and len(given) == len(names) else len(names)
-    return f"{table.get('method') or ''} ensemble of {render_count(members, 'run')}".strip()
+    if any(given) and len(given) == len(names):
+        used = [place for place, weight in enumerate(given) if weight]
+        names, given = [names[place] for place in used], [given[place] for place in used]
+    return list(map(str, names)), given
+
+
+def find_shown_parent(parent: str | None, config: Mapping[str, Any]) -> str | None:
+    """The parent of a run for people: of an ensemble a member that is part of it.
+
+    Ensembles of earlier versions name their first member even where its weight is 0.
+    """
+    table = config.get("ensemble") or {}
+    used, _ = list_used_members(table)
+    is_left_out = parent in (table.get("members") or ()) and parent not in used
+    return used[0] if used and is_left_out else parent
 
 
 def _list_values(values: Any) -> str:

@@ -46,10 +46,14 @@ class Marks:
 
 
 def mark_flattered(flattered: Sequence[bool], place: int, text: str) -> str:
-    """A figure of a column with its mark; where others of the column have one, as many blanks."""
+    """A figure of a column with its mark; where others of the column have one, as many blanks.
+
+    One that is not known (`-`) flatters nobody and has none.
+    """
     if not any(flattered):
         return text
-    return f"{text} {SEARCHED if flattered[place] else ' ' * len(SEARCHED)}"
+    is_marked = flattered[place] and text != "-"
+    return f"{text} {SEARCHED if is_marked else ' ' * len(SEARCHED)}"
 
 
 def explain_marks(used: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tracker.training.errors import ConfigError, find_nearest, first_line
-from tracker.training.numbers import render_float
+from tracker.training.numbers import render_decimals, render_digits, render_float
 
 __all__ = ["find_nearest", "first_line", "render_minute"]
 
@@ -71,7 +71,7 @@ def _shorten(value: Any) -> Any:
         return [_shorten(item) for item in value]
     if not isinstance(value, float) or not math.isfinite(value):
         return value
-    return float(f"{value:.4g}") if abs(value) < 1000 else float(round(value))
+    return float(render_digits(value, 4) if abs(value) < 1000 else render_decimals(value, 0))
 
 
 def render_values(values: Sequence[Any]) -> list[str]:

@@ -16,6 +16,7 @@ from tracker.training.files import translate_os_errors
 from tracker.training.formats.table_rows import list_set
 from tracker.training.inspect.suspects import measure_agreement
 from tracker.training.libraries import PICTURES, require
+from tracker.training.numbers import render_decimals
 from tracker.training.tables import read_table, write_table
 from tracker.workspace.data import prepare_data
 from tracker.workspace.tracker_toml import Workspace
@@ -240,7 +241,11 @@ def _write_suspects(
         (
             number,
             *(suspect.id, suspect.field, suspect.value, "", suspect.given, suspect.suggested),
-            *(f"{suspect.score:.4f}", "yes" if suspect.confident else "no", len(suspect.images)),
+            *(
+                render_decimals(suspect.score, 4),
+                "yes" if suspect.confident else "no",
+                len(suspect.images),
+            ),
         )
         for number, suspect in enumerate(suspects, start=1)
     ]

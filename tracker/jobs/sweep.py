@@ -46,7 +46,7 @@ from tracker.training.config_fingerprint import name_files, outcome_values
 from tracker.training.errors import ConfigError
 from tracker.training.libraries import TRAINING, require
 from tracker.training.machine import host_name
-from tracker.training.numbers import render_float
+from tracker.training.numbers import render_digits, render_float
 from tracker.training.targets import check_config
 from tracker.workspace.data import prepare_data
 from tracker.workspace.tracker_toml import Workspace
@@ -460,7 +460,7 @@ class _Pruner:
 
 
 def _render(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return render_digits(value, 4) if isinstance(value, float) else str(value)
 
 
 # --- What came of it ---

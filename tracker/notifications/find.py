@@ -21,6 +21,7 @@ from tracker.notifications.notice import Notice
 from tracker.run_folder.event_texts import ENDS
 from tracker.run_folder.read import load_run
 from tracker.run_folder.record import RunRecord
+from tracker.training.numbers import render_digits
 from tracker.workspace.tracker_toml import Workspace
 
 QUICK_KINDS = ("infer", "ensemble", "adopted")  # their command has just been waited for
@@ -67,7 +68,7 @@ def _describe_end(workspace: Workspace, record: RunRecord, end: str) -> str:
     """Names and figures only: the event's own text has the error, which may hold a secret."""
     name = f"val/{workspace.competition.primary.name}"
     best = record.summary.get(name)
-    figure = "" if best is None else f", best {name} {best:.4g}"
+    figure = "" if best is None else f", best {name} {render_digits(best, 4)}"
     if record.best_epoch is not None and figure:
         figure += f" in epoch {record.best_epoch}"
     follow_up = "" if end == "finished" else f"; tracker show {record.name} says more"

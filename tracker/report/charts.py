@@ -242,8 +242,8 @@ def title_scatter(relation: Scatter) -> str:
 
 def describe_scatter(relation: Scatter) -> str:
     """A scatter in words: the rank correlation and its caveats."""
-    count = f"{relation.ranked} submissions"
-    of_all = f"{relation.ranked} of {len(relation.points)} submissions"
+    count = render_count(relation.ranked, "submission")
+    of_all = f"{relation.ranked} of {render_count(len(relation.points), 'submission')}"
     if relation.schemes > 1:
         others = f"the largest of {relation.schemes} validation schemes, which do not compare"
         count = f"{of_all}, those of {others}"

@@ -41,6 +41,7 @@ from tracker.ledger.read import (
 from tracker.ledger.records import Submission
 from tracker.run_folder.read import load_config, load_run
 from tracker.training.metrics import COMPETITION, METRICS
+from tracker.training.numbers import render_decimals
 from tracker.workspace.metrics import COLUMNS, choose_metrics, metric_title
 from tracker.workspace.quota import Quota, build_quota, render_quota, split_times, window_start
 from tracker.workspace.tracker_toml import Competition, Metric, Workspace
@@ -95,7 +96,7 @@ class Column:
     def render(self, entry: SubmissionEntry) -> str:
         """The figure; empty when it is unknown."""
         value = entry.values.get(self.key)
-        return "" if value is None else f"{value:.4f}"
+        return "" if value is None else render_decimals(value, 4)
 
     def mark(self, entry: SubmissionEntry) -> str:
         """The mark behind the figure; empty where it compares with SOTA's."""
@@ -365,7 +366,7 @@ def label_metric(name: str) -> str:
 
 def render_gain(entry: SubmissionEntry) -> str:
     """The public score minus SOTA's at that time, with its sign; empty if unknown."""
-    return "" if entry.gain is None else f"{entry.gain:+.4f}"
+    return "" if entry.gain is None else render_decimals(entry.gain, 4, signed=True)
 
 
 def list_facts(report: TeamReport) -> dict[str, str]:

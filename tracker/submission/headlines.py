@@ -15,6 +15,7 @@ from tracker.core.list_marks import FLATTERED
 from tracker.core.text import render_number
 from tracker.ledger.records import Submission
 from tracker.training.metrics import find_kind
+from tracker.training.numbers import render_decimals, render_digits
 from tracker.workspace.metrics import NO_PUBLIC_SCORE, are_equal
 
 if TYPE_CHECKING:
@@ -129,17 +130,27 @@ def _compare_by_validation(
         if are_equal(old, new):
             return f"equal to SOTA by validation ({metric.name} {metric.render(new)}){caveat}"
         pair = f"{metric.name} {_render_pair(metric, old, new)}"
-        gain = judge_gain(paired, metric, is_gain=metric.is_better(new, old)) if paired else ""
+        gain = ""
+        if paired:
+            gain = judge_gain(paired, metric, is_gain=metric.is_better(new, old), logged=(old, new))
         return f"{_render_gap(metric, new, old)} SOTA by validation ({pair}){gain}{caveat}"
     return "not comparable with SOTA by validation: they have no metric in common"
 
 
-def judge_gain(paired: PairedComparison, metric: Metric, *, is_gain: bool) -> str:
+def judge_gain(
+    paired: PairedComparison,
+    metric: Metric,
+    *,
+    is_gain: bool,
+    logged: tuple[float, float] | None = None,
+) -> str:
     """Whether a difference to SOTA is real, as in `diff`, or empty when no test says so.
 
     A metric that is not tested has the test of the most decisive one that is, which is then named.
+    Where the saved predictions have other scores than the `logged` pair that stands before it, it
+    says which: p is about them.
     """
-    from tracker.comparison.verdict import choose_tested, name_answer
+    from tracker.comparison.verdict import choose_tested, is_other_pair, name_answer
 
     kind = find_kind(metric.kind)
     name = choose_tested(metric, paired)
@@ -147,14 +158,22 @@ def judge_gain(paired: PairedComparison, metric: Metric, *, is_gain: bool) -> st
     is_own = name == metric.name or (kind is not None and kind.name == name)
     by = "" if is_own else f" by {difference.title}"
     answer = name_answer(difference, paired.samples)
+    saved = ""
+    if is_own and logged and is_other_pair(difference, logged):
+        pair = f"{metric.name} {metric.render(difference.a)} -> {metric.render(difference.b)}"
+        saved = f"other than logged: {pair}"
     if difference.smallest is None:
-        return f", {answer} (the predictions on the validation images are equal)"
+        others = f"; {saved}" if saved else ""
+        return f", {answer} (the predictions on the validation images are equal{others})"
     units = f"; by {paired.unit}, {paired.units:,} groups" if paired.unit else ""
-    p_value = f"(p = {difference.p:.2g}{units})"
+    p_value = f"(p = {render_digits(difference.p, 2)}{units})"
+    if saved:
+        answer = f"by the saved predictions ({saved}) {answer}"
     if difference.better is None:
         return f", {answer}{by} {p_value}"
     if (difference.better == "b") != is_gain:
-        return f", but the saved predictions say the opposite{by} {p_value}"
+        which = f" ({saved})" if saved else ""
+        return f", but the saved predictions{which} say the opposite{by} {p_value}"
     return f", {answer}{by} {p_value}"
 
 
@@ -173,7 +192,7 @@ def _render_size(gap: float) -> str:
     if gap < 0.0001:
         return "less than 0.0001"
     if gap < 1:
-        return f"{gap:.4f}"  # as many decimals as the scores it lies between
+        return render_decimals(gap, 4)  # as many decimals as the scores it lies between
     return f"{gap:.0f}" if gap >= 1e6 else render_number(gap)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tracker.core.config_diff import INHERITED
+from tracker.core.config_diff import INHERITED, list_used_members
 from tracker.core.errors import AlreadyTrainedError, TrackerError
 from tracker.core.terminal import print_note
 from tracker.ledger.resolve import resolve_run
@@ -102,7 +102,9 @@ def ensemble(
         "follow": False,
         "quiet": True,
     }
-    with begin(config, note=note, parent=names[0], **options) as run:
+    # A member of weight 0 is no part of it.
+    parent = list_used_members(config["ensemble"])[0][0]
+    with begin(config, note=note, parent=parent, **options) as run:
         run.add_facts({"members": uids})
         joined, decision = None, plain_decision(task, decided_by)
         if validations:

@@ -206,7 +206,8 @@ def test_few_epochs_are_said_to_be_few() -> None:
         "Too few epochs to judge: val/f1 was best in the last of 2 epochs. Try more."
     ]
     assert get_advice(val_f1=[0.6, 0.5]).sentences == [
-        "Too few epochs to judge: val/f1 was best in epoch 1 of 2. Try more."
+        "Too few epochs to judge: val/f1 was best in epoch 1 of 2, which in so few may be chance."
+        " Try more to see."
     ]
     assert get_advice(val_f1=[0.6]).sentences == [
         "Too few epochs to judge: there was only one. Try more."

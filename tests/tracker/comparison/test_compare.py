@@ -25,6 +25,7 @@ from tracker.comparison.search import search_runs
 from tracker.console.compare import (
     build_cells,
     describe,
+    join_ensemble_keys,
     order_keys,
     print_comparison,
     render_csv,
@@ -32,7 +33,7 @@ from tracker.console.compare import (
 )
 from tracker.console.diff.config_table import list_members
 from tracker.core.errors import UnknownRunError
-from tracker.core.list_marks import Marks
+from tracker.core.list_marks import Marks, mark_flattered
 from tracker.core.table import measure
 from tracker.ledger.submission_table import import_table, read_submission_table
 from tracker.run_folder.marks import archive_runs, unarchive_runs
@@ -89,6 +90,9 @@ def test_a_member_of_weight_0_is_told_apart_from_the_members(seeded: Workspace) 
     members, left_out = line.split("; ")
     assert "exp1 " in members and "exp2 " in members and "exp4" not in members
     assert left_out == "of weight 0, so no part of it: exp4"
+    found = join_ensemble_keys(compare_runs(seeded, ["exp1..exp5"]))
+    header, lines = build_cells(found, seeded.competition)
+    assert lines[-1][header.index("ensemble")].text == "weighted of exp1, exp2"
 
 
 def test_an_ensemble_of_runs_compares_with_a_row_of_several_seeds(seeded: Workspace) -> None:
@@ -141,6 +145,25 @@ def test_ensembles_share_a_column_and_leave_room_for_notes(
     assert "weights" not in out.partition("hidden")[0]
     print_comparison(found, seeded.competition, wide=True)
     assert "members" in capsys.readouterr().out
+
+
+def test_a_better_run_that_a_mean_hides_is_named(seeded: Workspace) -> None:
+    found = compare_runs(seeded, ["exp1..exp4"])
+    assert found.rows[found.best["val/f1"]].runs == ["exp4"]
+    assert found.within["val/f1"] == ("exp2", 0.75)
+    said = "+ marks the best row; better than its mean is exp2 alone, in val/f1 (0.7500)"
+    assert any(line.startswith(said) for line in describe(found))
+    assert not any("alone" in line for line in describe(found, shown=["run", "train/loss"]))
+    assert compare_runs(seeded, ["exp1..exp4"], each=True).within == {}
+    for fold in (0, 1):
+        make_run(seeded, config={"data.folds": 2, "data.fold": fold}, f1=0.5 + fold / 5)
+        make_run(seeded, config={"data.folds": 2, "data.fold": fold, "optim.lr": 0.5}, f1=0.65)
+    assert compare_runs(seeded, ["exp5..exp8"]).within == {}, "folds are not equally hard"
+
+
+def test_an_unknown_figure_has_no_mark() -> None:
+    assert mark_flattered([True, True, False], 0, "-").strip() == "-"
+    assert mark_flattered([True, True, False], 1, "0.7000") == "0.7000 ~"
 
 
 def test_a_row_that_does_not_compare_with_another_is_not_the_best(workspace: Workspace) -> None:
@@ -210,6 +233,12 @@ def test_the_best_is_looked_for_among_rows_that_validate_alike(workspace: Worksp
     found = compare_runs(workspace, [*folds, "exp6"])
     assert found.not_comparable["val/f1"] == [
         "exp6 with exp4: different validation images (folds 0 against 0, 1)"
+    ]
+    make_ensemble(workspace, folds, f1=0.9)
+    found = compare_runs(workspace, [*folds, "exp7"])
+    assert found.not_comparable["val/f1"] == [
+        "exp7 with exp4: different validation images"
+        " (folds 0, 1 together against 0, 1 each by itself)"
     ]
 
 
@@ -408,6 +437,8 @@ def test_submissions_of_the_past_are_compared_by_what_the_ledger_knows(tmp_path:
     assert found.keys == ["eval.center_crop", "eval.color_jitter"]
     assert [row.runs for row in found.rows] == [["s12"], ["s17"], ["s18"]]
     assert found.best["public_f1"] == 1
+    with_both = replace(found, metrics=[*found.metrics, "overall_f1"])
+    assert "overall: on the public and private images together" in [*describe(with_both)]
     found = compare_runs(
         workspace, ["s1..s18"], where="model.name ~ swin and not train.epochs > 5", sort="public_f1"
     )
@@ -683,7 +714,9 @@ def test_a_note_stands_for_all_runs_of_a_row_only_where_all_have_it(workspace: W
     for number in range(2):
         make_run(workspace, config={"train.seed": number, "optim.lr": 0.5}, note="high rate")
     rows = compare_runs(workspace, ["exp1", "exp2", "exp3", "exp4", "exp5"]).rows
-    assert [row.note for row in rows] == ["first seed (first of 3)", "high rate"]
+    assert next(iter(describe(compare_runs(workspace, [])))).startswith("5 of 5 runs in 2 rows; ")
+    assert next(iter(describe(compare_runs(workspace, [], each=True)))).startswith("5 of 5 runs; ")
+    assert [row.note for row in rows] == ["first seed (on 1 of 3 runs)", "high rate"]
 
 
 def test_the_keys_that_people_ask_for_come_before_others_with_fewer_values(
@@ -719,7 +752,7 @@ def test_in_80_columns_the_deciding_metric_and_what_was_changed_stay(
     head, _, first, *_ = capsys.readouterr().out.strip("\n").splitlines()
     assert "val/f1" in head, (head, first)
     assert "lr" in head.split()
-    assert "0.8115 \u00b10.03" in first
+    assert "0.8116 \u00b10.03" in first
     assert "0.002" in first
     assert "seeds" not in first
 

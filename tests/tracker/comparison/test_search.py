@@ -12,13 +12,21 @@ import pytest
 from tests.conftest import run_tracker
 from tests.support.winners_table import TABLE
 from tests.support.workspaces import begin_run, make_run, make_workspace, set_parent
-from tracker.comparison.search import rank_submissions, search_runs, sort_submissions
+from tracker.comparison.members import load_ensembles, name_ensembles
+from tracker.comparison.search import (
+    list_incomparable,
+    rank_submissions,
+    search_runs,
+    sort_submissions,
+)
 from tracker.comparison.tree import build_family, read_marks
+from tracker.console.compare import describe_order
 from tracker.core.errors import UnknownRunError
 from tracker.ledger.read import list_submissions, list_validation_scores
 from tracker.ledger.resolve import resolve_run
 from tracker.ledger.submission_table import import_table, read_submission_table
 from tracker.run_folder.marks import archive_runs
+from tracker.run_folder.read import load_run
 from tracker.submission.submit import submit
 from tracker.training.errors import ConfigError
 from tracker.workspace.tracker_toml import Workspace
@@ -150,14 +158,19 @@ def test_an_ensemble_was_made_from_all_its_members_and_a_run_from_no_earlier_sot
         make_run(workspace, answers, config={"optim.lr": 0.1 + place})
     for run in ("exp1", "exp2"):
         submit(workspace, run, "m", even_if_similar=True)
-    table = {"method": "weighted", "members": ["exp1", "exp2", "exp3"], "weights": [2, 1, 0]}
+    table = {"method": "weighted", "members": ["exp3", "exp1", "exp2"], "weights": [0, 2, 1]}
     recorder = begin_run(workspace, kind="ensemble", config={"ensemble": table})
     answers = (workspace.runs_dir / "exp1" / "predictions.csv").read_text().splitlines()
     answers[1:] = [f"{line[:-1]}{int(place > 4)}" for place, line in enumerate(answers[1:])]
     (recorder.folder / "predictions.csv").write_text("\n".join(answers) + "\n")
     recorder.finish("finished")
-    set_parent(workspace, "exp4", "exp1")
+    set_parent(workspace, "exp4", "exp3")  # as earlier versions did: a member of weight 0
     submit(workspace, "exp4", "m", even_if_similar=True)
+    (node,) = (node for node in build_family(workspace).nodes if node.name == "exp4")
+    assert node.parent == "exp1"
+    record = load_run(workspace.runs_dir, "exp4")
+    (shown,) = name_ensembles([record], load_ensembles(workspace, [record]))
+    assert shown.parent == "exp1"
 
     def list_line() -> list[str]:
         line = sorted(one.name for one in build_family(workspace).nodes if one.sota_line)
@@ -203,16 +216,25 @@ def test_a_bare_number_is_answered_with_the_submission_and_the_run_of_that_numbe
 
 
 def test_an_order_by_losses_of_different_kinds_says_that_it_is_none(workspace: Workspace) -> None:
-    for name in ("cross_entropy", "cross_entropy", "focal"):
-        make_run(workspace, config={"loss.name": name})
-        folder = workspace.runs_dir / f"exp{len(list(workspace.runs_dir.glob('exp*')))}"
+    for name in ("cross_entropy", "cross_entropy", "focal", "label_smoothing", "focal"):
+        config = {"loss.name": name}
+        if name == "label_smoothing":
+            config["data.val_ratio"] = 0.1
+        folder = workspace.runs_dir / make_run(workspace, config=config).name
         record = json.loads((folder / "run.json").read_text())
         record["summary"]["val/loss"] = 0.5
         record["fingerprints"]["data"] = "sha256:d"
         (folder / "run.json").write_text(json.dumps(record))
     done = run_tracker("runs", "--sort", "val/loss", cwd=workspace.root)
-    last = done.stdout.splitlines()[-1]
-    assert last.startswith("val/loss of exp3 and exp2 is not comparable: different loss")
-    assert "not comparable" not in run_tracker("runs", cwd=workspace.root).stdout
+    first, second = done.stdout.splitlines()[-2:]
+    assert "val/loss of exp1, exp2, exp4 is not comparable with that of exp5: different loss" in (
+        f"{first} {second}"
+    )
     words = ("runs", "--sort", "val/loss", "--where", "loss.name = cross_entropy")
     assert "not comparable" not in run_tracker(*words, cwd=workspace.root).stdout
+    apart = list_incomparable(workspace, search_runs(workspace), "val/f1")
+    (sentence,) = describe_order(apart)
+    assert sentence.startswith(
+        "val/f1 of exp4 is not comparable with that of exp5: different split"
+    )
+    assert list_incomparable(workspace, search_runs(workspace), "public_f1") == []

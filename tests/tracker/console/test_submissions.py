@@ -107,7 +107,7 @@ def test_a_change_stays_in_80_columns_where_what_was_noted_last_leaves(
 ) -> None:
     workspace = make_workspace(tmp_path / "ws", solution=None)
     make_run(workspace, "0000011110", weights="sha256:1")
-    make_run(workspace, "0000011111", config={"optim.lr": 0.5}, weights="sha256:2")
+    make_run(workspace, "0000011111", config={"model.name": "resnet34"}, weights="sha256:2")
     submit(workspace, "exp1", "a memo that is a good deal longer than its column")
     score(workspace, 1, {("public", "f1"): 0.5})
     submit(workspace, "exp2", "another memo that is a good deal longer than its column")
@@ -117,6 +117,27 @@ def test_a_change_stays_in_80_columns_where_what_was_noted_last_leaves(
     rows = list_submissions(workspace)
     print_leaderboard(rows, workspace.competition, {1: {"f1": 0.5}}, marks=Marks(), ranks={1: 1})
     out = capsys.readouterr().out
-    assert "to 1: optim.lr" in out and "noted at" not in out
+    assert "to 1: model.name" in out and "noted at" not in out
     # nobody has a private score: there is nothing to hide
     assert "private" not in out and "noted last" in out.partition("hidden at this width")[2]
+    # where marks take its room, the change leaves and not the memo
+    marks = Marks(then=[2], ancestors=["2"], duplicates={2: 10})
+    print_leaderboard(rows, workspace.competition, {1: {"f1": 0.5}}, marks=marks, ranks={1: 1})
+    assert "another memo that is" in capsys.readouterr().out
+
+
+def test_after_score_the_scores_that_were_typed_stay_in_80_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace = make_workspace(tmp_path / "ws", solution=None)
+    make_run(workspace, "0000011110", weights="sha256:1")
+    submit(workspace, "exp1", "a memo that is a good deal longer than its column")
+    score(workspace, 1, {("public", "f1"): 0.5, ("public", "accuracy"): 0.625})
+    score(workspace, 1, {("private", "f1"): 0.75, ("private", "accuracy"): 0.875})
+    monkeypatch.setenv("COLUMNS", "80")
+    rows = list_submissions(workspace)
+    validation = {1: {"f1": 0.5, "accuracy": 0.5}}
+    print_leaderboard(rows, workspace.competition, validation, marks=Marks())
+    table = capsys.readouterr().out.partition("hidden")[0]
+    assert all(figure in table for figure in ("0.5000", "0.6250", "0.7500"))
+    assert "a memo" in table

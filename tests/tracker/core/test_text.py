@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tracker.core.text import render_minute
+from tracker.core.text import render_minute, render_value
 from tracker.training.errors import find_nearest, first_line
-from tracker.training.numbers import render_share
+from tracker.training.numbers import render_decimals, render_digits, render_float, render_share
 
 ROOT = Path(__file__).parents[3]
 
@@ -25,6 +25,38 @@ ROOT = Path(__file__).parents[3]
 )
 def test_an_error_is_told_by_its_first_line_or_its_kind(error: Exception, line: str) -> None:
     assert first_line(error) == line
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.78125, "0.7813"),
+        (0.00005, "5.000e-05"),
+        (0.00012345, "0.0001235"),
+        (-0.78125, "-0.7813"),
+        (12.345, "12.35"),
+        (2.0005, "2.001"),
+        (1234500.0, "1.235e+06"),
+        (1.5e-05, "1.500e-05"),
+        (1.2345e-300, "1.235e-300"),
+        (1.7e308, "1.700e+308"),
+        (0.0, "0.0000"),
+        (float("inf"), "inf"),
+    ],
+)
+def test_a_half_is_rounded_up_as_people_do_it(value: float, shown: str) -> None:
+    assert render_float(value) == shown
+
+
+def test_every_view_rounds_alike() -> None:
+    assert render_decimals(0.78125, 4, signed=True) == "+0.7813"
+    assert (render_digits(0.78125, 4), render_digits(1e-05, 2), render_digits(0.5, 4)) == (
+        "0.7813",
+        "1e-05",
+        "0.5",
+    )
+    assert render_value([0.78125, 1e-05, 12345.5]) == "[0.7813, 1e-05, 12346.0]"
+    assert render_share(0.00125, decimals=2) == "0.13 %"
 
 
 def test_the_nearest_word_is_found_and_a_far_one_is_none() -> None:

@@ -392,12 +392,25 @@ def test_check_says_whether_the_gain_on_validation_is_real(manual: Workspace) ->
     equal = make_run(manual, "0011001111", f1=0.51).name
     save_guesses(manual, equal, 20)
     assert (
-        ", no difference at all (the predictions on the validation images are equal); "
-        in say("check")[0]
+        ", no difference at all (the predictions on the validation images are equal;"
+        " other than logged: f1 0.5000 -> 0.5000); " in say("check")[0]
     )
     other = make_run(manual, "0101001111", f1=0.6).name
     save_guesses(manual, other, 40)
-    assert ", but the saved predictions say the opposite (p = " in say("check")[0]
+    line = say("check")[0]
+    assert (
+        "(f1 0.5000 -> 0.6000), but the saved predictions (other than logged: f1 0.5000 -> 0.0000)"
+        " say the opposite (p = "
+    ) in line
+    late = make_run(manual, "0101011111", f1=0.9).name  # the last epoch's, not the best one's
+    save_guesses(manual, late, 10)
+    line = say("check")[0]
+    assert (
+        "(f1 0.5000 -> 0.9000), by the saved predictions (other than logged: f1 0.5000 -> 0.7500)"
+    ) in line
+    verdict = diff_runs(manual, first, late).verdict
+    assert verdict[2].startswith("logged is another pair, macro F1 0.5000 -> 0.9000: ")
+    assert not any("another pair" in text for text in diff_runs(manual, first, better).verdict)
 
 
 def test_searched_weights_are_said_to_flatter_a_validation_score(manual: Workspace) -> None:

@@ -148,7 +148,7 @@ def test_the_commands_print_them_as_text_and_json(workspace: Workspace) -> None:
         "public was [lucky]" in run_tracker("show", "exp1", cwd=workspace.root, **NO_MLFLOW).stdout
     )
     few = run_tracker("runs", "--limit", "1", cwd=workspace.root, **NO_MLFLOW).stdout
-    assert "these are the first 1: --limit 0 shows all\n" in few
+    assert "these are the newest 1: --limit 0 shows all\n" in few
     shown = json.loads(run_tracker("runs", "--json", cwd=workspace.root, **NO_MLFLOW).stdout)
     assert [len(run["notes"]) for run in shown] == [1, 2]
     shown = json.loads(

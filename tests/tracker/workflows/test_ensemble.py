@@ -85,6 +85,11 @@ def test_an_ensemble_is_a_run_with_members_validation_and_predictions(members: W
     assert found.predictions == {"equal_share": 0.9, "changed": 1, "total": 10}
 
 
+def test_the_parent_of_an_ensemble_is_a_member_that_is_part_of_it(members: Workspace) -> None:
+    names = ["exp1", "exp2", "exp3"]
+    assert ensemble(members, names, method="weighted", weights=(0.0, 1.0, 2.0)).parent == "exp2"
+
+
 def test_methods_lead_to_different_answers(members: Workspace) -> None:
     prints = {
         method: (

@@ -10,7 +10,7 @@ from tracker.comparison.verdict import WHY_ALPHA, render_range
 from tracker.console.diff.sections import Section
 from tracker.core.table import Column, Styled
 from tracker.core.text import render_number
-from tracker.training.numbers import render_count
+from tracker.training.numbers import render_count, render_digits
 
 
 def list_statistics(diff: RunDiff) -> Iterator[Section]:
@@ -50,7 +50,7 @@ def _render_difference(result: Difference) -> tuple[Styled, ...]:
         render_number(result.b),
         render_number(result.delta, signed=True),
         render_range(result.low, result.high, signed=True),
-        f"{result.p:.3g}",
+        render_digits(result.p, 3),
         render_number(result.smallest),
     )
     return tuple(map(Styled, texts))
@@ -62,7 +62,7 @@ def _render_mcnemar(diff: RunDiff, paired: PairedComparison) -> Iterator[str]:
     if test is not None:
         yield (
             f"right in {diff.b} only: {test.only_b:,}, in {diff.a} only: {test.only_a:,} (McNemar p"
-            f" = {test.p:.3g}); {paired.resamples:,} resamples{_name_units(paired)}"
+            f" = {render_digits(test.p, 3)}); {paired.resamples:,} resamples{_name_units(paired)}"
         )
 
 

@@ -38,6 +38,7 @@ from tracker.mirror.targets.mlflow_view import ensure_experiment
 from tracker.run_folder.record import RunRecord
 from tracker.training.errors import first_line
 from tracker.training.metrics import list_monitors
+from tracker.training.numbers import render_digits
 from tracker.workspace.mlflow_paths import is_own_store
 from tracker.workspace.tracker_toml import Workspace
 
@@ -348,7 +349,7 @@ def describe_run(
     for name in dict.fromkeys([*list_monitors(), "train/loss", *competition]):
         best = record.summary.get(name)
         if best is not None:
-            tags[f"best/{name}"] = f"{best:.4g}"
+            tags[f"best/{name}"] = render_digits(best, 4)
     if record.best_epoch is not None:
         tags["tracker.best_epoch"] = str(record.best_epoch)
     # Scores are tags for people and metrics to sort the runs table by.
