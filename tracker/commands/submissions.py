@@ -30,6 +30,7 @@ def check_command(run: Run = "latest", full: Full = False, as_json: Json = False
 
     Exit code 0 where submit would accept it, better than SOTA or not; 1 where it would refuse it.
     """
+    from tracker.core.errors import RefusedError
     from tracker.commands.options import bring_runs, notify_latest, refuse_together
     from tracker.console.submissions import print_check
     from tracker.core.settings import use_one_thread
@@ -42,7 +43,11 @@ def check_command(run: Run = "latest", full: Full = False, as_json: Json = False
     workspace = find_workspace()
     notify_latest(workspace, run)
     bring_runs(workspace, run, "sota")
-    report = check(workspace, run)
+    try:
+        report = check(workspace, run)
+    except RefusedError as error:
+        error.exit_code = 1  # nothing was to be sent: the answer is no
+        raise
     if as_json:
         print_json(report.to_dict())
     else:
