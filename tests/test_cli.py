@@ -277,6 +277,18 @@ def test_hints_in_an_empty_workspace_do_not_go_in_a_circle(workspace: Workspace)
     assert "tracker runs, tracker leaderboard" in done.stderr
 
 
+def test_runs_are_listed_without_a_ledger(workspace: Workspace) -> None:
+    make_run(workspace, "0000011110")
+    (workspace.root / "ledger.db").unlink()
+    done = run_tracker("runs", cwd=workspace.root)
+    assert "exp1" in done.stdout
+    assert "submissions and notes are unknown, all runs are listed: no ledger at" in done.stderr
+    assert "tracker ledger" in done.stderr  # how it is made again
+    done = run_tracker("runs", "--json", cwd=workspace.root)
+    assert [run["name"] for run in json.loads(done.stdout)] == ["exp1"]
+    assert "unknown" in done.stderr
+
+
 def test_check_answers_with_its_exit_code(workspace: Workspace) -> None:
     make_run(workspace, "0000011110")
     assert "would be accepted" in run_tracker("check", cwd=workspace.root).stdout

@@ -7,6 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tracker.core.list_marks import Marks
+    from tracker.ledger.records import Note
+    from tracker.run_folder.record import RunRecord
     from tracker.workspace.tracker_toml import Workspace
 
 Archived = Annotated[bool, typer.Option("--archived", help="Include archived runs.")]
@@ -37,11 +42,9 @@ def runs_command(
         shorten_notes,
     )
     from tracker.comparison.search import explain_mixed_losses, explain_no_runs, search_runs
-    from tracker.comparison.tree import read_marks
     from tracker.console.runs import print_runs, runs_to_json
     from tracker.core.errors import TrackerError
     from tracker.core.terminal import print_json, print_note, print_text
-    from tracker.ledger.read import list_newest_numbers, list_notes
     from tracker.run_folder.read import load_config
     from tracker.run_folder.record import count_archived
     from tracker.training.numbers import render_count
@@ -62,11 +65,8 @@ def runs_command(
         (print_note if as_json else print_text)(
             explain_no_runs(workspace, where, archived=archived)
         )
-    uids = [record.uid for record in records]
-    submitted, notes = list_newest_numbers(workspace, uids), list_notes(workspace, uids)
+    submitted, notes, marks = _read_ledger(workspace, records)
     if not as_json:
-        shown = [submitted[record.uid] for record in records if record.uid in submitted]
-        marks = read_marks(workspace, numbers=shown)
         ensembles = load_ensembles(workspace, records)
         named = name_ensembles(records, ensembles)
         if records or not where:
@@ -97,6 +97,29 @@ def runs_command(
         except TrackerError:
             continue  # a broken run is listed with config null
     print_json(runs_to_json(records, configs, submitted, notes))
+
+
+def _read_ledger(
+    workspace: Workspace, records: Sequence[RunRecord]
+) -> tuple[Mapping[str, int], Mapping[str, list[Note]], Marks]:
+    """(newest submission of each run, notes of each, marks), by uid; a note where they are unknown.
+
+    The runs are whole without the ledger, and may be what is left to rebuild it from.
+    """
+    from tracker.comparison.tree import read_marks
+    from tracker.core.errors import LedgerError, render_error
+    from tracker.core.list_marks import Marks
+    from tracker.core.terminal import print_note
+    from tracker.ledger.read import list_newest_numbers, list_notes
+
+    uids = [record.uid for record in records]
+    try:
+        submitted, notes = list_newest_numbers(workspace, uids), list_notes(workspace, uids)
+        return submitted, notes, read_marks(workspace, numbers=list(submitted.values()))
+    except LedgerError as error:
+        text = f"submissions and notes are unknown, all runs are listed: {render_error(error)}"
+        print_note(text, before="warning: ")
+        return {}, {}, Marks()
 
 
 def _list_team(workspace: Workspace, *, limit: int, wide: bool, as_json: bool) -> None:

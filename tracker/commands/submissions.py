@@ -30,9 +30,9 @@ def check_command(run: Run = "latest", full: Full = False, as_json: Json = False
 
     Exit code 0 where submit would accept it, better than SOTA or not; 1 where it would refuse it.
     """
-    from tracker.core.errors import RefusedError
     from tracker.commands.options import bring_runs, notify_latest, refuse_together
     from tracker.console.submissions import print_check
+    from tracker.core.errors import RefusedError
     from tracker.core.settings import use_one_thread
     from tracker.core.terminal import print_json
     from tracker.submission.examine import check

@@ -23,10 +23,10 @@ from tracker.core.hints import find_hint
 from tracker.ledger.chain import verify_ledger
 from tracker.ledger.connection import mask_password, read_rows
 from tracker.ledger.read import find_run, list_submissions
+from tracker.ledger.records import Submission
 from tracker.ledger.team_runs import TeamRuns, is_at_home, read_pulled
 from tracker.mirror.targets import list_targets, read_state
 from tracker.run_folder.environment import describe_versions
-from tracker.ledger.records import Submission
 from tracker.run_folder.read import list_runs
 from tracker.run_folder.record import run_folder
 from tracker.run_folder.system_metrics import list_gpus
