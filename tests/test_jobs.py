@@ -645,7 +645,7 @@ def test_a_killed_sweep_goes_on_prunes_a_bad_trial_and_trains_nothing_twice(
     ]
     assert rows[2][4] == rows[0][4]
     assert "exp1 has the same config, data and code" in done.stdout
-    assert done.stdout.endswith("train from it: tracker run train --from exp1\n")
+    assert done.stdout.endswith("train from it: tracker run train --from exp1 --seed 43\n")
     first, second = list_runs(root)
     assert (first["status"], first["epoch"]) == ("finished", 30)
     assert first["note"] == "which rate: optim.lr 0.003, train.epochs 30"

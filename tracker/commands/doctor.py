@@ -16,7 +16,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 def doctor_command(as_json: Json = False) -> None:
     """Check this machine and workspace before a long night; exit code 1 when something is wrong.
 
-    Versions, GPU, disk, permissions, images, ledger, MLflow and runs; each problem with its fix.
+    Versions, GPU, disk, permissions, images, ledger, MLflow, runs and the kept copies of what was
+    sent; each problem with its fix.
     """
     from tracker.core.errors import UnknownRunError
     from tracker.core.terminal import print_json

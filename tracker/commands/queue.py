@@ -67,7 +67,7 @@ def sweep_command(
     """Search config keys with Optuna, each trial a run; a second call runs the remaining trials."""
     from tracker.commands.options import refuse_together
     from tracker.core.terminal import print_json
-    from tracker.jobs.sweep import run_sweep
+    from tracker.jobs.sweep import find_next_seed, run_sweep
     from tracker.jobs.views import print_sweep
     from tracker.run_folder.output import outlive_terminal
     from tracker.workspace.tracker_toml import find_workspace
@@ -83,7 +83,7 @@ def sweep_command(
         if as_json:
             print_json(result.to_dict())
         else:
-            print_sweep(result, wide=wide)
+            print_sweep(result, next_seed=find_next_seed(workspace, result), wide=wide)
     if result.failed:
         raise typer.Exit(1)
 

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from tracker.comparison.compare import Incomparable
+    from tracker.core.list_marks import Marks
+    from tracker.ledger.records import Note
+    from tracker.run_folder.record import RunRecord
     from tracker.workspace.tracker_toml import Workspace
 
 Archived = Annotated[bool, typer.Option("--archived", help="Include archived runs.")]
@@ -40,11 +43,9 @@ def runs_command(
         shorten_notes,
     )
     from tracker.comparison.search import explain_no_runs, list_incomparable, search_runs
-    from tracker.comparison.tree import read_marks
     from tracker.console.runs import print_runs, runs_to_json
     from tracker.core.errors import TrackerError
     from tracker.core.terminal import print_json, print_note, print_text
-    from tracker.ledger.read import list_newest_numbers, list_notes
     from tracker.run_folder.read import load_config
     from tracker.run_folder.record import count_archived
     from tracker.training.numbers import render_count
@@ -65,11 +66,8 @@ def runs_command(
         (print_note if as_json else print_text)(
             explain_no_runs(workspace, where, archived=archived)
         )
-    uids = [record.uid for record in records]
-    submitted, notes = list_newest_numbers(workspace, uids), list_notes(workspace, uids)
+    submitted, notes, marks = _read_ledger(workspace, records)
     if not as_json:
-        shown = [submitted[record.uid] for record in records if record.uid in submitted]
-        marks = read_marks(workspace, numbers=shown)
         ensembles = load_ensembles(workspace, records)
         named = name_ensembles(records, ensembles)
         if records or not where:
@@ -109,6 +107,29 @@ def _print_incomparable(items: Sequence[Incomparable]) -> None:
 
     for sentence in describe_order(items):
         print_text(sentence)
+
+
+def _read_ledger(
+    workspace: Workspace, records: Sequence[RunRecord]
+) -> tuple[Mapping[str, int], Mapping[str, list[Note]], Marks]:
+    """(newest submission of each run, notes of each, marks), by uid; a note where they are unknown.
+
+    The runs are whole without the ledger, and may be what is left to rebuild it from.
+    """
+    from tracker.comparison.tree import read_marks
+    from tracker.core.errors import LedgerError, render_error
+    from tracker.core.list_marks import Marks
+    from tracker.core.terminal import print_note
+    from tracker.ledger.read import list_newest_numbers, list_notes
+
+    uids = [record.uid for record in records]
+    try:
+        submitted, notes = list_newest_numbers(workspace, uids), list_notes(workspace, uids)
+        return submitted, notes, read_marks(workspace, numbers=list(submitted.values()))
+    except LedgerError as error:
+        text = f"submissions and notes are unknown, all runs are listed: {render_error(error)}"
+        print_note(text, before="warning: ")
+        return {}, {}, Marks()
 
 
 def _list_team(workspace: Workspace, *, limit: int, wide: bool, as_json: bool) -> None:

@@ -32,6 +32,7 @@ def check_command(run: Run = "latest", full: Full = False, as_json: Json = False
     """
     from tracker.commands.options import bring_runs, notify_latest, refuse_together
     from tracker.console.submissions import print_check
+    from tracker.core.errors import RefusedError
     from tracker.core.settings import use_one_thread
     from tracker.core.terminal import print_json
     from tracker.submission.examine import check
@@ -42,7 +43,11 @@ def check_command(run: Run = "latest", full: Full = False, as_json: Json = False
     workspace = find_workspace()
     notify_latest(workspace, run)
     bring_runs(workspace, run, "sota")
-    report = check(workspace, run)
+    try:
+        report = check(workspace, run)
+    except RefusedError as error:
+        error.exit_code = 1  # nothing was to be sent: the answer is no
+        raise
     if as_json:
         print_json(report.to_dict())
     else:

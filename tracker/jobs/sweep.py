@@ -41,6 +41,7 @@ from tracker.jobs.stop import stop_run
 from tracker.jobs.sweep_file import Sweep, find_team_storage, read_sweep
 from tracker.jobs.sweep_storage import open_storage, translate_storage_errors
 from tracker.run_folder.points import read_new_points
+from tracker.run_folder.read import list_runs, load_config
 from tracker.training.config import TABLE_KEYS, Config, config_to_dict, list_options
 from tracker.training.config_fingerprint import name_files, outcome_values
 from tracker.training.errors import ConfigError
@@ -93,6 +94,22 @@ class SweepResult:
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
+
+
+def find_next_seed(workspace: Workspace, sweep: SweepResult) -> int | None:
+    """A train.seed that no run here has with the best trial's other keys: one more than any run's.
+
+    None without a best trial, and where its run is not here.
+    """
+    best = next((trial for trial in sweep.trials if trial.number == sweep.best), None)
+    here = {record.name for record in list_runs(workspace.runs_dir)}
+    if best is None or best.run not in here:
+        return None
+    seeds = [Config().train.seed]
+    for name in here:
+        with suppress(TrackerError, KeyError, TypeError, ValueError):  # a loop of one's own
+            seeds.append(int(load_config(workspace.runs_dir, name)["train"]["seed"]))
+    return max(seeds) + 1
 
 
 def run_sweep(workspace: Workspace, file: Path, *, join: bool = False) -> SweepResult:

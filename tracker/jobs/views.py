@@ -50,8 +50,8 @@ def print_queue(
             print_text(f"entry {result.entry}: {result.reason}")
 
 
-def print_sweep(sweep: SweepResult, *, wide: bool = False) -> None:
-    """The trials of a sweep, and how to train from the best."""
+def print_sweep(sweep: SweepResult, *, next_seed: int | None = None, wide: bool = False) -> None:
+    """The trials of a sweep, and how to train from the best: with a seed that it did not have."""
     names = list(dict.fromkeys(name for trial in sweep.trials for name in trial.values))
     columns = [
         Column("trial"),
@@ -88,4 +88,6 @@ def print_sweep(sweep: SweepResult, *, wide: bool = False) -> None:
         f"best: trial {best.number}, {sweep.monitor} {render_number(best.value)}, {best.run} on"
         f" {best.host}"
     )
-    print_text(f"train from it: tracker run train --from {best.run}")
+    # the best of many trials is lucky, too: with another seed it is no repeat that is refused
+    seed = f" --seed {next_seed}" if next_seed is not None else ""
+    print_text(f"train from it: tracker run train --from {best.run}{seed}")

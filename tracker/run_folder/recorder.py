@@ -129,7 +129,7 @@ class Recorder:
         if record.status == "finished":
             raise ConfigError(
                 f"{name} is finished",
-                hint=f"tracker run train --from {name} starts a new run from it",
+                hint=f"train it anew, for longer: tracker run train --from {name} --epochs N",
             )
         if record.status == "running" or not lock.acquire(wait=False):
             raise ConfigError(f"{name} is still running", hint="wait for it, or stop it first")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import importlib.metadata
 import os
+import shlex
 import shutil
 import stat
 import time
@@ -21,13 +22,19 @@ from tracker.core.errors import TrackerError
 from tracker.core.hints import find_hint
 from tracker.ledger.chain import verify_ledger
 from tracker.ledger.connection import mask_password, read_rows
+from tracker.ledger.read import find_run, list_submissions
+from tracker.ledger.records import Submission
+from tracker.ledger.team_runs import TeamRuns, is_at_home, read_pulled
 from tracker.mirror.targets import list_targets, read_state
 from tracker.run_folder.environment import describe_versions
 from tracker.run_folder.read import list_runs
+from tracker.run_folder.record import run_folder
 from tracker.run_folder.system_metrics import list_gpus
 from tracker.training.files import TEMPORARY, write_bytes
 from tracker.training.libraries import is_installed
+from tracker.training.machine import host_name
 from tracker.training.numbers import render_count
+from tracker.workspace.predictions import load_answers
 from tracker.workspace.secrets_file import SECRETS
 from tracker.workspace.tracker_toml import Workspace
 
@@ -266,6 +273,87 @@ def _check_runs(workspace: Workspace) -> Iterator[Finding]:
         yield Finding("runs", "warning", text, f"rm {old[0]}" if len(old) == 1 else "remove them")
 
 
+def _check_missing_runs(workspace: Workspace) -> Iterator[Finding]:
+    """Runs of this workspace that the ledger knows, and whose folder is gone."""
+    pulled, gone = read_pulled(workspace), []
+    for uid, name in _list_known_runs(workspace).items():
+        if uid not in pulled and not is_at_home(workspace, name, uid):
+            gone.append(name)
+    if gone:
+        gone.sort(key=lambda name: (len(name), name))
+        names = ", ".join(gone[:5]) + (f" and {len(gone) - 5} more" if len(gone) > 5 else "")
+        text = f"{render_count(len(gone), 'run')} of the ledger without a folder: {names}"
+        fix = f"bring runs/{gone[0]} back from a backup; its rows in the ledger stay as they are"
+        yield Finding("runs", "warning", text, fix)
+
+
+def _list_known_runs(workspace: Workspace) -> dict[str, str]:
+    """{uid: name} of the runs that the ledger has of this workspace on this machine."""
+    own_ledger, known = _has_own_ledger(workspace), {}
+    try:
+        runs, rows = TeamRuns(workspace).runs, list_submissions(workspace)
+    except TrackerError:
+        return {}  # the check of the ledger says so
+    for run in runs:
+        is_from_here = own_ledger or Path(run.path) == workspace.runs_dir / run.run
+        if run.host == host_name() and is_from_here:
+            known[run.uid] = run.run
+    for row in rows:  # a run is in the index of runs once it has ended
+        if row.run and row.run_uid and row.host == host_name() and own_ledger:
+            known.setdefault(row.run_uid, row.run)
+    return known
+
+
+def _has_own_ledger(workspace: Workspace) -> bool:
+    """Whether the ledger is a file in this workspace, so that its rows of this host are its own."""
+    path = Path(workspace.ledger_url.removeprefix("sqlite:///"))
+    return workspace.ledger_url.startswith("sqlite:///") and path.is_relative_to(workspace.root)
+
+
+def _check_sent_files(workspace: Workspace) -> Iterator[Finding]:
+    """Whether the kept copies of what was sent are what the ledger says was sent."""
+    checked = 0
+    try:
+        rows = list_submissions(workspace)
+    except TrackerError:
+        return  # the check of the ledger says so
+    for row in rows:
+        path = workspace.root / str(row.file)
+        if not row.file or not row.predictions_fingerprint:
+            continue  # imported
+        if not path.is_file():
+            # a teammate's file lies in their workspace
+            is_own = _has_own_ledger(workspace) and row.host == host_name()
+            if is_own or find_run(workspace, row) == row.run is not None:
+                text = f"{row.file}, the copy of submission {row.number}, is not there"
+                yield Finding("sent files", "warning", text, _restore(workspace, row))
+            continue
+        checked += 1
+        if _fingerprint(workspace, path) != row.predictions_fingerprint:
+            text = f"{row.file} is not what submission {row.number} sent: it was changed since"
+            yield Finding("sent files", "problem", text, _restore(workspace, row))
+    yield Finding("sent files", "ok", f"compared {render_count(checked, 'file')} with the ledger")
+
+
+def _fingerprint(workspace: Workspace, path: Path) -> str:
+    """The fingerprint of a prediction file; empty where it cannot be read as one."""
+    try:
+        return load_answers(path, workspace.competition).fingerprint
+    except TrackerError:
+        return ""
+
+
+def _restore(workspace: Workspace, row: Submission) -> str:
+    """The command that writes a sent file again, where its run still has the same predictions."""
+    run = find_run(workspace, row)
+    if run is not None and row.file:
+        own = run_folder(workspace.runs_dir, run) / "predictions.csv"
+        if own.is_file() and _fingerprint(workspace, own) == row.predictions_fingerprint:
+            source = workspace.relative(own)
+            return f"cp {shlex.quote(source)} {shlex.quote(row.file)}  (in {workspace.root})"
+    return "bring it back from a backup; the row in the ledger is whole and stays as it is"
+
+
 def _check_permissions(workspace: Workspace) -> Iterator[Finding]:
     """What must be writable is, and what is secret is not readable by others."""
     ledger = workspace.ledger_url
@@ -306,4 +394,6 @@ WORKSPACE_CHECKS: Mapping[str, Callable[[Workspace], Iterator[Finding]]] = {
     "ledger": _check_ledger,
     "copies": _check_targets,
     "runs": _check_runs,
+    "missing runs": _check_missing_runs,
+    "sent files": _check_sent_files,
 }

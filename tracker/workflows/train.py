@@ -117,7 +117,8 @@ def resume(workspace: Workspace, name: str, *, quiet: bool = False) -> RunRecord
     # Refuse what cannot be resumed.
     if record.status == "finished":
         raise ConfigError(
-            f"{name} is finished", hint=f"tracker run train --from {name} starts a new run from it"
+            f"{name} is finished",
+            hint=f"train it anew, for longer: tracker run train --from {name} --epochs N",
         )
     if not record.uid:
         raise ConfigError(

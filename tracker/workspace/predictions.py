@@ -292,19 +292,8 @@ def check_answers(answers: Answers, competition: Competition, ids: Sequence[str]
     """Raise RefusedError unless the ids are exactly `ids` (if known) and every answer is valid."""
     if not answers.ids:
         raise RefusedError("the prediction file has no rows")
-    if ids is not None:
-        known, given = set(ids), set(answers.ids)
-        missing, foreign = sorted(known - given), sorted(given - known)
-        if missing:
-            raise RefusedError(
-                f"{_list_some(missing, 'image')} without a prediction", hint="predict every image"
-            )
-        if foreign:
-            raise RefusedError(
-                f"{_list_some(_add_lines(answers, competition, foreign), 'id')} not in the"
-                " competition",
-                hint="submit only the ids of the competition",
-            )
+    for problem in [] if ids is None else find_wrong_ids(answers, competition, ids):
+        raise problem
     kind = find_answer_kind(competition)
     suspects = find_suspects(answers, competition)
     # each different text is looked at once: of classes there are few, and many rows
@@ -319,6 +308,23 @@ def check_answers(answers: Answers, competition: Competition, ids: Sequence[str]
             f"{_list_some(shown, 'answer')} {kind.wrong}: {reasons[wrong[0][1]]}",
             hint=kind.explain(competition),
         )
+
+
+def find_wrong_ids(
+    answers: Answers, competition: Competition, ids: Sequence[str]
+) -> list[RefusedError]:
+    """What is wrong with the ids, which should be exactly `ids`: missing ones, unknown ones."""
+    known, given = set(ids), set(answers.ids)
+    missing, foreign = sorted(known - given), sorted(given - known)
+    problems = []
+    if missing:
+        text = f"{_list_some(missing, 'image')} without a prediction"
+        problems.append(RefusedError(text, hint="predict every image"))
+    if foreign:
+        shown = _list_some(_add_lines(answers, competition, foreign), "id")
+        hint = "submit only the ids of the competition"
+        problems.append(RefusedError(f"{shown} not in the competition", hint=hint))
+    return problems
 
 
 def find_suspects(answers: Answers, competition: Competition) -> list[tuple[str, str]]:

@@ -6,6 +6,7 @@ import datetime as dt
 import importlib.metadata
 import json
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -17,8 +18,10 @@ from tests.support.workspaces import begin_run, make_run, make_workspace
 from tracker.commands.table import app
 from tracker.core.clock import to_utc_text
 from tracker.run_folder.record import STALE_HEARTBEAT_S
+from tracker.submission.submit import submit
 from tracker.workflows import doctor
 from tracker.workflows.doctor import Finding, examine_machine
+from tracker.workflows.ending import index_run
 from tracker.workspace.tracker_toml import Workspace, load_workspace
 
 
@@ -174,3 +177,28 @@ def test_a_gpu_that_torch_cannot_use_is_told(monkeypatch: pytest.MonkeyPatch) ->
     assert "cannot use the GPU" in problem.text
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     assert find(None, "devices") == []
+
+
+def test_a_changed_copy_of_what_was_sent_and_a_deleted_run_are_found(workspace: Workspace) -> None:
+    for answers in ("0000011110", "0000011111", "0000011100"):
+        index_run(workspace, make_run(workspace, answers))
+    first, _ = submit(workspace, "exp1", "one")
+    second, _ = submit(workspace, "exp2", "two")
+    assert find(workspace, "sent files") == []
+    assert find(workspace, "runs") == []
+    (workspace.root / str(second.file)).unlink()
+    copy = workspace.root / str(first.file)
+    sent = copy.read_text()
+    copy.write_text(sent.replace("i0.png,0", "i0.png,1"))
+    changed, absent = find(workspace, "sent files")
+    assert changed.state == "problem" and "submission 1" in changed.text
+    assert changed.fix.startswith(f"cp runs/exp1/predictions.csv {first.file}")
+    assert absent.state == "warning" and "submission 2" in absent.text
+    copy.write_text("torn")  # not even a table
+    for name in ("exp1", "exp3"):  # exp3 was never submitted
+        shutil.rmtree(workspace.runs_dir / name)
+    changed = find(workspace, "sent files")[0]
+    assert changed.state == "problem" and "backup" in changed.fix
+    (gone,) = find(workspace, "runs")
+    assert gone.text == "2 runs of the ledger without a folder: exp1, exp3"
+    assert "runs/exp1" in gone.fix

@@ -27,7 +27,7 @@ from tracker.run_folder.stop_note import take_stop_note
 from tracker.run_folder.summary import list_monitored
 from tracker.run_folder.system_metrics import SystemMetrics
 from tracker.training.config_fingerprint import config_fingerprint
-from tracker.training.errors import ConfigError, WeightsError
+from tracker.training.errors import ConfigError, StorageError, WeightsError
 from tracker.training.files import atomic_path, write_text
 from tracker.training.numbers import render_float
 from tracker.training.tables import flatten
@@ -54,7 +54,7 @@ from tracker.workflows.own_loop.script_end import (
 from tracker.workflows.own_loop.termination import SIGTERM_NAME, Termination, ignore_loader_ends
 from tracker.workspace.data import build_task, list_competition_ids
 from tracker.workspace.metrics import higher_is_better
-from tracker.workspace.predictions import check_answers, load_answers
+from tracker.workspace.predictions import check_answers, find_wrong_ids, load_answers
 from tracker.workspace.tracker_toml import Workspace
 
 if TYPE_CHECKING:
@@ -426,15 +426,33 @@ class ActiveRun:
 
         An answer is what tracker.toml says: a class, a number, a list of numbers or
         {column: number} for an answer of columns, a list of classes for labels and ranked. A frame
-        and a CSV have the columns of the competition. Raises RefusedError or DataError when they
-        could never be submitted.
+        and a CSV have the columns of the competition. Raises RefusedError or DataError for answers
+        that could never be submitted. Images that are missing and ids that are unknown are kept as
+        they are, with a warning: `submit` refuses them, and a later call with all images mends it.
         """
         competition, target = self._workspace.competition, self.folder / "predictions.csv"
         table = read_given(answers, competition)
         check_answers(table, competition, None)
-        order = list_competition_ids(self._workspace, {})
+        order, problem = self._list_ids()
         write_text(target, render_csv(table, competition, order))
         self.fingerprint_predictions()
+        wrong = find_wrong_ids(table, competition, order) if order is not None else []
+        if problem := "; ".join(map(str, wrong)) or problem:
+            notify(
+                f"warning: {self.name}: submit will refuse these predictions: {problem}. They are"
+                " kept in predictions.csv; call run.save_predictions again with exactly the images"
+                " of the competition"
+            )
+
+    def _list_ids(self) -> tuple[list[str] | None, str]:
+        """The ids to predict, if they are known, and why they cannot be read.
+
+        What a loop has computed is saved all the same: the images may be mounted again tomorrow.
+        """
+        try:
+            return list_competition_ids(self._workspace, {}), ""
+        except (ConfigError, StorageError) as error:
+            return None, f"the ids to predict cannot be read: {error}"
 
     def fingerprint_predictions(self) -> None:
         """Record the fingerprint of predictions.csv; raises DataError or RefusedError."""

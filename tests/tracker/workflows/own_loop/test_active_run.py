@@ -28,6 +28,7 @@ from tracker.mirror.targets.mlflow_view import ensure_experiment
 from tracker.run_folder.points import read_curves
 from tracker.run_folder.read import list_runs, load_config, load_run
 from tracker.run_folder.record import RunRecord
+from tracker.submission.examine import check
 from tracker.submission.submit import submit
 from tracker.training.errors import ConfigError, DataError, WeightsError
 from tracker.training.run.checkpoint import weights_fingerprint
@@ -378,6 +379,28 @@ def test_predictions_that_could_never_be_sent_are_refused_at_once(workspace: Wor
             run.save_best({"a": 1}, epoch=1, metrics={})
     assert not (run.folder / "predictions.csv").exists()
     assert not (run.folder / "best.pth").exists()
+
+
+def test_predictions_of_other_images_are_kept_with_a_warning(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    some = {name: answer for name, answer in ANSWERS.items() if name != "i3.png"}
+    with tracker.start_run({}, root=workspace.root, follow=False) as run:
+        run.save_predictions({**some, "x9.png": 1})
+        told = capsys.readouterr().err
+        assert "1 image (i3.png) without a prediction" in told
+        assert "1 id (x9.png) not in the competition" in told
+        assert "submit will refuse" in told
+        assert "x9.png,1" in (run.folder / "predictions.csv").read_text()
+        run.save_predictions(ANSWERS)
+        assert "refuse" not in capsys.readouterr().err
+        # images that cannot be listed now do not cost the predictions either
+        (workspace.root / "eval").rename(workspace.root / "unmounted")
+        run.save_predictions(some)
+    assert "the ids to predict cannot be read" in capsys.readouterr().err
+    assert "i3.png" not in (run.folder / "predictions.csv").read_text()
+    with pytest.raises(ConfigError):
+        check(workspace, "exp1")
 
 
 def test_outside_a_workspace_nothing_begins(tmp_path: Path) -> None:
