@@ -205,7 +205,7 @@ def test_select_draws_the_validation_images_of_any_metric_and_knows_its_directio
         regroup(workspace, name, PATIENTS, "patient")
     rows = list_submissions(workspace)
     sample = SampleSizes(public=100, private=100, source="")
-    labeled = load_labeled_predictions(workspace, rows, {}, sample, needed=[1, 2])
+    labeled, _ = load_labeled_predictions(workspace, rows, {}, sample, needed=[1, 2])
     assert labeled is not None
     scores = labeled.resample_scores(workspace.competition.primary)
     assert (scores[:, 1] < scores[:, 0]).mean() > 0.95
