@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 import pytest
 import typer
+from typer.testing import CliRunner
 
 import tracker
 from tests.conftest import NO_MLFLOW, ROOT, Done, run_tracker
@@ -282,11 +283,32 @@ def test_runs_are_listed_without_a_ledger(workspace: Workspace) -> None:
     (workspace.root / "ledger.db").unlink()
     done = run_tracker("runs", cwd=workspace.root)
     assert "exp1" in done.stdout
-    assert "submissions and notes are unknown, all runs are listed: no ledger at" in done.stderr
+    assert "submissions and notes are unknown, all runs are there: no ledger at" in done.stderr
     assert "tracker ledger" in done.stderr  # how it is made again
     done = run_tracker("runs", "--json", cwd=workspace.root)
     assert [run["name"] for run in json.loads(done.stdout)] == ["exp1"]
     assert "unknown" in done.stderr
+
+
+def test_a_run_and_the_tree_are_shown_without_a_ledger(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_run(workspace, "0000011110")
+    make_run(workspace, "0000011111")
+    make_run(workspace, config={"ensemble.members": ["exp1", "exp2"]})
+    (workspace.root / "ledger.db").unlink()
+    monkeypatch.chdir(workspace.root)
+    for words, shown in (
+        (["show", "exp1"], "val/f1"),
+        (["show", "exp3"], "exp2"),
+        (["show", "exp1", "--json"], '"submissions": []'),
+        (["tree"], "exp2"),
+        (["tree", "--json"], '"name": "exp2"'),
+    ):
+        done = CliRunner().invoke(app, words, env=NO_MLFLOW)
+        assert (done.exit_code, shown in done.stdout) == (0, True), (words, done.output)
+        assert "submissions and notes are unknown, all runs are there: no" in done.stderr
+    assert CliRunner().invoke(app, ["show", "s1"], env=NO_MLFLOW).exit_code == 1
 
 
 def test_check_answers_with_its_exit_code(workspace: Workspace) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from tracker.core.errors import LedgerError
     from tracker.workspace.tracker_toml import Workspace
 
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
@@ -117,6 +118,15 @@ def bring_runs(workspace: Workspace, *words: str | None, weights: bool = False) 
     from tracker.mirror.pull import bring
 
     bring(workspace, asked, weights=weights, notify=_notify)
+
+
+def warn_without_ledger(error: LedgerError) -> None:
+    """Say on stderr that the runs are there, and what of them is unknown."""
+    from tracker.core.errors import render_error
+    from tracker.core.terminal import print_note
+
+    text = f"submissions and notes are unknown, all runs are there: {render_error(error)}"
+    print_note(text, before="warning: ")
 
 
 def _notify(line: str) -> None:

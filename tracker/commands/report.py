@@ -50,16 +50,24 @@ def _browse(path: Path) -> None:
 
 def tree_command(archived: Archived = False, wide: Wide = False, as_json: Json = False) -> None:
     """Show which run was made from which, with its change and its scores; SOTA's line is marked."""
-    from tracker.commands.options import refuse_together
+    from tracker.commands.options import refuse_together, warn_without_ledger
     from tracker.comparison.tree import build_family, read_marks
     from tracker.console.tree import print_family
+    from tracker.core.errors import LedgerError
+    from tracker.core.list_marks import Marks
     from tracker.core.terminal import print_json
     from tracker.workspace.tracker_toml import find_workspace
 
     refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
-    family = build_family(workspace, archived=archived)
+    try:
+        family = build_family(workspace, archived=archived)
+        marks = Marks() if as_json else read_marks(workspace)
+    except LedgerError as error:
+        warn_without_ledger(error)
+        family = build_family(workspace, archived=archived, with_ledger=False)
+        marks = Marks()
     if as_json:
         print_json(family.to_dict())
     else:
-        print_family(family, workspace.competition, marks=read_marks(workspace), wide=wide)
+        print_family(family, workspace.competition, marks=marks, wide=wide)

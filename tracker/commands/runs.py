@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from tracker.comparison.compare import Incomparable
     from tracker.core.list_marks import Marks
-    from tracker.ledger.records import Note
+    from tracker.ledger.records import Note, Submission
     from tracker.run_folder.record import RunRecord
     from tracker.workspace.tracker_toml import Workspace
 
@@ -116,10 +116,10 @@ def _read_ledger(
 
     The runs are whole without the ledger, and may be what is left to rebuild it from.
     """
+    from tracker.commands.options import warn_without_ledger
     from tracker.comparison.tree import read_marks
-    from tracker.core.errors import LedgerError, render_error
+    from tracker.core.errors import LedgerError
     from tracker.core.list_marks import Marks
-    from tracker.core.terminal import print_note
     from tracker.ledger.read import list_newest_numbers, list_notes
 
     uids = [record.uid for record in records]
@@ -127,8 +127,7 @@ def _read_ledger(
         submitted, notes = list_newest_numbers(workspace, uids), list_notes(workspace, uids)
         return submitted, notes, read_marks(workspace, numbers=list(submitted.values()))
     except LedgerError as error:
-        text = f"submissions and notes are unknown, all runs are listed: {render_error(error)}"
-        print_note(text, before="warning: ")
+        warn_without_ledger(error)
         return {}, {}, Marks()
 
 
@@ -178,8 +177,8 @@ def show_command(
     from tracker.comparison.tree import read_marks, read_submission_marks
     from tracker.console.runs import print_run
     from tracker.console.shown_config import choose_config
+    from tracker.core.list_marks import Marks
     from tracker.core.terminal import print_json, show_all
-    from tracker.ledger.read import list_notes, list_submissions_of, list_validation_scores
     from tracker.ledger.resolve import resolve_run
     from tracker.run_folder.points import read_curves
     from tracker.run_folder.read import load_config, load_run
@@ -193,11 +192,8 @@ def show_command(
     bring_runs(workspace, run)
     record = load_run(workspace.runs_dir, resolve_run(workspace, run))
     config = load_config(workspace.runs_dir, record.name)
-    rows, notes = (
-        list_submissions_of(workspace, record),
-        list_notes(workspace, [record.uid]).get(record.uid, []),
-    )
-    comp, validation = workspace.competition, list_validation_scores(workspace, rows)
+    comp, sent = workspace.competition, _read_submissions(workspace, record)
+    rows, notes, validation = sent or ([], [], {})
     curves = read_curves(run_folder(workspace.runs_dir, record.name) / "metrics.jsonl")
     advice = advise_run(record, config, curves, deciding_first(comp))
     if as_json:
@@ -214,21 +210,39 @@ def show_command(
         print_json({**record.to_dict(), **known})
         return
     (named,) = name_ensembles([record], load_ensembles(workspace, [record]))
-    every = read_marks(workspace, numbers=[row.number for row in rows])
+    every = read_marks(workspace, numbers=[row.number for row in rows]) if sent else Marks()
     number = rows[-1].number if rows else None
     about: dict[str, Any] = {
         "marks": (
             every.list_marks(number, record.name),
-            read_submission_marks(workspace, rows),
+            read_submission_marks(workspace, rows) if sent else Marks(),
         ),
         "flattered": is_flattered(workspace, config),
         "notes": notes,
         "advice": advice,
-        "members": list_members(workspace, config),
+        "members": list_members(workspace, config, with_ledger=sent is not None),
     }
     shown = choose_config(workspace, record, config, full=full)
     with show_all(wide):
         print_run(named, shown, rows, comp, validation=validation, **about)
+
+
+def _read_submissions(
+    workspace: Workspace, record: RunRecord
+) -> tuple[list[Submission], list[Note], dict[int, dict[str, float]]] | None:
+    """(submissions of a run, its notes, validation by submission); None and a warning without a
+    ledger that can be read."""
+    from tracker.commands.options import warn_without_ledger
+    from tracker.core.errors import LedgerError
+    from tracker.ledger.read import list_notes, list_submissions_of, list_validation_scores
+
+    try:
+        rows = list_submissions_of(workspace, record)
+        notes = list_notes(workspace, [record.uid]).get(record.uid, [])
+        return rows, notes, list_validation_scores(workspace, rows)
+    except LedgerError as error:
+        warn_without_ledger(error)
+        return None
 
 
 def diff_command(

@@ -43,15 +43,20 @@ class Member:
         return asdict(self)
 
 
-def list_members(workspace: Workspace, config: Mapping[str, Any]) -> list[Member]:
-    """The members of an ensemble in the order of its config; empty for other runs."""
+def list_members(
+    workspace: Workspace, config: Mapping[str, Any], *, with_ledger: bool = True
+) -> list[Member]:
+    """The members of an ensemble in the order of its config; empty for other runs.
+
+    Without a ledger their submissions are unknown.
+    """
     table = config.get("ensemble") or {}
     names = [str(name) for name in table.get("members") or ()]
     weights = list(table.get("weights") or ()) or [None] * len(names)
     records = [_find_record(workspace, name) for name in names]
     here = [record for record in records if record is not None]
-    # Without a run, the ledger is not opened.
-    sent = list_newest_of_runs(workspace, [record.uid for record in here]) if here else {}
+    asks = with_ledger and bool(here)  # without a run, the ledger is not opened
+    sent = list_newest_of_runs(workspace, [record.uid for record in here]) if asks else {}
     key = f"public_{workspace.competition.primary_metric}"
     measured = set(chain.from_iterable(_list_validation(record) for record in here))
     figures = choose_metrics(workspace.competition, measured)

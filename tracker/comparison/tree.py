@@ -121,19 +121,22 @@ def indent(node: Node) -> int:
     return min(node.depth, MAX_INDENT)
 
 
-def build_family(workspace: Workspace, *, archived: bool = False) -> Family:
+def build_family(
+    workspace: Workspace, *, archived: bool = False, with_ledger: bool = True
+) -> Family:
     """The family of this workspace's runs and of every submission in the ledger.
 
     Without `archived`, an archived run is left out, and its children follow its nearest ancestor.
+    Without a ledger it is that of the runs alone.
     """
-    submissions = list_submissions(workspace)
+    submissions = list_submissions(workspace) if with_ledger else []
     records = list_runs(workspace.runs_dir)
-    best = find_sota(workspace)
+    best = find_sota(workspace) if with_ledger else None
     here = {record.uid: record.name for record in records if record.uid}
     node_of = {row.number: here.get(row.run_uid or "", f"s{row.number}") for row in submissions}
     sent = {row.run_uid: row for row in submissions}
     elsewhere = [row for row in submissions if row.run_uid not in here]
-    stated_parents = _list_based_on(workspace)
+    stated_parents = _list_based_on(workspace) if with_ledger else {}
     names = [*dict.fromkeys([*(metric.name for metric in workspace.competition.metrics), *METRICS])]
     members = [
         _build_run(workspace, record, sent.get(record.uid) if record.uid else None, names)

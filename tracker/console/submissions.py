@@ -248,7 +248,7 @@ def print_check(report: CheckReport, competition: Competition, *, full: bool = F
         print_text("it would be the last one")
     if not full and report.duplicate is None:
         print_text(FULL_CHECK)
-    if report.hint and report.duplicate is None:
+    if report.hint:
         print_text(f"try: {report.hint}")
     print_text("would be refused" if report.refusal else "would be accepted")  # the answer says why
 

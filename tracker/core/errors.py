@@ -89,11 +89,17 @@ class AlreadyTrainedError(RefusedError):
 
 
 class DuplicateError(RefusedError):
-    """The predictions were submitted before, as submission `number`."""
+    """The predictions were submitted before, as submission `number`.
 
-    def __init__(self, message: str, *, number: int, hint: str = "") -> None:
+    `rejected`: the leaderboard did not take them.
+    """
+
+    def __init__(
+        self, message: str, *, number: int, rejected: bool = False, hint: str = ""
+    ) -> None:
         super().__init__(message, hint=hint)
         self.number = number
+        self.rejected = rejected
 
 
 class InterruptedByUserError(TrackerError):

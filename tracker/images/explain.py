@@ -13,6 +13,7 @@ from tracker.run_folder.read import load_run, load_trained_config
 from tracker.run_folder.record import is_pulled, run_folder
 from tracker.training.config_reading import config_from_dict
 from tracker.training.errors import ConfigError, find_nearest
+from tracker.training.files import translate_os_errors
 from tracker.training.libraries import TRAINING, require
 from tracker.workflows.infer import find_trained, load_recorded_weights, prepare_trained_data
 from tracker.workflows.resolve import refuse_ensemble
@@ -38,12 +39,16 @@ class ExplainedImage:
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """The images of the sheet, picked from `candidates`; `sheet` is a path in the workspace."""
+    """The images of the sheet, picked from `candidates`; `sheet` is a path in the workspace.
+
+    `earlier` is where the sheet of the call before lies now, empty where there is none.
+    """
 
     run: str
     pick: str
     candidates: int
     sheet: str
+    earlier: str
     images: tuple[ExplainedImage, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -61,6 +66,7 @@ def explain(
 ) -> Explanation:
     """Draw explain.png of a run: the images `ids`, or `count` validation images by `pick`.
 
+    The sheet of the call before is kept under another name.
     `pick` is one of PICKS. Raises ConfigError for an ensemble, an unknown pick or image,
     TrackerError when there is no image to show.
     """
@@ -95,7 +101,9 @@ def explain(
             evaluation=config.eval if record.kind == "infer" else None,
             notify=lambda line: print(line, file=sys.stderr),
         )
-    path = draw_heatmaps(heatmaps, task.classes, _find_sheet(workspace, name))
+    path = _find_sheet(workspace, name)
+    earlier = _keep_earlier(path)
+    draw_heatmaps(heatmaps, task.classes, path)
     images = [
         ExplainedImage(
             id=one.image.id,
@@ -110,6 +118,7 @@ def explain(
         pick="named" if ids else pick,
         candidates=candidates,
         sheet=workspace.relative(path),
+        earlier=workspace.relative(earlier) if earlier else "",
         images=tuple(images),
     )
 
@@ -119,6 +128,17 @@ def _find_sheet(workspace: Workspace, name: str) -> Path:
     if is_pulled(name):
         return workspace.state_dir / f"{name.replace('/', '-')}-{SHEET_NAME}"
     return workspace.runs_dir / name / SHEET_NAME
+
+
+def _keep_earlier(sheet: Path) -> Path | None:
+    """Give the sheet of the call before the next free number, explain-1.png; None without one."""
+    if not sheet.exists():
+        return None
+    number = 1
+    while (kept := sheet.with_stem(f"{sheet.stem}-{number}")).exists():
+        number += 1
+    with translate_os_errors(kept, "write"):
+        return sheet.rename(kept)
 
 
 def _find_named(data: LoadedData, ids: Sequence[str]) -> list[ImageToExplain]:

@@ -38,6 +38,8 @@ def print_explanation(explanation: Explanation, *, wide: bool = False) -> None:
     kinds = {"wrong": "wrong validation", "uncertain": "validation", "named": "named"}
     of_all = render_count(explanation.candidates, f"{kinds[explanation.pick]} image")
     print_text(f"{explanation.sheet}: {len(explanation.images)} of {of_all}")
+    if explanation.earlier:
+        print_text(f"the sheet of the call before is now {explanation.earlier}")
 
 
 def print_cutout(result: CutoutResult) -> None:

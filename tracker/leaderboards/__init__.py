@@ -68,6 +68,10 @@ class Leaderboard(Protocol):
         """The CSV with id, correct answer and Usage (Public or Private); None when unknown."""
         return None
 
+    def has_private(self) -> bool:
+        """Whether private scores can be computed here; raises ConfigError or DataError."""
+        return False
+
     def next_step(self, number: int, competition: Competition) -> str:
         """What the user must do after a submission, in one line; empty when nothing."""
         return ""

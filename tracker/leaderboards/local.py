@@ -56,6 +56,10 @@ class LocalLeaderboard(Leaderboard):
         """The solution CSV."""
         return Path(self._path) if self._path else None
 
+    def has_private(self) -> bool:
+        """Whether the solution has private images; raises ConfigError or DataError."""
+        return "private" in self._solution.usages
+
     @cached_property
     def _solution(self) -> Solution:
         """The right answers and their usage.

@@ -55,7 +55,7 @@ def find_duplicate_refusal(
             "send corrected predictions; where the leaderboard took the file after all,"
             f" {render_score_command(competition, row['number'])} makes it count"
         )
-    return DuplicateError(message, number=row["number"], hint=hint)
+    return DuplicateError(message, number=row["number"], rejected=bool(row["rejected"]), hint=hint)
 
 
 def read_quota_window(query: Query, competition: Competition, *, on_server: bool) -> QuotaWindow:

@@ -299,7 +299,7 @@ def _parse_metric(text: str) -> dict[str, Any]:
         "name": name,
         "kind": kind,
         "higher_is_better": higher,
-        "percent": "percent" in words,
+        "percent": "percent" in words or (computed is not None and computed.percent),
         **parameters,
     }
 

@@ -227,7 +227,7 @@ def build_check_report(workspace: Workspace, examination: Examination) -> CheckR
     )
     comparison = render_check_headline(
         workspace.competition,
-        duplicate=duplicate,
+        duplicate=examination.duplicate,
         sota=sota,
         validation=validation,
         config_diff=examination.config_diff,

@@ -20,6 +20,7 @@ from tracker.workspace.metrics import NO_PUBLIC_SCORE, are_equal
 
 if TYPE_CHECKING:
     from tracker.comparison.statistics.paired import PairedComparison
+    from tracker.core.errors import DuplicateError
     from tracker.workspace.tracker_toml import Competition, Metric
 
 Pairs = Mapping[str, Sequence[float | None]]
@@ -28,7 +29,7 @@ Pairs = Mapping[str, Sequence[float | None]]
 def render_check_headline(
     competition: Competition,
     *,
-    duplicate: int | None,
+    duplicate: DuplicateError | None,
     sota: Submission | None,
     validation: Pairs,
     config_diff: Mapping[str, Sequence[Any]] | None,
@@ -50,7 +51,8 @@ def render_check_headline(
     `not_known`: the config keys that only one of the two has.
     """
     if duplicate is not None:
-        return f"duplicate of submission {duplicate}"
+        rejected = ", which the leaderboard rejected" if duplicate.rejected else ""
+        return f"duplicate of submission {duplicate.number}{rejected}"
     if sota is None:
         return NO_PUBLIC_SCORE
     caveat = _find_caveat(searched=searched, sota_searched=sota_searched)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 
-from tracker.core.errors import render_error
+from tracker.core.errors import TrackerError, render_error
 from tracker.leaderboards import build_leaderboard
 from tracker.ledger.read import (
     get_submission,
@@ -39,13 +40,26 @@ def score(workspace: Workspace, number: int, scores: Mapping[tuple[str, str], fl
         raise ConfigError(
             f"the {kind.name} leaderboard already scored submission {number}",
             hint=(
-                "its private scores come from the solution; to type scores"
-                f' in, set kind = "{DEFAULT.name}" in tracker.toml'
+                f"{_describe_solution(workspace)}to type scores in, set"
+                f' kind = "{DEFAULT.name}" in tracker.toml'
             ),
         )
     with open_ledger(workspace) as ledger:
         ledger.append_missing(number, scores)  # a score that is typed twice adds one row
     return get_submission(workspace, number)
+
+
+def _describe_solution(workspace: Workspace) -> str:
+    """Where computed scores come from, and how private ones are opened where there are any."""
+    board = build_leaderboard(workspace)
+    path = board.find_solution()
+    if path is None or not path.is_file():
+        return ""
+    told = f"its scores come from {workspace.relative(path)}"
+    with suppress(TrackerError):  # a wrong solution is told where it is read for scores
+        if board.has_private():
+            told += ", the private ones with tracker leaderboard reveal"
+    return f"{told}; "
 
 
 def parse_scores(

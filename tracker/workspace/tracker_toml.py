@@ -18,7 +18,7 @@ from tracker.core.errors import UnknownRunError
 from tracker.core.settings import get_setting
 from tracker.core.text import render_minute
 from tracker.training.config import SECTIONS, list_options
-from tracker.training.errors import ConfigError
+from tracker.training.errors import ConfigError, find_nearest
 from tracker.training.files import translate_os_errors
 from tracker.training.metrics import (
     AVERAGES,
@@ -254,7 +254,11 @@ class Competition:
             if metric.name == name:
                 return metric
         known = ", ".join(metric.name for metric in self.metrics)
-        raise ConfigError(f"no metric {name!r} in this competition", hint=f"known: {known}")
+        near = find_nearest(name, [metric.name for metric in self.metrics])
+        nearest = f" (nearest: {near})" if near else ""
+        raise ConfigError(
+            f"no metric {name!r} in this competition", hint=f"known: {known}{nearest}"
+        )
 
     @property
     def is_resampled(self) -> bool:
@@ -426,8 +430,11 @@ def find_workspace(start: Path | None = None) -> Workspace:
     )
 
 
-def load_workspace(root: Path) -> Workspace:
-    """Read tracker.toml; raises ConfigError with every problem found."""
+def load_workspace(root: Path, *, source: str = "") -> Workspace:
+    """Read tracker.toml; raises ConfigError with every problem found.
+
+    `source` is what is to blame for them where it is not the file.
+    """
     path = root / TRACKER_TOML
     problems: list[str] = []
     tables = _read_sections(read_toml(path), problems)
@@ -442,7 +449,7 @@ def load_workspace(root: Path) -> Workspace:
     ledger_url = get_setting("TRACKER_LEDGER_URL") or secrets.get("ledger_url", "")
     ledger_url = ledger_url or _get_single(tables, "ledger")
     _check_mlflow_uri(mlflow_uri, root, problems)
-    refuse(problems, path)
+    refuse(problems, source or path)
     return Workspace(
         root=root,
         competition=competition,
@@ -632,7 +639,8 @@ def write_tracker_toml(root: Path, text: str, *, prepare: Callable[[Workspace], 
     try:
         with translate_os_errors(path, "write"), file:
             file.write(text)
-        workspace = load_workspace(root.resolve())
+        # Nobody wrote the file yet, and with a problem it is not there either.
+        workspace = load_workspace(root.resolve(), source="what was to be written to tracker.toml")
         prepare(workspace)
         with translate_os_errors(workspace.runs_dir, "create"):
             workspace.runs_dir.mkdir(exist_ok=True)

@@ -25,7 +25,7 @@ from tests.support.forks import Forks
 from tests.support.workspaces import make_run
 from tracker.core.errors import TrackerError
 from tracker.images.explain import explain
-from tracker.images.report_pictures import describe_model, print_suspects
+from tracker.images.report_pictures import describe_model, print_explanation, print_suspects
 from tracker.images.suspects import SuspectReport, _write_pairs, find_suspects
 from tracker.setup.demo_faces import make_competition
 from tracker.setup.init import init_workspace
@@ -436,7 +436,9 @@ def test_planted_copies_across_the_parts_of_the_data_are_all_found(tmp_path: Pat
 # --- explain ---
 
 
-def test_explain_shows_wrong_uncertain_and_named_images(judged: Workspace) -> None:
+def test_explain_shows_wrong_uncertain_and_named_images(
+    judged: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
     _, data = prepare_data(judged, resolve_config(judged, parent="exp1"))
     kept = load_probabilities(judged.runs_dir / "exp1" / "validation.npz")
     sure = dict(zip(kept.ids, kept.probabilities.max(1).tolist(), strict=True))
@@ -452,12 +454,17 @@ def test_explain_shows_wrong_uncertain_and_named_images(judged: Workspace) -> No
         [sure[i.id] for i in wrong.images], abs=1e-3
     )
     sheet = judged.runs_dir / "exp1" / "explain.png"
-    before = sheet.stat().st_mtime_ns
+    before = sheet.read_bytes()
+    assert wrong.earlier == ""
     unsure = explain(judged, "exp1", pick="uncertain", count=5)
     assert [image.id for image in unsure.images] == sorted(sure, key=lambda name: sure[name])[:5]
     assert unsure.candidates == len(sure) == len(data.val)
-    assert sheet.stat().st_mtime_ns > before
+    assert unsure.earlier == "runs/exp1/explain-1.png"
+    assert (judged.root / unsure.earlier).read_bytes() == before != sheet.read_bytes()
     named = explain(judged, "exp1", ids=(data.train[0].id, data.eval[0].id))
+    assert named.earlier == "runs/exp1/explain-2.png"
+    print_explanation(named)
+    assert "the sheet of the call before is now runs/exp1/explain-2.png" in capsys.readouterr().out
     assert [image.truth for image in named.images] == [
         build_task(judged).classes[data.train[0].label],
         None,

@@ -28,7 +28,7 @@ from tracker.setup.folder import CompetitionFolder, Given, read_competition_fold
 from tracker.setup.init import init_workspace
 from tracker.training.config import DataConfig
 from tracker.training.data.data import inspect_data, list_eval_ids, load_data
-from tracker.training.errors import DataError
+from tracker.training.errors import ConfigError, DataError
 from tracker.training.formats.samples import Task
 from tracker.training.tables import read_table
 
@@ -396,6 +396,20 @@ def test_why_a_table_is_not_that_of_the_labels_is_said_with_its_line(
     with pytest.raises(DataError, match="has no table that names its images") as error:
         read_competition_folder(draft.folder)
     assert any(words in problem for problem in error.value.problems)
+
+
+def test_a_folder_whose_images_all_have_one_label_is_no_competition(
+    draft: Draft, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError) as error:
+        write_labels(draft, [f"{number:03},0" for number in range(10)])
+    message = "is no competition to train for: all 10 labels in train.csv (column label) are '0'"
+    assert str(error.value).startswith(f"{draft.folder.resolve()} {message}")
+    # what is typed may be as wrong; a file that is not there is not to blame for it
+    with pytest.raises(ConfigError, match="1 wrong value in what was to be written to") as wrong:
+        init_workspace(tmp_path / "ws", data={}, competition={"classes": ["a"]})
+    assert not (tmp_path / "ws" / "tracker.toml").exists()
+    assert "at least two different names" in str(wrong.value)
 
 
 def test_a_class_of_one_image_is_named(draft: Draft) -> None:

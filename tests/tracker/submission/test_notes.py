@@ -18,7 +18,7 @@ from tracker.comparison.subject import load_subject
 from tracker.comparison.submission_rows import submission_to_json
 from tracker.console.diff import print_diff
 from tracker.console.runs import print_runs
-from tracker.console.submissions import print_audit, print_leaderboard
+from tracker.console.submissions import print_audit, print_check, print_leaderboard
 from tracker.core.errors import DuplicateError, UnknownRunError
 from tracker.core.list_marks import Marks
 from tracker.ledger.append import open_ledger
@@ -198,6 +198,11 @@ def test_a_rejected_submission_that_is_scored_counts_as_accepted_everywhere(
         submit(workspace, "exp3", "again")
     assert "tracker score 2 --public-f1 X" in e.value.hint
     assert check(workspace, "exp3").quota.used == 1
+    print_check(check(workspace, "exp3"), workspace.competition)
+    said_by_check = capsys.readouterr().out
+    headline = "duplicate of submission 2, which the leaderboard rejected\n"
+    assert said_by_check.startswith(headline)
+    assert "tracker score 2 --public-f1 X makes it count" in " ".join(said_by_check.split())
     assert audit(workspace).unscored == []
     print_leaderboard([get_submission(workspace, 2)], workspace.competition, {}, marks=Marks(now=1))
     assert "rejected: sec" in capsys.readouterr().out
@@ -207,7 +212,9 @@ def test_a_rejected_submission_that_is_scored_counts_as_accepted_everywhere(
     assert sota_number(workspace) == 2
     assert select_final(workspace, 1).chosen == [2]
     assert check(workspace, "exp3").quota.used == 2
-    assert "rejected" not in check(workspace, "exp3").refusal
+    report = check(workspace, "exp3")
+    assert "rejected" not in report.refusal
+    assert report.answer == "duplicate of submission 2"
     print_leaderboard([get_submission(workspace, 2)], workspace.competition, {}, marks=Marks(now=2))
     assert "rejected: sec" not in capsys.readouterr().out
 

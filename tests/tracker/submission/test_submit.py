@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import multiprocessing
+import re
 import shlex
 import threading
 from collections.abc import Callable
@@ -287,7 +288,8 @@ def test_scores_typed_by_a_person_count_and_a_correction_stays_beside_the_old(
     ("given", "words"),
     [
         ({"public": ["f1"]}, "expected metric=value"),
-        ({"public": ["auc=0.5"]}, "no metric 'auc'"),
+        ({"public": ["auc=0.5"]}, r"no metric 'auc'(.|\n)*known: f1, accuracy$"),
+        ({"public": ["acc=0.5"]}, r"no metric 'acc'(.|\n)*known: f1, accuracy \(nearest: accuracy"),
         ({"public": ["f1=x"]}, "not a number"),
         ({"public": ["f1=1.5"]}, "expected 0 to 1"),
         ({"private": ["accuracy=181"]}, "expected 0 to 1, or a percentage"),
@@ -296,8 +298,9 @@ def test_scores_typed_by_a_person_count_and_a_correction_stays_beside_the_old(
 def test_a_wrong_score_is_refused(
     workspace: Workspace, given: dict[str, list[str]], words: str
 ) -> None:
-    with pytest.raises(ConfigError, match=words):
+    with pytest.raises(ConfigError) as caught:
         parse_scores(workspace.competition, given)
+    assert re.search(words, f"{caught.value}\n{caught.value.hint}")
 
 
 @pytest.mark.parametrize(
@@ -501,9 +504,20 @@ def test_the_scores_that_the_local_leaderboard_computed_cannot_be_typed_over(
     make_run(workspace, "0000011110")
     submit(workspace, "exp1", "m")
     before = get_submission(workspace, 1).scores
-    with pytest.raises(ConfigError, match="already scored submission 1"):
+    with pytest.raises(ConfigError, match="already scored submission 1") as caught:
         score(workspace, 1, {("public", "f1"): 0.9})
     assert get_submission(workspace, 1).scores == before
+    typed = 'to type scores in, set kind = "manual" in tracker.toml'
+    opened = "the private ones with tracker leaderboard reveal"
+    assert caught.value.hint == f"its scores come from solution.csv, {opened}; {typed}"
+    # without private images, or without the file, nothing is said about them
+    solution = workspace.root / "solution.csv"
+    solution.write_text(solution.read_text().replace("Private", "Public"))
+    for hint in (f"its scores come from solution.csv; {typed}", typed):
+        with pytest.raises(ConfigError, match="already scored submission 1") as caught:
+            score(workspace, 1, {("public", "f1"): 0.9})
+        assert caught.value.hint == hint
+        solution.unlink(missing_ok=True)
 
 
 def test_runs_with_equal_weights_are_named_with_their_submissions(workspace: Workspace) -> None:

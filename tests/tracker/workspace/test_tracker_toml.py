@@ -78,7 +78,7 @@ def test_init_keeps_every_flag(tmp_path: Path) -> None:
             "quota_window": "rolling",
             "answers": "name",
         },
-        metrics=["rmse:lower", "auc", "accuracy:percent"],
+        metrics=["rmse:lower", "auc", "accuracy", "balanced_accuracy:percent", "f1"],
         mlflow_uri="http://127.0.0.1:5000",
     )
     comp = workspace.competition
@@ -86,7 +86,10 @@ def test_init_keeps_every_flag(tmp_path: Path) -> None:
     assert comp.metrics == (
         Metric(name="rmse", kind="rmse", higher_is_better=False),
         Metric(name="auc", kind="roc_auc"),
+        # accuracy is typed as a percentage also without the word, as the guide says
         Metric(name="accuracy", kind="accuracy", percent=True),
+        Metric(name="balanced_accuracy", kind="balanced_accuracy", percent=True),
+        Metric(name="f1", kind="macro_f1"),
     )
     assert comp.primary_metric == "rmse"
     assert comp.deadline is not None

@@ -48,6 +48,7 @@ TAG_PREFIX = "tracker."
 # set when the copy is created, or only added to
 IDENTITY_TAGS = ("tracker.uid", COPIED_TAG, CHARTS_TAG, HEADS_TAG)
 STATUS = {"running": "RUNNING", "finished": "FINISHED", "failed": "FAILED"}
+LONGEST_TAG = 5000  # characters that MLflow takes
 
 
 class MlflowTarget(Target):
@@ -343,7 +344,7 @@ def describe_run(
     for name, fingerprint in record.fingerprints.items():
         tags[f"tracker.fingerprint.{name}"] = fingerprint or ""
     for name, fact in record.facts.items():
-        tags[to_mlflow_name(f"tracker.fact.{name}")] = str(fact)
+        tags[to_mlflow_name(f"tracker.fact.{name}")] = str(fact)[:LONGEST_TAG]
     # Best values are tags: as metrics they would be charts with one bar.
     competition = [f"val/{metric.name}" for metric in workspace.competition.metrics]
     for name in dict.fromkeys([*list_monitors(), "train/loss", *competition]):

@@ -85,8 +85,26 @@ def read_competition_folder(folder: Path, given: Given | None = None) -> Competi
     sample = find_sample(reading)
     labels = find_label_table(reading, sample)
     if labels is None:
-        return _read_without_labels(reading, sample)
-    return _read_with_labels(reading, sample, labels)
+        found = _read_without_labels(reading, sample)
+    else:
+        found = _read_with_labels(reading, sample, labels)
+    _refuse_one_class(reading, found)
+    return found
+
+
+def _refuse_one_class(reading: Reading, found: CompetitionFolder) -> None:
+    """Raise DataError where every image has the same label, as in a table to be filled in."""
+    classes = found.answer.classes
+    if len(classes) != 1 or reading.given.classes:
+        return
+    place = reading.show(found.labels or found.train_dir)
+    column = f" (column {', '.join(found.label_columns)})" if found.label_columns else ""
+    raise DataError(
+        f"{reading.folder} is no competition to train for: all {found.labeled} labels in"
+        f" {place}{column} are {classes[0]!r}",
+        problems=reading.notes,
+        hint="another folder: --data, or say where the labels are: --labels with --label-column",
+    )
 
 
 def _explain_no_images(folder: Path) -> DataError:

@@ -104,15 +104,15 @@ def adopt_folder(
 
     `names` maps metrics and config keys of the folder to names of this program. Raises DataError
     when the folder has no curves, weights or predictions, ConfigError for a name that is not there,
-    RefusedError when it holds several runs, or when the folder or its content was adopted before,
-    unless `force`.
+    RefusedError when it holds several runs, or when the folder, a file of it or its content was
+    adopted before, unless `force`.
     """
     if folder.resolve().is_relative_to(workspace.runs_dir):
         raise RefusedError(
             f"{folder} is a run of this workspace", hint=f"tracker show {folder.resolve().name}"
         )
     if folder.is_dir():
-        _refuse_several(folder)
+        _refuse_several(workspace, folder)
     foreign = read_folder(folder, workspace)
     return _adopt(
         workspace,
@@ -134,7 +134,7 @@ def adopt_mlflow(
 ) -> tuple[RunRecord, list[str]]:
     """Adopt a run of the workspace's MLflow, like `adopt_folder`; raises MlflowError, too."""
     # Before anything is downloaded.
-    _refuse_again(workspace, f"mlflow:{run_id}", None, force=force)
+    _refuse_again(workspace, f"mlflow:{run_id}", None, [], force=force)
     with tempfile.TemporaryDirectory() as folder:
         params, points, times = fetch_run(workspace, run_id, Path(folder))
         foreign = read_folder(Path(folder), workspace, empty=True)
@@ -189,14 +189,15 @@ def _adopt(
     content: str | None,
     force: bool,
 ) -> tuple[RunRecord, list[str]]:
+    """Make the run; `content` is the hash of its files, None for a run of MLflow."""
     if foreign.weights:
         require("torch")
-    """Make the run; `content` is the hash of its files, None for a run of MLflow."""
     config = _rename_keys(to_tables(_restore_numbers(foreign.config)), foreign, names)
     points = _make_points(foreign, config, names)
     # Of two calls at the same time only one adopts.
     with FileLock(workspace.state_dir / "adopt.lock"):
-        _refuse_again(workspace, foreign.source, content, force=force)
+        used = [] if content is None else foreign.used
+        _refuse_again(workspace, foreign.source, content, used, force=force)
         recorded = None if force else find_recorded(workspace, foreign.files, points)
         if recorded:
             raise RefusedError(
@@ -206,7 +207,13 @@ def _adopt(
         note = note or f"adopted from {foreign.source}"
         # An ordinary run of a training loop, without copies until it is complete.
         with _begin_or_leave_none(config, note, workspace) as run:
-            run.add_facts({"adopted_from": foreign.source, "adopted_content": content})
+            run.add_facts(
+                {
+                    "adopted_from": foreign.source,
+                    "adopted_content": content,
+                    "adopted_files": [_name_file(path, Path(foreign.source)) for path in used],
+                }
+            )
             for values, step, epoch in points:
                 run.log(values, step=step, epoch=epoch)
             _save_weights(run, foreign, points, workspace.competition)
@@ -237,8 +244,8 @@ def _begin_or_leave_none(
         raise
 
 
-def _refuse_several(folder: Path) -> None:
-    """Raise RefusedError where several runs lie below a folder."""
+def _refuse_several(workspace: Workspace, folder: Path) -> None:
+    """Raise RefusedError where several runs lie below a folder; its hint adopts the new ones."""
     root = folder.resolve()
     kinds = {}
     for path in sorted(path for path in root.rglob("*") if path.is_file()):
@@ -251,13 +258,22 @@ def _refuse_several(folder: Path) -> None:
     runs = [folder / run.relative_to(root) for run in list_runs_below(root, kinds)]
     if not runs:
         return
+    before = {record.facts["adopted_from"]: record.name for record in _list_adopted(workspace)}
+    names = {run: before.get(str(run.resolve()), "") for run in runs}
+    # Those that are left to adopt come first: of many runs only some are named.
+    runs = sorted(runs, key=lambda run: names[run] != "")
+    named = [
+        run.relative_to(folder).as_posix() + (f" (is {names[run]})" if names[run] else "")
+        for run in runs[:MAX_NAMED_RUNS]
+    ]
     more = len(runs) - MAX_NAMED_RUNS
-    named = [run.relative_to(folder).as_posix() for run in runs[:MAX_NAMED_RUNS]]
     told = ", ".join([*named, *([f"{more} more"] if more > 0 else ())])
-    commands = [f"tracker adopt {shlex.quote(str(run))}" for run in runs[:MAX_NAMED_RUNS]]
+    left = [run for run in runs if not names[run]]
+    commands = [f"tracker adopt {shlex.quote(str(run))}" for run in left[:MAX_NAMED_RUNS]]
+    commands += ["..."] if len(left) > MAX_NAMED_RUNS else []
     raise RefusedError(
         f"{folder} holds {len(runs)} runs: {told}; nothing was adopted",
-        hint="; ".join([*commands, *(["..."] if more > 0 else ())]),
+        hint="; ".join(commands) or "all of them were adopted before: tracker runs",
     )
 
 
@@ -287,20 +303,51 @@ def _find_times(foreign: ForeignRun) -> tuple[str, str]:
     return to_utc_text(first), to_utc_text(last)
 
 
-def _refuse_again(workspace: Workspace, source: str, content: str | None, *, force: bool) -> None:
-    """Raise RefusedError when a finished run is from the same folder, files or run of MLflow."""
+def _refuse_again(
+    workspace: Workspace, source: str, content: str | None, used: Sequence[Path], *, force: bool
+) -> None:
+    """Raise RefusedError when a finished run is from the same folder, files or run of MLflow.
+
+    `used` are the files of this one: a run is the same one, too, from a folder above or below.
+    """
     if force:
         return
-    for record in list_runs(workspace.runs_dir):
-        if record.status != "finished" or "adopted_from" not in record.facts:
-            continue
+    for record in _list_adopted(workspace):
+        hint = f"tracker show {record.name}, or --force to adopt it as a new run"
         same = content is not None and record.facts.get("adopted_content") == content
         if same or record.facts["adopted_from"] == source:
             changed = ", and has changed since" if content is not None and not same else ""
+            raise RefusedError(f"already adopted as {record.name}{changed}", hint=hint)
+        if shared := _find_shared(record, used):
+            folder = record.facts["adopted_from"]
             raise RefusedError(
-                f"already adopted as {record.name}{changed}",
-                hint=f"tracker show {record.name}, or --force to adopt it as a new run",
+                f"already adopted as {record.name}, from {folder}: {shared.name} was a part of it",
+                hint=hint,
             )
+
+
+def _list_adopted(workspace: Workspace) -> list[RunRecord]:
+    """The finished runs that were adopted."""
+    records = list_runs(workspace.runs_dir)
+    return [one for one in records if one.status == "finished" and "adopted_from" in one.facts]
+
+
+def _find_shared(record: RunRecord, used: Sequence[Path]) -> Path | None:
+    """The first of the files that an adopted run is made from, too; None where none is.
+
+    Of a run that was adopted before its files were recorded, all files of its folder count.
+    """
+    folder, taken = Path(record.facts["adopted_from"]), record.facts.get("adopted_files")
+    for path in used:
+        if path.is_relative_to(folder) and (taken is None or _name_file(path, folder) in taken):
+            return path
+    return None
+
+
+def _name_file(path: Path, root: Path) -> str:
+    """A file's name below its folder, as text that JSON can hold whatever its bytes are."""
+    name = path.relative_to(root).as_posix()
+    return name.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def _hash_files(files: Sequence[Path], root: Path) -> str:

@@ -440,6 +440,36 @@ def test_what_was_adopted_is_not_adopted_again(workspace: Workspace, tmp_path: P
         adopt_folder(workspace, workspace.runs_dir / "exp1")
 
 
+@pytest.mark.parametrize("first", ["logs/version_0", "logs"])
+def test_a_run_is_not_adopted_again_from_a_folder_above_or_below(
+    workspace: Workspace, tmp_path: Path, first: str
+) -> None:
+    write_table(tmp_path / "logs" / "version_0")
+    (tmp_path / "logs" / "config.yaml").write_text("lr: 0.1\n")
+    adopt_folder(workspace, tmp_path / first)
+    (second,) = {"logs/version_0", "logs"} - {first}
+    with pytest.raises(RefusedError, match=r"exp1, from .*: history\.csv was a part of it"):
+        adopt_folder(workspace, tmp_path / second)
+    # one that was trained there later is another run
+    write_table(tmp_path / "logs" / "later")
+    (tmp_path / "logs" / "later" / "history.csv").write_text("epoch,val_f1\n1,0.7\n")
+    assert adopt_folder(workspace, tmp_path / "logs" / "later")[0].name == "exp2"
+    assert adopt_folder(workspace, tmp_path / second, force=True)[0].name == "exp3"
+
+
+def test_of_an_old_adopted_run_all_files_of_its_folder_count(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    write_table(tmp_path / "logs" / "version_0")
+    adopt_folder(workspace, tmp_path / "logs")
+    path = workspace.runs_dir / "exp1" / "run.json"
+    known = json.loads(path.read_text())
+    del known["facts"]["adopted_files"]
+    path.write_text(json.dumps(known))
+    with pytest.raises(RefusedError, match="already adopted as exp1, from"):
+        adopt_folder(workspace, tmp_path / "logs" / "version_0")
+
+
 # --- What an adopted run cannot do ---
 
 
@@ -484,6 +514,13 @@ def test_a_parent_of_several_runs_is_refused_with_the_command_for_each(
     assert list_run_numbers(workspace.runs_dir) == []
     record, _ = adopt_folder(workspace, logs / "run_b")
     assert load_config(workspace.runs_dir, record.name)["optim"]["lr"] == 0.2
+    with pytest.raises(RefusedError, match=r"2 runs: run_a, run_b \(is exp1\); ") as caught:
+        adopt_folder(workspace, logs)
+    assert caught.value.hint == commands[0]
+    adopt_folder(workspace, logs / "run_a")
+    with pytest.raises(RefusedError, match="holds 2 runs") as caught:
+        adopt_folder(workspace, logs)
+    assert caught.value.hint == "all of them were adopted before: tracker runs"
 
 
 @pytest.mark.parametrize("beside", ["version_1", "fold1"])
