@@ -12,13 +12,14 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cache
 from itertools import combinations, pairwise
 from typing import Any
 
 from tracker.run_folder.points import Curves
 from tracker.run_folder.record import RunRecord
+from tracker.training.frozen import frozen
 from tracker.training.metrics import list_monitors
 from tracker.training.numbers import render_count
 from tracker.workspace.metrics import higher_is_better
@@ -40,7 +41,7 @@ DEFAULT_MONITOR = "val/f1"  # of runs whose config has no train.monitor
 Series = Mapping[int, float]  # by epoch
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class Advice:
     """What the curves of one run say, as numbers and as sentences.
 

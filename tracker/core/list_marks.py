@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from tracker.training.frozen import frozen
 
 NOW, THEN, ANCESTOR, DUPLICATE, BEST, SEARCHED = "**", "*", "^", "=", "+", "~"
 APART = "\u2260"
@@ -19,7 +21,7 @@ MEANINGS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class Marks:
     """Which submissions (by number) and which runs (by name) have a mark.
 

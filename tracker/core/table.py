@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+from tracker.training.frozen import frozen
 
 GAP = "  "
 CUT = "\u2026"  # the end of a text that was cut
@@ -30,7 +31,7 @@ COMMAND = re.compile(r" *((next|train from it): )?(tracker|cd) ")
 SGR = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
 
-@dataclass(frozen=True)
+@frozen
 class Column:
     """A column: its title, and what happens to it in a narrow terminal.
 
@@ -53,7 +54,7 @@ class Column:
     returns: bool = False
 
 
-@dataclass(frozen=True)
+@frozen
 class Styled:
     """A cell with a style, which is words of `SGR` as in `bold green`.
 

@@ -7,10 +7,11 @@ This module imports nothing of tracker, so that the reader of tracker.toml can u
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from tracker.training.frozen import frozen
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class LeaderboardOption:
     """A key of [leaderboard] in tracker.toml; its value is a text.
 
@@ -27,7 +28,7 @@ class LeaderboardOption:
     unused: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class LeaderboardKind:
     """A kind of leaderboard.
 

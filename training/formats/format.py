@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
+from tracker.training.frozen import frozen
 
 if TYPE_CHECKING:  # every command asks the registry of formats, and few read images
     from tracker.training.formats.label_fixes import LabelFixes
@@ -32,7 +34,7 @@ class Listing(Protocol):
         """The files in a folder and below it, in order."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class TrainingFolder:
     """Where the training images are, and what is known before reading them.
 
@@ -55,7 +57,7 @@ class TrainingFolder:
     group: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class Format:
     """A value of data.format, and everything that depends on it.
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from tracker.training.frozen import frozen
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,7 +18,7 @@ MIN_TO_RANK = 3  # points, as for a line
 MIN_OUTLIER_SD = 2.0  # residual standard deviations
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class Line:
     """Least squares: y = intercept + slope * x. `residual_sd` has n - 2 degrees of freedom."""
 
@@ -51,7 +52,7 @@ class Line:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@frozen(kw_only=True)
 class RankCorrelation:
     """Spearman's rho with its 95 % interval.
 
