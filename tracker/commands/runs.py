@@ -41,6 +41,7 @@ def runs_command(
     from tracker.console.runs import print_runs, runs_to_json
     from tracker.core.errors import TrackerError
     from tracker.core.terminal import print_json, print_note, print_text
+    from tracker.ledger.connection import one_moment
     from tracker.ledger.read import list_newest_numbers, list_notes
     from tracker.run_folder.read import load_config
     from tracker.run_folder.record import count_archived
@@ -63,10 +64,10 @@ def runs_command(
             explain_no_runs(workspace, where, archived=archived)
         )
     uids = [record.uid for record in records]
-    submitted, notes = list_newest_numbers(workspace, uids), list_notes(workspace, uids)
-    if not as_json:
-        shown = [submitted[record.uid] for record in records if record.uid in submitted]
-        marks = read_marks(workspace, numbers=shown)
+    with one_moment(workspace.ledger_url):
+        submitted, notes = list_newest_numbers(workspace, uids), list_notes(workspace, uids)
+        marks = None if as_json else read_marks(workspace, numbers=submitted.values())
+    if marks is not None:
         ensembles = load_ensembles(workspace, records)
         named = name_ensembles(records, ensembles)
         if records or not where:
@@ -146,6 +147,7 @@ def show_command(
     from tracker.console.runs import print_run
     from tracker.console.shown_config import choose_config
     from tracker.core.terminal import print_json, show_all
+    from tracker.ledger.connection import one_moment
     from tracker.ledger.read import list_notes, list_submissions_of, list_validation_scores
     from tracker.ledger.resolve import resolve_run
     from tracker.run_folder.points import read_curves
@@ -160,14 +162,16 @@ def show_command(
     bring_runs(workspace, run)
     record = load_run(workspace.runs_dir, resolve_run(workspace, run))
     config = load_config(workspace.runs_dir, record.name)
-    rows, notes = (
-        list_submissions_of(workspace, record),
-        list_notes(workspace, [record.uid]).get(record.uid, []),
-    )
-    comp, validation = workspace.competition, list_validation_scores(workspace, rows)
+    with one_moment(workspace.ledger_url):
+        rows = list_submissions_of(workspace, record)
+        notes = list_notes(workspace, [record.uid]).get(record.uid, [])
+        validation = list_validation_scores(workspace, rows)
+        numbers = [row.number for row in rows]
+        marks = None if as_json else read_marks(workspace, numbers=numbers)
+    comp = workspace.competition
     curves = read_curves(run_folder(workspace.runs_dir, record.name) / "metrics.jsonl")
     advice = advise_run(record, config, curves, deciding_first(comp))
-    if as_json:
+    if marks is None:
         from tracker.comparison.submission_rows import submission_to_json
 
         result = [submission_to_json(row, comp, validation, sota=None, was=False) for row in rows]
@@ -181,12 +185,10 @@ def show_command(
         print_json({**record.to_dict(), **known})
         return
     (named,) = name_ensembles([record], load_ensembles(workspace, [record]))
-    every = read_marks(workspace, numbers=[row.number for row in rows])
-    number = rows[-1].number if rows else None
     about: dict[str, Any] = {
         "marks": (
-            every.list_marks(number, record.name),
-            read_submission_marks(workspace, rows),
+            marks.list_marks(numbers[-1] if rows else None, record.name),
+            read_submission_marks(workspace, rows, marks),
         ),
         "flattered": is_flattered(workspace, config),
         "notes": notes,
