@@ -118,30 +118,13 @@ def test_a_plain_list_loads_nothing_of_searches_and_comparisons(
     assert not imported_modules(code_of_command(workspace, words)) & LEFT_OUT
 
 
-# prints the frozen dataclasses before the modules
-SLOWLY_MADE = """
-import dataclasses
-found = set()
-for name, module in list(sys.modules.items()):
-    if name.startswith("tracker."):
-        for kind in vars(module).values():
-            if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-                if kind.__dataclass_params__.frozen:
-                    found.add(f"{kind.__module__}:{kind.__name__}")
-print("made slowly:", *sorted(found))
-"""
-
-
 @pytest.mark.parametrize("words", [["show", "exp1"], ["diff", "exp1", "exp2", "--no-stats"]])
-def test_runs_are_shown_with_classes_that_are_made_quickly_and_without_statistics(
+def test_runs_are_shown_without_the_module_statistics(
     workspace: Workspace, words: list[str]
 ) -> None:
     for answers in ("0000011110", "0000011111"):
         make_run(workspace, answers)
-    code = f"{code_of_command(workspace, words)}{SLOWLY_MADE}"
-    *_, made, modules = run_python(code)
-    assert made == "made slowly:"  # else: @frozen of training/frozen.py
-    assert "statistics" not in modules.split()
+    assert "statistics" not in imported_modules(code_of_command(workspace, words))
 
 
 def test_check_loads_no_numpy_while_too_few_scores_are_known_for_a_line(

@@ -12,12 +12,12 @@ import json
 import re
 import types
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tracker.training.errors import find_nearest
 from tracker.training.formats import FORMATS, by_format
-from tracker.training.frozen import frozen
 from tracker.training.reading import key
 
 T = TypeVar("T")
@@ -118,7 +118,7 @@ def option(
     )
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Where the images are and how they are split."""
 
@@ -268,7 +268,7 @@ class DataConfig:
     )
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
     """How an image is changed before the model sees it."""
 
@@ -349,7 +349,7 @@ class AugmentConfig:
     )
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """The network."""
 
@@ -379,7 +379,7 @@ class ModelConfig:
     )
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class LossConfig:
     """The training loss."""
 
@@ -404,7 +404,7 @@ class LossConfig:
     )
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class OptimConfig:
     """The optimizer."""
 
@@ -423,7 +423,7 @@ class OptimConfig:
     )
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SchedConfig:
     """The learning-rate schedule, stepped every batch."""
 
@@ -433,7 +433,7 @@ class SchedConfig:
     warmup_epochs: float = option(0.0, "Epochs of linear warm-up from zero.", low=0)
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """The loop."""
 
@@ -501,7 +501,7 @@ class TrainConfig:
     )
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class EvalConfig:
     """Prediction on the evaluation set."""
 
@@ -540,7 +540,7 @@ class EvalConfig:
     )
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """Everything that decides a run."""
 

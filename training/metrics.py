@@ -8,10 +8,10 @@ asks this registry, and names no metric.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tracker.training import scorers
-from tracker.training.frozen import frozen
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +25,7 @@ GIVEN = "given"  # the kind of a competition's metric that is not computed here
 FUNCTION = "function"  # the kind of a metric that is a Python function of the judge
 
 
-@frozen
+@dataclass(frozen=True)
 class Counts:
     """Images of each class [..., classes]: actual, predicted, and predicted right (`hits`).
 
@@ -37,7 +37,7 @@ class Counts:
     predicted: Floats
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ComputedMetric:
     """A metric that is computed here, from `Counts`, from probabilities or from an `Outcome`.
 

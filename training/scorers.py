@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tracker.training.errors import DataError, first_line
-from tracker.training.frozen import frozen
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SUM_TOLERANCE = 1e-6
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Parameters:
     """What a metric of tracker.toml says beside its kind; each metric uses some of them."""
 
@@ -33,7 +33,7 @@ class Parameters:
     weights: str = ""
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """True and predicted values of the same images.
 

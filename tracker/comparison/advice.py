@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from itertools import combinations, pairwise
 from typing import Any
 
 from tracker.run_folder.points import Curves
 from tracker.run_folder.record import RunRecord
-from tracker.training.frozen import frozen
 from tracker.training.metrics import list_monitors
 from tracker.training.numbers import render_count
 from tracker.workspace.metrics import higher_is_better
@@ -40,7 +39,7 @@ DEFAULT_MONITOR = "val/f1"  # of runs whose config has no train.monitor
 Series = Mapping[int, float]  # by epoch
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Advice:
     """What the curves of one run say, as numbers and as sentences.
 

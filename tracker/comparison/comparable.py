@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ from tracker.run_folder.read import load_config, load_run
 from tracker.run_folder.record import RunRecord, run_folder
 from tracker.training.config import CROP_KEYS, Config, config_to_dict
 from tracker.training.config_fingerprint import name_files
-from tracker.training.frozen import frozen
 from tracker.training.tables import flatten
 from tracker.workspace.metrics import strip_split
 from tracker.workspace.tracker_toml import Workspace
@@ -90,7 +89,7 @@ ADOPTED_VALIDATION = (
 Scheme = Mapping[str, Any]
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Basis:
     """What a run's figures are measured on.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, field
+from dataclasses import asdict, dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,6 @@ from tracker.core.list_marks import FLATTERED
 from tracker.ledger.read import find_metric_value, list_submissions
 from tracker.ledger.records import Submission
 from tracker.run_folder.record import RunRecord
-from tracker.training.frozen import frozen
 from tracker.workspace.tracker_toml import Workspace
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
 _PAIRS = (("val", "public"), ("val", "private"), ("public", "private"))
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Outlier:
     """A submission far from the line; `distance` is in residual standard deviations."""
 
@@ -55,7 +54,7 @@ class Outlier:
     distance: float
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ScoreRelation:
     """How score `y` goes with score `x` over submissions `numbers`.
 
@@ -78,7 +77,7 @@ class ScoreRelation:
     outliers: Sequence[Outlier]
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class PublicPrediction:
     """The public score to expect of a run: 95 % interval `low` to `high`, or `reason` why not.
 
@@ -101,7 +100,7 @@ class PublicPrediction:
         return asdict(self)
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class CvLb:
     """Cross-validation against the leaderboard.
 
@@ -220,7 +219,7 @@ def explain_unused(workspace: Workspace, row: Submission, relation: ScoreRelatio
     return "" if relation.predicts else explain_no_prediction(relation)
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SchemeGroup:
     """The validated submissions of one validation scheme, and what they were measured on."""
 

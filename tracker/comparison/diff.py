@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -23,7 +23,6 @@ from tracker.core.config_diff import INHERITED, describe_ensemble, diff_configs,
 from tracker.core.errors import TrackerError
 from tracker.ledger.connection import one_moment
 from tracker.ledger.records import Note
-from tracker.training.frozen import frozen
 from tracker.training.metrics import METRICS, list_figures
 from tracker.training.tables import flatten
 from tracker.workspace.metrics import are_same, higher_is_better, is_no_score
@@ -34,7 +33,7 @@ Point = tuple[int, float | None]
 UNCOMPARED_METRICS = ("train/images_per_s", "train/lr", "train/data_wait")
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class RunDiff:
     """What differs between run `a` and run `b`.
 

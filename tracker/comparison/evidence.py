@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,6 @@ from tracker.run_folder.record import run_folder
 from tracker.training.config_fingerprint import later_defaults
 from tracker.training.errors import ConfigError
 from tracker.training.formats import list_with_people
-from tracker.training.frozen import frozen
 from tracker.training.metrics import GIVEN, METRICS
 from tracker.training.predict import DECISION
 from tracker.training.tables import flatten
@@ -39,7 +38,7 @@ KEYS_WITHOUT_EFFECT_ON_SPLIT = (
 )
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Move:
     """How many images of one true class run `a` and run `b` predicted as these two classes.
 
@@ -52,7 +51,7 @@ class Move:
     images: int
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ChangedImage:
     """An image for which the two runs predict different classes; `truth` may be unknown (None)."""
 
@@ -62,7 +61,7 @@ class ChangedImage:
     b: str
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Evidence:
     """The statistics of two runs on the same images; `problem` says why `paired` is None.
 
@@ -134,7 +133,7 @@ def _compare_predictions(
     return Evidence(paired=paired, folds=folds, folds_problem=problem, moves=moves, images=listed)
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class _Groups:
     """What is resampled: images, or the groups of images called `name`.
 

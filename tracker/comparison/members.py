@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -14,12 +14,11 @@ from tracker.ledger.read import list_newest_of_runs
 from tracker.ledger.records import Submission
 from tracker.run_folder.read import load_config, load_run
 from tracker.run_folder.record import RunRecord
-from tracker.training.frozen import frozen
 from tracker.workspace.metrics import choose_metrics, higher_is_better
 from tracker.workspace.tracker_toml import Workspace
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Member:
     """A run in an ensemble; `weight` is None if all count the same.
 

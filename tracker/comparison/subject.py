@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,12 @@ from tracker.ledger.resolve import load_resolved, parse_submission
 from tracker.run_folder.points import Curves, read_curves
 from tracker.run_folder.read import load_config
 from tracker.run_folder.record import RunRecord, run_folder
-from tracker.training.frozen import frozen
 from tracker.workspace.metrics import COLUMNS, deciding_first
 from tracker.workspace.predictions import Answers, load_answers
 from tracker.workspace.tracker_toml import Workspace
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Subject:
     """A run of this workspace, or a submission known only from the ledger."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tracker.comparison.members import is_flattered, list_flattered
@@ -34,7 +34,6 @@ from tracker.ledger.records import Origin, Submission
 from tracker.ledger.resolve import parse_submission
 from tracker.run_folder.read import list_runs, load_config, load_run
 from tracker.run_folder.record import RunRecord, is_pulled
-from tracker.training.frozen import frozen
 from tracker.training.metrics import METRICS
 from tracker.training.numbers import render_count
 from tracker.training.tables import flatten
@@ -69,7 +68,7 @@ MODEL_KEYS = (
 MAX_INDENT = 12  # deeper generations are drawn at this depth and name their parent
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Node:
     """A run, or a submission `s7` whose run folder is not here.
 
@@ -96,7 +95,7 @@ class Node:
     flattered: bool = False
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Family:
     """All nodes, each after its parent and before its younger siblings.
 
@@ -262,7 +261,7 @@ def name_node(workspace: Workspace, row: Submission | Origin) -> str:
     return f"s{row.number}" if run is None or is_pulled(run) else run
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class _UnplacedNode:
     """A node whose place in the family is not known yet; its `parent` is what its record claims."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,6 @@ from tracker.core.table import Cell, Column, Styled
 from tracker.core.terminal import fold_pairs, print_table, print_text, style_status
 from tracker.core.text import render_number, render_value
 from tracker.run_folder.resumes import explain_own_resume
-from tracker.training.frozen import frozen
 from tracker.training.numbers import render_count
 from tracker.workspace.metrics import choose_metrics, list_measured, rank_metric_column
 
@@ -142,7 +142,7 @@ def print_runs(
     print_table(columns, rows, legend=explain_marks(used), wide=wide)
 
 
-@frozen
+@dataclass(frozen=True)
 class ShownConfig:
     """The keys of a config that are shown: all of them, or those that differ from `base`, the
     config `base_name`; `following` differ only because of another key or were filled in."""

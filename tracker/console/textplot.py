@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from tracker.core.text import render_number
-from tracker.training.frozen import frozen
 
 EMPTY, FULL = " ", "\u2588"
 EIGHTHS = "\u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"
@@ -16,7 +16,7 @@ MOST_TIES = 3  # epochs that are named beside the marked one
 STRETCH = 4  # columns for an epoch, at most
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Panel:
     """A curve of (epoch, value), None where the value is no number, and the epoch to mark.
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import field
-
-from tracker.training.frozen import frozen
+from dataclasses import dataclass, field
 
 NOW, THEN, ANCESTOR, DUPLICATE, BEST, SEARCHED = "**", "*", "^", "=", "+", "~"
 APART = "\u2260"
@@ -21,7 +19,7 @@ MEANINGS = {
 }
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Marks:
     """Which submissions (by number) and which runs (by name) have a mark.
 

@@ -10,8 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-
-from tracker.training.frozen import frozen
+from dataclasses import dataclass
 
 GAP = "  "
 CUT = "\u2026"  # the end of a text that was cut
@@ -31,7 +30,7 @@ COMMAND = re.compile(r" *((next|train from it): )?(tracker|cd) ")
 SGR = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
 
-@frozen
+@dataclass(frozen=True)
 class Column:
     """A column: its title, and what happens to it in a narrow terminal.
 
@@ -54,7 +53,7 @@ class Column:
     returns: bool = False
 
 
-@frozen
+@dataclass(frozen=True)
 class Styled:
     """A cell with a style, which is words of `SGR` as in `bold green`.
 

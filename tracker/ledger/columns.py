@@ -8,10 +8,9 @@ from __future__ import annotations
 import re
 import sqlite3
 from contextlib import closing
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-
-from tracker.training.frozen import frozen
 
 MAX_INTEGER = 2**31 - 1  # of an INTEGER column in PostgreSQL
 
@@ -27,7 +26,7 @@ _ADDED = re.compile(
 _INDEX = re.compile(r"CREATE INDEX \w+ ON \w+ \([\w, ]+\);")
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SchemaColumn:
     """A column of the schema.
 

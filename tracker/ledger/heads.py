@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from tracker.core.settings import get_author
 from tracker.ledger.connection import Query, open_reader
 from tracker.training.errors import StorageError
 from tracker.training.files import translate_os_errors, write_text
-from tracker.training.frozen import frozen
 from tracker.workspace.tracker_toml import Workspace
 
 HEADS_FILE = "heads"  # in .tracker
@@ -31,7 +31,7 @@ TAIL_BYTES = 4096  # of the file: its newest lines
 MAX_IN_VALUES = 500  # values in one query
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SeenHead:
     """A row of the chain as somebody saw it: its number, its hash in hex digits, and when.
 
@@ -67,7 +67,7 @@ def parse_head(text: str, where: str) -> SeenHead | None:
     return SeenHead(seq=int(number), hash=digits, made_at=made_at, seen_at=seen_at, where=where)
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """The heads that the ledger still has, and those that it has not; `problem` says the first."""
 
@@ -76,7 +76,7 @@ class Comparison:
     problem: str
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Memory:
     """What `.tracker/heads` says of the workspace's ledger, oldest first.
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
-
-from tracker.training.frozen import frozen
 
 # `Submission.is_rejected` in SQL, for a submission `s`.
 REJECTED = (
@@ -15,7 +13,7 @@ REJECTED = (
 )
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Note:
     """A note on a submission, or on a run by its uid; `time` is UTC text."""
 
@@ -34,7 +32,7 @@ class Note:
         return f"rejected: {self.text}" if self.kind == "rejected" else self.text
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Submission:
     """A submission, its newest scores by `<split>_<metric>`, and the notes on it and on its run.
 
@@ -83,7 +81,7 @@ class Submission:
         return plain
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Origin:
     """Where a submission came from: its run, and the best submission of that time."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from tracker.core.errors import DuplicateError, RefusedError
 from tracker.ledger.connection import Query
@@ -17,13 +18,12 @@ from tracker.ledger.read import (
     find_unfingerprinted,
 )
 from tracker.ledger.records import REJECTED
-from tracker.training.frozen import frozen
 from tracker.workspace.metrics import render_score_command
 from tracker.workspace.quota import check_clock, check_quota, split_times, window_start
 from tracker.workspace.tracker_toml import Competition
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class QuotaWindow:
     """The time now, the UTC times of the submissions that count, and the refusal of one more.
 

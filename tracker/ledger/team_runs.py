@@ -11,7 +11,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import PurePath
 from typing import Any
@@ -20,7 +20,6 @@ from tracker.core.errors import RefusedError, TrackerError, UnknownRunError
 from tracker.ledger.connection import Row, read_rows
 from tracker.run_folder.read import load_run
 from tracker.run_folder.record import RUN_NAME, TEAM, is_pulled
-from tracker.training.frozen import frozen
 from tracker.training.tables import parse_json
 from tracker.workspace.tracker_toml import Workspace
 
@@ -34,7 +33,7 @@ _COLUMNS = (
 _NEWEST = "seq IN (SELECT max(seq) FROM runs GROUP BY uid)"
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class IndexedRun:
     """A run as the ledger's index has it: its newest row.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,6 @@ from tracker.run_folder.read import load_run
 from tracker.run_folder.record import TEAM, is_pulled
 from tracker.training.errors import DataError, StorageError
 from tracker.training.files import translate_os_errors, write_json
-from tracker.training.frozen import frozen
 from tracker.training.tables import parse_json, read_toml
 from tracker.workspace.predictions import load_answers
 from tracker.workspace.tracker_toml import Workspace
@@ -51,7 +51,7 @@ UNFINISHED = ".pull-"  # folders of a pull that has not ended, or was killed
 SHARED = ("uid", "kind", "status", "author", "host", "created_at", "finished_at", "best_epoch")
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Pulled:
     """A copy that was brought: its name here, its files, and their size in bytes."""
 

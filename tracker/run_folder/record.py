@@ -7,7 +7,7 @@ import os
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -16,7 +16,6 @@ from tracker.core.clock import from_utc_text
 from tracker.core.locks import FileLock, is_locked
 from tracker.training.errors import StorageError
 from tracker.training.files import remove_leftovers, translate_os_errors, write_json
-from tracker.training.frozen import frozen
 from tracker.training.tables import parse_json
 
 STALE_HEARTBEAT_S = 60.0  # 12 missed heartbeats: a slow network disk may delay a few
@@ -30,7 +29,7 @@ TEAM = Path(".tracker", "team")  # teammates' runs in a workspace; `tracker.mirr
 KILLED_CACHE = ".killed.json"  # what the points of a killed loop add to run.json, see killed.py
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class RunRecord:
     """run.json: what a run is and how it ended; the last three fields are from marks.json."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,6 @@ from tracker.ledger.resolve import load_resolved
 from tracker.run_folder.read import load_config
 from tracker.run_folder.record import RunRecord, run_folder
 from tracker.submission.witnesses import find_ledger_refusal
-from tracker.training.frozen import frozen
 from tracker.training.metrics import METRICS
 from tracker.training.numbers import render_share
 from tracker.workspace.answer_kinds import find_answer_kind
@@ -57,7 +56,7 @@ SIMILAR_DIFFERENCE = 1e-4
 SIMILAR_CORRELATION = 0.9999
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Candidate:
     """A run's predictions that passed all checks of the file itself."""
 
@@ -67,7 +66,7 @@ class Candidate:
     path: Path
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class CheckReport:
     """The result of check: what submit would do; `answer` is the first line.
 
@@ -147,7 +146,7 @@ def _how_to_predict(record: RunRecord) -> str:
     return "set data.eval_dir and train again"
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Examination:
     """A candidate compared with the ledger at one moment.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from tracker.core.errors import ConfigError, LedgerError, RefusedError, TrackerError
@@ -18,7 +19,6 @@ from tracker.ledger.heads import (
     read_newest,
     save_file_head,
 )
-from tracker.training.frozen import frozen
 from tracker.workspace.tracker_toml import Workspace
 
 ACCEPT = 'tracker ledger verify --accept-heads "why"'
@@ -28,7 +28,7 @@ HINT = (
 )
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Witnesses:
     """The heads of all witnesses compared with the ledger.
 

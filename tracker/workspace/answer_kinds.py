@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tracker.training.frozen import frozen
 from tracker.workspace.number_tables import Numbers, is_number, parse_numbers, render_shortest
 from tracker.workspace.tracker_toml import Competition
 
@@ -41,7 +41,7 @@ def normalize_number(text: str) -> str:
     return render_shortest(float(text)) if is_number(text) else text
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class AnswerKind:
     """One kind of answers.
 

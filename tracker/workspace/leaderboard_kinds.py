@@ -7,11 +7,10 @@ This module imports nothing of tracker, so that the reader of tracker.toml can u
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
-from tracker.training.frozen import frozen
 
-
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class LeaderboardOption:
     """A key of [leaderboard] in tracker.toml; its value is a text.
 
@@ -28,7 +27,7 @@ class LeaderboardOption:
     unused: str = ""
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class LeaderboardKind:
     """A kind of leaderboard.
 

@@ -7,11 +7,11 @@ import itertools
 import math
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from tracker.training.files import check_regular
-from tracker.training.frozen import frozen
 from tracker.training.libraries import is_installed
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def parse_numbers(columns: Sequence[Sequence[str]]) -> NDArray[np.float64] | Non
     return table + 0.0  # -0.0 becomes 0
 
 
-@frozen
+@dataclass(frozen=True)
 class ReadNumbers:
     """What a fast reader found in a CSV: ids, float64 [images, columns], other columns as texts.
 

@@ -11,12 +11,12 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tracker.core.errors import RefusedError
-from tracker.training.frozen import frozen
 from tracker.training.numbers import render_count
 from tracker.training.tables import LINE, read_columns
 from tracker.workspace.answer_kinds import find_answer_kind
@@ -50,7 +50,7 @@ _NEEDS_QUOTES = re.compile(r'[",\r\n]')
 _SHAPE = re.compile(rb"numbers ([0-9]{1,9}) x ([0-9]{1,9})\n")
 
 
-@frozen
+@dataclass(frozen=True)
 class Answers:
     """One answer for each image id; `ids` and `answers` have the same order, and ids are unique.
 
@@ -136,7 +136,7 @@ def _list_number_parts(ids: Sequence[str], table: NDArray[np.float64]) -> Iterat
         yield np.ascontiguousarray(values, dtype="<f8").tobytes()
 
 
-@frozen
+@dataclass(frozen=True)
 class Sketch:
     """What the ledger keeps of a large table of numbers; the file has the rest.
 
@@ -177,7 +177,7 @@ def _draw_sketch(answers: Answers) -> Sketch:
     return Sketch(sample, len(table), answers.fingerprint, summary)
 
 
-@frozen
+@dataclass(frozen=True)
 class AnswerDiff:
     """The difference of two tables.
 

@@ -6,10 +6,10 @@ import datetime as dt
 import re
 import zoneinfo
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from tracker.core.clock import from_utc_text, to_utc_text
 from tracker.core.errors import RefusedError
-from tracker.training.frozen import frozen
 from tracker.workspace.tracker_toml import Competition
 
 CLOCK_SLACK = dt.timedelta(minutes=5)  # the clocks of two machines may differ by this
@@ -17,7 +17,7 @@ CLOCK_SLACK = dt.timedelta(minutes=5)  # the clocks of two machines may differ b
 _UTC_TEXT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Quota:
     """Submissions used and left; `left` is None without a limit, `resets_at` is UTC text."""
 

@@ -8,7 +8,7 @@ import re
 import shlex
 import zoneinfo
 from collections.abc import Callable, Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from tracker.core.text import render_minute
 from tracker.training.config import SECTIONS, list_options
 from tracker.training.errors import ConfigError
 from tracker.training.files import translate_os_errors
-from tracker.training.frozen import frozen
 from tracker.training.metrics import (
     AVERAGES,
     FUNCTION,
@@ -84,7 +83,7 @@ def parse_deadline(raw: Any) -> dt.datetime | None:
     return dt.datetime.fromisoformat(raw)
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Metric:
     """A leaderboard metric: how it is computed, which way is better, and whether people may type it
     in percent."""
@@ -153,7 +152,7 @@ def build_metric(computed: ComputedMetric) -> Metric:
 DEFAULT_METRICS = (build_metric(METRICS["f1"]), build_metric(METRICS["accuracy"]))
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Competition:
     """What the organizers decided; the section [competition] of tracker.toml."""
 
@@ -207,7 +206,7 @@ class Competition:
         parse=parse_zone,
         expected="a time zone such as Asia/Seoul",
     )
-    deadline: dt.datetime | None = key(
+    deadline: dt.datetime | None = key(  # noqa: RUF009 (it makes a field)
         None,
         'Local time in time_zone after which nothing is submitted, as in "2026-12-31T23:59"; empty:'
         " none.",
@@ -338,7 +337,7 @@ def _list_single(section: str) -> dict[str, Key]:
     return {known.name: known}
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Workspace:
     """A workspace folder and its settings; paths in it are absolute. `defaults`: config sections
     for every new run.

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
-
-from tracker.training.frozen import frozen
 
 if TYPE_CHECKING:  # every command asks the registry of formats, and few read images
     from tracker.training.formats.label_fixes import LabelFixes
@@ -34,7 +32,7 @@ class Listing(Protocol):
         """The files in a folder and below it, in order."""
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainingFolder:
     """Where the training images are, and what is known before reading them.
 
@@ -57,7 +55,7 @@ class TrainingFolder:
     group: str = ""
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Format:
     """A value of data.format, and everything that depends on it.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,6 @@ import numpy as np
 
 from tracker.training.errors import DataError
 from tracker.training.files import atomic_path
-from tracker.training.frozen import frozen
 from tracker.training.metrics import METRICS, ComputedMetric, Counts
 from tracker.training.scores import confusion_matrix, count_classes
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-@frozen
+@dataclass(frozen=True)
 class Predictions:
     """Probabilities or numbers [images, outputs] and the ids of the images.
 

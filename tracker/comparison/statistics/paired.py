@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tracker.comparison.statistics.groups import FEW, number_groups
-from tracker.training.frozen import frozen
 from tracker.training.metrics import Counts, list_resampled
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ ROUNDING = 1e-9  # equal differences may differ in the last bits
 BATCH = 500  # resamples at a time: some MB
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Difference:
     """A score of both runs; `delta` is b - a, `low` to `high` its 95 % interval.
 
@@ -61,7 +60,7 @@ class Difference:
     resamples: int = RESAMPLES
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class McNemar:
     """Numbers of images that only one of the runs predicts correctly, and the exact two-sided p."""
 
@@ -70,7 +69,7 @@ class McNemar:
     p: float
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class FoldTest:
     """Scores of both runs on each fold, and the test of their mean difference b - a.
 
@@ -86,7 +85,7 @@ class FoldTest:
     p: float
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class PairedComparison:
     """What `samples` validation images say about two runs.
 
@@ -201,7 +200,7 @@ def corrected_fold_test(a: Sequence[float], b: Sequence[float]) -> FoldTest:
     )
 
 
-@frozen
+@dataclass(frozen=True)
 class _Cells:
     """Kinds of units and the count of each; the most frequent kind of a stratum comes first.
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-from tracker.training.frozen import frozen
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,7 +17,7 @@ MIN_TO_RANK = 3  # points, as for a line
 MIN_OUTLIER_SD = 2.0  # residual standard deviations
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Line:
     """Least squares: y = intercept + slope * x. `residual_sd` has n - 2 degrees of freedom."""
 
@@ -52,7 +51,7 @@ class Line:
         )
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class RankCorrelation:
     """Spearman's rho with its 95 % interval.
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from tracker.console.textplot import PLAIN
 from tracker.core.markdown import escape, render_table
 from tracker.core.table import Column, Styled
 from tracker.core.terminal import print_table, print_text
 from tracker.core.text import clean_text
-from tracker.training.frozen import frozen
 
 
-@frozen(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Section:
     """Lines of text, or a table with its columns; `drawing` lines keep their blanks."""
 
