@@ -1,8 +1,9 @@
 """What does a command cost before it does any work? Against importing Typer alone.
 
-CPU time of whole processes, in turn within one run: others use the machine, too, and their load
-moves the wall clock more than the CPU time. The ratio of a command is the median of its ratios to
-`import typer` in the same round. `--against` measures another checkout beside this one.
+CPU time of whole processes (user and system), in turn within one run: others use the machine, too,
+and their load moves the wall clock, which is printed beside it, more than the CPU time. A ratio of
+a command is the median of its ratios to `import typer` in the same round. `--against` measures
+another checkout beside this one, each with a ledger of its own.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from compare_stats import build
 from timing import QUIET, print_table
@@ -37,78 +40,100 @@ GOALS = {
 MLFLOW_GOAL = 20  # `mlflow --help` takes this many times as long as `tracker --help`
 
 
-def prepare(folder: Path) -> Path:
-    """A workspace with two runs and one submission, scored; returns its folder."""
+def make_env(checkout: Path) -> dict[str, str]:
+    """The environment in which `tracker` is the program of a checkout, and compiled once."""
+    env = {**os.environ, **QUIET, "PYTHONPATH": str(checkout / ".editable")}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
+    return env
+
+
+def prepare(folder: Path, checkout: Path) -> Path:
+    """A workspace with two runs and one submission, scored; returns its folder.
+
+    The checkout writes the ledger, which a program of an earlier schema would not open.
+    """
     root = build(folder / "ws", IMAGES, "f1").root
     for name in ("exp1", "exp2"):
         path = root / "runs" / name / "predictions.csv"
         path.write_text("".join(path.read_text().splitlines(keepends=True)[: IMAGES + 1]))
-    tracker = str(PROGRAMS / "tracker")
-    unreachable = {"TRACKER_MLFLOW_URI": "http://127.0.0.1:9"}  # no copy of the run is made
-    words = [tracker, "submit", "exp1", "--memo", "baseline"]
-    subprocess.run(
-        words, cwd=root, env={**os.environ, **unreachable}, check=True, capture_output=True
-    )
-    subprocess.run(
-        [tracker, "score", "1", "--public-f1", "0.5"], cwd=root, check=True, capture_output=True
-    )
+    # no copy of the run is made
+    env = {**make_env(checkout), "TRACKER_MLFLOW_URI": "http://127.0.0.1:9"}
+    (root / "ledger.db").unlink()
+    for line in ("ledger init", "submit exp1 --memo baseline", "score 1 --public-f1 0.5"):
+        command = [str(PROGRAMS / "tracker"), *line.split()]
+        subprocess.run(command, cwd=root, env=env, check=True, capture_output=True)
     return root
 
 
-def measure_cpu(words: Sequence[str], cwd: Path, env: Mapping[str, str]) -> float:
-    """User and system CPU seconds of a process; raises CalledProcessError when it fails."""
+class Cost(NamedTuple):
+    """What a process took, in seconds: of the processors, and of the clock."""
+
+    cpu: float
+    wall: float
+
+
+def measure(words: Sequence[str], cwd: Path, env: Mapping[str, str]) -> Cost:
+    """What a process takes; raises CalledProcessError when it fails."""
+    started = time.perf_counter()
     child = subprocess.Popen(
         words, cwd=cwd, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     _, status, usage = os.wait4(child.pid, 0)
+    wall = time.perf_counter() - started
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
         raise subprocess.CalledProcessError(child.returncode, list(words))
-    return usage.ru_utime + usage.ru_stime
+    return Cost(usage.ru_utime + usage.ru_stime, wall)
 
 
 def measure_commands(
-    commands: Mapping[str, Sequence[str]], checkouts: Sequence[Path], *, rounds: int, cwd: Path
-) -> dict[tuple[str, Path], list[float]]:
-    """CPU seconds of each command with each checkout, a figure for each round.
+    commands: Mapping[str, Sequence[str]], workspaces: Mapping[Path, Path], *, rounds: int
+) -> dict[tuple[str, Path], list[Cost]]:
+    """The cost of each command with each checkout, in its workspace, a figure for each round.
 
     A round before the first compiles the modules and does not count.
     """
-    times: dict[tuple[str, Path], list[float]] = {}
+    costs: dict[tuple[str, Path], list[Cost]] = {}
     for number in range(rounds + 1):
         for name, words in commands.items():
-            for checkout in checkouts:
-                env = {**os.environ, **QUIET, "PYTHONPATH": str(checkout / ".editable")}
-                env.pop("PYTHONDONTWRITEBYTECODE", None)
-                seconds = measure_cpu(words, cwd, env)
+            for checkout, workspace in workspaces.items():
+                cost = measure(words, workspace, make_env(checkout))
                 if number:
-                    times.setdefault((name, checkout), []).append(seconds)
-    return times
+                    costs.setdefault((name, checkout), []).append(cost)
+    return costs
 
 
-def find_ratio(values: Sequence[float], bases: Sequence[float]) -> float:
+def find_ratio(values: Iterable[float], bases: Iterable[float]) -> float:
     """The median of the ratios round by round."""
     return statistics.median(value / base for value, base in zip(values, bases, strict=True))
 
 
+def find_figures(costs: Sequence[Cost], bases: Sequence[Cost]) -> list[str]:
+    """CPU milliseconds, their ratio to the base, and the ratio of the wall clock."""
+    cpu = [cost.cpu for cost in costs]
+    return [
+        f"{statistics.median(cpu) * 1e3:.1f}",
+        f"{find_ratio(cpu, [base.cpu for base in bases]):.2f}",
+        f"{find_ratio([cost.wall for cost in costs], [base.wall for base in bases]):.2f}",
+    ]
+
+
 def print_goals(
-    times: Mapping[tuple[str, Path], Sequence[float]], checkouts: Sequence[Path]
+    costs: Mapping[tuple[str, Path], Sequence[Cost]], checkouts: Iterable[Path]
 ) -> None:
-    """A row for each command: its CPU time and ratio with each checkout, and the goal."""
+    """A row for each command: its CPU time and ratios with each checkout, and the goal."""
+    columns = ["what"]
+    for checkout in checkouts:
+        label = "" if checkout == ROOT else f" ({checkout.name})"
+        columns += [f"CPU, ms{label}", f"ratio{label}", f"wall ratio{label}"]
     rows = []
     for name in (BASE, *GOALS):
         row = [name]
         for checkout in checkouts:
-            values = times[name, checkout]
-            row.append(f"{statistics.median(values) * 1e3:.1f}")
-            row.append(f"{find_ratio(values, times[BASE, checkout]):.2f}")
+            row += find_figures(costs[name, checkout], costs[BASE, checkout])
         row.append(f"{GOALS[name]:.1f}" if name in GOALS else "")
         rows.append(row)
-    columns = ["what"]
-    for checkout in checkouts:
-        label = "" if checkout == ROOT else f" ({checkout.name})"
-        columns += [f"CPU, ms{label}", f"ratio{label}"]
-    rounds = len(times[BASE, ROOT])
+    rounds = len(costs[BASE, ROOT])
     print_table(f"Start-up, medians of {rounds} rounds", [*columns, "goal"], rows)
 
 
@@ -128,13 +153,16 @@ def main() -> None:
     commands = {BASE: [sys.executable, "-c", "import typer"]}
     commands |= {name: [tracker, *name.split()[1:]] for name in GOALS}
     with tempfile.TemporaryDirectory() as folder:
-        root = prepare(Path(folder))
-        times = measure_commands(commands, checkouts, rounds=arguments.rounds, cwd=root)
-        print_goals(times, checkouts)
+        workspaces = {
+            checkout: prepare(Path(folder) / str(number), checkout)
+            for number, checkout in enumerate(checkouts)
+        }
+        costs = measure_commands(commands, workspaces, rounds=arguments.rounds)
+        print_goals(costs, checkouts)
         mlflow = {"mlflow": [sys.executable, "-m", "mlflow", "--help"]}
-        values = measure_commands(mlflow, [ROOT], rounds=3, cwd=root)["mlflow", ROOT]
-    own = statistics.median(times["tracker --help", ROOT])
-    slower = statistics.median(values) / own
+        slow = measure_commands(mlflow, {ROOT: workspaces[ROOT]}, rounds=3)["mlflow", ROOT]
+    own = statistics.median(cost.cpu for cost in costs["tracker --help", ROOT])
+    slower = statistics.median(cost.cpu for cost in slow) / own
     print(f"mlflow --help: {slower:.1f} times tracker --help (goal: at least {MLFLOW_GOAL})")
 
 

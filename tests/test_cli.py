@@ -41,8 +41,8 @@ HEAVY = {
 }
 
 
-def imported_modules(code: str) -> set[str]:
-    """The modules that are loaded when the code has run in a process of its own."""
+def run_python(code: str) -> list[str]:
+    """What the code prints in a process of its own, and last the modules that are loaded then."""
     done = subprocess.run(
         [sys.executable, "-c", f"import sys\n{code}\nprint(*sys.modules)"],
         cwd=ROOT,
@@ -50,7 +50,12 @@ def imported_modules(code: str) -> set[str]:
         text=True,
         check=True,
     )
-    return set(done.stdout.splitlines()[-1].split())
+    return done.stdout.splitlines()
+
+
+def imported_modules(code: str) -> set[str]:
+    """The modules that are loaded when the code has run in a process of its own."""
+    return set(run_python(code)[-1].split())
 
 
 def find_heavy(code: str) -> set[str]:
@@ -112,6 +117,15 @@ def test_a_plain_list_loads_nothing_of_searches_and_comparisons(
     make_run(workspace, "0000011110")
     run_tracker("submit", "--memo", "first", cwd=workspace.root, **NO_MLFLOW)
     assert not imported_modules(code_of_command(workspace, words)) & LEFT_OUT
+
+
+@pytest.mark.parametrize("words", [["show", "exp1"], ["diff", "exp1", "exp2", "--no-stats"]])
+def test_runs_are_shown_without_the_module_statistics(
+    workspace: Workspace, words: list[str]
+) -> None:
+    for answers in ("0000011110", "0000011111"):
+        make_run(workspace, answers)
+    assert "statistics" not in imported_modules(code_of_command(workspace, words))
 
 
 def test_check_loads_no_numpy_while_too_few_scores_are_known_for_a_line(

@@ -120,12 +120,14 @@ def _read_ledger(
     from tracker.comparison.tree import read_marks
     from tracker.core.errors import LedgerError
     from tracker.core.list_marks import Marks
+    from tracker.ledger.connection import one_moment
     from tracker.ledger.read import list_newest_numbers, list_notes
 
     uids = [record.uid for record in records]
     try:
-        submitted, notes = list_newest_numbers(workspace, uids), list_notes(workspace, uids)
-        return submitted, notes, read_marks(workspace, numbers=list(submitted.values()))
+        with one_moment(workspace.ledger_url):
+            submitted, notes = list_newest_numbers(workspace, uids), list_notes(workspace, uids)
+            return submitted, notes, read_marks(workspace, numbers=submitted.values())
     except LedgerError as error:
         warn_without_ledger(error)
         return {}, {}, Marks()
@@ -174,7 +176,7 @@ def show_command(
         load_ensembles,
         name_ensembles,
     )
-    from tracker.comparison.tree import read_marks, read_submission_marks
+    from tracker.comparison.tree import read_submission_marks
     from tracker.console.runs import print_run
     from tracker.console.shown_config import choose_config
     from tracker.core.list_marks import Marks
@@ -192,8 +194,9 @@ def show_command(
     bring_runs(workspace, run)
     record = load_run(workspace.runs_dir, resolve_run(workspace, run))
     config = load_config(workspace.runs_dir, record.name)
-    comp, sent = workspace.competition, _read_submissions(workspace, record)
-    rows, notes, validation = sent or ([], [], {})
+    comp = workspace.competition
+    sent = _read_submissions(workspace, record)
+    rows, notes, validation, marks = sent or ([], [], {}, Marks())
     curves = read_curves(run_folder(workspace.runs_dir, record.name) / "metrics.jsonl")
     advice = advise_run(record, config, curves, deciding_first(comp))
     if as_json:
@@ -210,12 +213,11 @@ def show_command(
         print_json({**record.to_dict(), **known})
         return
     (named,) = name_ensembles([record], load_ensembles(workspace, [record]))
-    every = read_marks(workspace, numbers=[row.number for row in rows]) if sent else Marks()
     number = rows[-1].number if rows else None
     about: dict[str, Any] = {
         "marks": (
-            every.list_marks(number, record.name),
-            read_submission_marks(workspace, rows) if sent else Marks(),
+            marks.list_marks(number, record.name),
+            read_submission_marks(workspace, rows, marks),
         ),
         "flattered": is_flattered(workspace, config),
         "notes": notes,
@@ -229,17 +231,22 @@ def show_command(
 
 def _read_submissions(
     workspace: Workspace, record: RunRecord
-) -> tuple[list[Submission], list[Note], dict[int, dict[str, float]]] | None:
-    """(submissions of a run, its notes, validation by submission); None and a warning without a
-    ledger that can be read."""
+) -> tuple[list[Submission], list[Note], dict[int, dict[str, float]], Marks] | None:
+    """(submissions of a run, its notes, validation by submission, marks); None and a warning
+    without a ledger that can be read."""
     from tracker.commands.options import warn_without_ledger
+    from tracker.comparison.tree import read_marks
     from tracker.core.errors import LedgerError
+    from tracker.ledger.connection import one_moment
     from tracker.ledger.read import list_notes, list_submissions_of, list_validation_scores
 
     try:
-        rows = list_submissions_of(workspace, record)
-        notes = list_notes(workspace, [record.uid]).get(record.uid, [])
-        return rows, notes, list_validation_scores(workspace, rows)
+        with one_moment(workspace.ledger_url):
+            rows = list_submissions_of(workspace, record)
+            notes = list_notes(workspace, [record.uid]).get(record.uid, [])
+            validation = list_validation_scores(workspace, rows)
+            marks = read_marks(workspace, numbers=[row.number for row in rows])
+            return rows, notes, validation, marks
     except LedgerError as error:
         warn_without_ledger(error)
         return None

@@ -347,14 +347,16 @@ def _print_rows(
     from tracker.comparison.tree import read_submission_marks
     from tracker.console.submissions import print_leaderboard
     from tracker.core.terminal import print_text
+    from tracker.ledger.connection import one_moment
     from tracker.ledger.read import list_validation_scores
 
     comp = workspace.competition
-    found, ranks = search_submissions(workspace, sort=sort, limit=limit and limit + 1)
-    # the newest ones are the last rows, the first ones by --sort the first
-    rows = found[: limit or None] if sort else found[-limit:]
-    marks = read_submission_marks(workspace, rows)
-    validation = list_validation_scores(workspace, rows)
+    with one_moment(workspace.ledger_url):
+        found, ranks = search_submissions(workspace, sort=sort, limit=limit and limit + 1)
+        # the newest ones are the last rows, the first ones by --sort the first
+        rows = found[: limit or None] if sort else found[-limit:]
+        marks = read_submission_marks(workspace, rows)
+        validation = list_validation_scores(workspace, rows)
     print_leaderboard(rows, comp, validation, marks=marks, ranks=ranks, wide=wide)
     if len(found) > len(rows):
         which = "first" if sort else "newest"

@@ -21,6 +21,7 @@ from tracker.comparison.subject import Subject, load_subject
 from tracker.comparison.verdict import write_verdict
 from tracker.core.config_diff import INHERITED, describe_ensemble, diff_configs, list_unknown
 from tracker.core.errors import TrackerError
+from tracker.ledger.connection import one_moment
 from tracker.ledger.records import Note
 from tracker.training.metrics import METRICS, list_figures
 from tracker.training.tables import flatten
@@ -94,7 +95,8 @@ def diff_runs(
     With `everything`, equal and ignored config keys and equal metrics are included. `images` is the
     number of changed images to list. Without `statistics`, the validation images are not read.
     """
-    left, right = load_subject(workspace, a), load_subject(workspace, b)
+    with one_moment(workspace.ledger_url):
+        left, right = load_subject(workspace, a), load_subject(workspace, b)
     if statistics:
         evidence = compare_validation(workspace, left, right, resamples=resamples, images=images)
     else:

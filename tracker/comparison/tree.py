@@ -20,7 +20,7 @@ from tracker.core.config_diff import (
 )
 from tracker.core.errors import TrackerError
 from tracker.core.list_marks import Marks
-from tracker.ledger.connection import Query, open_reader
+from tracker.ledger.connection import Query, one_moment, open_reader
 from tracker.ledger.read import (
     find_metric_value,
     find_origin,
@@ -169,21 +169,28 @@ def read_marks(workspace: Workspace, *, numbers: Collection[int] | None = None) 
 
     Submissions that are not shown are not read: a ledger may have very many.
     """
-    best = find_sota(workspace)
     since = 0 if numbers is None else min(numbers, default=None)  # None: there is nothing to mark
-    then = [] if since is None else list_sota_numbers(workspace, since=since)
     shown = None if numbers is None else set(numbers)
-    return Marks(
-        now=best.number if best else None,
-        then=[number for number in then if shown is None or number in shown],
-        ancestors=_list_ancestors(workspace, best) if best else (),
-        duplicates=list_duplicates(workspace, numbers),
-    )
+    with one_moment(workspace.ledger_url):
+        best = find_sota(workspace)
+        then = [] if since is None else list_sota_numbers(workspace, since=since)
+        return Marks(
+            now=best.number if best else None,
+            then=[number for number in then if shown is None or number in shown],
+            ancestors=_list_ancestors(workspace, best) if best else (),
+            duplicates=list_duplicates(workspace, numbers),
+        )
 
 
-def read_submission_marks(workspace: Workspace, rows: Sequence[Submission]) -> Marks:
-    """What a list of submissions marks; `ancestors` has their numbers, as texts."""
-    marks = read_marks(workspace, numbers=[row.number for row in rows])
+def read_submission_marks(
+    workspace: Workspace, rows: Sequence[Submission], marks: Marks | None = None
+) -> Marks:
+    """What a list of submissions marks; `ancestors` has their numbers, as texts.
+
+    `marks` are those of `read_marks` for these rows, where they were read before.
+    """
+    if marks is None:
+        marks = read_marks(workspace, numbers=[row.number for row in rows])
     ancestors = [str(row.number) for row in rows if name_node(workspace, row) in marks.ancestors]
     flattered = list_flattered(workspace, rows)
     return replace(marks, ancestors=ancestors, flattered=flattered)

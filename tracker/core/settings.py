@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -118,6 +117,8 @@ def get_author() -> str:
     """The name of the user: TRACKER_AUTHOR, or the login name."""
     if author := get_setting("TRACKER_AUTHOR").strip():
         return author
+    import getpass
+
     try:
         return getpass.getuser()
     except (ImportError, KeyError, OSError):  # Windows has no pwd

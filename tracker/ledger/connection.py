@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,7 @@ OPENS_FROM = max([2, *load_steps()])
 # what an upgrade by a step of migrations.py writes into the table migrations
 MIGRATION_NAMES = {2: "imported submissions", 3: "roles"}
 FIRST_NAME = "first schema"  # what version 0.1 wrote into a new ledger
+SQLITE = "sqlite:///"  # before the path of a ledger's file
 BUSY_TIMEOUT_S = 60.0  # a wait for other writers; each needs milliseconds, a slow disk seconds
 Row = dict[str, Any]
 Query = Callable[[str, Mapping[str, Any]], list[Row]]
@@ -44,6 +46,10 @@ def open_reader(url: str) -> Iterator[Query]:
     Raises LedgerError when the ledger is missing, foreign, newer or older, StorageError when it
     cannot be read.
     """
+    if url in _held.queries:
+        with _translate_errors(url):
+            yield _held.queries[url]
+        return
     with _connect(url) as (cursor, to_style):
 
         def query(sql: str, parameters: Mapping[str, Any]) -> list[Row]:
@@ -56,14 +62,42 @@ def open_reader(url: str) -> Iterator[Query]:
         yield query
 
 
+class _Held(threading.local):
+    """The ledgers that this thread reads at one moment, by their addresses."""
+
+    def __init__(self) -> None:
+        self.queries: dict[str, Query] = {}
+
+
+_held = _Held()
+
+
+@contextmanager
+def one_moment(url: str) -> Iterator[None]:
+    """Every `open_reader` of this ledger inside sees the same moment, over one connection.
+
+    What a list and its marks are made of belongs together then, and a server gives one connection
+    instead of ten. A row that is written inside is not seen there. Raises as `open_reader` does.
+    """
+    with open_reader(url) as query:
+        if url in _held.queries:
+            yield
+            return
+        _held.queries[url] = query
+        try:
+            yield
+        finally:
+            del _held.queries[url]
+
+
 @contextmanager
 def _connect(url: str) -> Iterator[tuple[Any, Any]]:
     """(cursor in a read-only transaction, function that turns `:name` into the driver's style)."""
-    if url.startswith("sqlite:///"):
-        path = Path(url.removeprefix("sqlite:///"))
+    if url.startswith(SQLITE):
+        path = Path(url.removeprefix(SQLITE))
         if not path.is_file():
             raise missing_ledger_error(path)
-        try:
+        with _translate_errors(url):
             connection = sqlite3.connect(
                 f"file:{quote(str(path))}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S
             )
@@ -72,17 +106,32 @@ def _connect(url: str) -> Iterator[tuple[Any, Any]]:
                 yield connection.cursor(), str
             finally:
                 connection.close()
-        except sqlite3.Error as error:
-            raise translate_sqlite(error, path) from error
         return
     require("psycopg")
     import psycopg
 
+    with (
+        _translate_errors(url),
+        psycopg.connect(libpq_url(url), connect_timeout=10) as server,
+    ):
+        server.read_only = True
+        server.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        yield server.cursor(), lambda sql: re.sub(r"(?<!:):(\w+)", r"%(\1)s", sql)
+
+
+@contextmanager
+def _translate_errors(url: str) -> Iterator[None]:
+    """Raise the database's errors as LedgerError or StorageError."""
+    if url.startswith(SQLITE):
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise translate_sqlite(error, Path(url.removeprefix(SQLITE))) from error
+        return
+    import psycopg
+
     try:
-        with psycopg.connect(libpq_url(url), connect_timeout=10) as server:
-            server.read_only = True
-            server.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-            yield server.cursor(), lambda sql: re.sub(r"(?<!:):(\w+)", r"%(\1)s", sql)
+        yield
     except psycopg.Error as error:
         raise translate_postgres(error, url) from error
 

@@ -18,7 +18,7 @@ from tracker.core.config_diff import (
 )
 from tracker.core.errors import UnknownRunError
 from tracker.ledger.columns import MAX_INTEGER
-from tracker.ledger.connection import Query, Row, open_reader, read_rows
+from tracker.ledger.connection import Query, Row, one_moment, open_reader, read_rows
 from tracker.ledger.records import REJECTED, Note, Origin, Submission
 from tracker.ledger.team_runs import find_run_by_uid
 from tracker.run_folder.read import load_run
@@ -366,8 +366,9 @@ def sota_query(primary: Metric, *, before: bool = False) -> str:
 def find_sota(workspace: Workspace) -> Submission | None:
     """The submission with the best public score, or None when there is no public score."""
     primary = workspace.competition.primary
-    rows = read_rows(workspace.ledger_url, sota_query(primary), {"metric": primary.name})
-    return get_submission(workspace, rows[0]["submission"]) if rows else None
+    with one_moment(workspace.ledger_url):
+        rows = read_rows(workspace.ledger_url, sota_query(primary), {"metric": primary.name})
+        return get_submission(workspace, rows[0]["submission"]) if rows else None
 
 
 def list_sota_numbers(workspace: Workspace, *, since: int = 0) -> list[int]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracker.core.config_diff import diff_configs, list_unknown
 from tracker.core.errors import DuplicateError, RefusedError, TrackerError
-from tracker.ledger.connection import open_reader
+from tracker.ledger.connection import one_moment, open_reader
 from tracker.ledger.read import (
     find_metric_value,
     find_sota,
@@ -206,7 +206,8 @@ def examine(workspace: Workspace, run: str, *, exact: bool = False) -> Examinati
 
 def check(workspace: Workspace, run: str) -> CheckReport:
     """What submit would do, and how similar the predictions are to earlier ones; writes nothing."""
-    return build_check_report(workspace, examine(workspace, run, exact=True))
+    with one_moment(workspace.ledger_url):
+        return build_check_report(workspace, examine(workspace, run, exact=True))
 
 
 def build_check_report(workspace: Workspace, examination: Examination) -> CheckReport:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -11,7 +12,15 @@ import pytest
 import scipy.stats
 
 from tests.support.workspaces import make_run
-from tracker.comparison.advice import Advice, _rise_p_value, advise, advise_run, by_epoch
+from tracker.comparison.advice import (
+    Advice,
+    _find_median,
+    _find_quantile,
+    _rise_p_value,
+    advise,
+    advise_run,
+    by_epoch,
+)
 from tracker.run_folder.points import Curves
 from tracker.run_folder.record import RunRecord
 from tracker.workspace.tracker_toml import Workspace
@@ -338,3 +347,11 @@ def test_epochs_that_tie_are_named_beside_the_first_and_no_metric_disagrees_by_a
 
 def test_the_last_value_of_an_epoch_is_that_of_its_highest_step() -> None:
     assert by_epoch({3: (1, 0.2), 1: (1, 0.9), 5: (2, 0.1), 4: (2, 0.7)}) == {1: 0.2, 2: 0.1}
+
+
+def test_median_and_quantiles_are_those_of_the_standard_library() -> None:
+    for values in ([3.0], [4.0, 1.0], [5.0, -2.0, 9.0], [2.0, 8.0, 1.0, 7.0]):
+        assert _find_median(values) == statistics.median(values)
+    for share in (0.5, 0.75, 0.95, 0.95 ** (1 / 5), 0.95 ** (1 / 100_000)):
+        expected = statistics.NormalDist().inv_cdf(share)
+        assert _find_quantile(share) == pytest.approx(expected, rel=1e-12, abs=1e-12)

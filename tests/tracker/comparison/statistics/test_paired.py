@@ -4,6 +4,7 @@ there."""
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,11 @@ from sklearn.metrics import accuracy_score, f1_score
 from statsmodels.stats.contingency_tables import mcnemar
 
 from tracker.comparison.statistics.paired import (
+    ALPHA,
+    COVERAGE,
+    HALF_WIDTH,
+    POWER,
+    SMALLEST_FOUND,
     PairedComparison,
     compare_predictions,
     corrected_fold_test,
@@ -270,3 +276,9 @@ def test_swapping_the_runs_turns_the_signs() -> None:
         back.mcnemar.only_b,
         back.mcnemar.only_a,
     )
+
+
+def test_the_standard_errors_are_those_of_coverage_alpha_and_power() -> None:
+    find = NormalDist().inv_cdf
+    assert find((1 + COVERAGE) / 2) == HALF_WIDTH
+    assert find(1 - ALPHA / 2) + find(POWER) == SMALLEST_FOUND
