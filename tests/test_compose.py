@@ -30,7 +30,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT, make_pictures, run_tracker, tracker_command
-from tests.support.forks import MLFLOW, Forks
+from tests.support.forks import Forks
 from tests.support.servers import (
     PostgresServer,
     free_port,
@@ -297,8 +297,6 @@ def team(
                 *small,
             ),
             cwd=team.root,
-            mirrors=1,
-            imports=MLFLOW,
         )
         forks.run("submit", "--memo", "to the team's server", cwd=team.root)
         yield team

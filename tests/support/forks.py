@@ -1,7 +1,7 @@
 """Tracker commands in processes that are forked where a new interpreter would import torch and timm
 for four seconds.
 
-A server process imports them once and forks for each command: the command is a process of its own
+A server process imports them once in a session of tests and forks for each command: the command is a process of its own
 with its own folder, environment, pipes and signals, and may be killed like any other. What tests
 the start of the program itself (imports, entry points, several interpreters at once) starts
 interpreters: `run_tracker` in tests/conftest.py.
@@ -15,7 +15,10 @@ import gc
 import importlib
 import json
 import os
+import pkgutil
 import runpy
+import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -24,43 +27,32 @@ import tempfile
 import termios
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, TextIO
+from typing import IO, Any, NoReturn, TextIO
 
 import pytest
 
 COMMANDS, WORKER = "tracker.cli", "tracker.training.run.worker"
 MIRROR = "tracker.mirror.process"
-# what a process imports that copies to MLflow: two seconds
-MLFLOW = ("mlflow.tracking.client", "mlflow.store.tracking.sqlalchemy_store")
+NAMES = {WORKER: "worker", MIRROR: "mirror"}
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 900
-IMPORTED = (
-    *(
-        "tracker.cli",
-        "tracker.workflows.train",
-        "tracker.workflows.infer",
-        "tracker.workflows.folds",
-        "tracker.submission.submit",
-        "tracker.ledger.append",
-    ),
-    *(
-        "tracker.comparison.diff",
-        "tracker.images.explain",
-        "tracker.images.suspects",
-        "tracker.training.run.loop",
-    ),
-    *(
-        "tracker.training.pictures.figures",
-        "matplotlib.backends.backend_agg",
-        "torch._dynamo",
-        "timm",
-        "albumentations",
-        "matplotlib.figure",
-        "psutil",
-    ),
+POLL_S = 1.0
+# what commands import from libraries, some of it only as they compute
+LIBRARIES = (
+    *("torch._dynamo", "torch.utils.serialization", "timm", "albumentations", "tomli_w", "psutil"),
+    *("matplotlib.figure", "matplotlib.backends.backend_agg"),
+    *("PIL.BmpImagePlugin", "PIL.GifImagePlugin", "PIL.JpegImagePlugin", "PIL.PpmImagePlugin"),
+    *("sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql.psycopg", "alembic.command"),
+    # what copies to MLflow
+    *("mlflow.tracking.client", "mlflow.store.tracking.sqlalchemy_store"),
+)
+# rooms for libraries that not everybody has, and modules that are programs
+NOT_IMPORTED = (
+    *("tracker.fastai", "tracker.huggingface", "tracker.keras", "tracker.lightning"),
+    *(MIRROR, WORKER),
 )
 
 
@@ -132,34 +124,30 @@ class Forks:
         *words: str | Path,
         cwd: Path,
         module: str = COMMANDS,
-        imports: Sequence[str] = (),
         gate: Path | None = None,
         writes_to: int | None = None,
         session: bool = False,
         deaf: bool = False,
         spares: int = 0,
         workers: int = 0,
-        mirrors: int = 0,
         **env: str,
     ) -> Child:
         """A tracker command in the background, with pipes for its output; it begins once the file
         `gate` is there.
 
-        `module`: this module with the words instead, as `python -P -m` runs it; `imports`: modules
-        that the server imports first, once, since several of its processes need them;
+        `module`: this module with the words instead, as `python -P -m` runs it;
         `writes_to`: a file for its output instead, or a terminal, which is then its own, and
         nothing to `communicate`;
         `session`: it is the first process of a session, as it is with a terminal; `deaf`: SIGHUP is
         ignored, as under nohup. So many of the commands that it starts in the background as
         `spares` says are forked as well, from processes that wait from its beginning on, and so
-        many of the other processes of a run as `workers` says: they are called "worker"; and of
-        those that copy to MLflow as `mirrors` says.
+        many of the other processes of a run as `workers` says: they are called "worker". The one
+        that copies its run to MLflow is forked too, and called "mirror".
         """
         out, out_end = os.pipe()
         err, err_end = os.pipe()
         call = {
             "module": module,
-            "imports": list(imports),
             "words": [str(word) for word in words],
             "cwd": str(cwd),
             "env": {**os.environ, **env},
@@ -168,7 +156,6 @@ class Forks:
             "deaf": deaf,
             "spares": spares,
             "workers": workers,
-            "mirrors": mirrors,
         }
         ends = [out_end, err_end] if writes_to is None else [writes_to, writes_to]
         send_call(self._connection, call, ends)
@@ -187,12 +174,10 @@ class Forks:
         cwd: Path,
         ok: bool = True,
         spares: int = 0,
-        mirrors: int = 0,
-        imports: Sequence[str] = (),
         **env: str,
     ) -> subprocess.CompletedProcess[str]:
         """A tracker command to its end; with `ok`, its exit code must be 0."""
-        child = self.start(*words, cwd=cwd, spares=spares, mirrors=mirrors, imports=imports, **env)
+        child = self.start(*words, cwd=cwd, spares=spares, **env)
         stdout, stderr = child.communicate()
         code = child.wait()
         assert not ok or code == 0, f"{words}: exit {code}\n{stdout}\n{stderr}"
@@ -201,18 +186,33 @@ class Forks:
 
 
 @pytest.fixture(scope="session")
-def forks() -> Iterator[Forks]:
-    """The server of this test process; it ends with it."""
-    ours, theirs = socket.socketpair()
-    with tempfile.TemporaryDirectory() as name, ours:
-        command = [sys.executable, "-P", __file__, str(theirs.fileno()), name]
-        server = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
-        theirs.close()
-        yield Forks(ours, Path(name), server.pid)
-        ours.shutdown(
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    """The server of this test process, forked from the one that all test processes share."""
+    from tests.conftest import made_once  # the server does without it
+
+    with made_once(tmp_path_factory, "forks") as (folder, first):
+        if first:
+            start_server(folder)
+    with tempfile.TemporaryDirectory() as name, socket.socket(socket.AF_UNIX) as connection:
+        connection.connect((folder / "address").read_text())
+        connection.sendall(name.encode())
+        pid = int.from_bytes(connection.recv(4), "big")
+        yield Forks(connection, Path(name), pid)
+        connection.shutdown(
             socket.SHUT_RDWR
         )  # a loader process that is still there has a copy of it: closing ends nothing
-        server.wait(LIMIT_S)
+
+
+def start_server(folder: Path) -> None:
+    """Start the server of the session; it has imported what it needs when this returns."""
+    folder.mkdir()
+    # not in `folder`: an address has at most 107 letters
+    address = Path(tempfile.mkdtemp(prefix="tracker-forks-")) / "address"
+    (folder / "address").write_text(str(address))
+    # the process of the whole session: that of this one ends earlier with pytest-xdist
+    session = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+    command = [sys.executable, "-P", __file__, str(address), str(session)]
+    subprocess.run(command, stdin=subprocess.DEVNULL, check=True, timeout=LIMIT_S)
 
 
 @pytest.fixture
@@ -229,6 +229,21 @@ def forked_workers(forks: Forks, monkeypatch: pytest.MonkeyPatch) -> None:
 
     names = SimpleNamespace(Popen=start, PIPE=subprocess.PIPE, DEVNULL=subprocess.DEVNULL)
     monkeypatch.setattr(processes, "subprocess", names)
+
+
+@pytest.fixture
+def forked_mirrors(forks: Forks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What copies the runs of this process to MLflow is forked, a child of the server."""
+    from tracker.mirror import mirror
+
+    def start(command: list[str], *, stdout: IO[bytes], **_: Any) -> Child:
+        assert command[-3] == MIRROR
+        return forks.start(
+            *command[-2:], cwd=Path.cwd(), module=MIRROR, writes_to=stdout.fileno(), session=True
+        )
+
+    names = SimpleNamespace(Popen=start, DEVNULL=subprocess.DEVNULL)
+    monkeypatch.setattr(mirror, "subprocess", names)
 
 
 # --- The server ---
@@ -253,26 +268,60 @@ def receive_call(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
     return call, list(files)
 
 
-def serve(connection: socket.socket, folder: Path) -> None:
-    """Fork for each call until the client goes; write the exit code of what ended to a file called
-    after it."""
-    for name in IMPORTED:
+def offer(address: Path, session: int) -> None:
+    """Import once what commands need and go to the background; fork a server for each test process
+    that connects, until the process of the test session has ended."""
+    import tracker
+
+    for module in pkgutil.walk_packages(tracker.__path__, "tracker."):
+        if not module.name.startswith(NOT_IMPORTED):
+            importlib.import_module(module.name)
+    for name in LIBRARIES:
         importlib.import_module(name)
     gc.freeze()  # what is never collected is never copied
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(address))
+    listener.listen()
+    if os.fork():
+        os._exit(0)  # libraries complain of what is frozen
+    while is_alive(session):
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(-1, os.WNOHANG)  # a server has ended with its test process
+        if not select.select([listener], [], [], POLL_S)[0]:
+            continue
+        connection = listener.accept()[0]
+        if not os.fork():
+            listener.close()
+            serve(connection)
+        connection.close()
+    shutil.rmtree(address.parent)
+    os._exit(0)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is a process of this number."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, 0)
+        return True
+    return False
+
+
+def serve(connection: socket.socket) -> NoReturn:
+    """Fork for each call until the client goes; write the exit code of what ended to a file called
+    after it, in the folder that the client names."""
+    folder = Path(connection.recv(4096).decode())
+    connection.sendall(os.getpid().to_bytes(4, "big"))
     signal.signal(signal.SIGCHLD, lambda *_: note_ended(folder))
     while True:
         call, files = receive_call(connection)
         if not call:
-            os._exit(0)  # libraries complain of what is frozen
-        for name in call["imports"]:
-            importlib.import_module(name)
+            os._exit(0)
         pid = os.fork()
         if not pid:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             connection.close()
             keep_spares(call["spares"])
             keep_workers(call["workers"])
-            keep_mirrors(call["mirrors"])
             become(call, files)
         for file in files:
             os.close(file)
@@ -295,8 +344,9 @@ def become(call: dict[str, Any], files: list[int]) -> None:
     os.environ.clear()
     os.environ.update(call["env"])
     sys.argv = ["tracker", *call["words"]]
-    if call["module"] == WORKER:
-        Path("/proc/self/comm").write_text("worker")
+    name_process(NAMES.get(call["module"], "tracker"))
+    if call["module"] == COMMANDS and starts_mirror(call["words"]):
+        keep_mirror()
     gate = Path(call["gate"])
     while not gate.exists():
         time.sleep(0.001)
@@ -313,6 +363,11 @@ def become(call: dict[str, Any], files: list[int]) -> None:
             with contextlib.suppress(OSError):
                 stream.flush()
         os._exit(code)
+
+
+def name_process(name: str) -> None:
+    """What `ps` and psutil call this process."""
+    Path("/proc/self/comm").write_text(name)
 
 
 def run(module: str) -> None:
@@ -470,19 +525,26 @@ def keep_workers(count: int) -> None:
         processes.subprocess = names  # type: ignore[assignment]
 
 
-def keep_mirrors(count: int) -> None:
-    """Fork processes that become those which copy the runs of this one."""
+def starts_mirror(words: list[str]) -> bool:
+    """Whether a command begins a run by itself."""
+    return words[:1] == ["run"] and words[1:2] not in (["queue"], ["sweep"])
+
+
+def keep_mirror() -> None:
+    """Fork a process that becomes the one which copies the first run of this one to MLflow; those
+    of others are interpreters."""
     from tracker.mirror import mirror
 
-    spares = fork_spares(count)
+    spares = fork_spares(1)
 
     def start(command: list[str], **options: Any) -> Any:
         assert command[-3] == MIRROR
-        return spares.pop(0).copy(command[-2:], options["stdout"].fileno())
+        if not spares:
+            return subprocess.Popen(command, **options)
+        return spares.pop().copy(command[-2:], options["stdout"].fileno())
 
-    if count:
-        names = SimpleNamespace(Popen=start, DEVNULL=subprocess.DEVNULL)
-        mirror.subprocess = names  # type: ignore[assignment]
+    names = SimpleNamespace(Popen=start, DEVNULL=subprocess.DEVNULL)
+    mirror.subprocess = names  # type: ignore[assignment]
 
 
 def fork_spares(count: int) -> list[Spare]:
@@ -503,6 +565,7 @@ def fork_spares(count: int) -> list[Spare]:
 def wait_as_spare(connection: socket.socket) -> None:
     """Wait for the command, then for the line on stdin; end if one of them does not come."""
     os.setsid()
+    name_process("spare")
     nothing = os.open(os.devnull, os.O_RDWR)
     for number in range(3):  # whoever reads the output of the parent does not wait for this one
         os.dup2(nothing, number)
@@ -514,4 +577,4 @@ def wait_as_spare(connection: socket.socket) -> None:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
-    serve(socket.socket(fileno=int(sys.argv[1])), Path(sys.argv[2]))
+    offer(Path(sys.argv[1]), int(sys.argv[2]))
