@@ -1,14 +1,15 @@
 """Tracker commands in processes that are forked where a new interpreter would import torch and timm
 for four seconds.
 
-A server process imports them once in a session of tests and forks for each command: the command is a process of its own
-with its own folder, environment, pipes and signals, and may be killed like any other. What tests
-the start of the program itself (imports, entry points, several interpreters at once) starts
-interpreters: `run_tracker` in tests/conftest.py.
+A server process imports them once in a session of tests and forks for each command: the command is
+a process of its own with its own folder, environment, pipes and signals, and may be killed like any
+other. What tests the start of the program itself (imports, entry points, several interpreters at
+once) starts interpreters: `run_tracker` in tests/conftest.py.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
 import gc
@@ -27,7 +28,7 @@ import tempfile
 import termios
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import IO, Any, NoReturn, TextIO
@@ -36,6 +37,7 @@ import pytest
 
 COMMANDS, WORKER = "tracker.cli", "tracker.training.run.worker"
 MIRROR = "tracker.mirror.process"
+PROGRAM, TORCHRUN = "", "torch.distributed.run"
 NAMES = {WORKER: "worker", MIRROR: "mirror"}
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 900
@@ -43,6 +45,7 @@ POLL_S = 1.0
 # what commands import from libraries, some of it only as they compute
 LIBRARIES = (
     *("torch._dynamo", "torch.utils.serialization", "timm", "albumentations", "tomli_w", "psutil"),
+    *("torch.distributed.run", "torch.distributed.elastic.agent.server.local_elastic_agent"),
     *("matplotlib.figure", "matplotlib.backends.backend_agg"),
     *("PIL.BmpImagePlugin", "PIL.GifImagePlugin", "PIL.JpegImagePlugin", "PIL.PpmImagePlugin"),
     *("sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql.psycopg", "alembic.command"),
@@ -130,19 +133,22 @@ class Forks:
         deaf: bool = False,
         spares: int = 0,
         workers: int = 0,
+        ranks: int = 0,
         **env: str,
     ) -> Child:
         """A tracker command in the background, with pipes for its output; it begins once the file
         `gate` is there.
 
-        `module`: this module with the words instead, as `python -P -m` runs it;
+        `module`: this module with the words instead, as `python -P -m` runs it, or a script, the
+        first of the words, where it is PROGRAM;
         `writes_to`: a file for its output instead, or a terminal, which is then its own, and
         nothing to `communicate`;
         `session`: it is the first process of a session, as it is with a terminal; `deaf`: SIGHUP is
         ignored, as under nohup. So many of the commands that it starts in the background as
         `spares` says are forked as well, from processes that wait from its beginning on, and so
-        many of the other processes of a run as `workers` says: they are called "worker". The one
-        that copies its run to MLflow is forked too, and called "mirror".
+        many of the other processes of a run as `workers` says: they are called "worker"; or of
+        those that torchrun starts as `ranks` says. The one that copies its run to MLflow is forked
+        too, and called "mirror".
         """
         out, out_end = os.pipe()
         err, err_end = os.pipe()
@@ -156,6 +162,7 @@ class Forks:
             "deaf": deaf,
             "spares": spares,
             "workers": workers,
+            "ranks": ranks,
         }
         ends = [out_end, err_end] if writes_to is None else [writes_to, writes_to]
         send_call(self._connection, call, ends)
@@ -322,6 +329,7 @@ def serve(connection: socket.socket) -> NoReturn:
             connection.close()
             keep_spares(call["spares"])
             keep_workers(call["workers"])
+            keep_ranks(call["ranks"])
             become(call, files)
         for file in files:
             os.close(file)
@@ -343,7 +351,7 @@ def become(call: dict[str, Any], files: list[int]) -> None:
     os.chdir(call["cwd"])
     os.environ.clear()
     os.environ.update(call["env"])
-    sys.argv = ["tracker", *call["words"]]
+    sys.argv = call["words"] if call["module"] == PROGRAM else ["tracker", *call["words"]]
     name_process(NAMES.get(call["module"], "tracker"))
     if call["module"] == COMMANDS and starts_mirror(call["words"]):
         keep_mirror()
@@ -359,6 +367,8 @@ def become(call: dict[str, Any], files: list[int]) -> None:
     except BaseException:  # noqa: BLE001  (as the interpreter does before it exits with 1)
         sys.excepthook(*sys.exc_info())
     finally:
+        if call["module"] == PROGRAM:  # tracker ends what a script has left open
+            atexit._run_exitfuncs()
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError):
                 stream.flush()
@@ -371,7 +381,11 @@ def name_process(name: str) -> None:
 
 
 def run(module: str) -> None:
-    """What `python -m` does with a module; the command line's is imported already."""
+    """What `python -m` does with a module, or `python` with a script; the module of the command
+    line is imported already."""
+    if module == PROGRAM:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+        return
     if module != COMMANDS:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
         return
@@ -432,6 +446,18 @@ class Spare:
     def copy(self, words: list[str], log: int) -> Spare:
         """Be the process that copies a run, at once."""
         self._send(words, Path.cwd(), MIRROR, dict(os.environ), [log, log])
+        self.stdin.write(b"\n")
+        self.stdin.close()
+        return self
+
+    def rank(self, command: list[str], env: dict[str, str]) -> Spare:
+        """Be what torchrun starts, `python -u -m tracker.cli WORDS` or `python -u SCRIPT WORDS`, at
+        once; it writes where its parent does."""
+        words = command[2:]
+        module = PROGRAM
+        if words[:2] == ["-m", COMMANDS]:
+            words, module = words[2:], COMMANDS
+        self._send(words, Path.cwd(), module, env, [1, 2])
         self.stdin.write(b"\n")
         self.stdin.close()
         return self
@@ -523,6 +549,19 @@ def keep_workers(count: int) -> None:
     if count:
         names = SimpleNamespace(Popen=start, PIPE=subprocess.PIPE, DEVNULL=subprocess.DEVNULL)
         processes.subprocess = names  # type: ignore[assignment]
+
+
+def keep_ranks(count: int) -> None:
+    """Fork processes that become those which torchrun starts on this machine."""
+    from torch.distributed.elastic.multiprocessing.subprocess_handler import subprocess_handler
+
+    spares = fork_spares(count)
+
+    def start(args: Sequence[str], *, env: dict[str, str], **_: Any) -> Any:
+        return spares.pop(0).rank(list(args), env)
+
+    if count:
+        subprocess_handler.Popen = start  # type: ignore[assignment,misc]
 
 
 def starts_mirror(words: list[str]) -> bool:
