@@ -4,7 +4,7 @@ for four seconds.
 A server process imports them once in a session of tests and forks for each command: the command is
 a process of its own with its own folder, environment, pipes and signals, and may be killed like any
 other. What tests the start of the program itself (imports, entry points, several interpreters at
-once) starts interpreters: `run_tracker` in tests/conftest.py.
+once) starts interpreters: `run_interpreter` in tests/conftest.py.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ import tempfile
 import termios
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -37,7 +38,7 @@ import pytest
 
 COMMANDS, WORKER = "tracker.cli", "tracker.training.run.worker"
 MIRROR = "tracker.mirror.process"
-PROGRAM, TORCHRUN = "", "torch.distributed.run"
+PROGRAM, TORCHRUN, MLFLOW = "", "torch.distributed.run", "mlflow"
 NAMES = {WORKER: "worker", MIRROR: "mirror"}
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 900
@@ -51,6 +52,8 @@ LIBRARIES = (
     *("sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql.psycopg", "alembic.command"),
     # what copies to MLflow
     *("mlflow.tracking.client", "mlflow.store.tracking.sqlalchemy_store"),
+    # and its server, which looks whether uvicorn has been imported before
+    *("uvicorn", "mlflow.cli", "mlflow.server.fastapi_app"),
 )
 # rooms for libraries that not everybody has, and modules that are programs
 NOT_IMPORTED = (
@@ -283,6 +286,8 @@ def offer(address: Path, session: int) -> None:
     for module in pkgutil.walk_packages(tracker.__path__, "tracker."):
         if not module.name.startswith(NOT_IMPORTED):
             importlib.import_module(module.name)
+    # what MLflow's server imports
+    warnings.filterwarnings("ignore", message="starlette.middleware.wsgi is deprecated")
     for name in LIBRARIES:
         importlib.import_module(name)
     gc.freeze()  # what is never collected is never copied
@@ -327,9 +332,9 @@ def serve(connection: socket.socket) -> NoReturn:
         if not pid:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             connection.close()
-            keep_spares(call["spares"])
-            keep_workers(call["workers"])
-            keep_ranks(call["ranks"])
+            keep_spares(call["spares"], files)
+            keep_workers(call["workers"], files)
+            keep_ranks(call["ranks"], files)
             become(call, files)
         for file in files:
             os.close(file)
@@ -353,8 +358,10 @@ def become(call: dict[str, Any], files: list[int]) -> None:
     os.environ.update(call["env"])
     sys.argv = call["words"] if call["module"] == PROGRAM else ["tracker", *call["words"]]
     name_process(NAMES.get(call["module"], "tracker"))
-    if call["module"] == COMMANDS and starts_mirror(call["words"]):
+    if call["module"] == PROGRAM or starts_mirror(call["words"]):
         keep_mirror()
+    if call["module"] == MLFLOW or call["words"][:1] == ["ui"]:
+        keep_server(call["module"])
     gate = Path(call["gate"])
     while not gate.exists():
         time.sleep(0.001)
@@ -364,15 +371,28 @@ def become(call: dict[str, Any], files: list[int]) -> None:
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:  # noqa: BLE001  (as the interpreter does before it exits with 1)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+    except BaseException as error:  # noqa: BLE001  (as the interpreter does before it exits with 1)
+        sys.last_type, sys.last_value, sys.last_traceback = sys.exc_info()
         sys.excepthook(*sys.exc_info())
+        if isinstance(error, KeyboardInterrupt):
+            code = -signal.SIGINT
     finally:
-        if call["module"] == PROGRAM:  # tracker ends what a script has left open
-            atexit._run_exitfuncs()
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError):
-                stream.flush()
-        os._exit(code)
+        leave(code, is_script=call["module"] == PROGRAM)
+
+
+def leave(code: int, *, is_script: bool) -> NoReturn:
+    """End this process as an interpreter ends, with this exit code or by this signal."""
+    if is_script:  # tracker ends what a script has left open
+        atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    if code == -signal.SIGINT:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    os._exit(code)
 
 
 def name_process(name: str) -> None:
@@ -450,6 +470,13 @@ class Spare:
         self.stdin.close()
         return self
 
+    def serve(self, module: str, words: list[str], env: dict[str, str]) -> Spare:
+        """Be a server at once; its log goes to the stderr of its parent."""
+        self._send(words, Path.cwd(), module, env, [2, 2])
+        self.stdin.write(b"\n")
+        self.stdin.close()
+        return self
+
     def rank(self, command: list[str], env: dict[str, str]) -> Spare:
         """Be what torchrun starts, `python -u -m tracker.cli WORDS` or `python -u SCRIPT WORDS`, at
         once; it writes where its parent does."""
@@ -515,7 +542,7 @@ class Spare:
         self.send_signal(signal.SIGKILL)
 
 
-def keep_spares(count: int) -> None:
+def keep_spares(count: int, files: list[int]) -> None:
     """Fork processes that become the commands which this one will start in the background.
 
     They are there before this process has opened or remembered anything, as a new interpreter
@@ -523,7 +550,7 @@ def keep_spares(count: int) -> None:
     """
     from tracker.jobs import background
 
-    spares = fork_spares(count)
+    spares = fork_spares(count, files)
 
     def start(command: list[str], **options: Any) -> Any:
         if not spares:
@@ -536,11 +563,11 @@ def keep_spares(count: int) -> None:
         background.subprocess = names  # type: ignore[assignment]
 
 
-def keep_workers(count: int) -> None:
+def keep_workers(count: int, files: list[int]) -> None:
     """Fork processes that become the other processes of the run which this one will train."""
     from tracker.training import processes
 
-    spares = fork_spares(count)
+    spares = fork_spares(count, files)
 
     def start(command: list[str], *, env: dict[str, str], **_: Any) -> Any:
         assert command[-2] == WORKER
@@ -551,11 +578,11 @@ def keep_workers(count: int) -> None:
         processes.subprocess = names  # type: ignore[assignment]
 
 
-def keep_ranks(count: int) -> None:
+def keep_ranks(count: int, files: list[int]) -> None:
     """Fork processes that become those which torchrun starts on this machine."""
     from torch.distributed.elastic.multiprocessing.subprocess_handler import subprocess_handler
 
-    spares = fork_spares(count)
+    spares = fork_spares(count, files)
 
     def start(args: Sequence[str], *, env: dict[str, str], **_: Any) -> Any:
         return spares.pop(0).rank(list(args), env)
@@ -586,8 +613,31 @@ def keep_mirror() -> None:
     mirror.subprocess = names  # type: ignore[assignment]
 
 
-def fork_spares(count: int) -> list[Spare]:
-    """So many children that wait for what they are to be."""
+def keep_server(module: str) -> None:
+    """Fork a process that becomes the server: MLflow's for `tracker ui`, uvicorn for MLflow's."""
+    import mlflow.utils.process
+
+    from tracker.mirror import ui
+
+    (spare,) = fork_spares(1)
+
+    def start_mlflow(command: list[str], **_: Any) -> Any:
+        settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        return spare.serve(MLFLOW, command[command.index("server") :], {**os.environ, **settings})
+
+    def start_uvicorn(command: list[str], *, env: dict[str, str], **_: Any) -> Any:
+        return spare.serve("uvicorn", command[3:], env)
+
+    if module == MLFLOW:
+        names = SimpleNamespace(Popen=start_uvicorn)
+        mlflow.utils.process.subprocess = names
+    else:
+        names = SimpleNamespace(Popen=start_mlflow, DEVNULL=subprocess.DEVNULL)
+        ui.subprocess = names  # type: ignore[assignment]
+
+
+def fork_spares(count: int, files: Sequence[int] = ()) -> list[Spare]:
+    """So many children that wait for what they are to be, without these files of their parent."""
     spares: list[Spare] = []
     for _ in range(count):
         ours, theirs = socket.socketpair()
@@ -595,6 +645,8 @@ def fork_spares(count: int) -> list[Spare]:
         if not pid:
             for other in (ours, *(spare.connection for spare in spares)):
                 other.close()
+            for file in files:
+                os.close(file)
             wait_as_spare(theirs)
         theirs.close()
         spares.append(Spare(pid, ours))

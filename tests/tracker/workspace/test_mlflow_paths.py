@@ -19,8 +19,8 @@ from urllib.parse import quote
 import pytest
 
 from tests.conftest import COMMAND_LIMIT_S, make_pictures, run_tracker
-from tests.support.forks import Forks
-from tests.support.servers import tracker_ui
+from tests.support.forks import PROGRAM, Forks
+from tests.support.servers import forked_ui, tracker_ui
 from tests.support.workspaces import make_run, make_workspace
 from tracker.images.dataset import check_data
 from tracker.mirror.copy import sync_run
@@ -143,20 +143,22 @@ def run_ids(workspace: Workspace) -> dict[str, str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ws2", "my 100% 작업 공간 #1"])
 def test_a_moved_workspace_is_served_and_goes_on_in_its_new_place(
-    original: Workspace, name: str, forks: Forks
+    original: Workspace, name: str, tmp_path: Path, forks: Forks
 ) -> None:
     if name != "ws2":  # out of such a folder, too
         original = move(original, original.root.with_name("ein Ordner, 옛 것"))
         update_moved_paths(original)
     old, workspace = original.root, move(original, original.root.with_name(name))
-    subprocess.run(
-        [sys.executable, "-c", OWN_LOOP, workspace.root], check=True, timeout=COMMAND_LIMIT_S
-    )
+    (tmp_path / "loop.py").write_text(OWN_LOOP)
+    loop = forks.start(tmp_path / "loop.py", workspace.root, cwd=tmp_path, module=PROGRAM)
+    told = loop.communicate(timeout=COMMAND_LIMIT_S)
+    assert loop.wait() == 0, told
     done = forks.run("sync", cwd=workspace.root)
     assert "2 runs up to date" in done.stdout
     assert not old.exists()
     ids = run_ids(workspace)
-    with served(workspace.root) as address:
+    with forked_ui(forks, workspace.root) as page:
+        address = page.partition("/#")[0]
         assert fetch(address, ids["exp1"], "best.pth") == b"weights"
         points = (workspace.runs_dir / "exp2" / "metrics.jsonl").read_bytes()
         assert fetch(address, ids["exp2"], "metrics.jsonl") == points
