@@ -33,11 +33,7 @@ from tracker.workflows.reuse import decides_alike
 from tracker.workflows.train import train
 from tracker.workspace.tracker_toml import Workspace, load_workspace
 
-# nobody waits for the mirrors: they look for MLflow a few times and end
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("forked_mirrors")]
 
 CODE = ("tracker.toml", "cli.py", "ledger.db.sql", "tracker", "training")
 BASE = (
