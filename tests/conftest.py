@@ -13,6 +13,7 @@ import termios
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -92,13 +93,37 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+_forks: list[Callable[[], Any]] = []  # gives the server of tests/support/forks.py
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _fork_commands(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Under pytest-xdist commands are forked; the first one starts the server."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        _forks.append(lambda: request.getfixturevalue("forks"))
+    yield
+    _forks.clear()
+
+
 def tracker_command(*words: str | Path) -> list[str]:
     """The command line of tracker in a process of its own."""
     return [sys.executable, "-P", "-m", "tracker.cli", *map(str, words)]
 
 
 def run_tracker(*words: str | Path, cwd: Path, ok: bool = True, **env: str) -> Done:
-    """Run a tracker command to its end; with `ok`, its exit code must be 0."""
+    """Run a tracker command to its end; with `ok`, its exit code must be 0.
+
+    Under pytest-xdist it is forked, which takes a third of the time of an interpreter; a test alone
+    would wait for the server that forks. What an interpreter reads as it starts gets one.
+    """
+    if not _forks or any(name.startswith("PYTHON") for name in env):
+        return run_interpreter(*words, cwd=cwd, ok=ok, **env)
+    done: Done = _forks[0]().run(*words, cwd=cwd, ok=ok, **env)
+    return done
+
+
+def run_interpreter(*words: str | Path, cwd: Path, ok: bool = True, **env: str) -> Done:
+    """The same with an interpreter of its own: for tests of the start of the program."""
     done = subprocess.run(
         tracker_command(*words),
         cwd=cwd,

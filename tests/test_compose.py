@@ -30,7 +30,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT, make_pictures, run_tracker, tracker_command
-from tests.support.forks import MLFLOW, Forks
+from tests.support.forks import PROGRAM, Forks
 from tests.support.servers import (
     PostgresServer,
     free_port,
@@ -297,8 +297,6 @@ def team(
                 *small,
             ),
             cwd=team.root,
-            mirrors=1,
-            imports=MLFLOW,
         )
         forks.run("submit", "--memo", "to the team's server", cwd=team.root)
         yield team
@@ -408,10 +406,10 @@ def test_the_submission_and_the_users_are_in_postgresql(team: Team) -> None:
 
 
 @pytest.mark.slow
-def test_a_member_joins_submits_and_logs_beside_the_owner(team: Team) -> None:
+def test_a_member_joins_submits_and_logs_beside_the_owner(team: Team, forks: Forks) -> None:
     """The ledger and MLflow take the one secret, and neither does any more after revoke."""
     host = team.ledger_url.rpartition("@")[2]
-    granted = run_tracker("ledger", "grant", "sol", cwd=team.root)
+    granted = forks.run("ledger", "grant", "sol", cwd=team.root)
     secret = granted.stdout.strip()
     experiments = f"{team.address}/api/2.0/mlflow/experiments/search?max_results=1"
     joined = subprocess.run(
@@ -426,13 +424,13 @@ def test_a_member_joins_submits_and_logs_beside_the_owner(team: Team) -> None:
     assert joined.returncode == 0, joined.stdout + joined.stderr
     assert secret.partition(":")[2] not in joined.stdout + joined.stderr
     assert "MLflow: answers" in joined.stdout
-    listed = run_tracker("runs", "--team", cwd=team.root.parent / "sols")
+    listed = forks.run("runs", "--team", cwd=team.root.parent / "sols")
     assert "exp1" in listed.stdout
     password = secret.partition(":")[2]
     assert answer(experiments, user="sol", password=password)[0] == 200
-    run_tracker("ledger", "revoke", "sol", cwd=team.root)
+    forks.run("ledger", "revoke", "sol", cwd=team.root)
     assert answer(experiments, user="sol", password=password)[0] == 401
-    out = run_tracker("runs", "--team", cwd=team.root.parent / "sols", ok=False)
+    out = forks.run("runs", "--team", cwd=team.root.parent / "sols", ok=False)
     assert "authentication failed" in out.stderr
 
 
@@ -520,9 +518,9 @@ def test_the_backup_service_runs_the_script_that_is_mounted_into_it() -> None:
 
 @pytest.mark.slow
 def test_a_backup_is_whole_keeps_seven_days_and_is_restored_as_the_guide_says(
-    team: Team, postgres_server: PostgresServer, tmp_path: Path
+    team: Team, postgres_server: PostgresServer, tmp_path: Path, forks: Forks
 ) -> None:
-    run_tracker("ledger", "grant", "kim", cwd=team.root)  # makes the database of sweeps
+    forks.run("ledger", "grant", "kim", cwd=team.root)  # makes the database of sweeps
     old = make_aged(tmp_path / "ledger-2026-01-01T000000Z.dump", 7.1)
     old_roles = make_aged(tmp_path / "roles-2026-01-01T000000Z.psql", 7.1)
     young = make_aged(tmp_path / "mlflow-2026-01-02T000000Z.dump", 6.9)
@@ -539,7 +537,7 @@ def test_a_backup_is_whole_keeps_seven_days_and_is_restored_as_the_guide_says(
         *("roles.psql", "ledger.dump", "mlflow.dump", "auth.dump", "ledger_sweeps.dump")
     }
     assert all((tmp_path / name).stat().st_mode & 0o777 == 0o600 for name in made)
-    rows = run_tracker("ledger", "history", cwd=team.root).stdout
+    rows = forks.run("ledger", "history", cwd=team.root).stdout
     assert "exp1" in rows
 
     commands = words_of_guide("backup", "Backups")
@@ -550,9 +548,9 @@ def test_a_backup_is_whole_keeps_seven_days_and_is_restored_as_the_guide_says(
         done = run_words(typed, "backup", postgres_server, tmp_path)
         assert done.returncode == 0, done.stderr
         if words == commands[1]:
-            assert run_tracker("ledger", "verify", cwd=team.root, ok=False).returncode != 0
-    run_tracker("ledger", "verify", cwd=team.root)
-    assert run_tracker("ledger", "history", cwd=team.root).stdout == rows
+            assert forks.run("ledger", "verify", cwd=team.root, ok=False).returncode != 0
+    forks.run("ledger", "verify", cwd=team.root)
+    assert forks.run("ledger", "history", cwd=team.root).stdout == rows
     again = run_tracker("submit", "--memo", "again", cwd=team.root, ok=False)
     assert again.returncode == 3  # the guards came back with the rows
 
@@ -573,7 +571,7 @@ def test_while_backups_fail_no_old_one_goes(
 
 @pytest.mark.slow
 def test_the_guide_brings_older_tables_of_mlflow_to_the_schema_of_its_version(
-    team: Team, postgres_server: PostgresServer
+    team: Team, postgres_server: PostgresServer, tmp_path: Path, forks: Forks
 ) -> None:
     folder = team.root.parent
     programs = {"mlflow": [sys.executable, "-m", "mlflow"], "python": [sys.executable]}
@@ -581,7 +579,7 @@ def test_the_guide_brings_older_tables_of_mlflow_to_the_schema_of_its_version(
     commands = words_of_guide("mlflow", "A new version of MLflow")
     assert [words[-1].rpartition("/")[2] for words in commands] == ["mlflow", "auth"]
     newest = {name: read_version(postgres_server, name) for name in VERSION_TABLES}
-    make_older(postgres_server)
+    make_older(postgres_server, tmp_path / "older.py", forks)
     for words in commands:
         assert not re.search(r"//\w+:[^@\s]+@", " ".join(words))  # every process can read them
         database = words[-1].rpartition("/")[2]
@@ -608,10 +606,10 @@ def read_version(postgres: PostgresServer, database: str) -> str:
     return str(row[0])
 
 
-def make_older(postgres: PostgresServer) -> None:
+def make_older(postgres: PostgresServer, script: Path, forks: Forks) -> None:
     """Take the last change of both of MLflow's databases back; in a process of its own, for the
     import changes warnings and logs."""
-    program = (
+    script.write_text(
         "import sys; from alembic import command\n"
         "from mlflow.server.auth.db.utils import _get_alembic_config as auth\n"
         "from mlflow.store.db.utils import _get_alembic_config as store\n"
@@ -619,6 +617,6 @@ def make_older(postgres: PostgresServer) -> None:
         "command.downgrade(auth(sys.argv[2]), '-1')\n"
     )
     urls = (postgres.url("mlflow"), postgres.url("auth"))
-    subprocess.run(
-        [sys.executable, "-c", program, *urls], capture_output=True, timeout=LIMIT_S, check=True
-    )
+    child = forks.start(script, *urls, cwd=script.parent, module=PROGRAM)
+    told = child.communicate(LIMIT_S)
+    assert child.wait() == 0, told

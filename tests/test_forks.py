@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.conftest import run_tracker
+from tests.conftest import run_interpreter
 from tests.support.forks import LIMIT_S, Forks
 from tracker.workspace.tracker_toml import Workspace
 
@@ -28,7 +28,7 @@ def test_a_forked_command_answers_as_a_started_one_does(
         ("sota",),
     ):
         forked = forks.run(*words, cwd=workspace.root, ok=False)
-        started = run_tracker(*words, cwd=workspace.root, ok=False)
+        started = run_interpreter(*words, cwd=workspace.root, ok=False)
         assert (forked.returncode, forked.stdout, forked.stderr) == (
             started.returncode,
             started.stdout,
@@ -85,6 +85,6 @@ def test_spare_processes_become_what_a_forked_command_starts_and_end_with_it(
     spares = psutil.Process(child.pid).children()
     gate.touch()
     _, stderr = child.communicate()
-    started = run_tracker(*words, cwd=workspace.root, ok=False)
+    started = run_interpreter(*words, cwd=workspace.root, ok=False)
     assert (child.returncode, stderr) == (started.returncode, started.stderr)
     assert psutil.wait_procs(spares, timeout=LIMIT_S)[1] == []

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, make_pictures, run_tracker, tracker_command
-from tests.support.forks import Child, Forks
+from tests.support.forks import PROGRAM, Child, Forks
 from tests.support.servers import PostgresServer
 
 pytestmark = pytest.mark.slow
@@ -113,20 +113,22 @@ def test_a_detached_run_survives_its_terminal_and_is_stopped_with_best_weights_a
     shown_lines = run_tracker("logs", "exp1", cwd=root).stdout.splitlines()
     assert shown_lines[0] == "exp1: 12 training, 4 validation images"
     assert shown_lines[1].startswith("split: training / validation have ")
-    assert shown_lines[2].startswith("epoch 1/5000  train/loss ")
+    # another training of this machine may be told of in between
+    assert any(line.startswith("epoch 1/5000  train/loss ") for line in shown_lines[2:4])
     done = run_tracker("stop", "exp1", cwd=root, ok=False)
     assert done.returncode == 1
     assert "exp1 is not running: it is interrupted" in done.stderr
 
 
-def test_what_is_wrong_with_a_detached_run_is_told_at_once_with_its_exit_code(root: Path) -> None:
-    done = run_tracker(
-        "run", "train", "base.toml", "--set", "optim.lrr=1", "--detach", cwd=root, ok=False
-    )
+def test_what_is_wrong_with_a_detached_run_is_told_at_once_with_its_exit_code(
+    root: Path, forks: Forks
+) -> None:
+    words = ("run", "train", "base.toml", "--detach")
+    done = forks.run(*words, "--set", "optim.lrr=1", cwd=root, ok=False, spares=1)
     assert done.returncode == 2
     assert "optim.lrr" in done.stderr
     (root / "train" / "cat" / "cat00.png").write_bytes(b"no image")  # found by the child
-    done = run_tracker("run", "train", "base.toml", "--detach", cwd=root, ok=False)
+    done = forks.run(*words, cwd=root, ok=False, spares=1)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert "cat00.png" in done.stderr
@@ -136,7 +138,8 @@ def test_what_is_wrong_with_a_detached_run_is_told_at_once_with_its_exit_code(ro
 def test_logs_follow_a_run_to_its_end_and_stop_leaves_other_hosts_and_reused_numbers_alone(
     root: Path, forks: Forks
 ) -> None:
-    run_tracker("run", "train", "base.toml", "--epochs", "5000", "--detach", cwd=root)
+    words = ("run", "train", "base.toml", "--epochs", "5000", "--detach")
+    forks.run(*words, cwd=root, spares=1)
     path = root / "runs" / "exp1" / "run.json"
     wait_until(lambda: read_record(root, "exp1")["epoch"] >= 1)
     record = read_record(root, "exp1")
@@ -273,7 +276,7 @@ def begin_run_of_two(
     )
     assert first.poll() is None, first.communicate()
     children = psutil.Process(first.pid).children(recursive=True)
-    others = [process for process in children if "tracker.mirror.process" not in process.cmdline()]
+    others = [process for process in children if process.name() not in ("mirror", "spare")]
     direct = [process for process in others if process.ppid() == first.pid]
     (follower,) = (process for process in direct if process.name() == "worker")
     return first, follower, others
@@ -326,7 +329,7 @@ def begin_run_with_loaders(
     wait_until(lambda: read_record(root, "exp1")["epoch"] > before or child.poll() is not None)
     assert child.poll() is None, child.communicate()
     others = psutil.Process(child.pid).children(recursive=True)
-    loaders = [process for process in others if "tracker.mirror.process" not in process.cmdline()]
+    loaders = [process for process in others if process.name() not in ("mirror", "spare")]
     assert len(loaders) >= 2
     return child, loaders
 
@@ -394,17 +397,16 @@ with tracker.start_run({"train": {"epochs": 9}}, follow=False) as run:
 
 @pytest.mark.parametrize("program", [TRAINS, OWN_LOOP], ids=["run train", "own loop"])
 def test_a_loader_process_whose_batch_nobody_takes_anymore_prints_nothing(
-    root: Path, program: str
+    root: Path, program: str, forks: Forks
 ) -> None:
-    command = [sys.executable, "-P", "-c", HANGS_UP + program]
-    done = subprocess.run(
-        command, cwd=root, capture_output=True, text=True, timeout=COMMAND_LIMIT_S, check=False
-    )
+    (root / "program.py").write_text(HANGS_UP + program)
+    child = forks.start("program.py", cwd=root, module=PROGRAM)
+    _, stderr = child.communicate(timeout=COMMAND_LIMIT_S)
     record = read_record(root, "exp1")
-    assert (record["status"], record["error"]) == ("interrupted", "SIGTERM"), done.stderr
-    assert done.returncode in (130, -signal.SIGINT), done.stderr
-    assert not any(word in done.stderr for word in ("bug in tracker", "Traceback", "EOFError"))
-    assert "exp1 was interrupted" in done.stderr.splitlines()[-1]
+    assert (record["status"], record["error"]) == ("interrupted", "SIGTERM"), stderr
+    assert child.wait() in (130, -signal.SIGINT), stderr
+    assert not any(word in stderr for word in ("bug in tracker", "Traceback", "EOFError"))
+    assert "exp1 was interrupted" in stderr.splitlines()[-1]
 
 
 # As where SIGTERM ends all processes: a lock breaks, and torch hears of its loader processes later.
@@ -696,13 +698,13 @@ def test_a_trial_whose_worker_is_killed_goes_to_another_machine_and_none_is_trai
     root: Path, forks: Forks, postgres_server: PostgresServer
 ) -> None:
     text = (
-        "trials = 12\nheartbeat_s = 1\nstartup_trials = 12\n"
+        "trials = 8\nheartbeat_s = 1\nstartup_trials = 8\n"
         'pruner = "none"\n[base]\nconfig = "base.toml"\nepochs = 1\n[space]\n'
         "train.epochs = { low = 1, high = 60 }\n"
         "optim.lr = { low = 1e-4, high = 1e-2, log = true }\n"
         "[[first]]\ntrain.epochs = 60\n"
     )
-    rest = "".join("[[first]]\ntrain.epochs = 1\n" for _ in range(11))
+    rest = "".join("[[first]]\ntrain.epochs = 1\n" for _ in range(7))
     (root / "s.toml").write_text(text + rest)
     # Another machine: its own folder, and nothing in common but the database.
     other = root.parent / "other"
@@ -714,14 +716,14 @@ def test_a_trial_whose_worker_is_killed_goes_to_another_machine_and_none_is_trai
     words = ("run", "sweep", "s.toml", "--join")
     killed = forks.start(*words, cwd=root, spares=1, TRACKER_SWEEP_URL=url)
     wait_until(lambda: read_record(root, "exp1")["epoch"] >= 1)
-    others = [forks.start(*words, cwd=other, spares=12, TRACKER_SWEEP_URL=url) for _ in range(2)]
+    others = [forks.start(*words, cwd=other, spares=8, TRACKER_SWEEP_URL=url) for _ in range(2)]
     killed.kill()
     killed.communicate(timeout=COMMAND_LIMIT_S)
     said = [worker.communicate(timeout=COMMAND_LIMIT_S) for worker in others]
     assert [worker.wait() for worker in others] == [0, 0], said
-    assert max(stdout.count("complete") for stdout, _ in said) == 12, said
+    assert max(stdout.count("complete") for stdout, _ in said) == 8, said
     record = read_record(root, "exp1")
     assert (record["status"], record["error"]) == ("interrupted", "SIGTERM")
     assert record["epoch"] < 60
-    assert sorted(run["facts"]["trial"] for run in list_runs(other)) == list(range(12))
+    assert sorted(run["facts"]["trial"] for run in list_runs(other)) == list(range(8))
     assert {run["status"] for run in list_runs(other)} == {"finished"}

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, make_pictures, run_tracker
-from tests.support.forks import MLFLOW, Child, Forks
+from tests.support.forks import Child, Forks
 from tests.support.servers import PostgresServer
 from tests.support.workspaces import make_run, make_workspace
 
@@ -180,9 +180,7 @@ def test_two_runs_started_at_once_on_an_empty_workspace_both_work(
     for name in (*NO_MLFLOW, "TRACKER_MLFLOW_WAIT_S"):
         monkeypatch.delenv(name)
     words = ("run", "train", *FAST, "--epochs", "2", "--seed")
-    children = [
-        forks.start(*words, seed, cwd=pictures, mirrors=1, imports=MLFLOW) for seed in ("1", "2")
-    ]
+    children = [forks.start(*words, seed, cwd=pictures) for seed in ("1", "2")]
     for child in children:
         _, stderr = child.communicate(timeout=COMMAND_LIMIT_S)
         assert child.returncode == 0, stderr

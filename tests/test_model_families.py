@@ -18,11 +18,7 @@ from tracker.workflows.resolve import resolve_config
 from tracker.workflows.train import train
 from tracker.workspace.tracker_toml import Workspace
 
-# nobody waits for the mirrors: they look for MLflow a few times and end
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("forked_mirrors")]
 
 WINNERS = (
     "vgg19_bn",

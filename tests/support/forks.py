@@ -1,21 +1,25 @@
 """Tracker commands in processes that are forked where a new interpreter would import torch and timm
 for four seconds.
 
-A server process imports them once and forks for each command: the command is a process of its own
-with its own folder, environment, pipes and signals, and may be killed like any other. What tests
-the start of the program itself (imports, entry points, several interpreters at once) starts
-interpreters: `run_tracker` in tests/conftest.py.
+A server process imports them once in a session of tests and forks for each command: the command is
+a process of its own with its own folder, environment, pipes and signals, and may be killed like any
+other. What tests the start of the program itself (imports, entry points, several interpreters at
+once) starts interpreters: `run_interpreter` in tests/conftest.py.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
 import gc
 import importlib
 import json
 import os
+import pkgutil
 import runpy
+import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -24,43 +28,37 @@ import tempfile
 import termios
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, TextIO
+from typing import IO, Any, NoReturn, TextIO
 
 import pytest
 
 COMMANDS, WORKER = "tracker.cli", "tracker.training.run.worker"
 MIRROR = "tracker.mirror.process"
-# what a process imports that copies to MLflow: two seconds
-MLFLOW = ("mlflow.tracking.client", "mlflow.store.tracking.sqlalchemy_store")
+PROGRAM, TORCHRUN, MLFLOW = "", "torch.distributed.run", "mlflow"
+NAMES = {WORKER: "worker", MIRROR: "mirror"}
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 900
-IMPORTED = (
-    *(
-        "tracker.cli",
-        "tracker.workflows.train",
-        "tracker.workflows.infer",
-        "tracker.workflows.folds",
-        "tracker.submission.submit",
-        "tracker.ledger.append",
-    ),
-    *(
-        "tracker.comparison.diff",
-        "tracker.images.explain",
-        "tracker.images.suspects",
-        "tracker.training.run.loop",
-    ),
-    *(
-        "tracker.training.pictures.figures",
-        "matplotlib.backends.backend_agg",
-        "torch._dynamo",
-        "timm",
-        "albumentations",
-        "matplotlib.figure",
-        "psutil",
-    ),
+POLL_S = 1.0
+# what commands import from libraries, some of it only as they compute
+LIBRARIES = (
+    *("torch._dynamo", "torch.utils.serialization", "timm", "albumentations", "tomli_w", "psutil"),
+    *("torch.distributed.run", "torch.distributed.elastic.agent.server.local_elastic_agent"),
+    *("matplotlib.figure", "matplotlib.backends.backend_agg"),
+    *("PIL.BmpImagePlugin", "PIL.GifImagePlugin", "PIL.JpegImagePlugin", "PIL.PpmImagePlugin"),
+    *("sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql.psycopg", "alembic.command"),
+    # what copies to MLflow
+    *("mlflow.tracking.client", "mlflow.store.tracking.sqlalchemy_store"),
+    # and its server, which looks whether uvicorn has been imported before
+    *("uvicorn", "mlflow.cli", "mlflow.server.fastapi_app"),
+)
+# rooms for libraries that not everybody has, and modules that are programs
+NOT_IMPORTED = (
+    *("tracker.fastai", "tracker.huggingface", "tracker.keras", "tracker.lightning"),
+    *(MIRROR, WORKER),
 )
 
 
@@ -132,34 +130,33 @@ class Forks:
         *words: str | Path,
         cwd: Path,
         module: str = COMMANDS,
-        imports: Sequence[str] = (),
         gate: Path | None = None,
         writes_to: int | None = None,
         session: bool = False,
         deaf: bool = False,
         spares: int = 0,
         workers: int = 0,
-        mirrors: int = 0,
+        ranks: int = 0,
         **env: str,
     ) -> Child:
         """A tracker command in the background, with pipes for its output; it begins once the file
         `gate` is there.
 
-        `module`: this module with the words instead, as `python -P -m` runs it; `imports`: modules
-        that the server imports first, once, since several of its processes need them;
+        `module`: this module with the words instead, as `python -P -m` runs it, or a script, the
+        first of the words, where it is PROGRAM;
         `writes_to`: a file for its output instead, or a terminal, which is then its own, and
         nothing to `communicate`;
         `session`: it is the first process of a session, as it is with a terminal; `deaf`: SIGHUP is
         ignored, as under nohup. So many of the commands that it starts in the background as
         `spares` says are forked as well, from processes that wait from its beginning on, and so
-        many of the other processes of a run as `workers` says: they are called "worker"; and of
-        those that copy to MLflow as `mirrors` says.
+        many of the other processes of a run as `workers` says: they are called "worker"; or of
+        those that torchrun starts as `ranks` says. The one that copies its run to MLflow is forked
+        too, and called "mirror".
         """
         out, out_end = os.pipe()
         err, err_end = os.pipe()
         call = {
             "module": module,
-            "imports": list(imports),
             "words": [str(word) for word in words],
             "cwd": str(cwd),
             "env": {**os.environ, **env},
@@ -168,7 +165,7 @@ class Forks:
             "deaf": deaf,
             "spares": spares,
             "workers": workers,
-            "mirrors": mirrors,
+            "ranks": ranks,
         }
         ends = [out_end, err_end] if writes_to is None else [writes_to, writes_to]
         send_call(self._connection, call, ends)
@@ -187,12 +184,10 @@ class Forks:
         cwd: Path,
         ok: bool = True,
         spares: int = 0,
-        mirrors: int = 0,
-        imports: Sequence[str] = (),
         **env: str,
     ) -> subprocess.CompletedProcess[str]:
         """A tracker command to its end; with `ok`, its exit code must be 0."""
-        child = self.start(*words, cwd=cwd, spares=spares, mirrors=mirrors, imports=imports, **env)
+        child = self.start(*words, cwd=cwd, spares=spares, **env)
         stdout, stderr = child.communicate()
         code = child.wait()
         assert not ok or code == 0, f"{words}: exit {code}\n{stdout}\n{stderr}"
@@ -201,18 +196,33 @@ class Forks:
 
 
 @pytest.fixture(scope="session")
-def forks() -> Iterator[Forks]:
-    """The server of this test process; it ends with it."""
-    ours, theirs = socket.socketpair()
-    with tempfile.TemporaryDirectory() as name, ours:
-        command = [sys.executable, "-P", __file__, str(theirs.fileno()), name]
-        server = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
-        theirs.close()
-        yield Forks(ours, Path(name), server.pid)
-        ours.shutdown(
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    """The server of this test process, forked from the one that all test processes share."""
+    from tests.conftest import made_once  # the server does without it
+
+    with made_once(tmp_path_factory, "forks") as (folder, first):
+        if first:
+            start_server(folder)
+    with tempfile.TemporaryDirectory() as name, socket.socket(socket.AF_UNIX) as connection:
+        connection.connect((folder / "address").read_text())
+        connection.sendall(name.encode())
+        pid = int.from_bytes(connection.recv(4), "big")
+        yield Forks(connection, Path(name), pid)
+        connection.shutdown(
             socket.SHUT_RDWR
         )  # a loader process that is still there has a copy of it: closing ends nothing
-        server.wait(LIMIT_S)
+
+
+def start_server(folder: Path) -> None:
+    """Start the server of the session; it has imported what it needs when this returns."""
+    folder.mkdir()
+    # not in `folder`: an address has at most 107 letters
+    address = Path(tempfile.mkdtemp(prefix="tracker-forks-")) / "address"
+    (folder / "address").write_text(str(address))
+    # the process of the whole session: that of this one ends earlier with pytest-xdist
+    session = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+    command = [sys.executable, "-P", __file__, str(address), str(session)]
+    subprocess.run(command, stdin=subprocess.DEVNULL, check=True, timeout=LIMIT_S)
 
 
 @pytest.fixture
@@ -229,6 +239,21 @@ def forked_workers(forks: Forks, monkeypatch: pytest.MonkeyPatch) -> None:
 
     names = SimpleNamespace(Popen=start, PIPE=subprocess.PIPE, DEVNULL=subprocess.DEVNULL)
     monkeypatch.setattr(processes, "subprocess", names)
+
+
+@pytest.fixture
+def forked_mirrors(forks: Forks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What copies the runs of this process to MLflow is forked, a child of the server."""
+    from tracker.mirror import mirror
+
+    def start(command: list[str], *, stdout: IO[bytes], **_: Any) -> Child:
+        assert command[-3] == MIRROR
+        return forks.start(
+            *command[-2:], cwd=Path.cwd(), module=MIRROR, writes_to=stdout.fileno(), session=True
+        )
+
+    names = SimpleNamespace(Popen=start, DEVNULL=subprocess.DEVNULL)
+    monkeypatch.setattr(mirror, "subprocess", names)
 
 
 # --- The server ---
@@ -253,26 +278,63 @@ def receive_call(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
     return call, list(files)
 
 
-def serve(connection: socket.socket, folder: Path) -> None:
-    """Fork for each call until the client goes; write the exit code of what ended to a file called
-    after it."""
-    for name in IMPORTED:
+def offer(address: Path, session: int) -> None:
+    """Import once what commands need and go to the background; fork a server for each test process
+    that connects, until the process of the test session has ended."""
+    import tracker
+
+    for module in pkgutil.walk_packages(tracker.__path__, "tracker."):
+        if not module.name.startswith(NOT_IMPORTED):
+            importlib.import_module(module.name)
+    # what MLflow's server imports
+    warnings.filterwarnings("ignore", message="starlette.middleware.wsgi is deprecated")
+    for name in LIBRARIES:
         importlib.import_module(name)
     gc.freeze()  # what is never collected is never copied
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(address))
+    listener.listen()
+    if os.fork():
+        os._exit(0)  # libraries complain of what is frozen
+    while is_alive(session):
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(-1, os.WNOHANG)  # a server has ended with its test process
+        if not select.select([listener], [], [], POLL_S)[0]:
+            continue
+        connection = listener.accept()[0]
+        if not os.fork():
+            listener.close()
+            serve(connection)
+        connection.close()
+    shutil.rmtree(address.parent)
+    os._exit(0)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is a process of this number."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, 0)
+        return True
+    return False
+
+
+def serve(connection: socket.socket) -> NoReturn:
+    """Fork for each call until the client goes; write the exit code of what ended to a file called
+    after it, in the folder that the client names."""
+    folder = Path(connection.recv(4096).decode())
+    connection.sendall(os.getpid().to_bytes(4, "big"))
     signal.signal(signal.SIGCHLD, lambda *_: note_ended(folder))
     while True:
         call, files = receive_call(connection)
         if not call:
-            os._exit(0)  # libraries complain of what is frozen
-        for name in call["imports"]:
-            importlib.import_module(name)
+            os._exit(0)
         pid = os.fork()
         if not pid:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             connection.close()
-            keep_spares(call["spares"])
-            keep_workers(call["workers"])
-            keep_mirrors(call["mirrors"])
+            keep_spares(call["spares"], files)
+            keep_workers(call["workers"], files)
+            keep_ranks(call["ranks"], files)
             become(call, files)
         for file in files:
             os.close(file)
@@ -294,9 +356,12 @@ def become(call: dict[str, Any], files: list[int]) -> None:
     os.chdir(call["cwd"])
     os.environ.clear()
     os.environ.update(call["env"])
-    sys.argv = ["tracker", *call["words"]]
-    if call["module"] == WORKER:
-        Path("/proc/self/comm").write_text("worker")
+    sys.argv = call["words"] if call["module"] == PROGRAM else ["tracker", *call["words"]]
+    name_process(NAMES.get(call["module"], "tracker"))
+    if call["module"] == PROGRAM or starts_mirror(call["words"]):
+        keep_mirror()
+    if call["module"] == MLFLOW or call["words"][:1] == ["ui"]:
+        keep_server(call["module"])
     gate = Path(call["gate"])
     while not gate.exists():
         time.sleep(0.001)
@@ -306,17 +371,41 @@ def become(call: dict[str, Any], files: list[int]) -> None:
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:  # noqa: BLE001  (as the interpreter does before it exits with 1)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+    except BaseException as error:  # noqa: BLE001  (as the interpreter does before it exits with 1)
+        sys.last_type, sys.last_value, sys.last_traceback = sys.exc_info()
         sys.excepthook(*sys.exc_info())
+        if isinstance(error, KeyboardInterrupt):
+            code = -signal.SIGINT
     finally:
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError):
-                stream.flush()
-        os._exit(code)
+        leave(code, is_script=call["module"] == PROGRAM)
+
+
+def leave(code: int, *, is_script: bool) -> NoReturn:
+    """End this process as an interpreter ends, with this exit code or by this signal."""
+    if is_script:  # tracker ends what a script has left open
+        atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    if code == -signal.SIGINT:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    os._exit(code)
+
+
+def name_process(name: str) -> None:
+    """What `ps` and psutil call this process."""
+    Path("/proc/self/comm").write_text(name)
 
 
 def run(module: str) -> None:
-    """What `python -m` does with a module; the command line's is imported already."""
+    """What `python -m` does with a module, or `python` with a script; the module of the command
+    line is imported already."""
+    if module == PROGRAM:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+        return
     if module != COMMANDS:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
         return
@@ -381,6 +470,25 @@ class Spare:
         self.stdin.close()
         return self
 
+    def serve(self, module: str, words: list[str], env: dict[str, str]) -> Spare:
+        """Be a server at once; its log goes to the stderr of its parent."""
+        self._send(words, Path.cwd(), module, env, [2, 2])
+        self.stdin.write(b"\n")
+        self.stdin.close()
+        return self
+
+    def rank(self, command: list[str], env: dict[str, str]) -> Spare:
+        """Be what torchrun starts, `python -u -m tracker.cli WORDS` or `python -u SCRIPT WORDS`, at
+        once; it writes where its parent does."""
+        words = command[2:]
+        module = PROGRAM
+        if words[:2] == ["-m", COMMANDS]:
+            words, module = words[2:], COMMANDS
+        self._send(words, Path.cwd(), module, env, [1, 2])
+        self.stdin.write(b"\n")
+        self.stdin.close()
+        return self
+
     def _send(
         self, words: list[str], cwd: Path, module: str, env: dict[str, str], outputs: list[int]
     ) -> None:
@@ -434,7 +542,7 @@ class Spare:
         self.send_signal(signal.SIGKILL)
 
 
-def keep_spares(count: int) -> None:
+def keep_spares(count: int, files: list[int]) -> None:
     """Fork processes that become the commands which this one will start in the background.
 
     They are there before this process has opened or remembered anything, as a new interpreter
@@ -442,7 +550,7 @@ def keep_spares(count: int) -> None:
     """
     from tracker.jobs import background
 
-    spares = fork_spares(count)
+    spares = fork_spares(count, files)
 
     def start(command: list[str], **options: Any) -> Any:
         if not spares:
@@ -455,11 +563,11 @@ def keep_spares(count: int) -> None:
         background.subprocess = names  # type: ignore[assignment]
 
 
-def keep_workers(count: int) -> None:
+def keep_workers(count: int, files: list[int]) -> None:
     """Fork processes that become the other processes of the run which this one will train."""
     from tracker.training import processes
 
-    spares = fork_spares(count)
+    spares = fork_spares(count, files)
 
     def start(command: list[str], *, env: dict[str, str], **_: Any) -> Any:
         assert command[-2] == WORKER
@@ -470,23 +578,66 @@ def keep_workers(count: int) -> None:
         processes.subprocess = names  # type: ignore[assignment]
 
 
-def keep_mirrors(count: int) -> None:
-    """Fork processes that become those which copy the runs of this one."""
+def keep_ranks(count: int, files: list[int]) -> None:
+    """Fork processes that become those which torchrun starts on this machine."""
+    from torch.distributed.elastic.multiprocessing.subprocess_handler import subprocess_handler
+
+    spares = fork_spares(count, files)
+
+    def start(args: Sequence[str], *, env: dict[str, str], **_: Any) -> Any:
+        return spares.pop(0).rank(list(args), env)
+
+    if count:
+        subprocess_handler.Popen = start  # type: ignore[assignment,misc]
+
+
+def starts_mirror(words: list[str]) -> bool:
+    """Whether a command begins a run by itself."""
+    return words[:1] == ["run"] and words[1:2] not in (["queue"], ["sweep"])
+
+
+def keep_mirror() -> None:
+    """Fork a process that becomes the one which copies the first run of this one to MLflow; those
+    of others are interpreters."""
     from tracker.mirror import mirror
 
-    spares = fork_spares(count)
+    spares = fork_spares(1)
 
     def start(command: list[str], **options: Any) -> Any:
         assert command[-3] == MIRROR
-        return spares.pop(0).copy(command[-2:], options["stdout"].fileno())
+        if not spares:
+            return subprocess.Popen(command, **options)
+        return spares.pop().copy(command[-2:], options["stdout"].fileno())
 
-    if count:
-        names = SimpleNamespace(Popen=start, DEVNULL=subprocess.DEVNULL)
-        mirror.subprocess = names  # type: ignore[assignment]
+    names = SimpleNamespace(Popen=start, DEVNULL=subprocess.DEVNULL)
+    mirror.subprocess = names  # type: ignore[assignment]
 
 
-def fork_spares(count: int) -> list[Spare]:
-    """So many children that wait for what they are to be."""
+def keep_server(module: str) -> None:
+    """Fork a process that becomes the server: MLflow's for `tracker ui`, uvicorn for MLflow's."""
+    import mlflow.utils.process
+
+    from tracker.mirror import ui
+
+    (spare,) = fork_spares(1)
+
+    def start_mlflow(command: list[str], **_: Any) -> Any:
+        settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        return spare.serve(MLFLOW, command[command.index("server") :], {**os.environ, **settings})
+
+    def start_uvicorn(command: list[str], *, env: dict[str, str], **_: Any) -> Any:
+        return spare.serve("uvicorn", command[3:], env)
+
+    if module == MLFLOW:
+        names = SimpleNamespace(Popen=start_uvicorn)
+        mlflow.utils.process.subprocess = names
+    else:
+        names = SimpleNamespace(Popen=start_mlflow, DEVNULL=subprocess.DEVNULL)
+        ui.subprocess = names  # type: ignore[assignment]
+
+
+def fork_spares(count: int, files: Sequence[int] = ()) -> list[Spare]:
+    """So many children that wait for what they are to be, without these files of their parent."""
     spares: list[Spare] = []
     for _ in range(count):
         ours, theirs = socket.socketpair()
@@ -494,6 +645,8 @@ def fork_spares(count: int) -> list[Spare]:
         if not pid:
             for other in (ours, *(spare.connection for spare in spares)):
                 other.close()
+            for file in files:
+                os.close(file)
             wait_as_spare(theirs)
         theirs.close()
         spares.append(Spare(pid, ours))
@@ -503,6 +656,7 @@ def fork_spares(count: int) -> list[Spare]:
 def wait_as_spare(connection: socket.socket) -> None:
     """Wait for the command, then for the line on stdin; end if one of them does not come."""
     os.setsid()
+    name_process("spare")
     nothing = os.open(os.devnull, os.O_RDWR)
     for number in range(3):  # whoever reads the output of the parent does not wait for this one
         os.dup2(nothing, number)
@@ -514,4 +668,4 @@ def wait_as_spare(connection: socket.socket) -> None:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
-    serve(socket.socket(fileno=int(sys.argv[1])), Path(sys.argv[2]))
+    offer(Path(sys.argv[1]), int(sys.argv[2]))

@@ -23,12 +23,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.conftest import COMMAND_LIMIT_S, made_once, tracker_command
+from tests.support.forks import MLFLOW, Child, Forks
 from tracker.core.settings import quiet_libraries
 
 START_LIMIT_S = 90
@@ -51,14 +52,16 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_until(
+    ready: Callable[[], bool], process: subprocess.Popen[bytes] | Child, log: Path
+) -> None:
     """Wait until `ready`; fail with the server's log when it ended or took too long."""
     deadline = time.monotonic() + START_LIMIT_S
     while time.monotonic() < deadline and process.poll() is None:
         if ready():
             return
         time.sleep(0.1)
-    pytest.fail(f"the server {process.args!r} did not start:\n{log.read_text()[-3000:]}")
+    pytest.fail(f"the server of {log} did not start:\n{log.read_text()[-3000:]}")
 
 
 @contextmanager
@@ -74,10 +77,7 @@ def tracker_ui(*before: str, cwd: Path, **options: Any) -> Iterator[str]:
     )
     assert child.stdout is not None
     try:
-        line = child.stdout.readline()
-        found = re.search(r"http://127\.0\.0\.1:\d+/\S*", line)
-        assert found, line
-        yield found[0]
+        yield _read_page(child.stdout)
     finally:
         child.send_signal(signal.SIGINT)
         assert child.wait(COMMAND_LIMIT_S) == 130
@@ -88,6 +88,25 @@ def tracker_ui(*before: str, cwd: Path, **options: Any) -> Iterator[str]:
                 told.endswith("the MLflow page is closed; continue with: tracker ui\n")
                 and "error:" not in told
             )
+
+
+@contextmanager
+def forked_ui(forks: Forks, cwd: Path) -> Iterator[str]:
+    """The same, in processes that are forked where three interpreters would import MLflow."""
+    child = forks.start("ui", "--port", "0", cwd=cwd)
+    try:
+        yield _read_page(child.stdout)
+    finally:
+        child.send_signal(signal.SIGINT)
+        _, stderr = child.communicate(COMMAND_LIMIT_S)
+        assert child.wait() == 130, stderr
+
+
+def _read_page(output: IO[str]) -> str:
+    line = output.readline()
+    found = re.search(r"http://127\.0\.0\.1:\d+/\S*", line)
+    assert found, line
+    return found[0]
 
 
 @contextmanager
@@ -290,6 +309,33 @@ def mlflow_with_sqlite(folder: Path, *, port: int | None = None) -> Iterator[str
     jobs_off = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with mlflow_server(folder, *flags, *artifacts, port=port, **jobs_off) as address:
         yield address
+
+
+@contextmanager
+def forked_mlflow(folder: Path, forks: Forks) -> Iterator[str]:
+    """The same, in processes that are forked where two interpreters would import MLflow for five
+    seconds."""
+    folder.mkdir(exist_ok=True)
+    port, log = free_port(), folder / "mlflow.log"
+    address = f"http://127.0.0.1:{port}"
+    words = ("server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1")
+    stores = ("--backend-store-uri", f"sqlite:///{folder}/m.db")
+    artifacts = ("--artifacts-destination", folder / "artifacts")
+    jobs_off = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with log.open("wb") as output:
+        process = forks.start(
+            *(*words, *stores, *artifacts),
+            cwd=folder,
+            module=MLFLOW,
+            writes_to=output.fileno(),
+            **jobs_off,
+        )
+    try:
+        wait_until(lambda: _healthy(f"{address}/health"), process, log)
+        yield address
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(STOP_LIMIT_S)
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.training.conftest import TWO
 from tracker.training.config import (
     Config,
@@ -21,6 +23,7 @@ from tracker.training.config import (
 from tracker.training.config_reading import config_from_dict
 from tracker.training.data.data import load_data
 from tracker.training.formats.samples import Task
+from tracker.training.pictures import figures
 from tracker.training.run.loop import EpochReport, FitResult, fit
 
 
@@ -70,9 +73,13 @@ def train(
     resume: bool = False,
     cache_dir: Path | None = None,
     task: Task = TWO,
+    draws: bool = False,
 ) -> tuple[FitResult, ListLogger]:
     """Fit into root/name; raise Stop after epoch `stop_after`, or within one after optimizer step
-    `stop_at_step`."""
+    `stop_at_step`.
+
+    Without `draws` there are no pictures of the validation: a quarter of the time.
+    """
     logger, run_dir = ListLogger(stop_at_step), root / name
     run_dir.mkdir(exist_ok=True)
 
@@ -81,18 +88,21 @@ def train(
             raise Stop
 
     data = load_data(config.data, task, root=root)
-    result = fit(
-        config,
-        data,
-        task,
-        root=root,
-        run_dir=run_dir,
-        logger=logger,
-        on_epoch=on_epoch,
-        cache_dir=cache_dir,
-        resume=resume,
-        quiet=True,
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        if not draws:
+            patch.setattr(figures, "draw_validation", lambda *_: [])
+        result = fit(
+            config,
+            data,
+            task,
+            root=root,
+            run_dir=run_dir,
+            logger=logger,
+            on_epoch=on_epoch,
+            cache_dir=cache_dir,
+            resume=resume,
+            quiet=True,
+        )
     return result, logger
 
 

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from mlflow.entities import ViewType
 
+from tests.support.forks import Forks
 from tests.support.mlflow_runs import find_runs
-from tests.support.servers import mlflow_with_sqlite
+from tests.support.servers import forked_mlflow
 from tests.support.workspaces import begin_run, make_run
 from tracker.commands.table import app
 from tracker.comparison.compare import compare_runs
@@ -285,9 +286,9 @@ def test_a_deletion_whose_answer_was_lost_is_undone_all_the_same(
 
 @pytest.mark.slow
 def test_a_server_hides_an_archived_run_and_shows_it_again(
-    workspace: Workspace, tmp_path: Path
+    workspace: Workspace, tmp_path: Path, forks: Forks
 ) -> None:
-    with mlflow_with_sqlite(tmp_path / "server") as address:
+    with forked_mlflow(tmp_path / "server", forks) as address:
         remote = replace(workspace, mlflow_uri=address)
         make_run(remote, "0000011110")
         for change, count in ((None, 1), (archive_runs, 0), (unarchive_runs, 1)):

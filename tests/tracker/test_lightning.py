@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import tracker
 from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, make_pictures
+from tests.support.forks import PROGRAM, Forks
 from tracker.comparison.diff import diff_runs
 from tracker.lightning import TrackerLogger
 from tracker.run_folder.points import read_curves
@@ -535,30 +534,17 @@ if __name__ == "__main__":
     fabric = Fabric(accelerator="cpu", loggers=logger, **strategy)
     fabric.launch(main)
 """
-# The same script as a process for each of its ends, which import torch once.
-EACH_END = """
-import os, runpy, sys, lightning_fabric, tracker.lightning
-script, *ends = sys.argv[1:]
-for end in ends:
-    if child := os.fork():
-        os.waitpid(child, 0)
-        continue
-    sys.argv = [script, end]
-    runpy.run_path(script, run_name="__main__")
-    break
-"""
 
 
 @pytest.mark.slow
 def test_a_fabric_script_without_finalize_ends_its_run_also_in_forked_processes(
-    workspace: Workspace, tmp_path: Path
+    workspace: Workspace, tmp_path: Path, forks: Forks
 ) -> None:
-    (tmp_path / "script.py").write_text(FABRIC)
-    ends = ("finished", "forked", "failed")
-    command = [sys.executable, "-c", EACH_END, tmp_path / "script.py", *ends]
-    subprocess.run(
-        command, cwd=workspace.root, timeout=COMMAND_LIMIT_S, check=False, capture_output=True
-    )
+    script = tmp_path / "script.py"
+    script.write_text(FABRIC)
+    for end in ("finished", "forked", "failed"):
+        child = forks.start(script, end, cwd=workspace.root, module=PROGRAM)
+        child.communicate(timeout=COMMAND_LIMIT_S)
     ended = {record.note: (record.status, record.error) for record in list_runs(workspace.runs_dir)}
     assert ended == {
         "finished": ("finished", ""),

@@ -18,10 +18,10 @@ import pytest
 
 import tracker
 from tests.conftest import run_tracker, save_image
-from tests.support.forks import MIRROR, MLFLOW, Forks
+from tests.support.forks import MIRROR, Forks
 from tests.support.mlflow_runs import find_runs
 from tests.support.proxy import MODES, compare, copy_through, proxy_before
-from tests.support.servers import free_port, mlflow_with_sqlite
+from tests.support.servers import forked_mlflow, free_port
 from tests.support.workspaces import begin_run, make_run, make_workspace
 from tracker.ledger.read import list_run_paths, list_submissions
 from tracker.mirror.copy import Connections, RunCopy, sync_run
@@ -373,9 +373,9 @@ def test_copiers_that_start_at_once_on_an_empty_database_all_work(
 ) -> None:
     (workspace.root / "mlflow.db").unlink()
     names = [make_run(workspace, "000001111" + str(n % 2)).name for n in range(3)]
-    gate, here = workspace.root / "gate", {"cwd": workspace.root, "imports": MLFLOW}
+    gate = workspace.root / "gate"
     children = [
-        forks.start(workspace.root, name, module=MIRROR, gate=gate, **here)
+        forks.start(workspace.root, name, cwd=workspace.root, module=MIRROR, gate=gate)
         for name in [*names, names[0]]
     ]
     gate.touch()
@@ -518,9 +518,9 @@ def test_many_points_are_copied_as_few_are(
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> Iterator[str]:
     """One MLflow server for the tests of lost answers."""
-    with mlflow_with_sqlite(tmp_path_factory.mktemp("mlflow")) as address:
+    with forked_mlflow(tmp_path_factory.mktemp("mlflow"), forks) as address:
         yield address
 
 
@@ -704,6 +704,7 @@ def test_a_score_corrected_downwards_is_the_one_that_mlflow_sorts_by(tmp_path: P
 # --- the end of a run does not wait for a dead server ---
 
 
+@pytest.mark.usefixtures("forked_mirrors")
 @pytest.mark.parametrize("mode", ["refuses", "hangs", "answers 500"])
 def test_the_end_of_a_run_does_not_wait_for_a_dead_server(
     server: str, tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch
@@ -739,6 +740,7 @@ def test_a_server_that_is_away_is_known_to_the_next_run(tmp_path: Path) -> None:
     assert find_outage(workspace) == ""
 
 
+@pytest.mark.usefixtures("forked_mirrors")
 def test_the_end_of_a_run_waits_for_a_slow_server(server: str, tmp_path: Path) -> None:
     with proxy_before(server, delay_s=0.2) as proxy:
         proxy.set_mode("is slow")

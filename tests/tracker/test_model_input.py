@@ -28,8 +28,7 @@ from tracker.workflows.train import train
 from tracker.workspace.data import prepare_data
 from tracker.workspace.tracker_toml import Workspace
 
-# nobody waits for the mirror: it looks for MLflow a few times and ends
-pytestmark = pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
+pytestmark = pytest.mark.usefixtures("forked_mirrors")
 ASSETS = Path(__file__).parents[1] / "assets"
 OLD_FINGERPRINT = (  # as 0.1 made it
     "sha256:6f6c68f404f25cfaaef44522b33a1d4ac23b016a0ced032616488bf9358acd48"

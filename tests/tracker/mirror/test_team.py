@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 import typer
 
-from tests.support.servers import PostgresServer, mlflow_with_sqlite, require_or_skip
+from tests.support.forks import Forks
+from tests.support.servers import PostgresServer, forked_mlflow, require_or_skip
 from tests.support.workspaces import IMAGES, begin_run, make_workspace
 from tracker.commands.table import app
 from tracker.core.errors import TrackerError
@@ -152,11 +153,11 @@ class Team:
 
 @pytest.fixture(scope="module")
 def team(
-    postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory
+    postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory, forks: Forks
 ) -> Iterator[Team]:
     folder = tmp_path_factory.mktemp("team")
     ledger = postgres_server.create_database()
-    with own_host_names(), mlflow_with_sqlite(folder / "mlflow") as address:
+    with own_host_names(), forked_mlflow(folder / "mlflow", forks) as address:
         members = []
         for author, host in (("kim", "laptop"), ("mina", "gpu1")):
             make_workspace(

@@ -21,6 +21,7 @@ import pytest
 import tracker
 import tracker.run_folder.killed
 from tests.conftest import NO_MLFLOW, run_tracker
+from tests.support.forks import PROGRAM, Forks
 from tests.support.workspaces import begin_run, make_run
 from tracker.comparison.compare import compare_runs
 from tracker.core.clock import from_utc_text, to_utc_text, utc_now
@@ -219,14 +220,15 @@ with tracker.start_run({"train": {"seed": int(sys.argv[2])}}, follow=False) as r
 
 
 def test_the_record_of_a_killed_loop_has_the_figures_of_all_its_points(
-    workspace: Workspace, tmp_path: Path
+    workspace: Workspace, tmp_path: Path, forks: Forks
 ) -> None:
     (tmp_path / "loop.py").write_text(KILLED_LOOP)
     children = []
     for number, ending in enumerate(("plain", "save_best")):
-        words = [sys.executable, str(tmp_path / "loop.py"), ending, str(number)]
-        children.append(subprocess.Popen(words, cwd=workspace.root))
-    assert [child.wait(LIMIT_S) for child in children] == [-9, -9]
+        words = (tmp_path / "loop.py", ending, str(number))
+        children.append(forks.start(*words, cwd=workspace.root, module=PROGRAM))
+    outputs = [child.communicate(LIMIT_S) for child in children]
+    assert [child.wait() for child in children] == [-9, -9], outputs
     for record in list_runs(workspace.runs_dir):
         assert (record.status, record.epoch, record.best_epoch) == ("killed", 3, 2)
         assert record.summary["val/f1"] == 0.75
@@ -535,11 +537,13 @@ def test_what_is_not_utf8_makes_no_run_folder(
     assert list_runs(workspace.runs_dir) == []
 
 
-def test_sync_leaves_out_a_folder_whose_process_died_before_it_began(workspace: Workspace) -> None:
+def test_sync_leaves_out_a_folder_whose_process_died_before_it_began(
+    workspace: Workspace, forks: Forks
+) -> None:
     make_run(workspace)
     folder = workspace.runs_dir / "exp2"
     folder.mkdir()
-    done = run_tracker("sync", cwd=workspace.root)
+    done = forks.run("sync", cwd=workspace.root)
     assert "1 run up to date" in done.stdout
     assert "exp2 was killed before it began" in done.stderr
     with held(folder / ".lock"):
@@ -572,12 +576,12 @@ def test_latest_is_by_number_and_says_what_ended_later(workspace: Workspace) -> 
     )
 
 
-def test_a_newer_run_that_latest_leaves_out_is_named(workspace: Workspace) -> None:
+def test_a_newer_run_that_latest_leaves_out_is_named(workspace: Workspace, forks: Forks) -> None:
     make_run(workspace, status="interrupted")
-    done = run_tracker("check", cwd=workspace.root, ok=False)
+    done = forks.run("check", cwd=workspace.root, ok=False)
     assert "no finished run with predictions yet: exp1 was interrupted" in done.stderr
     make_run(workspace, "0" * 10)
-    assert run_tracker("show", cwd=workspace.root).stderr == ""
+    assert forks.run("show", cwd=workspace.root).stderr == ""
     make_run(workspace, status="interrupted")
     for command in (
         ("show",),
@@ -590,9 +594,9 @@ def test_a_newer_run_that_latest_leaves_out_is_named(workspace: Workspace) -> No
         ("tag", "latest", "chosen"),
         ("archive", "latest"),
     ):
-        done = run_tracker(*command, cwd=workspace.root, ok=False)
+        done = forks.run(*command, cwd=workspace.root, ok=False)
         assert done.stderr.splitlines()[0] == "exp3 was interrupted: latest is exp2", command
-    assert run_tracker("show", "exp2", cwd=workspace.root).stderr == ""
+    assert forks.run("show", "exp2", cwd=workspace.root).stderr == ""
 
 
 def test_naive_times_are_refused() -> None:

@@ -224,6 +224,7 @@ def test_a_changed_solution_is_not_scored_with(workspace: Workspace) -> None:
         build_leaderboard(workspace).score_public(known)
 
 
+@pytest.mark.usefixtures("forked_mirrors")
 def test_a_run_trains_on_the_rest_and_predicts_what_is_held_out(workspace: Workspace) -> None:
     tables: dict[str, dict[str, Any]] = {
         "data": {**workspace.data, "image_size": [32, 32], "workers": 0},

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import make_pictures, run_tracker
+from tests.conftest import make_pictures, run_interpreter
 from tests.support.hub import CLOSED, hang, save_to_cache, serve
 from tracker.run_folder.read import list_runs
 from tracker.setup import pretrained
@@ -67,14 +67,14 @@ def test_a_hub_that_hangs_is_not_waited_for(places: Path, monkeypatch: pytest.Mo
 
 
 def test_init_writes_and_says_what_it_found(places: Path, tmp_path: Path) -> None:
-    done = run_tracker("init", tmp_path / "ws", cwd=tmp_path)
+    done = run_interpreter("init", tmp_path / "ws", cwd=tmp_path)
     assert (
         f"model.pretrained = false: no weights in the cache, cannot reach {CLOSED}" in done.stdout
     )
     assert read_toml(tmp_path / "ws" / "tracker.toml")["model"] == {"pretrained": False}
     assert (
         "model.pretrained"
-        not in run_tracker("init", tmp_path / "yes", "--pretrained", cwd=tmp_path).stdout
+        not in run_interpreter("init", tmp_path / "yes", "--pretrained", cwd=tmp_path).stdout
     )
     workspace = load_workspace(tmp_path / "yes")
     assert workspace.defaults["model"] == {"pretrained": True}
@@ -103,7 +103,7 @@ def test_a_training_without_weights_ends_in_two_lines_and_makes_no_run(
         root, data={"train_dir": str(root / "train")}, competition={}, pretrained=lambda: True
     )
     with hang() as hub:
-        done = run_tracker(
+        done = run_interpreter(
             "run", "train", "--model", "test_resnet", cwd=root, ok=False, HF_ENDPOINT=hub
         )
     first, second = done.stderr.splitlines()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +13,7 @@ import pytest
 import torch
 
 from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, ROOT, make_pictures
-from tests.support.forks import Forks
+from tests.support.forks import TORCHRUN, Forks
 from tests.support.mlflow_runs import find_runs
 from tests.support.servers import free_port
 from tracker.comparison.diff import diff_runs
@@ -35,11 +33,7 @@ from tracker.workflows.reuse import decides_alike
 from tracker.workflows.train import train
 from tracker.workspace.tracker_toml import Workspace, load_workspace
 
-# nobody waits for the mirrors: they look for MLflow a few times and end
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("forked_mirrors")]
 
 CODE = ("tracker.toml", "cli.py", "ledger.db.sql", "tracker", "training")
 BASE = (
@@ -197,31 +191,17 @@ def test_forced_folds_are_trained_again(ws: Workspace) -> None:
     assert load_config(ws.runs_dir, "exp6")["ensemble"]["members"] == ["exp4", "exp5"]
 
 
-def test_two_machines_under_torchrun_make_one_run(ws: Workspace) -> None:
+def test_two_machines_under_torchrun_make_one_run(ws: Workspace, forks: Forks) -> None:
     plain = ("model.name=test_vit", "optim.name=sgd", "optim.lr=0.05")  # neither magnifies rounding
     words = [word for text in (*BASE, "train.num_nodes=2", *plain) for word in ("--set", text)]
-    torchrun = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nnodes",
-        "2",
-        "--master-port",
-        str(free_port()),
-    ]
+    machine = ("--nnodes", "2", "--master-port", str(free_port()), "--node-rank")
+    command = ("-m", "tracker.cli", "run", "train", *words)
     machines = [
-        subprocess.Popen(
-            [*torchrun, "--node-rank", str(rank), "-m", "tracker.cli", "run", "train", *words],
-            cwd=ws.root,
-            env={**os.environ, **NO_MLFLOW},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        forks.start(*machine, str(rank), *command, cwd=ws.root, module=TORCHRUN, ranks=1)
         for rank in range(2)
     ]
     outputs = [machine.communicate(timeout=COMMAND_LIMIT_S) for machine in machines]
-    assert [machine.returncode for machine in machines] == [0, 0], outputs
+    assert [machine.wait() for machine in machines] == [0, 0], outputs
     assert [stdout.count("finished") for stdout, _ in outputs] == [1, 0]
     (record,) = list_runs(ws.runs_dir)
     assert (record.status, record.facts["processes"]) == ("finished", 2)

@@ -19,8 +19,8 @@ from urllib.parse import quote
 import pytest
 
 from tests.conftest import COMMAND_LIMIT_S, make_pictures, run_tracker
-from tests.support.forks import MLFLOW, Forks
-from tests.support.servers import tracker_ui
+from tests.support.forks import PROGRAM, Forks
+from tests.support.servers import forked_ui, tracker_ui
 from tests.support.workspaces import make_run, make_workspace
 from tracker.images.dataset import check_data
 from tracker.mirror.copy import sync_run
@@ -143,20 +143,22 @@ def run_ids(workspace: Workspace) -> dict[str, str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ws2", "my 100% 작업 공간 #1"])
 def test_a_moved_workspace_is_served_and_goes_on_in_its_new_place(
-    original: Workspace, name: str, forks: Forks
+    original: Workspace, name: str, tmp_path: Path, forks: Forks
 ) -> None:
     if name != "ws2":  # out of such a folder, too
         original = move(original, original.root.with_name("ein Ordner, 옛 것"))
         update_moved_paths(original)
     old, workspace = original.root, move(original, original.root.with_name(name))
-    subprocess.run(
-        [sys.executable, "-c", OWN_LOOP, workspace.root], check=True, timeout=COMMAND_LIMIT_S
-    )
-    done = forks.run("sync", cwd=workspace.root, imports=MLFLOW)
+    (tmp_path / "loop.py").write_text(OWN_LOOP)
+    loop = forks.start(tmp_path / "loop.py", workspace.root, cwd=tmp_path, module=PROGRAM)
+    told = loop.communicate(timeout=COMMAND_LIMIT_S)
+    assert loop.wait() == 0, told
+    done = forks.run("sync", cwd=workspace.root)
     assert "2 runs up to date" in done.stdout
     assert not old.exists()
     ids = run_ids(workspace)
-    with served(workspace.root) as address:
+    with forked_ui(forks, workspace.root) as page:
+        address = page.partition("/#")[0]
         assert fetch(address, ids["exp1"], "best.pth") == b"weights"
         points = (workspace.runs_dir / "exp2" / "metrics.jsonl").read_bytes()
         assert fetch(address, ids["exp2"], "metrics.jsonl") == points
@@ -197,7 +199,7 @@ def test_nothing_is_sent_again_after_a_move(moved: tuple[Path, Workspace], forks
     weights = workspace.root / "mlartifacts" / before["exp1"] / "artifacts" / "best.pth"
     stamp = weights.stat().st_ctime_ns
     # another process: MLflow keeps a run's place in memory
-    forks.run("sync", cwd=workspace.root, imports=MLFLOW)
+    forks.run("sync", cwd=workspace.root)
     assert weights.stat().st_ctime_ns == stamp
     assert run_ids(workspace) == before
 
@@ -331,11 +333,11 @@ def test_a_workspace_behind_a_link_follows_where_the_link_points_to(
     disk.mkdir()
     link.symlink_to(disk)
     shutil.move(original.root, link / "ws")
-    forks.run("sync", cwd=link / "ws", imports=MLFLOW)
+    forks.run("sync", cwd=link / "ws")
     link.unlink()
     disk.rename(tmp_path / "other disk")
     link.symlink_to(tmp_path / "other disk")
-    assert "1 run up to date" in forks.run("sync", cwd=link / "ws", imports=MLFLOW).stdout
+    assert "1 run up to date" in forks.run("sync", cwd=link / "ws").stdout
     assert not disk.exists()
     assert all(
         "other%20disk" in path or "mlruns" in path
@@ -559,7 +561,7 @@ def test_commands_that_compare_submit_and_audit_work_after_a_move(
     workspace = move(original, tmp_path / "ws2")
     assert forks.run("diff", "exp1", "exp2", "--no-stats", cwd=workspace.root).stdout
     assert "exp2" in forks.run("submit", "exp2", "--memo", "after", cwd=workspace.root).stdout
-    assert "2 runs up to date" in forks.run("sync", cwd=workspace.root, imports=MLFLOW).stdout
+    assert "2 runs up to date" in forks.run("sync", cwd=workspace.root).stdout
     assert list_rows(workspace, "SELECT seq FROM runs") == before
     assert json.loads(forks.run("audit", "--json", cwd=workspace.root).stdout)["missing"] == []
     shutil.rmtree(workspace.runs_dir / "exp1")
@@ -615,9 +617,9 @@ def test_a_run_on_data_named_by_their_whole_path_is_reproduced_after_a_move(
         "--set",
         f"data.eval_dir={root}/eval",
     )
-    forks.run("run", "train", *words, *TINY, cwd=root, mirrors=1, imports=MLFLOW)
+    forks.run("run", "train", *words, *TINY, cwd=root)
     workspace = move(load_workspace(root), tmp_path / "ws2")
-    done = forks.run("run", "reproduce", "exp1", cwd=workspace.root, mirrors=1, imports=MLFLOW)
+    done = forks.run("run", "reproduce", "exp1", cwd=workspace.root)
     assert "predictions: equal to exp1's" in done.stdout
     assert load_config(workspace.runs_dir, "exp2") == load_config(workspace.runs_dir, "exp1")
     assert not root.exists()

@@ -16,7 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 import tracker
 from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, run_tracker
-from tests.support.torchrun import run_two_processes
+from tests.support.forks import PROGRAM, TORCHRUN, Forks
 from tests.support.workspaces import make_run
 from tracker.comparison.diff import diff_runs
 from tracker.core.errors import DuplicateError, RefusedError, UnknownRunError
@@ -343,31 +343,25 @@ logger.log_metrics({"loss": 1.0})
 logger.run.set_summary({"loss": 1.0})
 logger.finalize("success")
 """
-# The same script as two processes that import torch once.
-FORKED = """
-import os, runpy, sys, torch, tracker.lightning
-script, store = sys.argv[1:]
-child = os.fork()
-sys.argv = [script, str(int(child == 0)), store]
-runpy.run_path(script, run_name="__main__")
-if child:
-    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-"""
 
 
 @pytest.mark.slow
 def test_torchrun_and_processes_without_variables_make_one_run(
-    workspace: Workspace, tmp_path: Path
+    workspace: Workspace, tmp_path: Path, forks: Forks
 ) -> None:
-    script = tmp_path / "group.py"
+    script, root = tmp_path / "group.py", workspace.root
     script.write_text(GROUP)
-    assert run_two_processes(script, cwd=workspace.root) == 0
+    words = ("--standalone", "--nproc-per-node", "2", script)
+    under_torchrun = forks.start(*words, cwd=root, module=TORCHRUN, ranks=2)
+    told = under_torchrun.communicate(timeout=COMMAND_LIMIT_S)
+    assert under_torchrun.wait() == 0, told
     assert [record.status for record in list_runs(workspace.runs_dir)] == ["finished"] * 2
-    words = [sys.executable, "-P", "-c", FORKED, str(script), str(tmp_path / "store")]
-    done = subprocess.run(
-        words, cwd=workspace.root, stderr=subprocess.DEVNULL, timeout=COMMAND_LIMIT_S, check=False
-    )
-    assert done.returncode == 0
+    by_hand = [
+        forks.start(script, str(rank), tmp_path / "store", cwd=root, module=PROGRAM)
+        for rank in range(2)
+    ]
+    outputs = [process.communicate(timeout=COMMAND_LIMIT_S) for process in by_hand]
+    assert [process.wait() for process in by_hand] == [0, 0], outputs
     assert [record.status for record in list_runs(workspace.runs_dir)] == ["finished"] * 4
 
 

@@ -4,8 +4,6 @@ suspects, resume."""
 from __future__ import annotations
 
 import multiprocessing
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from PIL import Image
 
 import tracker
 from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, ROOT, make_pictures
+from tests.support.forks import PROGRAM, Forks
 from tests.support.workspaces import IMAGES, make_run, make_workspace_with_images
 from tracker.comparison.diff import diff_runs
 from tracker.comparison.selection import select_final
@@ -577,7 +576,7 @@ def test_a_run_begun_in_a_forked_process_ends_like_it(workspace: Workspace) -> N
 
 
 def test_the_example_of_the_documents_makes_a_run_that_can_be_submitted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forks: Forks
 ) -> None:
     # the photographs lie beside the workspace, as docs/first-hour.md has them
     make_pictures(tmp_path / "photos")
@@ -599,12 +598,15 @@ def test_the_example_of_the_documents_makes_a_run_that_can_be_submitted(
     (root / "train.py").write_text(example.replace(last, stop))
     config = resolve_config(workspace)
     write_split(workspace, config, root / "split.csv")
-    subprocess.run([sys.executable, "train.py"], check=False, timeout=COMMAND_LIMIT_S)
+    stopped = forks.start("train.py", cwd=root, module=PROGRAM)
+    told = stopped.communicate(timeout=COMMAND_LIMIT_S)
     assert (load_run(workspace.runs_dir, "exp1").status, len(list_runs(workspace.runs_dir))) == (
         "interrupted",
         1,
-    )
-    subprocess.run([sys.executable, "train.py", "exp1"], check=True, timeout=COMMAND_LIMIT_S)
+    ), told
+    resumed = forks.start("train.py", "exp1", cwd=root, module=PROGRAM)
+    told = resumed.communicate(timeout=COMMAND_LIMIT_S)
+    assert resumed.wait() == 0, told
     assert list(read_curves(workspace.runs_dir / "exp1" / "metrics.jsonl")["train/loss"]) == [
         1,
         2,
