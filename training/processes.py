@@ -26,6 +26,7 @@ from tracker.training.config import TrainConfig
 from tracker.training.errors import ConfigError, TrainingError
 from tracker.training.fabric import ClusterEnvironment, Fabric, LightningEnvironment
 from tracker.training.machine import count_cores, count_trainings, register_training
+from tracker.training.saves import block_saves
 from tracker.training.watch import POLL_S, SIGNAL_S, ProcessWatch, Worker, name_signal
 
 END_S = 60.0  # for the workers to end after the work: the slowest may still write to a log
@@ -218,15 +219,16 @@ def _start(rank: int, world: int, port: int) -> subprocess.Popen[bytes]:
         **os.environ,  # noqa: TID251
         **{name: str(value) for name, value in group.items()},
     }
-    return subprocess.Popen(
-        [sys.executable, "-P", "-m", "tracker.training.run.worker", str(os.getpid())],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        # Ctrl-C, or SIGTERM to the whole group, is for the first process, which ends the others
-        process_group=0,
-    )
+    with block_saves():
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "tracker.training.run.worker", str(os.getpid())],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            # Ctrl-C, or SIGTERM to the whole group, is for the first process, which ends the others
+            process_group=0,
+        )
 
 
 def _find_cause(watch: ProcessWatch, error: RuntimeError | KeyboardInterrupt) -> str:
