@@ -16,11 +16,13 @@ SAVE: signal.Signals | None = getattr(signal, "SIGUSR1", None)  # Windows has no
 class SaveRequest:
     """Whether last.pth is to be saved at the next step.
 
-    `asked` is set in the first process, by a signal; the step's own messages tell the others, which
-    set `agreed`. `on_saved` is called in the first process when it is done, and may raise.
+    `asked` is set in the first process; the step's own messages tell the others, which set
+    `agreed`. `on_saved` is called in the first process when it is done, and may raise. `signaled`
+    says that SIGUSR1 has come, and stays.
     """
 
     asked: bool = False
+    signaled: bool = False
     agreed: bool = False
     on_saved: Callable[[], None] = lambda: None
 
@@ -42,7 +44,7 @@ def ask_by_signal(request: SaveRequest) -> Iterator[None]:
         return
 
     def ask(*_: object) -> None:
-        request.asked = True
+        request.asked = request.signaled = True
 
     before = signal.signal(SAVE, ask) or signal.SIG_DFL
     mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, {SAVE})

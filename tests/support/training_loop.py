@@ -23,6 +23,7 @@ from tracker.training.config_reading import config_from_dict
 from tracker.training.data.data import load_data
 from tracker.training.formats.samples import Task
 from tracker.training.run.loop import EpochReport, FitResult, fit
+from tracker.training.saves import SaveRequest
 
 
 class Stop(Exception):
@@ -100,7 +101,7 @@ def train(
         run_dir=run_dir,
         logger=logger,
         on_epoch=on_epoch,
-        on_saved=on_saved,
+        saving=SaveRequest(on_saved=on_saved),
         cache_dir=cache_dir,
         resume=resume,
         quiet=True,

@@ -10,6 +10,11 @@ from tracker.training.tables import parse_json
 STOP_NAME = "stop.json"
 
 
+def is_stopped(folder: Path) -> bool:
+    """Whether somebody has left a note."""
+    return (folder / STOP_NAME).exists()
+
+
 def take_stop_note(folder: Path) -> tuple[str, dict[str, Any]]:
     """Read and delete the stop note: (reason, facts), both empty when nobody stopped the run."""
     path = folder / STOP_NAME

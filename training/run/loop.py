@@ -142,7 +142,7 @@ def fit(
     on_epoch: Callable[[EpochReport], None],
     on_trained: Callable[[str], None] = lambda _: None,
     on_stuck: Callable[[BaseException], None] = lambda _: None,
-    on_saved: Callable[[], None] = lambda: None,
+    saving: SaveRequest | None = None,
     cache_dir: Path | None = None,
     resume: bool = False,
     threads: int | None = None,
@@ -154,7 +154,7 @@ def fit(
     `threads` are those that the run began with, where it is resumed: another number may change the
     last bits. By default the cores are divided among the trainings on this host.
     `on_trained` gets the fingerprint of the best weights before the predictions are made.
-    SIGUSR1 saves last.pth at the next step; then `on_saved` is called, which may end the training.
+    SIGUSR1 saves last.pth at the next step; `saving` says what happens then.
     `cache_dir` is for prepared images. With several processes this is called in each of them, and
     only the `first` one writes. When no error and no signal can free its main thread from waiting
     for the others, `on_stuck` is called in another thread, and the process ends. Raises
@@ -176,7 +176,7 @@ def fit(
         copy_tables(config.data, root, run_dir)
         # without one the run ended before its first epoch was complete, and starts again
         resume = resume and (run_dir / LAST).is_file()
-    saving = SaveRequest(on_saved=on_saved)
+    saving = saving or SaveRequest()
     group = share_work(
         config.train,
         {**work, "resume": resume},
@@ -201,6 +201,8 @@ def fit(
         setup.saving = saving
         logger.params(_describe(setup))
         start = restore(setup) if resume else (0, None, None)
+        if start[2]:
+            progress.notify(f"goes on in epoch {start[0] + 1}, after batch {start[2].batches}")
         best = _train(setup, progress, start, on_epoch)
         if first:
             logger.artifact(run_dir / "best.pth")
