@@ -274,7 +274,7 @@ def test_a_run_of_a_job_finds_the_note_of_a_stop_on_another_machine(
     before = signal.signal(signal.SIGINT, lambda *_: received.set())
     recorder = begin_run(workspace)
     try:
-        (recorder.folder / STOP_NAME).write_text("{}")
+        (recorder.folder / STOP_NAME).write_text('{"elsewhere": true}')
         assert not received.wait(0.2)
         recorder.params({JOB_FACT: "12"})
         wait_until(received.is_set)

@@ -35,7 +35,7 @@ JOB_NAME = "slurm.json"  # in the folder of a run: its job
 TIMEOUTS = 1000  # a training goes on in a new job as often as the time limit ends one
 LOADERS = 4  # loader processes of data.workers = -1
 ASK_S = 20.0  # for squeue and scancel
-CLOCK_S = 5.0  # between the start of a process and the time that was written down for it
+CLOCK_S = 60.0  # between the start of a process and the time that was written down for it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +169,7 @@ def _is_alive(job: SubmittedJob) -> bool:
     with suppress(psutil.Error):
         process = psutil.Process(int(job.number))
         age = float(process.create_time()) - from_utc_text(job.submitted).timestamp()
-        return age < CLOCK_S and process.status() != psutil.STATUS_ZOMBIE
+        return abs(age) < CLOCK_S and process.status() != psutil.STATUS_ZOMBIE
     return False
 
 

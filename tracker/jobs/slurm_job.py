@@ -6,6 +6,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +20,7 @@ from tracker.core.signals import Preempted
 from tracker.run_folder.event_texts import describe_end
 from tracker.run_folder.output import outlive_terminal
 from tracker.run_folder.read import load_run
+from tracker.run_folder.record import STALE_HEARTBEAT_S
 from tracker.run_folder.recorder import settle_waiting
 from tracker.run_folder.stop_note import take_stop_note
 from tracker.training.libraries import translate_import_errors
@@ -63,6 +65,7 @@ class TrainJob:
             with translate_import_errors():
                 from tracker.workflows.train import resume
 
+                _wait_for_silence(workspace, self.run)
                 resume(workspace, self.run, job=find_job(), saving=saving)
             print(describe_end(load_run(runs_dir, self.run)))
         except PreemptedError as error:
@@ -74,7 +77,8 @@ class TrainJob:
             return InterruptedByUserError.exit_code
         except TrackerError as error:
             settle_waiting(runs_dir, self.run, "failed", error=str(error))
-            print(f"error: {render_error(error)}", file=sys.stderr)
+            kind = "" if isinstance(error, InterruptedByUserError) else "error: "
+            print(f"{kind}{render_error(error)}", file=sys.stderr)
             return error.exit_code
         except Exception as error:
             problem = f"{type(error).__name__}: {error}"
@@ -128,6 +132,13 @@ class SweepJob:
     def checkpoint(self) -> Any:
         """What submitit puts back into the queue: the same job."""
         return _delay(self)
+
+
+def _wait_for_silence(workspace: Workspace, run: str) -> None:
+    """Wait until a run no longer looks as if it ran: its machine was switched off a moment ago."""
+    deadline = time.monotonic() + 2 * STALE_HEARTBEAT_S
+    while load_run(workspace.runs_dir, run).status == "running" and time.monotonic() < deadline:
+        time.sleep(1)
 
 
 def _leave(saving: SaveRequest) -> None:

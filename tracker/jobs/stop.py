@@ -90,7 +90,8 @@ def stop_run(
         )
     # The reason first: the run reads it when the signal arrives. One on another machine of the
     # cluster looks for it.
-    write_json(folder / STOP_NAME, {"reason": reason, "facts": facts or {}})
+    note = {"reason": reason, "facts": facts or {}, "elsewhere": not here}
+    write_json(folder / STOP_NAME, note)
     if here:
         os.kill(record.pid, _choose_signal(record, saves=saves))
     started = reported = time.monotonic()

@@ -311,7 +311,7 @@ class Recorder:
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_S):
-            if JOB_FACT in self.record.facts and is_stopped(self.folder):
+            if JOB_FACT in self.record.facts and is_stopped(self.folder, elsewhere=True):
                 os.kill(os.getpid(), signal.SIGINT)  # tracker stop on another machine
             try:
                 self._update()
