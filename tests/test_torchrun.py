@@ -41,6 +41,7 @@ def test_two_machines_with_an_address_each_train_what_one_process_trains(
                     *launch,
                     *("--master-addr", machines[0].address, "--node-rank", str(rank)),
                     *command(*short, "train.num_nodes=2"),
+                    "--force",
                 ],
                 cwd=root,
                 # gloo would take the address that the host's name has, which is another one
