@@ -36,9 +36,9 @@ def test_a_job_that_is_preempted_twice_ends_with_the_weights_of_an_uninterrupted
     training_root: Path, forks: Forks
 ) -> None:
     root = training_root
-    forks.run("run", "train", "base.toml", "-q", cwd=root)
-    done = forks.run("run", "train", "base.toml", "--force", "--slurm", *HERE, cwd=root)
-    assert done.stdout.startswith("exp2 waits for job ")
+    for name in ("exp1", "exp2"):
+        done = forks.run("run", "train", "base.toml", "--force", "--slurm", *HERE, cwd=root)
+        assert done.stdout.startswith(f"{name} waits for job ")
     trained = 0
     for _ in range(2):
         wait_until(lambda seen=trained: len(count_points(root, "exp2")) > seen + 20)
@@ -47,9 +47,11 @@ def test_a_job_that_is_preempted_twice_ends_with_the_weights_of_an_uninterrupted
         os.kill(pid, signal.SIGUSR1)
         wait_until(lambda old=pid: read_record(root, "exp2")["pid"] != old)
         trained = len(count_points(root, "exp2"))
-    done = forks.run("logs", "exp2", "-f", cwd=root)
+    for name in ("exp1", "exp2"):
+        done = forks.run("logs", name, "-f", cwd=root)
     one, other = (read_record(root, run) for run in ("exp1", "exp2"))
     assert (other["status"], other["epoch"]) == ("finished", 30), done.stdout
+    assert other["facts"]["threads"] == one["facts"]["threads"]
     assert other["fingerprints"]["weights"] == one["fingerprints"]["weights"]
     assert count_points(root, "exp2") == count_points(root, "exp1")
     assert set(count_points(root, "exp2").values()) == {1}
