@@ -49,6 +49,7 @@ def test_a_job_that_is_preempted_twice_ends_with_the_weights_of_an_uninterrupted
         trained = len(count_points(root, "exp2"))
     for name in ("exp1", "exp2"):
         done = forks.run("logs", name, "-f", cwd=root)
+        wait_until(lambda run=name: read_kinds(root, run)[-1] == "finished")
     one, other = (read_record(root, run) for run in ("exp1", "exp2"))
     assert (other["status"], other["epoch"]) == ("finished", 30), done.stdout
     assert other["facts"]["threads"] == one["facts"]["threads"]
@@ -83,7 +84,7 @@ def test_a_worker_of_a_sweep_that_must_leave_saves_its_trial_and_goes_on_with_it
     first = read_record(root, "exp1")["pid"]
     os.kill(worker, signal.SIGUSR1)
     wait_until(lambda: read_record(root, "exp1")["pid"] != first)
-    wait_until(lambda: read_record(root, "exp1")["status"] == "finished")
+    wait_until(lambda: read_kinds(root, "exp1")[-1] == "finished")
     assert read_kinds(root, "exp1") == ["started", "interrupted", "resumed", "finished"]
     assert set(count_points(root, "exp1").values()) == {1}
     output = next((root / "runs" / "exp1").glob("output.log")).read_text()
