@@ -293,7 +293,7 @@ def _fit(
 def _stop_if_asked(recorder: Recorder) -> None:
     """End a run that was saved, if its sweep must leave the machine."""
     if is_stopped(recorder.folder):
-        raise KeyboardInterrupt("stopped")
+        raise KeyboardInterrupt("saved")
 
 
 def _warn_of_equal_weights(workspace: Workspace, recorder: Recorder, weights: str) -> None:
