@@ -80,7 +80,7 @@ def test_a_worker_of_a_sweep_that_must_leave_saves_its_trial_and_goes_on_with_it
     done = forks.run("run", "sweep", "lr.toml", "--slurm", "1", *HERE, cwd=root)
     assert done.stdout.startswith("lr.toml is worked on by job ")
     wait_until(lambda: len(count_points(root, "exp1")) > 20)
-    (worker,) = (pid for pid, words in list_processes() if is_task(words, root))
+    (worker,) = list_tasks(root)
     first = read_record(root, "exp1")["pid"]
     os.kill(worker, signal.SIGUSR1)
     wait_until(lambda: read_record(root, "exp1")["pid"] != first)
@@ -89,24 +89,23 @@ def test_a_worker_of_a_sweep_that_must_leave_saves_its_trial_and_goes_on_with_it
     assert set(count_points(root, "exp1").values()) == {1}
     output = (root / "runs" / "exp1" / "output.log").read_text()
     assert "exp1 was interrupted (saved)" in output  # and not by SIGTERM, which saves nothing
+    wait_until(lambda: not list_tasks(root))  # the worker tells the result after the run's end
     done = forks.run("run", "sweep", "lr.toml", "--json", cwd=root)
     (trial,) = json.loads(done.stdout)["trials"]
     assert (trial["run"], trial["state"]) == ("exp1", "complete")
 
 
-def list_processes() -> list[tuple[int, list[str]]]:
+def list_tasks(root: Path) -> list[int]:
+    """The processes of the jobs of a workspace."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             words = (folder / "cmdline").read_bytes().decode().split("\0")
         except OSError:  # it has ended
             continue
-        found.append((int(folder.name), words))
+        if "submitit.core._submit" in words and any(str(root) in word for word in words):
+            found.append(int(folder.name))
     return found
-
-
-def is_task(words: list[str], root: Path) -> bool:
-    return "submitit.core._submit" in words and any(str(root) in word for word in words)
 
 
 # --- What is asked of Slurm ---
