@@ -38,7 +38,12 @@ for _name in [
 ]:
     del os.environ[_name]
 
-pytest_plugins = ["tests.support.forks", "tests.support.servers", "tests.support.workspaces"]
+pytest_plugins = [
+    "tests.support.forks",
+    "tests.support.servers",
+    "tests.support.trained_runs",
+    "tests.support.workspaces",
+]
 
 ROOT = Path(__file__).resolve().parent.parent
 LONGEST = (

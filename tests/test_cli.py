@@ -295,11 +295,11 @@ def test_hints_in_an_empty_workspace_do_not_go_in_a_circle(workspace: Workspace)
 def test_runs_are_listed_without_a_ledger(workspace: Workspace) -> None:
     make_run(workspace, "0000011110")
     (workspace.root / "ledger.db").unlink()
-    done = run_tracker("runs", cwd=workspace.root)
+    done = run_interpreter("runs", cwd=workspace.root)
     assert "exp1" in done.stdout
     assert "submissions and notes are unknown, all runs are there: no ledger at" in done.stderr
     assert "tracker ledger" in done.stderr  # how it is made again
-    done = run_tracker("runs", "--json", cwd=workspace.root)
+    done = run_interpreter("runs", "--json", cwd=workspace.root)
     assert [run["name"] for run in json.loads(done.stdout)] == ["exp1"]
     assert "unknown" in done.stderr
 
@@ -337,10 +337,10 @@ def test_check_answers_with_its_exit_code(workspace: Workspace) -> None:
     path = workspace.runs_dir / make_run(workspace, "0000011111").name / "predictions.csv"
     path.write_text(path.read_text().replace("i3.png", "x3.png"))
     for words in (["check"], ["check", "--json"]):
-        done = run_tracker(*words, cwd=workspace.root, ok=False)
+        done = run_interpreter(*words, cwd=workspace.root, ok=False)
         assert (done.returncode, done.stdout) == (1, "")
         assert "1 image (i3.png) without a prediction" in done.stderr
-    done = run_tracker("submit", "--memo", "m", "--yes", cwd=workspace.root, ok=False)
+    done = run_interpreter("submit", "--memo", "m", "--yes", cwd=workspace.root, ok=False)
     assert done.returncode == 3
 
 

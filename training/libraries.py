@@ -39,6 +39,7 @@ REQUIREMENTS: Mapping[str, str] = {
     "rembg": "rembg[cpu]>=2.0.70,<3",
     "scipy": "scipy>=1.14",
     "sqlalchemy": "sqlalchemy>=2.0.36,<3",
+    "submitit": "submitit>=1.5.2,<2",
     "tensorboard": "tensorboard>=2.18,<3",
     "timm": "timm>=1.0.31,<2",
     "tomli_w": "tomli-w>=1.1,<2",

@@ -14,26 +14,28 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed import TCPStore  # type: ignore[attr-defined]  # public, but not re-exported by name
+from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]  # public, but not re-exported by name
+from torch.distributed.rendezvous import rendezvous
 
 from tracker.training.config import TrainConfig
 from tracker.training.errors import ConfigError, TrainingError
 from tracker.training.fabric import ClusterEnvironment, Fabric, LightningEnvironment
 from tracker.training.machine import count_cores, count_trainings, register_training
+from tracker.training.saves import block_saves
 from tracker.training.watch import POLL_S, SIGNAL_S, ProcessWatch, Worker, name_signal
 
 END_S = 60.0  # for the workers to end after the work: the slowest may still write to a log
 THREADS = "OMP_NUM_THREADS"  # torch reads it when it starts
-JOINED, FAILURE = (
-    "tracker/here/{rank}",
-    "tracker/lost",
-)  # keys of the store that the processes share
+# keys of the store that the processes share
+JOINED, FAILURE = "tracker/here/{rank}", "tracker/lost"
+MEETING, ALIVE = "tracker/meeting", "tracker/alive"
 
 
 class LocalProcesses(LightningEnvironment):
@@ -84,7 +86,7 @@ def _start_others(
     with ProcessWatch(on_stuck) as watch:
         try:
             if external:
-                torch.distributed.init_process_group()
+                _meet()
             else:
                 _start_group(watch, world)
             torch.distributed.broadcast_object_list([dict(work)], src=0)
@@ -106,13 +108,37 @@ def _start_others(
 def join_group() -> None:
     """In each other process: connect to the first one; raises RuntimeError if it has ended."""
     if started_by_torchrun():
-        torch.distributed.init_process_group()
+        _meet()
         return
     rank, world, port = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "MASTER_PORT"))  # noqa: TID251
     store = TCPStore("127.0.0.1", port, world, is_master=False)
     store.set(JOINED.format(rank=rank), "")
     torch.distributed.init_process_group(store=store, rank=rank, world_size=world)
     torch.set_num_threads(int(os.environ[THREADS]))  # noqa: TID251
+
+
+def _meet() -> None:
+    """Connect the processes that torchrun has started.
+
+    Its store outlives a restart (--max-restarts), and has the addresses of processes that ended. So
+    the first process names each meeting, and counts while it waits: then it is no dead one.
+    """
+    store, rank, world = next(rendezvous("env://"))
+    if rank == 0:
+        name = uuid.uuid4().hex
+        store.set(MEETING, name)
+        absent = {f"{name}/{other}" for other in range(1, world)}
+        while absent := {key for key in absent if not store.check([key])}:
+            store.add(ALIVE, 1)
+            time.sleep(POLL_S)
+    else:
+        count = store.add(ALIVE, 0)
+        while store.add(ALIVE, 0) == count:
+            time.sleep(POLL_S)
+        name = store.get(MEETING).decode()
+        store.set(f"{name}/{rank}", "")
+    place = PrefixStore(name, store)
+    torch.distributed.init_process_group(store=place, rank=rank, world_size=world)
 
 
 def report_failure(reason: str) -> None:
@@ -218,15 +244,16 @@ def _start(rank: int, world: int, port: int) -> subprocess.Popen[bytes]:
         **os.environ,  # noqa: TID251
         **{name: str(value) for name, value in group.items()},
     }
-    return subprocess.Popen(
-        [sys.executable, "-P", "-m", "tracker.training.run.worker", str(os.getpid())],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        # Ctrl-C, or SIGTERM to the whole group, is for the first process, which ends the others
-        process_group=0,
-    )
+    with block_saves():
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "tracker.training.run.worker", str(os.getpid())],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            # Ctrl-C, or SIGTERM to the whole group, is for the first process, which ends the others
+            process_group=0,
+        )
 
 
 def _find_cause(watch: ProcessWatch, error: RuntimeError | KeyboardInterrupt) -> str:

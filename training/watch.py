@@ -96,12 +96,14 @@ class ProcessWatch:
         self._over = threading.Event()
         self._pipe = (-1, -1)  # gets the number of each signal at once, wherever the main thread is
         self._pipe_before = -1
+        self._ends = {signal.SIGINT, signal.SIGTERM}
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
     def __enter__(self) -> ProcessWatch:
         if threading.current_thread() is threading.main_thread():
             self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
             self._pipe_before = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
+            self._ends -= list_blocked()
         self._thread.start()
         return self
 
@@ -166,9 +168,17 @@ class ProcessWatch:
             )
         with suppress(OSError):  # nothing to read
             numbers = os.read(self._pipe[0], 1000)
-            received = [number for number in numbers if number in (signal.SIGINT, signal.SIGTERM)]
+            received = [number for number in numbers if number in self._ends]
             if received:
                 self._cause = KeyboardInterrupt(name_signal(received[0]))
+
+
+def list_blocked() -> set[signal.Signals]:
+    """The signals that this thread has blocked, because somebody else waits for them."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        return set()
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    return {number for number in blocked if isinstance(number, signal.Signals)}
 
 
 def name_signal(number: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from tracker.training.data.data import load_data
 from tracker.training.formats.samples import Task
 from tracker.training.pictures import figures
 from tracker.training.run.loop import EpochReport, FitResult, fit
+from tracker.training.saves import SaveRequest
 
 
 class Stop(Exception):
@@ -34,8 +36,9 @@ class Stop(Exception):
 class ListLogger:
     """Keeps what the loop reports."""
 
-    def __init__(self, stop_at_step: int = 0) -> None:
+    def __init__(self, stop_at_step: int = 0, save_at_step: int = 0) -> None:
         self._stop_at_step = stop_at_step
+        self._save_at_step = save_at_step
         self.points: list[tuple[int, dict[str, float]]] = []
         self.facts: dict[str, Any] = {}
         self.files: list[str] = []
@@ -47,6 +50,8 @@ class ListLogger:
         self.points.append((step, dict(values)))
         if step == self._stop_at_step and "train/batch_loss" in values:
             raise Stop
+        if step == self._save_at_step and "train/batch_loss" in values:
+            signal.raise_signal(signal.SIGUSR1)
 
     def artifact(self, path: Path) -> None:
         self.files.append(path.name)
@@ -70,21 +75,28 @@ def train(
     *,
     stop_after: int = 0,
     stop_at_step: int = 0,
+    save_at_step: int = 0,
+    leaves: bool = True,
     resume: bool = False,
     cache_dir: Path | None = None,
     task: Task = TWO,
     draws: bool = False,
 ) -> tuple[FitResult, ListLogger]:
     """Fit into root/name; raise Stop after epoch `stop_after`, or within one after optimizer step
-    `stop_at_step`.
+    `stop_at_step`. After step `save_at_step` it gets SIGUSR1, and with `leaves` raises Stop when it
+    has saved.
 
     Without `draws` there are no pictures of the validation: a quarter of the time.
     """
-    logger, run_dir = ListLogger(stop_at_step), root / name
+    logger, run_dir = ListLogger(stop_at_step, save_at_step), root / name
     run_dir.mkdir(exist_ok=True)
 
     def on_epoch(report: EpochReport) -> None:
         if report.epoch == stop_after:
+            raise Stop
+
+    def on_saved() -> None:
+        if leaves:
             raise Stop
 
     data = load_data(config.data, task, root=root)
@@ -99,6 +111,7 @@ def train(
             run_dir=run_dir,
             logger=logger,
             on_epoch=on_epoch,
+            saving=SaveRequest(on_saved=on_saved),
             cache_dir=cache_dir,
             resume=resume,
             quiet=True,

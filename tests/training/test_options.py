@@ -341,6 +341,61 @@ def test_a_random_stop_at_any_step_resumes_to_the_bit(folders: Path) -> None:
         assert resumed.weights_fingerprint == whole.weights_fingerprint, f"stopped at step {step}"
 
 
+CLOCKS = ("train/images_per_s", "train/data_wait")
+
+
+def drop_clocks(points: list[tuple[int, dict[str, float]]]) -> list[tuple[int, dict[str, float]]]:
+    return [
+        (step, {name: value for name, value in values.items() if name not in CLOCKS})
+        for step, values in points
+    ]
+
+
+def test_a_run_that_saved_within_epochs_goes_on_from_there_to_the_bit(folders: Path) -> None:
+    config = vary(CONFIG, model__drop_path=0.2, train__ema=0.9, augment__mixup=0.3, train__epochs=3)
+    config = vary(config, train__batch_size=4, train__accumulate=2, train__log_every=2)
+    whole, logged = train(config, folders, "whole")
+    parts = []
+    for step in (2, 6):  # in the first epoch, where nothing is best, and at the end of the second
+        with pytest.raises(Stop):
+            train(config, folders, "cut", save_at_step=step, resume=step > 2)
+        state = load_checkpoint(folders / "cut" / "last.pth")
+        parts.append((state["epoch"], state["part"]["batches"]))
+    resumed, _ = train(config, folders, "cut", resume=True)
+    assert resumed.weights_fingerprint == whole.weights_fingerprint
+    assert parts == [(0, 4), (1, 5)]
+    assert "part" not in load_checkpoint(folders / "cut" / "last.pth")
+    saved, again = train(config, folders, "saved", save_at_step=2, leaves=False)
+    assert saved.weights_fingerprint == whole.weights_fingerprint
+    assert drop_clocks(again.points) == drop_clocks(logged.points)
+
+
+def test_what_an_epoch_added_up_before_a_save_counts_after_it(folders: Path) -> None:
+    config = vary(SHORT, train__batch_size=4, train__log_every=2)
+    whole, logged = train(config, folders, "whole")
+    with pytest.raises(Stop):
+        train(config, folders, "cut", save_at_step=2)
+    resumed, rest = train(config, folders, "cut", resume=True)
+    assert resumed.best.metrics["train/loss"] == whole.best.metrics["train/loss"]
+    assert drop_clocks(rest.points) == drop_clocks(logged.points)[1:]
+
+
+@pytest.mark.usefixtures("forked_workers")
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_save_within_an_epoch_and_go_on_to_the_bit(
+    folders: Path, strategy: str
+) -> None:
+    config = vary(replace(SHORT, model=PLAIN), model__drop_path=0.2)
+    config = vary(config, train__batch_size=4, train__devices=2, train__strategy=strategy)
+    whole, _ = train(config, folders, "whole")
+    with pytest.raises(Stop):
+        train(config, folders, "cut", save_at_step=2)
+    state = load_checkpoint(folders / "cut" / "last.pth")
+    assert (state["epoch"], len(state["part"]["random"])) == (0, 2)
+    resumed, _ = train(config, folders, "cut", resume=True)
+    assert resumed.weights_fingerprint == whole.weights_fingerprint
+
+
 def test_compiled_models_train_alike(folders: Path) -> None:
     config = replace(SHORT, model=PLAIN)
     plain, _ = train(config, folders, "plain")

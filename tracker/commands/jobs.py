@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
     from tracker.jobs.background import Child
+    from tracker.run_folder.record import RunRecord
+    from tracker.training.config import Config
+    from tracker.workspace.tracker_toml import Workspace
 
 T = TypeVar("T")
 
@@ -29,11 +32,13 @@ def logs_command(
     from tracker.console.runs import render_end
     from tracker.core.terminal import print_note, print_text
     from tracker.jobs.logs import stream_logs
+    from tracker.jobs.slurm import settle_gone
     from tracker.jobs.stop import resolve_running
     from tracker.run_folder.read import load_run
     from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
+    settle_gone(workspace)
     name = resolve_running(workspace, run, or_newest=True)
     for text in stream_logs(workspace, name, follow=follow, on_silence=print_note):
         print(text, end="", flush=True)
@@ -53,10 +58,12 @@ def stop_command(
     from tracker.console.runs import render_end
     from tracker.core.settings import get_author
     from tracker.core.terminal import print_text
+    from tracker.jobs.slurm import settle_gone
     from tracker.jobs.stop import resolve_running, stop_run
     from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
+    settle_gone(workspace)
     name = resolve_running(workspace, run, or_newest=False)
     record = stop_run(workspace, name, reason=f"stopped by {get_author()}", wait_s=wait)
     print_text(render_end(record, workspace.competition))
@@ -69,6 +76,21 @@ def print_detached() -> None:
     _, record = start_again(Child.wait_for_run)
     print(f"{record.name} runs in the background, process {record.pid}")
     print(f"follow: tracker logs {record.name} -f\nstop:   tracker stop {record.name}")
+
+
+def print_submitted(
+    workspace: Workspace, config: Config, make: Callable[[], RunRecord], changes: Sequence[str]
+) -> None:
+    """Make the run that is to wait, submit its job, and print how to follow it."""
+    from tracker.jobs.slurm import check_job, submit_run
+    from tracker.workspace.slurm_options import change_options
+
+    options = change_options(workspace.slurm, changes)
+    check_job(options, config.train)
+    name = make().name
+    job = submit_run(workspace, name, config, options)
+    print(f"{name} waits for {job.title}")
+    print(f"follow: tracker logs {name} -f\nstop:   tracker stop {name}")
 
 
 def start_again(wait: Callable[[Child], T | None]) -> tuple[Child, T]:

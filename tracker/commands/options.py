@@ -90,6 +90,14 @@ def refuse_beside(option: str, given: Mapping[str, bool], *, why: str) -> None:
         )
 
 
+def settle_gone_jobs(workspace: Workspace) -> None:
+    """Runs that wait for a job which is gone are interrupted from now on."""
+    if any(workspace.runs_dir.glob("exp*/slurm.json")):
+        from tracker.jobs.slurm import settle_gone
+
+        settle_gone(workspace)
+
+
 def notify_latest(workspace: Workspace, *words: str | None) -> None:
     """Say on stderr that there is a newer run than `latest`, where that is one of the words."""
     if "latest" not in words:

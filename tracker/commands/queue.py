@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from tracker.commands.training import SlurmSet
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Wide = Annotated[
@@ -61,6 +64,11 @@ def sweep_command(
         ),
     ] = False,
     detach: Detach = False,
+    slurm: Annotated[
+        int,
+        typer.Option(help="Work as so many jobs of Slurm (section slurm of tracker.toml).", min=0),
+    ] = 0,
+    slurm_set: SlurmSet = None,
     wide: Wide = False,
     as_json: Json = False,
 ) -> None:
@@ -77,6 +85,10 @@ def sweep_command(
         _refuse_views(as_json=as_json, wide=wide)
         _print_detached(file, "sweeps", alone=not join)
         return
+    if slurm or slurm_set:
+        beside = {"--json": as_json, "--wide": wide, "--join": join}
+        _submit_sweep(file, slurm, slurm_set or (), beside)
+        return
     workspace = find_workspace()
     with outlive_terminal(workspace):
         result = run_sweep(workspace, file, join=join)
@@ -86,6 +98,30 @@ def sweep_command(
             print_sweep(result, next_seed=find_next_seed(workspace, result), wide=wide)
     if result.failed:
         raise typer.Exit(1)
+
+
+def _submit_sweep(
+    file: Path, workers: int, changes: Sequence[str], beside: Mapping[str, bool]
+) -> None:
+    """Submit the workers of a sweep as an array of jobs, and say how to look after them."""
+    from tracker.commands.options import refuse_beside
+    from tracker.jobs.slurm import check_job, submit_sweep
+    from tracker.jobs.sweep import prepare_sweep
+    from tracker.training.errors import ConfigError
+    from tracker.workspace.slurm_options import change_options
+    from tracker.workspace.tracker_toml import find_workspace
+
+    if not workers:
+        raise ConfigError("--slurm-set is about the jobs of --slurm", hint="add --slurm 4")
+    refuse_beside("--slurm", beside, why="the command ends before there is a result")
+    workspace = find_workspace()
+    options = change_options(workspace.slurm, changes)
+    config = prepare_sweep(workspace, file, shared=options.executor == "slurm")
+    check_job(options, config.train)
+    jobs = submit_sweep(workspace, file, workers, config, options)
+    print(f"{file} is worked on by {', '.join(job.title for job in jobs)}")
+    print("follow: tracker runs, tracker logs R -f")
+    print(f"stop:   {'; '.join(dict.fromkeys(job.stop_command for job in jobs))}")
 
 
 def _refuse_views(*, as_json: bool, wide: bool) -> None:

@@ -35,7 +35,7 @@ def runs_command(
     as_json: Json = False,
 ) -> None:
     """List the runs, newest first."""
-    from tracker.commands.options import refuse_beside, refuse_together
+    from tracker.commands.options import refuse_beside, refuse_together, settle_gone_jobs
     from tracker.comparison.members import (
         list_searched,
         load_ensembles,
@@ -53,6 +53,7 @@ def runs_command(
 
     refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
+    settle_gone_jobs(workspace)
     if team:
         given = {"--where": bool(where), "--sort": bool(sort), "--archived": archived}
         refuse_beside("--team", given, why="it lists what the ledger has of each run")
@@ -168,7 +169,12 @@ def show_command(
     as_json: Json = False,
 ) -> None:
     """Show one run: metrics, advice, submissions, notes, and the config keys that differ."""
-    from tracker.commands.options import bring_runs, notify_latest, refuse_together
+    from tracker.commands.options import (
+        bring_runs,
+        notify_latest,
+        refuse_together,
+        settle_gone_jobs,
+    )
     from tracker.comparison.advice import advise_run
     from tracker.comparison.members import (
         is_flattered,
@@ -190,6 +196,7 @@ def show_command(
 
     refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
+    settle_gone_jobs(workspace)
     notify_latest(workspace, run)
     bring_runs(workspace, run)
     record = load_run(workspace.runs_dir, resolve_run(workspace, run))

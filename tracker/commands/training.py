@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +12,16 @@ from tracker.commands.runs import Wide
 
 if TYPE_CHECKING:
     from tracker.run_folder.record import RunRecord
+    from tracker.training.config import Config
     from tracker.workspace.tracker_toml import Workspace
+
+SlurmSet = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--slurm-set",
+        help="key=value of section slurm, as in time=2:00:00 or gpus=2; may be repeated.",
+    ),
+]
 
 
 def train_command(
@@ -67,34 +76,33 @@ def train_command(
     detach: Annotated[
         bool, typer.Option("--detach", help="Train in the background; the terminal may close.")
     ] = False,
+    slurm: Annotated[
+        bool, typer.Option("--slurm", help="Train as a job of Slurm (section slurm, tracker.toml).")
+    ] = False,
+    slurm_set: SlurmSet = None,
 ) -> None:
     """Train a run and predict the evaluation images."""
     from functools import partial
 
-    from tracker.commands.jobs import print_detached
+    from tracker.commands.jobs import print_detached, print_submitted
     from tracker.commands.options import bring_runs, notify_latest
     from tracker.core.settings import is_secondary_rank
     from tracker.core.terminal import print_note
-    from tracker.ledger.resolve import resolve_own_run, resolve_run
+    from tracker.ledger.resolve import resolve_run
     from tracker.run_folder.output import outlive_terminal
     from tracker.training.errors import ConfigError
     from tracker.training.tables import parse_toml_value
     from tracker.workflows.folds import train_folds
-    from tracker.workflows.resolve import FLAGS, find_resumable, resolve_config
-    from tracker.workflows.train import resume as resume_run
-    from tracker.workflows.train import train
+    from tracker.workflows.resolve import FLAGS, resolve_config
+    from tracker.workflows.train import find_restarted, make_waiting_run, train
     from tracker.workspace.tracker_toml import find_workspace
 
     if is_secondary_rank():
         _follow()
         return
     workspace = find_workspace()
+    _refuse_beside_slurm(slurm=slurm, folds=folds, detach=detach, slurm_set=slurm_set)
     notify_latest(workspace, parent)
-    if resume:
-        source = resolve_own_run(workspace, parent) if parent else None
-    else:
-        bring_runs(workspace, parent)
-        source = resolve_run(workspace, parent) if parent else None
     flags = {
         "model": model,
         "epochs": epochs,
@@ -110,8 +118,12 @@ def train_command(
                 "--resume goes on with an unchanged config",
                 hint="use --resume without the other options",
             )
-        work = partial(resume_run, workspace, source or find_resumable(workspace), quiet=quiet)
+        resolved, work = _go_on(workspace, parent, slurm=slurm, quiet=quiet)
+    elif restarted := find_restarted(workspace):
+        resolved, work = _go_on(workspace, restarted, slurm=False, quiet=quiet)
     else:
+        bring_runs(workspace, parent)
+        source = resolve_run(workspace, parent) if parent else None
         facts = _parse_facts([*(fact or ()), *([f"recipe={recipe}"] if recipe else [])])
         if folds:
             _refuse_folds_twice(assign or ())
@@ -125,7 +137,7 @@ def train_command(
             recipe=recipe,
             notify=print_note if not quiet else lambda _: None,
         )
-        make = train_folds if folds else train
+        make = make_waiting_run if slurm else train_folds if folds else train
         work = partial(
             make,
             workspace,
@@ -139,8 +151,51 @@ def train_command(
     if detach:
         print_detached()
         return
+    if slurm:
+        print_submitted(workspace, resolved, work, slurm_set or ())
+        return
     with outlive_terminal(workspace):
         _print_end(workspace, work(), quiet=quiet)
+
+
+def _go_on(
+    workspace: Workspace, run: str, *, slurm: bool, quiet: bool
+) -> tuple[Config, Callable[[], RunRecord]]:
+    """The config of an unfinished run, the newest one without a name, and what goes on with it: its
+    training, or with `slurm` a job, for which it then waits."""
+    from functools import partial
+
+    from tracker.ledger.resolve import resolve_own_run
+    from tracker.run_folder.read import load_run, load_trained_config
+    from tracker.run_folder.recorder import put_back
+    from tracker.training.config_reading import config_from_dict
+    from tracker.workflows.resolve import find_resumable
+    from tracker.workflows.train import resume
+
+    name = resolve_own_run(workspace, run) if run else find_resumable(workspace)
+    tables = load_trained_config(workspace.runs_dir, load_run(workspace.runs_dir, name))
+    config = config_from_dict(tables, source=f"{name}/config.toml")
+    if slurm:
+        return config, partial(put_back, workspace.runs_dir, name)
+    return config, partial(resume, workspace, name, quiet=quiet)
+
+
+def _refuse_beside_slurm(
+    *, slurm: bool, folds: int, detach: bool, slurm_set: Sequence[str] | None
+) -> None:
+    """Raise ConfigError for options that --slurm does not go with, or that need it."""
+    from tracker.commands.options import refuse_beside
+    from tracker.training.errors import ConfigError
+
+    if slurm_set and not slurm:
+        raise ConfigError("--slurm-set is about the job of --slurm", hint="add --slurm")
+    if slurm:
+        refuse_beside("--slurm", {"--detach": detach}, why="a job needs no terminal")
+        refuse_beside(
+            "--slurm",
+            {"--folds": bool(folds)},
+            why="a job trains one run; submit each fold with --set data.fold=1 and so on",
+        )
 
 
 def _refuse_folds_twice(assignments: Sequence[str]) -> None:

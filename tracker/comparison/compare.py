@@ -30,7 +30,7 @@ from tracker.ledger.read import (
 )
 from tracker.ledger.records import Note
 from tracker.run_folder.read import list_runs
-from tracker.run_folder.record import RunRecord
+from tracker.run_folder.record import OPEN, RunRecord
 from tracker.training.errors import ConfigError
 from tracker.training.metrics import list_monitors
 from tracker.training.numbers import render_count
@@ -40,7 +40,7 @@ from tracker.workspace.tracker_toml import Workspace
 # More rows than anyone reads; `limit` asks for others.
 DEFAULT_LIMIT = 200
 MAX_NAMED = 4  # runs in a sentence
-UNFINISHED = ("running", "interrupted", "killed", "failed")
+UNFINISHED = (*OPEN, "interrupted", "killed", "failed")
 REPEATS = ("train.seed", "data.fold")
 OWN_COLUMNS = ("name", "submission", "note")  # each table has them anyway
 LEADERBOARD_PREFIXES = ("public_", "private_", "overall_")

@@ -22,6 +22,7 @@ TrainingError                 exit 1   the root, TrackerError in tracker
   NonFiniteLossError          exit 1   the loss became NaN or infinite
   StorageError                exit 1   a file or folder that cannot be read or written
   InterruptedByUserError      exit 130 Ctrl-C or SIGTERM
+  PreemptedError              exit 130 a scheduler needs the machine; a job will go on
 """
 
 from __future__ import annotations
@@ -104,6 +105,12 @@ class DuplicateError(RefusedError):
 
 class InterruptedByUserError(TrackerError):
     """The user stopped the command. What was recorded stays; `hint` is the command that resumes."""
+
+    exit_code = 130
+
+
+class PreemptedError(TrackerError):
+    """A scheduler needs the machine: last.pth is saved, and a job will go on with the run."""
 
     exit_code = 130
 

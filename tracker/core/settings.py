@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -142,6 +143,45 @@ def find_rank() -> tuple[int, str]:
         names.append("NODE_RANK")
     ranks = [(_get_number(name) or 0, name) for name in names]
     return next(((rank, name) for rank, name in ranks if rank > 0), (0, ""))
+
+
+def find_job() -> str:
+    """The number of the scheduler's job that this process is in, with its place in an array."""
+    get = os.environ.get  # noqa: TID251
+    if (array := get("SLURM_ARRAY_JOB_ID")) and (task := get("SLURM_ARRAY_TASK_ID")):
+        return f"{array}_{task}"
+    return get("SLURM_JOB_ID") or get("SUBMITIT_LOCAL_JOB_ID") or ""
+
+
+def find_cluster() -> str:
+    """The name of the Slurm cluster whose job this process is in; empty outside of jobs."""
+    return os.environ.get("SLURM_CLUSTER_NAME", "")  # noqa: TID251
+
+
+def use_save_signal() -> None:
+    """Let submitit, here and in processes that we start, use SIGUSR1 where it would use SIGUSR2."""
+    os.environ["SUBMITIT_PREEMPT_SIGNAL"] = "USR1"  # noqa: TID251
+    os.environ["PYTHONSAFEPATH"] = "1"  # noqa: TID251  (no imports from the current folder)
+
+
+def find_launch() -> tuple[str, int]:
+    """The group that torchrun started, and how often it was restarted; empty without torchrun.
+
+    Its id is `--rdzv-id`, or none: then the agent, our parent process, stands for the group.
+    """
+    launch = os.environ.get("TORCHELASTIC_RUN_ID", "")  # noqa: TID251
+    if launch in ("", "none"):
+        launch = f"agent {_describe_parent()}" if launch else ""
+    return launch, _get_number("TORCHELASTIC_RESTART_COUNT") or 0
+
+
+def _describe_parent() -> str:
+    """The parent process and when it started: numbers of processes are used again."""
+    import psutil
+
+    with suppress(psutil.Error):
+        return f"{os.getppid()} {psutil.Process(os.getppid()).create_time():.2f}"
+    return str(os.getppid())
 
 
 def _get_number(name: str) -> int | None:

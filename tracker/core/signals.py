@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from tracker.training.watch import name_signal
+from tracker.training.watch import list_blocked, name_signal
 
 # Windows has none of it.
 HANGUP: tuple[signal.Signals, ...] = (signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()
@@ -27,19 +27,25 @@ def keep_interruptible() -> None:
         signal.siginterrupt(signal.SIGINT, True)
 
 
+class Preempted(KeyboardInterrupt):
+    """A scheduler needs the machine: what trains is to save and to end."""
+
+
 class Signals:
     """The signal handlers of a `terminate_as_interrupt` block; `received` is the first signal.
 
     After the first signal all others are ignored: a second Ctrl-C must not stop the code that
     records the first. With `repeat`, KeyboardInterrupt is raised again until `ignore` is called,
-    because a destructor or a callback may swallow it, and then the run would continue.
+    because a destructor or a callback may swallow it, and then the run would continue. A signal
+    that is blocked stays with whoever waits for it.
     """
 
     def __init__(self, numbers: Iterable[signal.Signals], *, repeat: bool) -> None:
         self.received = ""
         self._repeat = repeat and hasattr(signal, "setitimer")  # Windows has no timer
         self._pid = os.getpid()
-        self._before = {number: signal.getsignal(number) for number in numbers}
+        free = set(numbers) - list_blocked()
+        self._before = {number: signal.getsignal(number) for number in free}
         for number in self._before:
             signal.signal(number, self._interrupt)
 

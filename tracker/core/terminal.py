@@ -198,6 +198,8 @@ def _is_terminal(stream: TextIO | None) -> TypeGuard[TextIO]:
 STATUS_STYLES = {
     "finished": "green",
     "running": "cyan",
+    "pending": "blue",
+    "preempted": "blue",
     "interrupted": "yellow",
     "killed": "red",
     "failed": "red",

@@ -78,7 +78,7 @@ def _derive(record: RunRecord, logged: Sequence[LoggedEvent]) -> list[Event]:
     """The events that follow from a record and are not in its log."""
     kinds = [line.kind for line in logged]
     found: list[tuple[str | None, str, str, dict[str, Any]]] = []
-    if "started" not in kinds:
+    if "started" not in kinds and record.status != "pending":
         start = (record.created_at, "started", describe_start(record), describe_facts(record))
         found.append(start)
         if record.best_epoch is not None and "best" not in kinds:

@@ -22,6 +22,7 @@ from tracker.run_folder.read import list_runs
 from tracker.run_folder.record import RunRecord
 from tracker.training.files import translate_os_errors
 from tracker.training.machine import host_name
+from tracker.training.saves import block_saves
 from tracker.workspace.tracker_toml import Workspace
 
 POLL_S = 0.1  # somebody waits for the name of the run
@@ -71,7 +72,7 @@ class Child:
         with translate_os_errors(folder, "write"):
             folder.mkdir(parents=True, exist_ok=True)
             pending = folder / f"{uuid.uuid4().hex}.log"
-            with pending.open("ab") as log:
+            with pending.open("ab") as log, block_saves():
                 process = subprocess.Popen(
                     # -P: do not import from the current folder
                     [

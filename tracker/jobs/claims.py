@@ -15,6 +15,8 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from tracker.training.saves import block_saves
+
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
     from sqlalchemy.engine import Engine
@@ -155,14 +157,15 @@ class _Guard:
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
-        self._guard = subprocess.Popen(
-            ["sh", "-c", f"read -r _ || kill {pid}"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            cwd=os.sep,
-        )
+        with block_saves():
+            self._guard = subprocess.Popen(
+                ["sh", "-c", f"read -r _ || kill {pid}"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+                cwd=os.sep,
+            )
 
     def release(self) -> None:
         """The training has ended: let nobody be ended who gets its number."""

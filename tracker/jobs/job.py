@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tracker.core.errors import AlreadyTrainedError, TrackerError, UnknownRunError
+from tracker.core.signals import Preempted
 from tracker.jobs.background import POLL_S, Child
 from tracker.jobs.logs import stream_logs
 from tracker.jobs.stop import stop_run
@@ -220,16 +221,22 @@ def _watch(
                 callbacks.on_output(name, text)
         while child.is_alive():
             time.sleep(POLL_S)
+    except Preempted as error:
+        stop_training(workspace, child, name, str(error), saves=True)
+        raise
     except KeyboardInterrupt:
         stop_training(workspace, child, name, "the command that started it was interrupted")
         raise
     return load_run(workspace.runs_dir, name) if run else None
 
 
-def stop_training(workspace: Workspace, child: Child, name: str, reason: str) -> None:
-    """End a process like Ctrl-C in it does, and wait until it is gone."""
+def stop_training(
+    workspace: Workspace, child: Child, name: str, reason: str, *, saves: bool = False
+) -> None:
+    """End a process like Ctrl-C in it does, and wait until it is gone; with `saves` it first saves
+    last.pth within its epoch."""
     try:
-        stop_run(workspace, name, reason=reason)
+        stop_run(workspace, name, reason=reason, saves=saves)
     except TrackerError:  # the run has ended by itself, or there is none yet
         child.terminate()
     while child.is_alive():

@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tracker.core.clock import from_utc_text, to_utc_text
+from tracker.jobs.slurm import read_job, settle_gone
 from tracker.run_folder.output import OUTPUT_NAME
 from tracker.run_folder.points import SYSTEM_PREFIX, read_new_points, read_points
 from tracker.run_folder.read import load_config, load_run
+from tracker.run_folder.record import OPEN, WAITING
 from tracker.run_folder.resumes import list_resumes, render_resume
 from tracker.training.numbers import render_float
 from tracker.training.progress import list_shown
@@ -40,13 +42,14 @@ def stream_logs(
     last_output, message = time.monotonic(), ""
     while True:
         # Ask before reading: then nothing is missed at the end.
-        running = load_run(workspace.runs_dir, name).status == "running"
+        running = load_run(workspace.runs_dir, name).status in OPEN
         text, offset = read(folder, offset)
         if text:
             yield text
             last_output = time.monotonic()
         elif time.monotonic() - last_output > SILENCE_S:
             last_output, before = time.monotonic(), message
+            settle_gone(workspace)
             message = describe_progress(workspace, name)
             if message not in ("", before):
                 on_silence(message)
@@ -94,6 +97,9 @@ class _EpochLines:
 def describe_progress(workspace: Workspace, name: str) -> str:
     """In which epoch a run is, and since when; empty when it is not running."""
     record = load_run(workspace.runs_dir, name)
+    if record.status in WAITING:
+        job = read_job(workspace.runs_dir / name)
+        return f"{name} is {record.status}: it waits for {job.title if job else 'its job'}"
     if record.status != "running" or not record.created_at:
         return ""
     # Our own training logs these metrics at the end of an epoch. Other loops log what and when they

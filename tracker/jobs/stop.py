@@ -13,11 +13,12 @@ from tracker.core.locks import FileLock
 from tracker.jobs.logs import POLL_S
 from tracker.ledger.resolve import resolve_own_run
 from tracker.run_folder.read import list_runs, load_run
-from tracker.run_folder.record import RunRecord
+from tracker.run_folder.record import JOB_FACT, OPEN, WAITING, RunRecord
 from tracker.run_folder.stop_note import STOP_NAME
 from tracker.training.errors import ConfigError
 from tracker.training.files import write_json
 from tracker.training.machine import host_name
+from tracker.training.saves import SAVE
 from tracker.workspace.tracker_toml import Workspace
 
 REPORT_S = 10.0  # between two messages while waiting for a run to end
@@ -32,7 +33,7 @@ def resolve_running(workspace: Workspace, word: str, *, or_newest: bool) -> str:
     if word not in ("", "latest"):
         return resolve_own_run(workspace, word)
     records = list_runs(workspace.runs_dir)
-    running = [record.name for record in records if record.status == "running"]
+    running = [record.name for record in records if record.status in OPEN]
     if len(running) > 1 and not word:
         raise ConfigError(
             f"{len(running)} runs are running: {', '.join(running)}",
@@ -54,33 +55,45 @@ def stop_run(
     reason: str,
     wait_s: float = 60.0,
     facts: dict[str, Any] | None = None,
+    saves: bool = False,
 ) -> RunRecord:
     """End a running run like Ctrl-C does, and wait until its end is recorded.
 
-    `reason` and `facts` are added to its record. Raises TrackerError when it is not running, when
-    it runs on another machine, or when it has not ended within `wait_s` seconds.
+    One that waits for a job leaves the queue. `reason` and `facts` are added to its record; with
+    `saves` it saves last.pth at its next step before. Raises TrackerError when it is not running,
+    when it runs on another machine, or when it has not ended within `wait_s` seconds.
     """
     # Refuse what cannot be stopped from here.
     folder = workspace.runs_dir / name
     record = load_run(workspace.runs_dir, name)
+    if record.status in WAITING:
+        from tracker.jobs.slurm import stop_waiting
+
+        record = stop_waiting(workspace, name, reason=reason)
+        if record.status != "running":
+            return record
     if record.status != "running":
         raise TrackerError(
             f"{name} is not running: it is {record.status}", hint="tracker runs lists the runs"
         )
-    if record.host != host_name():
+    here = record.host == host_name()
+    if not here and JOB_FACT not in record.facts:
         raise TrackerError(
             f"{name} runs on {record.host}", hint=f"run tracker stop {name} on that machine"
         )
-    holder = FileLock(folder / ".lock").find_holder()
+    holder = FileLock(folder / ".lock").find_holder() if here else record.pid
     if holder != record.pid:  # another process may have got its number
         raise TrackerError(
             f"nothing was stopped: {name} is process {record.pid} by its record, but process"
             f" {holder} has its folder",
             hint="try again; if the folder is on a shared disk, stop it on its own machine",
         )
-    # The reason first: the run reads it when the signal arrives.
-    write_json(folder / STOP_NAME, {"reason": reason, "facts": facts or {}})
-    os.kill(record.pid, signal.SIGTERM)
+    # The reason first: the run reads it when the signal arrives. One on another machine of the
+    # cluster looks for it.
+    note = {"reason": reason, "facts": facts or {}, "elsewhere": not here}
+    write_json(folder / STOP_NAME, note)
+    if here:
+        os.kill(record.pid, _choose_signal(record, saves=saves))
     started = reported = time.monotonic()
     while (ended := load_run(workspace.runs_dir, name)).status == "running":
         now = time.monotonic()
@@ -94,3 +107,10 @@ def stop_run(
             print(f"waiting for {name} to end, {now - started:.0f} s", file=sys.stderr)
         time.sleep(POLL_S / 5)
     return ended
+
+
+def _choose_signal(record: RunRecord, *, saves: bool) -> signal.Signals:
+    """SIGTERM, but in a job, where that is Slurm's word; SIGUSR1 to save before."""
+    if saves and SAVE:
+        return SAVE
+    return signal.SIGINT if JOB_FACT in record.facts else signal.SIGTERM

@@ -23,6 +23,7 @@ from optuna.trial import TrialState
 from tracker.comparison.comparable import explain_key
 from tracker.core.errors import InterruptedByUserError, RefusedError, TrackerError
 from tracker.core.locks import FileLock
+from tracker.core.settings import find_cluster
 from tracker.core.signals import terminate_as_interrupt
 from tracker.jobs.background import POLL_S, Child
 from tracker.jobs.claims import Claims, Heartbeat
@@ -119,17 +120,8 @@ def run_sweep(workspace: Workspace, file: Path, *, join: bool = False) -> SweepR
     the study has another config or other data, TrackerError when the storage fails, and
     InterruptedByUserError.
     """
-    sweep = find_team_storage(read_sweep(file), workspace)
-    require(*TRAINING, *(["psycopg"] if sweep.storage else []))
-    config = sweep.base.resolve(workspace)
-    # Trials are compared by one metric: no key may change what it means.
-    monitor = sweep.monitor or config.train.monitor
-    reasons = [explain_key(dimension.name, monitor) for dimension in sweep.space]
-    if problems := [reason for reason in reasons if reason]:
-        raise ConfigError(f"the trials of {file} cannot be compared:", problems=problems)
-    task, data = prepare_data(workspace, config)
-    check_config(config, task)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    sweep, config = _resolve_sweep(workspace, file)
+    data = _check_data(workspace, config)
     with (
         claim_folder(workspace, file, "sweeps", alone=not join) as folder,
         terminate_as_interrupt(),
@@ -137,7 +129,7 @@ def run_sweep(workspace: Workspace, file: Path, *, join: bool = False) -> SweepR
     ):
         storage = open_storage(sweep.storage, folder)
         study = open_study(storage, sweep, config, join=join)
-        _check_same(study, config, data.fingerprint)
+        _check_same(study, config, data)
         worker = Worker(workspace, sweep, study, storage, folder)
         try:
             while trial := worker.claim():
@@ -148,6 +140,49 @@ def run_sweep(workspace: Workspace, file: Path, *, join: bool = False) -> SweepR
         finally:
             worker.release()
         return _collect(study, worker.monitor)
+
+
+def prepare_sweep(workspace: Workspace, file: Path, *, shared: bool) -> Config:
+    """Make the study and its trials for workers that join it; the config of their base.
+
+    Raises like `run_sweep`, and ConfigError for a study in a file that workers on other machines
+    are to share.
+    """
+    sweep, config = _resolve_sweep(workspace, file)
+    if shared and not sweep.storage:
+        raise ConfigError(
+            f"{file}: workers on several machines need a storage",
+            hint='storage = "team", or "postgresql+psycopg://..." (Sweeps in docs/training.md)',
+        )
+    data = _check_data(workspace, config)
+    with (
+        claim_folder(workspace, file, "sweeps", alone=False) as folder,
+        translate_storage_errors(),
+    ):
+        study = open_study(open_storage(sweep.storage, folder), sweep, config, join=False)
+        _check_same(study, config, data)
+    return config
+
+
+def _resolve_sweep(workspace: Workspace, file: Path) -> tuple[Sweep, Config]:
+    """A sweep file and the config of its base, whose trials can be compared."""
+    sweep = find_team_storage(read_sweep(file), workspace)
+    require(*TRAINING, *(["psycopg"] if sweep.storage else []))
+    config = sweep.base.resolve(workspace)
+    # Trials are compared by one metric: no key may change what it means.
+    monitor = sweep.monitor or config.train.monitor
+    reasons = [explain_key(dimension.name, monitor) for dimension in sweep.space]
+    if problems := [reason for reason in reasons if reason]:
+        raise ConfigError(f"the trials of {file} cannot be compared:", problems=problems)
+    return sweep, config
+
+
+def _check_data(workspace: Workspace, config: Config) -> str:
+    """The fingerprint of the data that all trials train with."""
+    task, data = prepare_data(workspace, config)
+    check_config(config, task)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return data.fingerprint
 
 
 # --- The study ---
@@ -266,7 +301,8 @@ class Worker:
         self._study = study
         self._storage = storage
         self._folder = folder
-        self._place = [host_name(), str(workspace.root)]
+        # A job that comes back may be on another machine of the cluster.
+        self._place = [find_cluster() or host_name(), str(workspace.root)]
         # The place of a trial whose worker died while claiming it; unknown in a shared storage.
         self._default_place = None if sweep.storage else self._place
         self._lock: FileLock | None = None

@@ -29,7 +29,7 @@ from tracker.mirror.targets import (
 )
 from tracker.run_folder.points import read_new_points
 from tracker.run_folder.read import load_config, load_run
-from tracker.run_folder.record import RunRecord
+from tracker.run_folder.record import OPEN, RunRecord
 from tracker.training.files import TEMPORARY
 from tracker.training.tables import flatten
 from tracker.workspace.tracker_toml import Workspace
@@ -197,7 +197,7 @@ class _TargetCopy:
             self._seen, self._offset = set(), 0
         self._push_params(info.record)
         self._push_points()
-        if info.record.status != "running":
+        if info.record.status not in OPEN:
             self._push_files(info.record)
         # After a description was sent, a second run of the same uid may have come up.
         if self._push_description(info) and not self._target.is_settled(info.record):

@@ -16,6 +16,7 @@ from typing import Any
 from tracker.core.settings import get_seconds, quiet_libraries
 from tracker.mirror.targets import list_targets, name_remote, read_state
 from tracker.training.files import write_json
+from tracker.training.saves import block_saves
 from tracker.workspace.tracker_toml import Workspace
 
 LOG_NAME = "mirror.log"
@@ -46,7 +47,7 @@ class Mirror:
             str(self._workspace.root),
             self._run,
         ]
-        with (self._folder / LOG_NAME).open("ab") as log:
+        with (self._folder / LOG_NAME).open("ab") as log, block_saves():
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )

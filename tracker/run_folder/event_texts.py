@@ -39,6 +39,8 @@ def describe_best_values(record: RunRecord) -> dict[str, Any]:
 def describe_end(record: RunRecord) -> str:
     """`exp12 finished, best epoch 3 of 15: val/f1 0.7612`, or why it ended early."""
     end = ENDS.get(record.status, record.status)
+    if record.status == "pending":
+        return f"{record.name} waits for its job"
     reason = f" ({record.error})" if record.error else ""
     if end == "died":
         reason = f" in epoch {record.epoch + 1}: its process was killed"

@@ -15,7 +15,7 @@ from typing import Any
 from tracker.core.clock import utc_now
 from tracker.core.locks import FileLock
 from tracker.run_folder.read import load_run
-from tracker.run_folder.record import MARK_FIELDS, MARKS, RunRecord
+from tracker.run_folder.record import MARK_FIELDS, MARKS, OPEN, RunRecord
 from tracker.training.errors import ConfigError
 from tracker.training.files import write_json
 from tracker.workspace.tracker_toml import Workspace
@@ -82,11 +82,11 @@ def archive_runs(workspace: Workspace, names: Sequence[str]) -> list[RunRecord]:
     Raises UnknownRunError, StorageError, or ConfigError when one of them is running.
     """
     records = [load_run(workspace.runs_dir, name) for name in names]
-    running = [record.name for record in records if record.status == "running"]
+    running = [record for record in records if record.status in OPEN]
     if running:
-        subject = f"{running[0]} is" if len(running) == 1 else f"{', '.join(running)} are"
+        states = ", ".join(f"{record.name} is {record.status}" for record in running)
         raise ConfigError(
-            f"{subject} running: nothing was archived", hint=f"wait, or tracker stop {running[0]}"
+            f"{states}: nothing was archived", hint=f"wait, or tracker stop {running[0].name}"
         )
     now = utc_now()
     return [

@@ -56,6 +56,13 @@ class Output:
                 line = f"{utc_now()} {reason}: output continues here; {self.end_hint}\n"
                 _write_if_possible(2, line)
 
+    def begin_in(self, folder: Path) -> None:
+        """Write to output.log of a run folder that is there already, from the beginning on."""
+        with self._lock:
+            self.log, self.in_log = folder / OUTPUT_NAME, True
+            with translate_os_errors(self.log, "write"):
+                self._redirect()
+
     def attach_folder(self, folder: Path, end_hint: str, *, resumed: str = "") -> None:
         """Use output.log of this run folder as the log; the pending log's lines move there.
 
@@ -79,6 +86,8 @@ class Output:
                     log.write(before.read_bytes())
                 self._redirect()
                 before.unlink()
+            elif before == target:
+                sys.stdout.write(f"{resumed}\n" if resumed else "")
             else:
                 self._redirect()
 

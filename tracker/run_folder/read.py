@@ -209,7 +209,7 @@ def _describe_lack(record: RunRecord) -> str:
     """Why a run is not `latest`: `exp7 was interrupted`."""
     if record.status == "finished":
         return f"{record.name} has no predictions"
-    verbs = {"interrupted": "was ", "killed": "was ", "failed": ""}
+    verbs = {"interrupted": "was ", "killed": "was ", "preempted": "was ", "failed": ""}
     return f"{record.name} {verbs.get(record.status, 'is ')}{record.status}"
 
 

@@ -20,6 +20,12 @@ from tracker.training.tables import parse_json
 
 STALE_HEARTBEAT_S = 60.0  # 12 missed heartbeats: a slow network disk may delay a few
 
+# The job of a scheduler begins or goes on with it: no process has it now.
+WAITING = ("pending", "preempted")
+OPEN = ("running", *WAITING)  # a run that will go on by itself
+
+JOB_FACT = "slurm_job"  # the fact of a run that a job of Slurm trains: the job's number
+
 RUN_NAME = re.compile(r"exp([1-9][0-9]*)")
 
 MARKS = "marks.json"  # tags and archive state, added later; `tracker.run_folder.marks` writes it

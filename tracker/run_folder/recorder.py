@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import threading
 import time
 import uuid
@@ -31,9 +32,17 @@ from tracker.run_folder.event_texts import (
     describe_start,
 )
 from tracker.run_folder.marks import check_tags, write_marks
-from tracker.run_folder.points import SYSTEM_PREFIX, replace_non_finite
+from tracker.run_folder.points import SYSTEM_PREFIX, read_points, replace_non_finite
 from tracker.run_folder.read import load_run
-from tracker.run_folder.record import KILLED_CACHE, RunRecord, allocate_run
+from tracker.run_folder.record import (
+    JOB_FACT,
+    KILLED_CACHE,
+    OPEN,
+    WAITING,
+    RunRecord,
+    allocate_run,
+)
+from tracker.run_folder.stop_note import is_stopped
 from tracker.training.errors import ConfigError, StorageError
 from tracker.training.files import (
     remove_leftovers,
@@ -63,6 +72,7 @@ class Recorder:
         self._started = time.monotonic() - record.duration_s
         self._names: set[str] = set()  # names of metrics that were checked
         self._not_finite: set[str] = set()  # metrics of which it was told
+        self._logged: set[tuple[int, str]] = set()  # what is not written again: step and metric
         self._guard = threading.Lock()
         self._stop = threading.Event()
         self._metrics_fd = _open_points(folder / "metrics.jsonl")
@@ -82,8 +92,10 @@ class Recorder:
         note: str,
         fingerprints: Mapping[str, str | None],
         tags: Sequence[str] = (),
+        facts: Mapping[str, Any] | None = None,
+        waits: bool = False,
     ) -> Recorder:
-        """Allocate expN and write its first files.
+        """Allocate expN and write its first files; with `waits` a job will begin it.
 
         Raises StorageError, or ConfigError for a text that is not UTF-8 or an invalid tag.
         """
@@ -104,6 +116,7 @@ class Recorder:
             name=folder.name,
             uid=uuid.uuid4().hex,
             kind=kind,
+            status="pending" if waits else "running",
             parent=parent,
             note=note,
             author=get_author(),
@@ -111,6 +124,7 @@ class Recorder:
             pid=os.getpid(),
             created_at=now,
             heartbeat=now,
+            facts=dict(facts or {}),
             fingerprints={**fingerprints, "code": environment["code"]},
             tags=tags,
         )
@@ -118,18 +132,27 @@ class Recorder:
             write_marks(folder, record)
         write_json(folder / "run.json", record.to_file())
         recorder = cls(folder, record, lock)
-        recorder.tell("started", describe_start(record), describe_facts(record), time=now)
+        if not waits:
+            recorder.tell("started", describe_start(record), describe_facts(record), time=now)
         return recorder
 
     @classmethod
-    def reopen(cls, runs_dir: Path, name: str) -> Recorder:
-        """Resume a run that was killed, interrupted or failed; raises ConfigError for any other."""
+    def reopen(cls, runs_dir: Path, name: str, *, job: str = "") -> Recorder:
+        """Resume a run that was killed, interrupted or failed; raises ConfigError for any other.
+
+        `job` is the scheduler's job that this process is: it begins a run that waits for it.
+        """
         lock = FileLock(runs_dir / name / ".lock")
         record = load_run(runs_dir, name)
         if record.status == "finished":
             raise ConfigError(
                 f"{name} is finished",
                 hint=f"train it anew, for longer: tracker run train --from {name} --epochs N",
+            )
+        if record.status in WAITING and not job:
+            raise ConfigError(
+                f"{name} waits for a job of the scheduler ({record.status})",
+                hint=f"tracker stop {name} takes it out of the queue",
             )
         if record.status == "running" or not lock.acquire(wait=False):
             raise ConfigError(f"{name} is still running", hint="wait for it, or stop it first")
@@ -138,8 +161,9 @@ class Recorder:
             append_event(runs_dir / name, "died", describe_end(record), {}, time=ended)
         remove_leftovers(runs_dir / name)
         (runs_dir / name / KILLED_CACHE).unlink(missing_ok=True)
-        resumed = runs_dir / name / f"env-resumed-{int(time.time())}.json"
-        write_json(resumed, collect_environment(runs_dir.parent))
+        begins = record.status == "pending"
+        environment = "env.json" if begins else f"env-resumed-{int(time.time())}.json"
+        write_json(runs_dir / name / environment, collect_environment(runs_dir.parent))
         record = replace(
             record,
             status="running",
@@ -154,7 +178,10 @@ class Recorder:
             write_marks(runs_dir / name, record)
         write_json(runs_dir / name / "run.json", record.to_file())
         recorder = cls(runs_dir / name, record, lock)
-        recorder.tell("resumed", f"{name} resumed after epoch {record.epoch}", {})
+        if begins:
+            recorder.tell("started", describe_start(record), describe_facts(record))
+        else:
+            recorder.tell("resumed", f"{name} resumed after epoch {record.epoch}", {})
         return recorder
 
     @property
@@ -166,6 +193,13 @@ class Recorder:
         """Record facts that are known after the setup."""
         self._update(facts={**self.record.facts, **values})
 
+    def keep_logged(self) -> None:
+        """Write no metric again that metrics.jsonl has of a step: an epoch that was cut off is
+        trained again, with the same result."""
+        for point in read_points(self.folder / "metrics.jsonl"):
+            if point["epoch"] > self.record.epoch:
+                self._logged.update((point["step"], name) for name in point["values"])
+
     def metrics(self, values: Mapping[str, float], *, step: int, epoch: int) -> None:
         """Write one point; it is on disk when this returns.
 
@@ -176,6 +210,10 @@ class Recorder:
             for name in values:
                 check_name(name)
             self._names.update(values)
+        if self._logged:
+            values = {n: value for n, value in values.items() if (step, n) not in self._logged}
+            if not values:
+                return
         point = {"time": round(time.time(), 3), "step": step, "epoch": epoch, "values": values}
         broken: list[str] = []
         try:
@@ -246,12 +284,14 @@ class Recorder:
         """Write the final record and free the folder.
 
         `times` are the start and the end of a run that was made by another program, as UTC texts.
+        With a status of `WAITING` the run has not ended: a job goes on with it.
         """
         self._stop.set()
         self._heart.join()
         try:
             begun, ended = times or (self.record.created_at, utc_now())
-            self._update(status=status, error=error, created_at=begun, finished_at=ended)
+            end = None if status in WAITING else ended
+            self._update(status=status, error=error, created_at=begun, finished_at=end)
             self.tell(status, describe_end(self.record), list_validation(self.record.summary))
         finally:
             os.close(self._metrics_fd)
@@ -271,10 +311,50 @@ class Recorder:
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_S):
+            if JOB_FACT in self.record.facts and is_stopped(self.folder, elsewhere=True):
+                os.kill(os.getpid(), signal.SIGINT)  # tracker stop on another machine
             try:
                 self._update()
             except StorageError:
                 continue  # a full disk may get room again, and the loop's own writes report it
+
+
+def settle_waiting(runs_dir: Path, name: str, status: str, *, error: str) -> RunRecord:
+    """Give a run that waits for a job another status, for there is no job, or a new one.
+
+    Returns its record, unchanged where it does not wait, or a process has it.
+    """
+    lock = FileLock(runs_dir / name / ".lock")
+    if not lock.acquire(wait=False):
+        return load_run(runs_dir, name)
+    try:
+        record = load_run(runs_dir, name)
+        if record.status in WAITING:
+            record = _write_status(runs_dir / name, record, status, error)
+    finally:
+        lock.release()
+    return record
+
+
+def put_back(runs_dir: Path, name: str) -> RunRecord:
+    """Let a run that ended without finishing wait for a job; raises ConfigError for any other."""
+    lock = FileLock(runs_dir / name / ".lock")
+    record = load_run(runs_dir, name)
+    if record.status in ("finished", *OPEN) or not lock.acquire(wait=False):
+        raise ConfigError(f"{name} is {record.status}", hint=f"tracker show {name}")
+    try:
+        return _write_status(runs_dir / name, record, "preempted", "")
+    finally:
+        lock.release()
+
+
+def _write_status(folder: Path, record: RunRecord, status: str, error: str) -> RunRecord:
+    now = utc_now()
+    ended = None if status in WAITING else now
+    record = replace(record, status=status, error=error, heartbeat=now, finished_at=ended)
+    write_json(folder / "run.json", record.to_file())
+    append_event(folder, status, describe_end(record), {}, time=now)
+    return record
 
 
 def _open_points(path: Path) -> int:

@@ -24,7 +24,7 @@ from tracker.ledger.records import Submission
 from tracker.ledger.refusals import find_duplicate_refusal, read_quota_window
 from tracker.ledger.resolve import load_resolved
 from tracker.run_folder.read import load_config
-from tracker.run_folder.record import RunRecord, run_folder
+from tracker.run_folder.record import OPEN, RunRecord, run_folder
 from tracker.submission.witnesses import find_ledger_refusal
 from tracker.training.metrics import METRICS
 from tracker.training.numbers import render_share
@@ -109,8 +109,9 @@ def load_candidate(workspace: Workspace, run: str) -> Candidate:
     record = load_resolved(workspace, run)
     name = record.name
     path = run_folder(workspace.runs_dir, name) / "predictions.csv"
-    if record.status == "running":
-        raise RefusedError(f"{name} is still running", hint="wait until it has finished")
+    if record.status in OPEN:
+        state = "still running" if record.status == "running" else record.status
+        raise RefusedError(f"{name} is {state}", hint="wait until it has finished")
     if not path.is_file():
         raise RefusedError(
             f"{name} ({record.status}) has no predictions.csv", hint=_how_to_predict(record)

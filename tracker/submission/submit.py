@@ -23,7 +23,7 @@ from tracker.ledger.read import (
 from tracker.ledger.records import Submission
 from tracker.run_folder.event_log import append_event
 from tracker.run_folder.read import load_config, load_run
-from tracker.run_folder.record import is_abandoned, is_pulled
+from tracker.run_folder.record import OPEN, is_abandoned, is_pulled
 from tracker.submission.examine import Candidate, Examination, examine, render_similar_command
 from tracker.submission.scores import score_missing
 from tracker.submission.witnesses import find_ledger_refusal, note_submission
@@ -272,7 +272,7 @@ def _index_ended(workspace: Workspace, name: str) -> None:
     from tracker.ledger.append import open_ledger
 
     record = load_run(workspace.runs_dir, name)
-    if record.status != "running":
+    if record.status not in OPEN:
         config = load_config(workspace.runs_dir, name)
         with open_ledger(workspace) as ledger:
             ledger.append_run(record, config, str(workspace.runs_dir / name))

@@ -28,7 +28,7 @@ from tracker.ledger.team_runs import TeamRuns, is_at_home, read_pulled
 from tracker.mirror.targets import list_targets, read_state
 from tracker.run_folder.environment import describe_versions
 from tracker.run_folder.read import list_runs
-from tracker.run_folder.record import run_folder
+from tracker.run_folder.record import OPEN, run_folder
 from tracker.run_folder.system_metrics import list_gpus
 from tracker.training.files import TEMPORARY, write_bytes
 from tracker.training.libraries import is_installed
@@ -240,7 +240,7 @@ def _list_behind(workspace: Workspace, state_name: str) -> list[str]:
     for record in list_runs(workspace.runs_dir, archived=False):
         folder = workspace.runs_dir / record.name
         points = folder / "metrics.jsonl"
-        if record.status in ("running", "broken") or not points.is_file():
+        if record.status in (*OPEN, "broken") or not points.is_file():
             continue
         copied = read_state(folder / state_name).get("offset", 0)
         if copied < points.stat().st_size:

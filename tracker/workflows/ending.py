@@ -7,7 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tracker.core.errors import InterruptedByUserError, TrackerError, render_error
+from tracker.core.errors import (
+    InterruptedByUserError,
+    PreemptedError,
+    TrackerError,
+    render_error,
+)
 from tracker.core.signals import terminate_as_interrupt
 from tracker.mirror.mirror import Mirror
 from tracker.run_folder.output import notify, outlive_terminal
@@ -41,6 +46,9 @@ def record_end(workspace: Workspace, recorder: Recorder) -> Iterator[None]:
                 # A second signal must not end the recording of the end.
                 signals.ignore()
                 end = signals.find_cause(error)
+                if isinstance(end, PreemptedError):
+                    recorder.finish("preempted", error=str(end))
+                    raise
                 record_failure(workspace, recorder, end)
                 if isinstance(end, KeyboardInterrupt):
                     raise _interrupted(recorder, end) from error

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tracker.core.errors import TrackerError
+from tracker.core.settings import find_job, find_launch
 from tracker.run_folder.points import read_curves
-from tracker.run_folder.read import load_run, load_trained_config
-from tracker.run_folder.record import RunRecord, read_threads
+from tracker.run_folder.read import list_runs, load_run, load_trained_config
+from tracker.run_folder.record import JOB_FACT, RunRecord, read_threads
 from tracker.run_folder.recorder import Recorder
 from tracker.run_folder.resumes import explain_own_resume
+from tracker.run_folder.stop_note import is_stopped
 from tracker.training.config import Config, config_to_dict
 from tracker.training.config_fingerprint import config_fingerprint
 from tracker.training.config_reading import config_from_dict
 from tracker.training.errors import ConfigError
 from tracker.training.input.channels import list_filled_in, resolve_input
 from tracker.training.libraries import TRAINING, require
+from tracker.training.saves import SaveRequest
 from tracker.training.targets import check_config
 from tracker.workflows.advice_events import AdviceEvents
 from tracker.workflows.ending import fingerprint_predictions, record_end, record_stuck
@@ -25,6 +30,8 @@ from tracker.workflows.resolve import refuse_ensemble
 from tracker.workflows.reuse import copy_progress, find_reusable_run
 from tracker.workspace.data import build_task, prepare_data
 from tracker.workspace.tracker_toml import Workspace
+
+LAUNCH_FACT = "torchrun"  # the group of processes that torchrun started for the run
 
 if TYPE_CHECKING:
     from tracker.training.formats.samples import LoadedData, Task
@@ -48,6 +55,60 @@ def train(
     `force` trains from scratch. Raises AlreadyTrainedError when a run has the same config, data and
     code.
     """
+    begun = _begin(
+        workspace, config, parent=parent, note=note, facts=facts, quiet=quiet, force=force
+    )
+    return _fit(workspace, begun, quiet=quiet)
+
+
+def make_waiting_run(
+    workspace: Workspace,
+    config: Config,
+    *,
+    parent: str | None = None,
+    note: str = "",
+    facts: Mapping[str, Any] | None = None,
+    quiet: bool = False,
+    force: bool = False,
+) -> RunRecord:
+    """A run that a job of a scheduler will train; everything is checked as in `train`, but for the
+    devices."""
+    begun = _begin(
+        workspace,
+        config,
+        parent=parent,
+        note=note,
+        facts=facts,
+        quiet=quiet,
+        force=force,
+        waits=True,
+    )
+    return begun.recorder.finish("pending")
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A run whose folder is there, and what it trains; `earlier` is the run that it continues."""
+
+    recorder: Recorder
+    config: Config
+    task: Task
+    data: LoadedData
+    earlier: RunRecord | None
+
+
+def _begin(
+    workspace: Workspace,
+    config: Config,
+    *,
+    parent: str | None,
+    note: str,
+    facts: Mapping[str, Any] | None,
+    quiet: bool,
+    force: bool,
+    waits: bool = False,
+) -> _Begun:
+    """Check everything, and make the run's folder; with `waits` a job will train it."""
     require(*TRAINING)
     from tracker.training.model.model import check_model
     from tracker.training.model.optim import check_optimizer
@@ -60,7 +121,9 @@ def train(
     # `show` tells values that the model has from those that somebody chose.
     facts = {**(facts or {}), "filled_in": ", ".join(list_filled_in(config))}
     config = resolve_input(config, data, root=workspace.root)
-    config, sizes = _resolve_batch_size(workspace, config, data, task, facts)
+    sizes: list[str] = []
+    if not waits:  # else by the GPU of the job
+        config, sizes = _resolve_batch_size(workspace, config, data, task, facts)
     tables = config_to_dict(config)
     fingerprints = {"config": config_fingerprint(tables), "data": data.fingerprint}
     earlier = None if force else find_reusable_run(workspace, tables, data.fingerprint)
@@ -71,13 +134,16 @@ def train(
         parent=parent,
         note=note,
         fingerprints=fingerprints,
+        facts=_describe_launch(),
+        waits=waits,
     )
     name = recorder.record.name
     recorder.params(facts)
     # Continue from an earlier run's last epoch, if there is one.
     if earlier:
         copy_progress(workspace.runs_dir / earlier.name, recorder.folder)
-        recorder.params({"continues": earlier.uid})
+        threads = {"threads": read_threads(earlier)} if waits and read_threads(earlier) else {}
+        recorder.params({"continues": earlier.uid, **threads})
         best = {key: value for key, value in earlier.summary.items() if value is not None}
         recorder.progress(epoch=earlier.epoch, best_epoch=earlier.best_epoch, summary=best)
         message = (
@@ -89,7 +155,27 @@ def train(
     if not quiet:
         lines = [*data.notes, *sizes, message, *([data.balance] if data.balance else [])]
         print("\n".join(lines), file=sys.stderr)
-    return _fit(workspace, recorder, config, task, data, earlier=earlier, quiet=quiet)
+    return _Begun(recorder, config, task, data, earlier)
+
+
+def _describe_launch() -> dict[str, str]:
+    """The fact by which a group that torchrun starts again finds its run."""
+    launch, _ = find_launch()
+    return {LAUNCH_FACT: launch} if launch else {}
+
+
+def find_restarted(workspace: Workspace) -> str:
+    """The run that this group had begun when torchrun started it again; empty where there is none.
+
+    torchrun does so when a process has died (--max-restarts), with the command of the beginning.
+    """
+    launch, restarts = find_launch()
+    if not restarts:
+        return ""
+    for record in list_runs(workspace.runs_dir):
+        if record.facts.get(LAUNCH_FACT) == launch and record.status != "finished":
+            return record.name
+    return ""
 
 
 def _resolve_batch_size(
@@ -110,8 +196,19 @@ def _resolve_batch_size(
     return resolved, [sentence] if sentence else []
 
 
-def resume(workspace: Workspace, name: str, *, quiet: bool = False) -> RunRecord:
-    """Resume a killed, interrupted or failed run; raises ConfigError when its data have changed."""
+def resume(
+    workspace: Workspace,
+    name: str,
+    *,
+    quiet: bool = False,
+    job: str = "",
+    saving: SaveRequest | None = None,
+) -> RunRecord:
+    """Resume a killed, interrupted or failed run; raises ConfigError when its data have changed.
+
+    `job` is the scheduler's job that this process is, for a run that waits for it; `saving` may
+    raise PreemptedError when last.pth is saved.
+    """
     require(*TRAINING)
     record = load_run(workspace.runs_dir, name)
     # Refuse what cannot be resumed.
@@ -137,27 +234,36 @@ def resume(workspace: Workspace, name: str, *, quiet: bool = False) -> RunRecord
             f"the data have changed since {name} began",
             hint=f"restore them, or start a new run: tracker run train --from {name}",
         )
-    recorder = Recorder.reopen(workspace.runs_dir, name)
+    chosen: dict[str, Any] = {}
+    config, sizes = _resolve_batch_size(workspace, config, data, task, chosen)
+    recorder = Recorder.reopen(workspace.runs_dir, name, job=job)
+    recorder.keep_logged()
+    if chosen:
+        tables = config_to_dict(config)
+        recorder.change_config(tables, config_fingerprint(tables))
+        recorder.params(chosen)
     if not quiet:
-        message = f"{name}: resumed after epoch {record.epoch} of {config.train.epochs}"
-        print("\n".join([*data.notes, message]), file=sys.stderr)
-    return _fit(workspace, recorder, config, task, data, earlier=record, quiet=quiet)
+        begins = record.status == "pending" and not record.epoch
+        how = "begins" if begins else f"resumed after epoch {record.epoch} of {config.train.epochs}"
+        print("\n".join([*data.notes, *sizes, f"{name}: {how}"]), file=sys.stderr)
+    begun = _Begun(recorder, config, task, data, record)
+    return _fit(workspace, begun, quiet=quiet, saving=saving)
 
 
 def _fit(
     workspace: Workspace,
-    recorder: Recorder,
-    config: Config,
-    task: Task,
-    data: LoadedData,
+    begun: _Begun,
     *,
-    earlier: RunRecord | None,
     quiet: bool,
+    saving: SaveRequest | None = None,
 ) -> RunRecord:
     """Run the training loop and record the end, whatever ends it.
 
-    It continues `earlier`, with its number of threads: another one may change the last bits.
+    It continues the earlier run, with its number of threads: another one may change the last bits.
     """
+    recorder, config, earlier = begun.recorder, begun.config, begun.earlier
+    if job := find_job():
+        recorder.params({JOB_FACT: job})
     advice = AdviceEvents(recorder, workspace.competition, config.train.monitor)
     threads = read_threads(earlier) if earlier else None
     with record_end(workspace, recorder):
@@ -166,14 +272,15 @@ def _fit(
         with translate_torch_errors():
             result = fit(
                 config,
-                data,
-                task,
+                begun.data,
+                begun.task,
                 root=workspace.root,
                 run_dir=recorder.folder,
                 logger=recorder,
                 on_epoch=lambda report: _record_epoch(recorder, advice, report),
                 on_trained=lambda weights: _warn_of_equal_weights(workspace, recorder, weights),
                 on_stuck=lambda error: record_stuck(workspace, recorder, error),
+                saving=saving or SaveRequest(on_saved=partial(_stop_if_asked, recorder)),
                 cache_dir=workspace.state_dir,
                 resume=earlier is not None,
                 threads=threads,
@@ -182,6 +289,12 @@ def _fit(
         _draw_curves(recorder)
         recorder.fingerprint(predictions=fingerprint_predictions(workspace, result.predictions))
     return recorder.record
+
+
+def _stop_if_asked(recorder: Recorder) -> None:
+    """End a run that was saved, if its sweep must leave the machine."""
+    if is_stopped(recorder.folder):
+        raise KeyboardInterrupt("saved")
 
 
 def _warn_of_equal_weights(workspace: Workspace, recorder: Recorder, weights: str) -> None:

@@ -45,6 +45,7 @@ from tracker.training.tables import read_toml
 from tracker.workspace.leaderboard_kinds import DEFAULT, KINDS
 from tracker.workspace.leaderboard_kinds import list_options as list_board_options
 from tracker.workspace.secrets_file import read_secrets
+from tracker.workspace.slurm_options import SlurmOptions
 
 TRACKER_TOML = "tracker.toml"
 TARGETS = ("class", "binary", "labels", "ordered", "number")
@@ -333,6 +334,7 @@ def list_sections() -> dict[str, Mapping[str, Key]]:
         "ledger": _list_single("ledger"),
         "leaderboard": list_leaderboard_keys(),
         "diff": _list_single("diff"),
+        "slurm": list_keys(SlurmOptions),
     }
 
 
@@ -360,6 +362,7 @@ class Workspace:
     leaderboard: str
     leaderboard_options: Mapping[str, str] = field(default_factory=dict)
     diff_ignore: tuple[str, ...] = ()
+    slurm: SlurmOptions = field(default_factory=SlurmOptions)
 
     @property
     def data(self) -> Mapping[str, Any]:
@@ -460,6 +463,7 @@ def load_workspace(root: Path, *, source: str = "") -> Workspace:
         leaderboard=kind,
         leaderboard_options=options,
         diff_ignore=_get_single(tables, "diff"),
+        slurm=SlurmOptions(**tables["slurm"]),
     )
 
 

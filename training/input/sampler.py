@@ -17,7 +17,7 @@ class BatchSampler(Sampler[list[Position]]):
     Each of `world` processes gets its `rank`'s part of each batch. With `weights` (one an image)
     images are drawn with replacement by weight, else every image comes once. A last batch with
     fewer than two images a process is dropped: batch norm cannot use it. `sizes` has the images of
-    whole batches.
+    whole batches. The first `skip` batches are left out, and the others stay as they are.
     """
 
     def __init__(
@@ -37,6 +37,7 @@ class BatchSampler(Sampler[list[Position]]):
         self._rank = rank
         self._world = world
         self.epoch = 1
+        self.skip = 0
 
         full, rest = divmod(size, batch_size)
         self.sizes = [batch_size] * full
@@ -52,7 +53,7 @@ class BatchSampler(Sampler[list[Position]]):
             order = rng.permutation(self._size)
         else:
             order = rng.choice(self._size, self._size, p=self._shares)
-        for number in range(len(self)):
+        for number in range(self.skip, len(self)):
             batch = order[number * self._batch_size : (number + 1) * self._batch_size]
             yield [(self.epoch, int(index)) for index in batch[self._rank :: self._world]]
 

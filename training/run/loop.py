@@ -10,9 +10,10 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,17 @@ from tracker.training.processes import gather_images, share_work
 from tracker.training.progress import Progress
 from tracker.training.run.checkpoint import weights_fingerprint
 from tracker.training.run.setup import Setup, build_setup, seed_torch
-from tracker.training.run.state import Best, load_best, restore, save_best, save_last
+from tracker.training.run.state import (
+    LAST,
+    Best,
+    Part,
+    load_best,
+    restore,
+    restore_random,
+    save_best,
+    save_last,
+)
+from tracker.training.saves import SaveRequest, ask_by_signal
 from tracker.training.scores import confusion_matrix, count_classes
 from tracker.training.targets import TARGETS, is_better
 from tracker.training.watch import SIGNAL_S, is_loader_end, is_loader_terminated, name_signal
@@ -131,6 +142,7 @@ def fit(
     on_epoch: Callable[[EpochReport], None],
     on_trained: Callable[[str], None] = lambda _: None,
     on_stuck: Callable[[BaseException], None] = lambda _: None,
+    saving: SaveRequest | None = None,
     cache_dir: Path | None = None,
     resume: bool = False,
     threads: int | None = None,
@@ -142,6 +154,7 @@ def fit(
     `threads` are those that the run began with, where it is resumed: another number may change the
     last bits. By default the cores are divided among the trainings on this host.
     `on_trained` gets the fingerprint of the best weights before the predictions are made.
+    SIGUSR1 saves last.pth at the next step; `saving` says what happens then.
     `cache_dir` is for prepared images. With several processes this is called in each of them, and
     only the `first` one writes. When no error and no signal can free its main thread from waiting
     for the others, `on_stuck` is called in another thread, and the process ends. Raises
@@ -161,6 +174,9 @@ def fit(
     if first:  # copies in the run folder, so that the run can be repeated
         copy_pipeline_file(config.augment, root, run_dir)
         copy_tables(config.data, root, run_dir)
+        # without one the run ended before its first epoch was complete, and starts again
+        resume = resume and (run_dir / LAST).is_file()
+    saving = saving or SaveRequest()
     group = share_work(
         config.train,
         {**work, "resume": resume},
@@ -168,7 +184,7 @@ def fit(
         on_stuck=on_stuck,
         threads=threads,
     )
-    with group as environment, progress:
+    with group as environment, ask_by_signal(saving) if first else nullcontext(), progress:
         if count_trainings() > 1:
             progress.notify(_describe_share())
         setup = build_setup(
@@ -182,9 +198,12 @@ def fit(
             resume=resume,
             notify=progress.notify,
         )
+        setup.saving = saving
         logger.params(_describe(setup))
-        epoch, best = restore(setup) if resume else (0, None)
-        best = _train(setup, progress, epoch, best, on_epoch)
+        start = restore(setup) if resume else (0, None, None)
+        if start[2]:
+            progress.notify(f"goes on in epoch {start[0] + 1}, after batch {start[2].batches}")
+        best = _train(setup, progress, start, on_epoch)
         if first:
             logger.artifact(run_dir / "best.pth")
         return _finish(setup, progress, best, on_trained)
@@ -193,12 +212,15 @@ def fit(
 def _train(
     setup: Setup,
     progress: Progress,
-    epoch: int,
-    best: Best | None,
+    start: tuple[int, Best | None, Part | None],
     on_epoch: Callable[[EpochReport], None],
 ) -> Best:
-    """The epochs after `epoch`, until they are done or train.patience is over."""
+    """The epochs after the first of `start`, until they are done or train.patience is over.
+
+    `start` is what `restore` gives: the last epoch, the best one, and a part of the next.
+    """
     train = setup.config.train
+    epoch, best, part = start
     progress.begin(batches=len(setup.train_loader), done=epoch)
     started, before = time.monotonic(), epoch
     predictor = Predictor(setup.config, setup.data, setup.task, setup.fabric, setup.source)
@@ -207,7 +229,9 @@ def _train(
             break
         epoch += 1
         # train and validate
-        metrics = _train_epoch(setup, epoch, progress)
+        save = partial(_save_part, setup, progress, epoch, best)
+        metrics = _train_epoch(setup, epoch, progress, save=save, part=part)
+        part = None
         progress.validate(epoch=epoch)
         validation = predictor.validate(setup.eval_model)
         metrics |= _measure(setup, validation, progress)
@@ -220,6 +244,7 @@ def _train(
             save_best(setup, best, validation)
         save_last(setup, epoch, best)
         on_epoch(EpochReport(epoch, best, metrics))
+        setup.saving.answer()
         # the time left, by the epochs of this process
         pace = (time.monotonic() - started) / (epoch - before)
         left = pace * (train.epochs - epoch)
@@ -230,6 +255,14 @@ def _train(
             f"stopped after epoch {epoch}: {train.monitor} was best in epoch {best.epoch}"
         )
     return best
+
+
+def _save_part(setup: Setup, progress: Progress, epoch: int, best: Best | None, part: Part) -> None:
+    """Write last.pth within `epoch`, after the batches of `part`."""
+    save_last(setup, epoch - 1, best, part)
+    batches = len(setup.train_sampler)
+    progress.notify(f"last.pth saved in epoch {epoch}, after batch {part.batches} of {batches}")
+    setup.saving.answer()
 
 
 def _describe_share() -> str:
@@ -257,23 +290,28 @@ def _describe(setup: Setup) -> dict[str, Any]:
     }
 
 
-def _train_epoch(setup: Setup, epoch: int, progress: Progress) -> dict[str, float]:
+def _train_epoch(
+    setup: Setup,
+    epoch: int,
+    progress: Progress,
+    *,
+    save: Callable[[Part], None] = lambda _: None,
+    part: Part | None = None,
+) -> dict[str, float]:
     """One epoch; returns train/loss, the metrics, /lr, /images_per_s and /data_wait.
 
-    /data_wait is the share of time spent waiting for data.
+    /data_wait is the share of time spent waiting for data. `save` is called after a step where
+    somebody asks for it, with what has been done; with `part` the epoch goes on after that.
     """
     train, fabric = setup.config.train, setup.fabric
-    seed_torch(train.seed, epoch, fabric.global_rank)
-    setup.train_sampler.epoch = epoch
-    train_mode(setup.model)
+    batches, part = _begin_epoch(setup, epoch, part)
     sizes = setup.train_sampler.sizes
     steps = -(-len(sizes) // train.accumulate)
-    started, classes = time.monotonic(), len(setup.task.classes)
+    started, classes = time.monotonic() - part.seconds, len(setup.task.classes)
     has_classes = TARGETS[setup.task.target].is_class
-    confusion = np.zeros((classes, classes), dtype=np.int64)
-    total, seen, recent, lr = 0.0, 0, [], 0.0
-    waits: list[float] = []
-    for number, (images, labels, indices) in enumerate(_time_waiting(setup.train_loader, waits)):
+    for number, (images, labels, indices) in enumerate(
+        _time_waiting(batches, part), start=part.batches
+    ):
         # gradients are added up over a group of batches, and synchronized after its last one
         group = number - number % train.accumulate
         last = number + 1 in (group + train.accumulate, len(sizes))
@@ -289,36 +327,53 @@ def _train_epoch(setup: Setup, epoch: int, progress: Progress) -> dict[str, floa
             fabric.backward(loss * share * fabric.world_size)
         # statistics of the batch
         if has_classes:
-            confusion += confusion_matrix(truth, guesses, classes)
-        total += value * sizes[number]
-        seen += sizes[number]
-        recent.append(value)
+            part.confusion += confusion_matrix(truth, guesses, classes)
+        part.total += value * sizes[number]
+        part.seen += sizes[number]
+        part.recent.append(value)
         progress.batch(epoch=epoch, images=sizes[number], loss=value)
         if not last:
             continue
         # the group is complete
-        lr = _update_weights(setup)
+        part.lr = _update_weights(setup)
         step = (epoch - 1) * steps + number // train.accumulate + 1
         if step % train.log_every == 0:
-            values = {"train/batch_loss": sum(recent) / len(recent), "train/batch_lr": lr}
+            loss_now = sum(part.recent) / len(part.recent)
+            values = {"train/batch_loss": loss_now, "train/batch_lr": part.lr}
             setup.logger.metrics(values, step=step, epoch=epoch)
-            recent = []
-    seconds = time.monotonic() - started
-    scores = score_counts(count_classes(confusion)) if has_classes else {}
+            part.recent = []
+        part.batches, part.seconds = number + 1, time.monotonic() - started
+        if setup.saving.agreed or (setup.saving.asked and fabric.world_size == 1):
+            save(part)
+    scores = score_counts(count_classes(part.confusion)) if has_classes else {}
     return {
-        "train/loss": total / seen,
+        "train/loss": part.total / part.seen,
         **{f"train/{name}": value for name, value in scores.items()},
-        "train/lr": lr,
-        "train/images_per_s": seen / seconds,
-        "train/data_wait": sum(waits) / seconds,
+        "train/lr": part.lr,
+        "train/images_per_s": part.seen / part.seconds,
+        "train/data_wait": part.waited / part.seconds,
     }
 
 
-def _time_waiting(loader: Iterable[Any], seconds: list[float]) -> Iterator[Any]:
-    """The batches of a loader; `seconds` gets how long each was waited for."""
+def _begin_epoch(setup: Setup, epoch: int, part: Part | None) -> tuple[Iterator[Any], Part]:
+    """The batches of an epoch that are left, and what the others added up: nothing at first."""
+    seed_torch(setup.config.train.seed, epoch, setup.fabric.global_rank)
+    setup.train_sampler.epoch = epoch
+    setup.train_sampler.skip = part.batches if part else 0
+    train_mode(setup.model)
+    batches = iter(setup.train_loader)  # draws a random number
+    if part:
+        restore_random(setup, part)
+        return batches, part
+    classes = len(setup.task.classes)
+    return batches, Part(np.zeros((classes, classes), dtype=np.int64))
+
+
+def _time_waiting(batches: Iterator[Any], part: Part) -> Iterator[Any]:
+    """The batches; `part` gets how long they were waited for."""
     started = time.monotonic()
-    for batch in loader:
-        seconds.append(time.monotonic() - started)
+    for batch in batches:
+        part.waited += time.monotonic() - started
         yield batch
         started = time.monotonic()
 
@@ -357,7 +412,11 @@ def _gather(
         return gather_images(setup.fabric, padded)
 
     labels = setup.fabric.to_device(labels)
-    present = collect(torch.ones(len(labels), device=labels.device)).bool()
+    # the first process alone gets the signal to save: it says so with 2 for an image
+    word = 2.0 if setup.saving.asked else 1.0
+    words = collect(torch.full((len(labels),), word, device=labels.device))
+    setup.saving.agreed = bool((words > 1).any())
+    present = words.bool()
     return collect(logits)[present], collect(targets)[present], collect(labels)[present].cpu()
 
 

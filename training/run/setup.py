@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from tracker.training.model.model import (
     resolve_precision,
 )
 from tracker.training.model.optim import build_optimizer, lr_factor
+from tracker.training.saves import SaveRequest
 from tracker.training.targets import (
     TARGETS,
     count_outputs,
@@ -57,6 +58,7 @@ class Setup:
     train_loader: Any
     train_sampler: BatchSampler
     source: ImageSource
+    saving: SaveRequest = field(default_factory=SaveRequest)
 
     @property
     def sharded(self) -> bool:

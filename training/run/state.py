@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
@@ -24,6 +25,7 @@ from tracker.training.predict.probabilities import Predictions, save_probabiliti
 from tracker.training.run.checkpoint import load_checkpoint, save_checkpoint
 from tracker.training.run.setup import Setup
 
+LAST = "last.pth"
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
@@ -53,10 +55,40 @@ def save_best(setup: Setup, best: Best, validation: Predictions) -> None:
     )
 
 
-def save_last(setup: Setup, epoch: int, best: Best) -> None:
+@dataclass
+class Part:
+    """A part of an epoch: what its first `batches` added up, and the random numbers after them.
+
+    `confusion` is [true class, predicted class]; `recent` has the losses since the last point.
+    `random` has the states of the generators of each process, of the CPU and of its GPU.
+    """
+
+    confusion: NDArray[np.int64]
+    batches: int = 0
+    total: float = 0.0
+    seen: int = 0
+    recent: list[float] = field(default_factory=list)
+    lr: float = 0.0
+    seconds: float = 0.0
+    waited: float = 0.0
+    random: list[list[torch.Tensor]] = field(default_factory=list)
+
+    def to_state(self) -> dict[str, Any]:
+        """Plain values and tensors."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {**values, "confusion": torch.from_numpy(self.confusion)}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Part:
+        """What `to_state` made."""
+        return cls(**{**state, "confusion": state["confusion"].numpy()})
+
+
+def save_last(setup: Setup, epoch: int, best: Best | None, part: Part | None = None) -> None:
     """Write last.pth: weights, optimizer, schedule, moving average.
 
-    Random numbers follow from seed and epoch.
+    Random numbers follow from seed and epoch, but within an epoch: `part` is what was done of the
+    one after `epoch`.
     """
     model, optimizer, sharded = setup.model.module, setup.optimizer.optimizer, setup.sharded
     state = {
@@ -69,24 +101,43 @@ def save_last(setup: Setup, epoch: int, best: Best) -> None:
         "scheduler": setup.scheduler.state_dict(),
         "precision": setup.fabric.strategy.precision.state_dict(),
         "epoch": epoch,
-        "best": {"epoch": best.epoch, "metrics": dict(best.metrics)},
+        "best": {"epoch": best.epoch, "metrics": dict(best.metrics)} if best else None,
         "trajectory": trajectory_fingerprint(config_to_dict(setup.config)),
     }
     if setup.ema is not None:
         state["ema"] = setup.ema.state_dict()
+    if part is not None:
+        state["part"] = replace(part, random=_collect_random(setup)).to_state()
     if setup.fabric.is_global_zero:
-        save_checkpoint(setup.run_dir / "last.pth", state)
+        save_checkpoint(setup.run_dir / LAST, state)
 
 
-def restore(setup: Setup) -> tuple[int, Best | None]:
-    """Load last.pth in each process; without one, the run starts again.
+def _collect_random(setup: Setup) -> list[list[torch.Tensor]]:
+    """The generators' states of each process."""
+    own = [torch.get_rng_state()]
+    if setup.fabric.device.type == "cuda":
+        own.append(torch.cuda.get_rng_state(setup.fabric.device))
+    if setup.fabric.world_size == 1:
+        return [own]
+    states: list[Any] = [None] * setup.fabric.world_size
+    torch.distributed.all_gather_object(states, own)
+    return states
 
-    A run without last.pth ended before its first epoch was complete. Raises ConfigError when it was
-    trained with another config, WeightsError when it cannot be read.
+
+def restore_random(setup: Setup, part: Part) -> None:
+    """Set this process's generators to what they were after the batches of `part`."""
+    cpu, *gpu = part.random[setup.fabric.global_rank]
+    torch.set_rng_state(cpu)
+    if gpu and setup.fabric.device.type == "cuda":
+        torch.cuda.set_rng_state(gpu[0], setup.fabric.device)
+
+
+def restore(setup: Setup) -> tuple[int, Best | None, Part | None]:
+    """Load last.pth in each process: the last whole epoch, the best one, the part after it.
+
+    Raises ConfigError when it was trained with another config, WeightsError when it cannot be read.
     """
-    state = setup.fabric.broadcast(_read_last(setup) if setup.fabric.is_global_zero else None)
-    if state is None:
-        return 0, None
+    state: Any = setup.fabric.broadcast(_read_last(setup) if setup.fabric.is_global_zero else None)
     model, optimizer = setup.model.module, setup.optimizer.optimizer
     if setup.sharded:
         set_model_state_dict(model, state["model"], options=WHOLE)
@@ -98,7 +149,12 @@ def restore(setup: Setup) -> tuple[int, Best | None]:
     setup.fabric.strategy.precision.load_state_dict(state["precision"])
     if setup.ema is not None:
         setup.ema.load_state_dict(state["ema"])
-    return state["epoch"], Best(state["best"]["epoch"], state["best"]["metrics"])
+    best, part = state["best"], state.get("part")
+    return (
+        state["epoch"],
+        Best(best["epoch"], best["metrics"]) if best else None,
+        Part.from_state(part) if part else None,
+    )
 
 
 def load_best(setup: Setup) -> dict[str, torch.Tensor]:
@@ -123,11 +179,8 @@ def _collect_weights(setup: Setup) -> dict[str, Any]:
     return weights
 
 
-def _read_last(setup: Setup) -> dict[str, Any] | None:
-    path: Path = setup.run_dir / "last.pth"
-    if not path.exists():
-        return None
-    state = load_checkpoint(path)
+def _read_last(setup: Setup) -> dict[str, Any]:
+    state = load_checkpoint(setup.run_dir / LAST)
     tables = config_to_dict(setup.config)
     if state["trajectory"] not in (
         trajectory_fingerprint(tables),

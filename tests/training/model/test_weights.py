@@ -236,6 +236,20 @@ def test_safetensors_are_kept_as_a_checkpoint(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path / "best.pth")["model"].keys() == state.keys()
 
 
+def test_a_run_that_ended_in_its_first_epoch_starts_again_from_its_pretrained_weights(
+    folders: Path,
+) -> None:
+    torch.manual_seed(5)
+    torch.save(build("test_resnet").state_dict(), folders / "start.pth")
+    model = ModelConfig(name="test_resnet", pretrained="start.pth")
+    config = replace(CONFIG, model=model, train=replace(CONFIG.train, epochs=1))
+    whole, _ = train(config, folders, "whole")
+    with pytest.raises(Stop):
+        train(config, folders, "cut", stop_at_step=1)
+    resumed, _ = train(config, folders, "cut", resume=True)
+    assert resumed.weights_fingerprint == whole.weights_fingerprint
+
+
 def test_a_run_goes_on_when_the_weights_that_it_started_from_are_gone(folders: Path) -> None:
     path = folders / "start.pth"
     torch.save(build("test_resnet").state_dict(), path)

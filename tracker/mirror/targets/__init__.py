@@ -20,7 +20,7 @@ from tracker.core.errors import TrackerError
 from tracker.ledger.heads import read_submission_heads
 from tracker.ledger.read import list_notes, list_submissions_of
 from tracker.ledger.records import Note, Submission
-from tracker.run_folder.record import RunRecord
+from tracker.run_folder.record import OPEN, RunRecord
 from tracker.training.files import write_json
 from tracker.workspace.tracker_toml import Workspace
 
@@ -216,7 +216,7 @@ class Target:
         text_before, status_before = self.state.get("described") or ["", ""]
         if text != text_before:
             self.note(text)
-        if status not in ("running", status_before):
+        if status not in (*OPEN, status_before):
             self.end(status)
 
     def is_settled(self, record: RunRecord) -> bool:

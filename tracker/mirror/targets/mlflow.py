@@ -35,7 +35,7 @@ from tracker.mirror.targets.mlflow_server import (
 )
 from tracker.mirror.targets.mlflow_store import find_metrics_table, insert_points
 from tracker.mirror.targets.mlflow_view import ensure_experiment
-from tracker.run_folder.record import RunRecord
+from tracker.run_folder.record import OPEN, WAITING, RunRecord
 from tracker.training.errors import first_line
 from tracker.training.metrics import list_monitors
 from tracker.training.numbers import render_digits
@@ -47,7 +47,12 @@ BULK = 20_000  # metrics a transaction, when we write to the database ourselves
 TAG_PREFIX = "tracker."
 # set when the copy is created, or only added to
 IDENTITY_TAGS = ("tracker.uid", COPIED_TAG, CHARTS_TAG, HEADS_TAG)
-STATUS = {"running": "RUNNING", "finished": "FINISHED", "failed": "FAILED"}
+STATUS = {
+    "running": "RUNNING",
+    "finished": "FINISHED",
+    "failed": "FAILED",
+    **dict.fromkeys(WAITING, "SCHEDULED"),
+}
 LONGEST_TAG = 5000  # characters that MLflow takes
 
 
@@ -214,8 +219,8 @@ class MlflowTarget(Target):
             self._log_batch("tags", part)
         for key in self._find_stale(data.tags, tags):
             self._client.delete_tag(run_id, key)
-        if record.status == "running":
-            self._client.update_run(run_id, status="RUNNING")
+        if record.status in OPEN:
+            self._client.update_run(run_id, status=STATUS[record.status])
         else:
             end = _milliseconds(record.finished_at or record.heartbeat)
             self._client.set_terminated(run_id, STATUS.get(record.status, "KILLED"), end_time=end)
