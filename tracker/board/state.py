@@ -1,0 +1,127 @@
+"""What a page depends on at a moment: the ledger's head, the runs, and what MLflow says of others.
+
+A page is made once for a state. Browsers ask with the state that they show, and get nothing while
+it is the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tracker.core.errors import TrackerError, render_error
+from tracker.ledger.connection import open_reader
+from tracker.ledger.heads import observe, read_newest
+from tracker.mirror.pull import is_alone
+from tracker.mirror.team import ASK_AGAIN_S, TeamRun, list_team
+from tracker.run_folder.read import list_runs
+from tracker.run_folder.running import RunningRun, RunWatcher
+from tracker.workspace.tracker_toml import Workspace
+
+READ_AGAIN_S = 1.0  # many browsers ask: the ledger and the folders are looked at once a second
+MINUTE_S = 60.0  # clocks on a page are right to the minute, and a death elsewhere is seen
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """What there is now; `key` is another one when a page may look different.
+
+    `running` are the running runs of this workspace, `elsewhere` those of teammates; `problem` says
+    that the ledger was rewritten, `team_problem` why `elsewhere` is not known.
+    """
+
+    key: str
+    problem: str
+    running: Sequence[RunningRun]
+    elsewhere: Sequence[TeamRun]
+    team_problem: str
+
+
+class StateReader:
+    """Reads the state, at most once a second however many ask."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._watcher = RunWatcher(workspace)
+        self._team = TeamWatcher(workspace)
+        self._lock = threading.Lock()
+        self._read_at = float("-inf")
+        self._state: State | None = None
+
+    def start(self) -> None:
+        """Begin to ask for what runs elsewhere."""
+        self._team.start()
+
+    def stop(self) -> None:
+        """End what `start` began."""
+        self._team.stop()
+
+    def read(self) -> State:
+        """The state now; raises LedgerError or StorageError."""
+        with self._lock:
+            now = time.monotonic()
+            if self._state is None or now - self._read_at >= READ_AGAIN_S:
+                self._state = self._read()
+                self._read_at = time.monotonic()
+            return self._state
+
+    def _read(self) -> State:
+        with open_reader(self._workspace.ledger_url) as query:
+            head = read_newest(query)
+            problem = observe(self._workspace, query)
+        running = self._watcher.read()
+        elsewhere, team_problem = self._team.known
+        # what changes with each point, as the speed, is drawn with the next epoch or minute
+        facts = [
+            head.key if head else "",
+            problem,
+            int(time.time() // MINUTE_S),
+            [
+                (run.name, run.status, run.epoch, run.archived_at, run.note, run.tags)
+                for run in list_runs(self._workspace.runs_dir)
+            ],
+            [(run.name, run.epoch, run.value) for run in running],
+            [(run.name, run.silent, run.best_epoch) for run in elsewhere],
+            team_problem,
+        ]
+        return State(
+            key=hashlib.sha256(repr(facts).encode("utf-8", "replace")).hexdigest()[:32],
+            problem=problem,
+            running=running,
+            elsewhere=elsewhere,
+            team_problem=team_problem,
+        )
+
+
+class TeamWatcher:
+    """Asks MLflow once a minute for the running runs of others: no page waits for its answer."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._stopped = threading.Event()
+        self.known: tuple[Sequence[TeamRun], str] = ((), "")
+
+    def start(self) -> None:
+        """Ask in a thread of its own, unless MLflow is a file of this workspace alone."""
+        if not is_alone(self._workspace):
+            threading.Thread(target=self._watch, name="team", daemon=True).start()
+
+    def stop(self) -> None:
+        """Ask no more."""
+        self._stopped.set()
+
+    def _watch(self) -> None:
+        while not self._stopped.is_set():
+            self.known = self._ask()
+            self._stopped.wait(ASK_AGAIN_S)
+
+    def _ask(self) -> tuple[Sequence[TeamRun], str]:
+        try:
+            team = list_team(self._workspace)
+        except TrackerError as error:
+            return self.known[0], render_error(error)
+        running = [run for run in team.runs if run.status == "running" and run.place != "here"]
+        return running, team.problem
