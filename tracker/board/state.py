@@ -16,7 +16,7 @@ from tracker.core.errors import TrackerError, render_error
 from tracker.ledger.connection import open_reader
 from tracker.ledger.heads import observe, read_newest
 from tracker.mirror.pull import is_alone
-from tracker.mirror.team import ASK_AGAIN_S, TeamRun, list_team
+from tracker.mirror.team import ASK_AGAIN_S, HERE, TeamRun, list_team
 from tracker.run_folder.read import list_runs
 from tracker.run_folder.running import RunningRun, RunWatcher
 from tracker.workspace.tracker_toml import Workspace
@@ -58,6 +58,10 @@ class StateReader:
     def stop(self) -> None:
         """End what `start` began."""
         self._team.stop()
+
+    def ask_team_once(self) -> None:
+        """Ask now for what runs elsewhere, and wait for the answer."""
+        self._team.ask()
 
     def read(self) -> State:
         """The state now; raises LedgerError or StorageError."""
@@ -115,13 +119,15 @@ class TeamWatcher:
 
     def _watch(self) -> None:
         while not self._stopped.is_set():
-            self.known = self._ask()
+            self.ask()
             self._stopped.wait(ASK_AGAIN_S)
 
-    def _ask(self) -> tuple[Sequence[TeamRun], str]:
+    def ask(self) -> None:
+        """Ask once; what was known stays while there is no answer."""
         try:
             team = list_team(self._workspace)
         except TrackerError as error:
-            return self.known[0], render_error(error)
-        running = [run for run in team.runs if run.status == "running" and run.place != "here"]
-        return running, team.problem
+            self.known = (self.known[0], render_error(error))
+            return
+        running = [run for run in team.runs if run.status == "running" and run.place != HERE]
+        self.known = (running, team.problem)
