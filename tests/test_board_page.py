@@ -129,6 +129,8 @@ def test_what_is_new_comes_by_itself_and_order_and_place_stay(
         assert page.evaluate("window.sameDocument")  # no reload
         assert page.evaluate("window.scrollY") == 1200
         assert page.locator("th[aria-sort=ascending]").count() == 1
+        button = page.get_by_role("columnheader", name="public").first.get_by_role("button")
+        expect(button).to_be_visible()
         assert first == page.locator("#submissions ~ .scroll tbody tr").first.get_attribute("id")
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from tracker.board.curves import draw_curves
-from tracker.board.state import State
+from tracker.board.curves import Points, draw_curves
+from tracker.board.state import Elsewhere, State
 from tracker.console.watch import render_left
 from tracker.core.clock import from_utc_text
 from tracker.core.text import render_number
@@ -69,11 +69,14 @@ def read_now(workspace: Workspace, state: State, quota: Quota, now: dt.datetime)
     cards = [
         _build_card(run, f"running-{place}") for place, run in enumerate(state.running, start=1)
     ]
-    cards += [_build_team_card(run, workspace.competition) for run in state.elsewhere]
+    cards += [
+        _build_team_card(run, state.team, workspace.competition, f"elsewhere-{place}")
+        for place, run in enumerate(state.team.running, start=1)
+    ]
     return Now(
         clocks=list(list_clocks(quota, workspace.competition, now)),
         cards=cards,
-        team_problem=state.team_problem,
+        team_problem=state.team.problem,
         events=events[::-1][:MAX_EVENTS],
     )
 
@@ -138,19 +141,19 @@ def _build_card(run: RunningRun, name: str) -> Card:
     if run.left_s is not None:
         facts.append(("time left", render_left(run.left_s)))
     points = list(zip(run.curve_epochs, run.curve, strict=True))
-    width, height = CARD
-    drawing = draw_curves(
-        f"{run.metric} of {run.name}",
-        {run.metric: points},
-        width=width,
-        height=height,
-        name=name,
-        epochs=run.epochs,
-    )
+    drawing = _draw_card(run.name, run.metric, points, name, run.epochs)
     return Card(title=run.name, run=run.name, about="", facts=facts, drawing=drawing)
 
 
-def _build_team_card(run: TeamRun, competition: Competition) -> Card:
+def _draw_card(run: str, metric: str, points: Points, name: str, epochs: int | None) -> Markup:
+    width, height = CARD
+    title = f"{metric} of {run}"
+    return draw_curves(
+        title, {metric: points}, width=width, height=height, name=name, epochs=epochs
+    )
+
+
+def _build_team_card(run: TeamRun, team: Elsewhere, competition: Competition, name: str) -> Card:
     known = run.metrics.items()
     facts = [(name, render_number(value)) for name, value in known if value is not None]
     if run.best_epoch is not None:
@@ -159,4 +162,7 @@ def _build_team_card(run: TeamRun, competition: Competition) -> Card:
     if run.silent:
         facts.append(("silent since", beat))
     about = f"{run.author} on {run.host}, since {competition.local_time(run.created_at)}"
-    return Card(title=run.name, run=None, about=about, facts=facts)
+    # MLflow has the steps of the values, one value for each epoch
+    points = list(enumerate(team.curves.get(run.uid, ()), start=1))
+    drawing = _draw_card(run.name, team.metric, points, name, None)
+    return Card(title=run.name, run=None, about=about, facts=facts, drawing=drawing)

@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from tracker.core.errors import TrackerError, render_error
 from tracker.ledger.connection import open_reader
 from tracker.ledger.heads import observe, read_newest
 from tracker.mirror.pull import is_alone
-from tracker.mirror.team import ASK_AGAIN_S, HERE, TeamRun, list_team
+from tracker.mirror.team import ASK_AGAIN_S, HERE, TeamRun, list_team, read_team_curves
 from tracker.run_folder.read import list_runs
 from tracker.run_folder.running import RunningRun, RunWatcher
 from tracker.workspace.tracker_toml import Workspace
@@ -26,18 +26,29 @@ MINUTE_S = 60.0  # clocks on a page are right to the minute, and a death elsewhe
 
 
 @dataclass(frozen=True, kw_only=True)
+class Elsewhere:
+    """What MLflow says of teammates' running runs; `problem` says why they are not known.
+
+    `curves` has the values of `metric` so far by the run's uid.
+    """
+
+    running: Sequence[TeamRun] = ()
+    metric: str = ""
+    curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    problem: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class State:
     """What there is now; `key` is another one when a page may look different.
 
-    `running` are the running runs of this workspace, `elsewhere` those of teammates; `problem` says
-    that the ledger was rewritten, `team_problem` why `elsewhere` is not known.
+    `running` are the running runs of this workspace; `problem` says that the ledger was rewritten.
     """
 
     key: str
     problem: str
     running: Sequence[RunningRun]
-    elsewhere: Sequence[TeamRun]
-    team_problem: str
+    team: Elsewhere
 
 
 class StateReader:
@@ -77,7 +88,7 @@ class StateReader:
             head = read_newest(query)
             problem = observe(self._workspace, query)
         running = self._watcher.read()
-        elsewhere, team_problem = self._team.known
+        team = self._team.known
         # what changes with each point, as the speed, is drawn with the next epoch or minute
         facts = [
             head.key if head else "",
@@ -88,15 +99,15 @@ class StateReader:
                 for run in list_runs(self._workspace.runs_dir)
             ],
             [(run.name, run.epoch, run.value) for run in running],
-            [(run.name, run.silent, run.best_epoch) for run in elsewhere],
-            team_problem,
+            [(run.name, run.silent, run.best_epoch) for run in team.running],
+            team.curves,
+            team.problem,
         ]
         return State(
             key=hashlib.sha256(repr(facts).encode("utf-8", "replace")).hexdigest()[:32],
             problem=problem,
             running=running,
-            elsewhere=elsewhere,
-            team_problem=team_problem,
+            team=team,
         )
 
 
@@ -106,7 +117,8 @@ class TeamWatcher:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._stopped = threading.Event()
-        self.known: tuple[Sequence[TeamRun], str] = ((), "")
+        self._metric = f"val/{workspace.competition.primary_metric}"
+        self.known = Elsewhere()
 
     def start(self) -> None:
         """Ask in a thread of its own, unless MLflow is a file of this workspace alone."""
@@ -126,8 +138,13 @@ class TeamWatcher:
         """Ask once; what was known stays while there is no answer."""
         try:
             team = list_team(self._workspace)
+            running = [run for run in team.runs if run.status == "running" and run.place != HERE]
+            curves: Mapping[str, Sequence[float]] = self.known.curves
+            if running and not team.problem:
+                curves = read_team_curves(self._workspace, running, self._metric)
         except TrackerError as error:
-            self.known = (self.known[0], render_error(error))
+            self.known = replace(self.known, problem=render_error(error))
             return
-        running = [run for run in team.runs if run.status == "running" and run.place != HERE]
-        self.known = (running, team.problem)
+        self.known = Elsewhere(
+            running=running, metric=self._metric, curves=curves, problem=team.problem
+        )
