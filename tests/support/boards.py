@@ -56,7 +56,7 @@ class Board:
         start = sent[0]
         body = b"".join(message.get("body", b"") for message in sent[1:])
         named = {name.decode(): value.decode() for name, value in start["headers"]}
-        return Answer(start["status"], named, body.decode())
+        return Answer(start["status"], named, body.decode(errors="replace"))
 
     def read(self, path: str) -> str:
         """The page at an address that has one."""

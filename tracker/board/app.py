@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 HEALTH = "/health"
 METHODS = ("GET", "HEAD")
+SMALL = 1000  # bytes of an answer that is not compressed
 # `exp12`, `s7`, `sota`, `latest`, `mina/exp12` or `mina@gpu1/exp12~3fa2c1`
 WORD = re.compile(r"(?:[\w.@+-]{1,120}/)?exp[0-9]{1,9}(?:~[0-9a-f]{1,32})?|s[0-9]{1,9}|sota|latest")
 RUN = re.compile(r"(?:[\w.@+-]{1,120}/)?exp[0-9]{1,9}(?:~[0-9a-f]{1,32})?")
@@ -77,6 +80,7 @@ def build_app(
             Route(HEALTH, answers.health),
         ],
         exception_handlers={HTTPException: answers.refuse},
+        middleware=[Middleware(GZipMiddleware, minimum_size=SMALL, compresslevel=5)],
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False

@@ -215,6 +215,14 @@ def test_nothing_but_get_and_head_is_answered(workspace: Workspace, method: str)
     assert board.ask("/", "HEAD").status == 200
 
 
+def test_a_page_is_compressed_for_browsers_that_take_it(workspace: Workspace) -> None:
+    board = Board(workspace)
+    packed = board.ask("/", accept_encoding="gzip, br")
+    assert packed.headers["content-encoding"] == "gzip"
+    assert int(packed.headers["content-length"]) < len(board.read("/")) / 2
+    assert packed.headers["x-frame-options"] == "DENY"
+
+
 def test_reading_every_page_changes_no_file_of_the_workspace(workspace: Workspace) -> None:
     make_two(workspace)
     before = read_files(workspace.root)

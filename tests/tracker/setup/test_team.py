@@ -129,6 +129,8 @@ def test_the_first_machine_gets_an_env_for_compose_that_only_its_user_reads(team
     assert min(map(len, values)) >= 32
     assert set(team.passwords) <= set(re.findall(r"^(\w+)=", example, re.MULTILINE))
     assert team.passwords["TRACKER_BIND"] == "127.0.0.1"
+    assert team.passwords["TRACKER_TOML"] == str(root / "tracker.toml")
+    assert team.passwords["TRACKER_RUNS"] == str(root / "runs")
     secrets = read_secrets(root)
     assert secrets["mlflow_uri"] == (
         f"http://admin:{team.passwords['MLFLOW_ADMIN_PASSWORD']}@127.0.0.1:5000"
@@ -152,6 +154,15 @@ def test_a_second_server_in_the_folder_is_refused_and_its_env_stays(
         "init", tmp_path / "w", "--team", "g", "--mlflow-uri", "http://x", cwd=tmp_path
     )
     assert "beside --team" in str(beside.exception)
+
+
+def test_places_with_blanks_and_dollars_are_quoted_in_env(tmp_path: Path) -> None:
+    root = tmp_path / "the $team's"
+    made = tracker("init", root, "--team", "gpu1", "--no-pretrained", cwd=tmp_path)
+    assert made.exit_code == 0, made.output
+    text = str(root / "tracker.toml").replace("'", "\\'")
+    assert f"\nTRACKER_TOML='{text}'\n" in (root / ".env").read_text()
+    assert find_password(root)
 
 
 def test_an_init_that_fails_leaves_no_passwords(tmp_path: Path) -> None:
