@@ -60,7 +60,7 @@ class StateReader:
         self._team = TeamWatcher(workspace)
         self._lock = threading.Lock()
         self._read_at = float("-inf")
-        self._state: State | None = None
+        self._found: State | TrackerError = TrackerError("not read yet")
 
     def start(self) -> None:
         """Begin to ask for what runs elsewhere."""
@@ -77,11 +77,16 @@ class StateReader:
     def read(self) -> State:
         """The state now; raises LedgerError or StorageError."""
         with self._lock:
-            now = time.monotonic()
-            if self._state is None or now - self._read_at >= READ_AGAIN_S:
-                self._state = self._read()
+            if time.monotonic() - self._read_at >= READ_AGAIN_S:
+                try:
+                    self._found = self._read()
+                except TrackerError as error:
+                    # those who waited meanwhile get the same: a server may take 10 s to not answer
+                    self._found = error
                 self._read_at = time.monotonic()
-            return self._state
+            if isinstance(self._found, TrackerError):
+                raise self._found.with_traceback(None)
+            return self._found
 
     def _read(self) -> State:
         with open_reader(self._workspace.ledger_url) as query:

@@ -187,6 +187,20 @@ def test_a_ledger_that_is_gone_is_an_error_that_ends_when_it_is_back(workspace: 
     assert "second memo" in board.read("/")
 
 
+def test_a_server_that_does_not_answer_is_asked_once_for_all_who_wait(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state, "READ_AGAIN_S", 3600.0)
+    path = Path(workspace.ledger_url.removeprefix("sqlite:///"))
+    path.rename(path.with_suffix(".away"))
+    board = Board(workspace)
+    assert board.ask("/").status == 503
+    path.with_suffix(".away").rename(path)
+    assert board.ask("/diff").status == 503  # not asked again
+    monkeypatch.setattr(state, "READ_AGAIN_S", 0.0)
+    assert board.ask("/diff").status == 200
+
+
 @pytest.mark.parametrize(
     "path",
     [
