@@ -8,7 +8,7 @@ CREATE DATABASE mlflow OWNER mlflow;
 CREATE DATABASE auth OWNER mlflow;
 CREATE DATABASE ledger OWNER owner;
 REVOKE ALL ON DATABASE mlflow, auth, ledger FROM PUBLIC;
--- the board's: it reads what the databases have that it may enter, which is one
+-- the board's: it reads all that is in a database which it may enter, and of ours that is one
 CREATE ROLE reader LOGIN PASSWORD :'board';
 GRANT pg_read_all_data TO reader;
 GRANT CONNECT ON DATABASE ledger TO reader;
