@@ -38,6 +38,7 @@ from tests.support.servers import (
     require_or_skip,
     running,
 )
+from tracker.ledger.connection import libpq_url
 from tracker.ledger.roles import build_url
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -52,8 +53,9 @@ PASSWORD = "a-long-password"
 DATABASE_PASSWORDS = {
     "LEDGER_OWNER_PASSWORD": "the-owners-password",
     "MLFLOW_DATABASE_PASSWORD": "a-password-of-mlflow",
+    "BOARD_DATABASE_PASSWORD": "a-password-of-the-board",
 }
-PUBLISHED = {"postgres", "mlflow", "tensorboard"}
+PUBLISHED = {"postgres", "mlflow", "tensorboard", "board"}
 TEAM_HOST = "team.example:5000"
 VERSION_TABLES = {"mlflow": "alembic_version", "auth": "alembic_version_auth"}
 LIMIT_S = 60
@@ -72,11 +74,15 @@ def test_the_file_is_valid_by_the_compose_specification() -> None:
 
 def test_every_image_and_package_has_an_exact_version() -> None:
     recipe = COMPOSE["x-python"]["build"]
+    recipes = [recipe, SERVICES["board"]["build"]]
     for name, service in SERVICES.items():
-        assert service.get("build") == recipe or re.fullmatch(
+        assert service.get("build") in recipes or re.fullmatch(
             r"[a-z-]+:\d+\.\d+[\w.-]*", service["image"]
         ), name
-    assert re.search(r"^FROM python:\d+\.\d+\.\d+-\S+$", recipe["dockerfile_inline"], re.MULTILINE)
+    bases = [re.findall(r"^FROM (\S+)$", one["dockerfile_inline"], re.MULTILINE) for one in recipes]
+    assert bases[0] == bases[1]  # one layer for both
+    assert re.fullmatch(r"python:\d+\.\d+\.\d+-\S+", bases[0][0])
+    assert "--constraint constraints.txt --requirement base.txt" in recipes[1]["dockerfile_inline"]
     pinned = (ROOT / "constraints.txt").read_text().lower().splitlines()
     packages = re.findall(r'"([^"]+)"', recipe["dockerfile_inline"])
     assert len(packages) == 3
@@ -103,10 +109,10 @@ def test_no_service_is_root_or_can_change_its_programs() -> None:
         assert service["security_opt"] == ["no-new-privileges:true"], name
         assert not service.get("privileged"), name
         assert re.fullmatch(r"postgres|[1-9]\d*:[1-9]\d*", service["user"]), name
+        if "user" in service and "build" in service:
+            uid = service["user"].partition(":")[0]
+            assert f"--uid {uid} tracker" in service["build"]["dockerfile_inline"], name
         assert any(place.endswith("mode=1777") for place in service["tmpfs"]), name
-    # the user of the built image is the one that compose names
-    uid = SERVICES["mlflow"]["user"].partition(":")[0]
-    assert f"--uid {uid} tracker" in COMPOSE["x-python"]["build"]["dockerfile_inline"]
 
 
 def test_configs_are_files_which_a_read_only_container_can_take() -> None:
@@ -115,7 +121,7 @@ def test_configs_are_files_which_a_read_only_container_can_take() -> None:
     }
     assert used == set(COMPOSE["configs"])
     for config in COMPOSE["configs"].values():
-        assert (ROOT / config["file"]).is_file()
+        assert config == COMPOSE["configs"]["workspace"] or (ROOT / config["file"]).is_file()
 
 
 def test_what_mlflow_receives_waits_on_disk_and_not_in_memory() -> None:
@@ -130,11 +136,24 @@ def test_no_password_stands_in_the_file() -> None:
         for key, value in service.get("environment", {}).items():
             if re.search("PASSWORD|SECRET|KEY", key):
                 assert re.fullmatch(r"\$\{\w+:\?set it in \.env}", value), key
-    texts = "\n".join([TEXT, *map(config_text, COMPOSE["configs"])])
+    own = COMPOSE["configs"].keys() - {"workspace"}  # which is the owner's tracker.toml
+    texts = "\n".join([TEXT, *map(config_text, own)])
     assert not re.search(r"//\w+:[^@\s]+@", texts)
     # :'owner' is psql's variable, which the script reads from the environment
-    text = re.sub(r"PASSWORD :'(owner|mlflow)'", "", texts.replace(":?set", ""))
+    text = re.sub(r"PASSWORD :'(owner|mlflow|board)'", "", texts.replace(":?set", ""))
     assert not re.search(r"(password|secret)\w*\s*[=:]\s*[^$\s]", text, re.IGNORECASE)
+
+
+def test_the_boards_image_is_built_from_the_program_and_from_nothing_else() -> None:
+    recipe = SERVICES["board"]["build"]["dockerfile_inline"]
+    copied = [line.split()[1:-1] for line in recipe.splitlines() if line.startswith("COPY ")]
+    names = {name for line in copied for name in line}
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    assert lines[1] == "*"
+    assert {line[1:] for line in lines if line.startswith("!")} == names
+    assert all((ROOT / name).exists() for name in names)
+    links = [path for path in (ROOT / "tracker").iterdir() if path.is_symlink()]
+    assert {path.readlink().name for path in links} <= names
 
 
 def test_ports_are_published_on_this_machine_only() -> None:
@@ -243,6 +262,7 @@ def team(
         "POSTGRES_PASSWORD": postgres_server.password,
         **DATABASE_PASSWORDS,
         "MLFLOW_ADMIN_PASSWORD": PASSWORD,
+        "TRACKER_BOARD_PASSWORD": PASSWORD,
         "MLFLOW_SECRET_KEY": "any long random text",
         "MLFLOW_ALLOWED_HOSTS": f"{EXAMPLE['MLFLOW_ALLOWED_HOSTS']},{TEAM_HOST}",
         "MLFLOW_ALLOWED_ORIGINS": f"http://{TEAM_HOST}",
@@ -462,6 +482,63 @@ def test_tensorboard_shows_the_curves(team: Team) -> None:
         tags = json.loads(answer(url)[1])
         assert is_healthy("tensorboard", {":6006/": f":{port}/"})
     assert {"train/loss", "val/loss", "val/f1"} <= set(tags["exp1/tensorboard"])
+
+
+@pytest.mark.slow
+def test_the_board_shows_the_ledger_as_a_role_that_only_reads(
+    team: Team, postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    port = free_port()
+    (tmp_path / "ws" / ".tracker").mkdir(parents=True)
+    shutil.copy(team.root / "tracker.toml", tmp_path / "ws")
+    (tmp_path / "ws" / "runs").symlink_to(team.root / "runs")
+    places = {
+        "@postgres:5432/": f"@127.0.0.1:{postgres_server.port}/",
+        "/workspace": str(tmp_path / "ws"),
+        "--host=0.0.0.0": "--host=127.0.0.1",
+        "--port=5001": f"--port={port}",
+        ":5001/": f":{port}/",
+    }
+    service = SERVICES["board"]
+    dotenv = EXAMPLE | DATABASE_PASSWORDS | {"TRACKER_BOARD_PASSWORD": PASSWORD}
+    env = {k: here(interpolated(v, dotenv), places) for k, v in service["environment"].items()}
+    program, *words = (here(word, places) for word in service["command"])
+    assert program == "tracker"
+    url = f"http://127.0.0.1:{port}/"
+    with running(
+        tracker_command(*words),
+        tmp_path / "board.log",
+        lambda: is_healthy("board", places),
+        env={"PATH": os.environ["PATH"], **env},
+        cwd=tmp_path,
+    ):
+        assert answer(url)[0] == 401
+        assert answer(url, password=PASSWORD, host="evil.example")[0] == 421
+        page = answer(url, user="anyone", password=PASSWORD)[1].decode()
+        run = answer(f"{url}runs/exp1", password=PASSWORD)[1].decode()
+    assert "to the team&#39;s server" in page
+    assert "exp1 finished" in run
+    readers_url = build_url(
+        postgres_server.url("ledger"),
+        user="reader",
+        password=DATABASE_PASSWORDS["BOARD_DATABASE_PASSWORD"],
+    )
+    assert refuse(readers_url, "DELETE FROM submissions") == "InsufficientPrivilege"
+    assert refuse(readers_url, "CREATE TABLE mine (a int)") == "InsufficientPrivilege"
+    insert = "INSERT INTO notes (seq, kind, text, author, noted_at) VALUES (9, '', '', '', '')"
+    assert refuse(readers_url, insert) == "InsufficientPrivilege"
+    for other in ("mlflow", "auth"):
+        place = readers_url.replace("/ledger", f"/{other}")
+        assert refuse(place, "SELECT 1") == "OperationalError"  # may not even connect
+
+
+def refuse(url: str, statement: str) -> str:
+    """The name of the error with which PostgreSQL refuses a statement."""
+    import psycopg
+
+    with pytest.raises(psycopg.Error) as caught, psycopg.connect(libpq_url(url)) as connection:
+        connection.execute(statement.encode())
+    return type(caught.value).__name__
 
 
 # --- Backups and upgrades ---

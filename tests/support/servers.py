@@ -68,8 +68,23 @@ def wait_until(
 def tracker_ui(*before: str, cwd: Path, **options: Any) -> Iterator[str]:
     """The page that `tracker ui` names on stdout, started by the command `before`; Ctrl-C ends it
     with 130."""
+    with tracker_page("ui", *before, cwd=cwd, **options) as page:
+        yield page
+    if hasattr(log := options.get("stderr"), "name"):
+        told = Path(log.name).read_text()
+        assert (
+            told.endswith("the MLflow page is closed; continue with: tracker ui\n")
+            and "error:" not in told
+        )
+
+
+@contextmanager
+def tracker_page(
+    command: str, *before: str, cwd: Path, stop: int = signal.SIGINT, **options: Any
+) -> Iterator[str]:
+    """The address that `tracker ui` or `tracker board` names on stdout; `stop` ends it with 130."""
     child = subprocess.Popen(
-        [*before, *tracker_command("ui", "--port", "0")],
+        [*before, *tracker_command(command, "--port", "0")],
         cwd=cwd,
         stdout=subprocess.PIPE,
         text=True,
@@ -79,15 +94,9 @@ def tracker_ui(*before: str, cwd: Path, **options: Any) -> Iterator[str]:
     try:
         yield _read_page(child.stdout)
     finally:
-        child.send_signal(signal.SIGINT)
+        child.send_signal(stop)
         assert child.wait(COMMAND_LIMIT_S) == 130
         child.stdout.close()
-        if hasattr(log := options.get("stderr"), "name"):
-            told = Path(log.name).read_text()
-            assert (
-                told.endswith("the MLflow page is closed; continue with: tracker ui\n")
-                and "error:" not in told
-            )
 
 
 @contextmanager

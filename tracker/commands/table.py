@@ -39,6 +39,11 @@ TABLE = {
         "Serve the MLflow web page of this workspace on this machine.",
         panel=START,
     ),
+    "board": Entry(
+        "board:board_command",
+        "Serve the report as a live page: leaderboard, quota, deadline, running runs, each run.",
+        panel=START,
+    ),
     "sync": Entry(
         "workspace:sync_command",
         "Bring MLflow and the ledger up to date with the run folders.",

@@ -53,6 +53,16 @@ SETTINGS = (
         "Webhooks for messages (Slack, Discord, ntfy, JSON), with spaces between; no messages"
         " without.",
     ),
+    Setting(
+        "TRACKER_BOARD_PASSWORD",
+        "",
+        "Password of tracker board, for any user name; default: the one in the workspace's .env.",
+    ),
+    Setting(
+        "TRACKER_BOARD_HOSTS",
+        "",
+        "Names under which browsers reach tracker board, beside localhost and the machine's own.",
+    ),
 )
 
 _QUIET = {

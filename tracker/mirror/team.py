@@ -95,6 +95,15 @@ def list_team(workspace: Workspace) -> Team:
     return Team(runs=entries, asked_at=asked_at, problem=problem)
 
 
+def read_team_curves(
+    workspace: Workspace, runs: Sequence[TeamRun], metric: str
+) -> dict[str, list[float]]:
+    """{uid: the values of a metric so far} of teammates' running runs; raises MlflowError."""
+    from tracker.mirror.targets.mlflow_team import read_running_curves
+
+    return read_running_curves(workspace, metric, {run.uid for run in runs})
+
+
 def _find_place(run: IndexedRun, here: set[str], pulled: Mapping[str, tuple[str, int]]) -> str:
     if run.uid in here and not is_pulled(run.name):
         return HERE

@@ -30,7 +30,7 @@ from tracker.report.charts import (
 )
 from tracker.report.data import Column, Scatter, TeamReport, label_metric, list_facts, render_gain
 from tracker.workspace.metrics import NO_PUBLIC_SCORE, metric_title
-from tracker.workspace.tracker_toml import Metric
+from tracker.workspace.tracker_toml import Competition, Metric
 
 FOLDER = Path(__file__).resolve().parent
 MINUS = "\u2212"
@@ -43,9 +43,22 @@ MAX_CLOSE_UP_SHARE = 0.5  # of an axis that the better half may fill to get a cl
 
 def render_page(report: TeamReport) -> str:
     """The whole page; every text from the ledger or the runs is cleaned and escaped."""
-    folder = FileSystemLoader(FOLDER)
+    script = read_own_file("sort.js")
+    environment = build_environment(report.competition)
+    page = environment.get_template("page.html").render(
+        **describe_report(report),
+        links=None,
+        style=read_own_file("style.css"),
+        script=script,
+        script_hash=hash_text(script),
+    )
+    return clean_text(page)
+
+
+def build_environment(competition: Competition, *folders: Path) -> Environment:
+    """The templates of `folders` and of the report, with its filters; every text is escaped."""
     environment = Environment(
-        loader=folder,
+        loader=FileSystemLoader([*folders, FOLDER]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -53,7 +66,7 @@ def render_page(report: TeamReport) -> str:
     )
     environment.filters |= {
         "value": render_value,
-        "minute": report.competition.local_time,
+        "minute": competition.local_time,
         "metric": label_metric,
     }
     environment.filters |= {
@@ -62,41 +75,53 @@ def render_page(report: TeamReport) -> str:
         "own_keys": list_changed_keys,
         "implied_keys": list_implied_keys,
     }
-    script = (FOLDER / "sort.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment
+
+
+def describe_report(report: TeamReport) -> dict[str, Any]:
+    """What page.html is rendered with, but for `links`, style and script."""
     metric = report.competition.primary
-    page = environment.get_template("page.html").render(
-        report=report,
-        metric=metric,
-        mark_meanings=MEANINGS,
-        explain_mark=lambda mark: explain_marks([mark]).partition(" ")[2],
-        entry_marks=explain_marks(report.list_entry_marks()),
-        node_marks=explain_marks(report.list_family_marks()),
-        metric_name=metric_title(metric),
-        no_public_score=NO_PUBLIC_SCORE,
-        groups=group_columns(report.columns),
-        facts=list_facts(report),
-        timelines=[
+    return {
+        **describe_marks(),
+        "report": report,
+        "metric": metric,
+        "entry_marks": explain_marks(report.list_entry_marks()),
+        "node_marks": explain_marks(report.list_family_marks()),
+        "metric_name": metric_title(metric),
+        "no_public_score": NO_PUBLIC_SCORE,
+        "groups": group_columns(report.columns),
+        "facts": list_facts(report),
+        "timelines": [
             draw_timeline(report.entries, metric, width=width, height=height, name=name)
             for name, (width, height) in {"wide": WIDE, "narrow": NARROW}.items()
         ],
-        timeline_words=describe_timeline(report.entries, metric),
-        scatters=list(_draw_scatters(report)),
-        family=list(_nest(report.family)),
-        scores=lambda node: list_scores(node, report.competition),
-        gain=lambda entry: render_gain(entry).replace("-", MINUS),
-        by_number={entry.number: entry for entry in report.entries},
-        long_table=LONG_TABLE,
-        max_indent=MAX_INDENT,
-        style=_read_own_file("style.css"),
-        script=Markup(script),  # noqa: S704 our own file
-        script_hash=digest,
-    )
-    return clean_text(page)
+        "timeline_words": describe_timeline(report.entries, metric),
+        "scatters": list(_draw_scatters(report)),
+        "family": list(_nest(report.family)),
+        "scores": lambda node: list_scores(node, report.competition),
+        "gain": lambda entry: render_gain(entry).replace("-", MINUS),
+        "by_number": {entry.number: entry for entry in report.entries},
+        "max_indent": MAX_INDENT,
+    }
 
 
-def _read_own_file(name: str) -> Markup:
-    return Markup((FOLDER / name).read_text(encoding="utf-8"))  # noqa: S704 our own file
+def describe_marks() -> dict[str, Any]:
+    """What macros.html needs on any page."""
+    return {
+        "mark_meanings": MEANINGS,
+        "explain_mark": lambda mark: explain_marks([mark]).partition(" ")[2],
+        "long_table": LONG_TABLE,
+    }
+
+
+def hash_text(text: str) -> str:
+    """SHA-256 of a script or a style as a Content-Security-Policy has it, without `sha256-`."""
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def read_own_file(name: str, folder: Path = FOLDER) -> Markup:
+    """A script or a style that lies beside a template."""
+    return Markup((folder / name).read_text(encoding="utf-8"))  # noqa: S704 our own file
 
 
 def group_columns(columns: Sequence[Column]) -> dict[str, list[Column]]:

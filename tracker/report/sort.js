@@ -3,24 +3,27 @@ const sortKey = (cell) => {
   if (cell.querySelector(":scope > .unknown")) return null;
   return cell.matches("th, .number") ? parseFloat(cell.textContent) : cell.textContent;
 };
-for (const table of document.querySelectorAll("table.sortable")) {
+const sortTable = (table, heading, up) => {
+  table.querySelectorAll("th[aria-sort]").forEach((other) => other.removeAttribute("aria-sort"));
+  heading.setAttribute("aria-sort", up ? "ascending" : "descending");
   const body = table.tBodies[0];
-  table.querySelectorAll("th[data-column]").forEach((heading) => {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.append(...heading.childNodes);
-    heading.append(button);
-    button.addEventListener("click", () => {
-      const up = heading.getAttribute("aria-sort") !== "ascending";
-      table.querySelectorAll("th[aria-sort]").forEach((other) => other.removeAttribute("aria-sort"));
-      heading.setAttribute("aria-sort", up ? "ascending" : "descending");
-      const keys = new Map([...body.rows].map((row) => [row, sortKey(row.cells[heading.dataset.column])]));
-      const compare = (a, b) => {
-        if (a === null || b === null) return (a === null) - (b === null); // what is unknown comes last, both ways
-        const order = typeof a === "number" ? a - b : a.localeCompare(b);
-        return up ? order : -order;
-      };
-      body.append(...[...body.rows].sort((a, b) => compare(keys.get(a), keys.get(b))));
+  const keys = new Map([...body.rows].map((row) => [row, sortKey(row.cells[heading.dataset.column])]));
+  const compare = (a, b) => {
+    if (a === null || b === null) return (a === null) - (b === null); // what is unknown comes last, both ways
+    const order = typeof a === "number" ? a - b : a.localeCompare(b);
+    return up ? order : -order;
+  };
+  body.append(...[...body.rows].sort((a, b) => compare(keys.get(a), keys.get(b))));
+};
+const makeSortable = (root) => {
+  for (const table of root.querySelectorAll("table.sortable")) {
+    table.querySelectorAll("th[data-column]").forEach((heading) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.append(...heading.childNodes);
+      heading.append(button);
+      button.addEventListener("click", () => sortTable(table, heading, heading.getAttribute("aria-sort") !== "ascending"));
     });
-  });
-}
+  }
+};
+makeSortable(document);

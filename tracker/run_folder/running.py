@@ -25,7 +25,8 @@ class RunningRun:
     """What is known of a running run; figures that it has not logged are None.
 
     `metric` is the name of the watched metric, `value` its newest value, `best` its best one.
-    `curve` has its value in each epoch so far, `left_s` the seconds to its last epoch.
+    `curve` has its value in each epoch so far, those of `curve_epochs`; `left_s` are the seconds to
+    its last epoch.
     """
 
     name: str
@@ -39,6 +40,7 @@ class RunningRun:
     gpu_percent: float | None
     left_s: float | None
     curve: tuple[float, ...]
+    curve_epochs: tuple[int, ...] = ()
 
 
 class RunWatcher:
@@ -96,7 +98,8 @@ class _PointReader:
         names = [monitor, f"val/{competition.primary.name}", *LOSSES]
         metric = next((name for name in names if name in self._epochs), names[1])
         by_epoch = sorted(self._epochs.get(metric, {}).items())
-        curve = tuple(value for _, value in by_epoch if math.isfinite(value))
+        finite = [(epoch, value) for epoch, value in by_epoch if math.isfinite(value)]
+        curve = tuple(value for _, value in finite)
         best = max if higher_is_better(competition.metrics, metric) else min
         epoch = max([record.epoch, *self._ends], default=0)
         return RunningRun(
@@ -111,6 +114,7 @@ class _PointReader:
             gpu_percent=self._last(GPU),
             left_s=self._estimate_left(epoch, epochs),
             curve=curve,
+            curve_epochs=tuple(epoch for epoch, _ in finite),
         )
 
     def _last(self, name: str) -> float | None:

@@ -35,6 +35,8 @@ PASSWORDS = (  # of docker-compose.yml, each random
     "POSTGRES_PASSWORD",
     "LEDGER_OWNER_PASSWORD",
     "MLFLOW_DATABASE_PASSWORD",
+    "BOARD_DATABASE_PASSWORD",
+    "TRACKER_BOARD_PASSWORD",
     "MLFLOW_ADMIN_PASSWORD",
     "MLFLOW_SECRET_KEY",
 )
@@ -146,8 +148,19 @@ class TeamServer:
             f"TRACKER_POSTGRES_PORT={self._address.port}",
             f"MLFLOW_ALLOWED_HOSTS={','.join(names)}",
             f"MLFLOW_ALLOWED_ORIGINS=http://{host}:{MLFLOW_PORT}",
+            f"TRACKER_BOARD_HOSTS={self._address.host}",
+            f"TRACKER_TOML={_quote(self._path.with_name(TRACKER_TOML).resolve())}",
+            f"TRACKER_RUNS={_quote(self._path.with_name('runs').resolve())}",
         ]
         return "\n".join(lines) + "\n"
+
+
+def _quote(path: Path) -> str:
+    """A path as a value in .env; in single quotes nothing but a quote has a meaning."""
+    text = str(path)
+    if re.fullmatch(r"[\w@%+:,./-]+", text):
+        return text
+    return "'" + text.replace("'", "\\'") + "'"
 
 
 def _bracket(host: str) -> str:

@@ -8,6 +8,7 @@ import ctypes
 import io
 import json
 import os
+import re
 import shutil
 import socket
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 import typer
 
+from tests.support.boards import Board
 from tests.support.forks import Forks
 from tests.support.servers import PostgresServer, forked_mlflow, require_or_skip
 from tests.support.workspaces import IMAGES, begin_run, make_workspace
@@ -310,10 +312,17 @@ def test_running_runs_are_listed_by_a_heartbeat_that_is_asked_for_once_a_minute(
     with mina.at_work():
         recorder = mina.begin()
         name = recorder.folder.name
+        for epoch, value in ((1, 0.25), (2, 0.75)):
+            recorder.metrics({"train/loss": 0.5, "val/f1": value}, step=10 * epoch, epoch=epoch)
         sync_run(mina.workspace, name)
     known = _list(kim)[f"mina/{name}"]
     assert (known["status"], known["silent"], known["host"]) == ("running", False, "gpu1")
     assert str(known["heartbeat"])[16:] == ":00.000000Z"  # to the minute: few requests
+    board = Board(kim.workspace)
+    board.pages.states.ask_team_once()
+    page = board.read("/")
+    assert re.search(rf"mina/{name}.*mina on gpu1", page)
+    assert "val/f1 0.7500 in epoch 2." in page
     with mina.at_work():
         recorder.finish("failed", error="out of memory")
         sync_run(mina.workspace, name)

@@ -18,8 +18,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tests.conftest import COMMAND_LIMIT_S, ROOT, tracker_command
+from tests.support.boards import Board, basic
 from tests.support.servers import PostgresServer
 from tests.support.workspaces import make_workspace
+from tracker.board.serve import find_password
 from tracker.commands.table import app
 from tracker.ledger.chain import verify_ledger
 from tracker.ledger.connection import libpq_url
@@ -95,6 +97,24 @@ def find_texts(root: Path, secret: str) -> list[str]:
     return sorted(path.relative_to(root).as_posix() for path in found)
 
 
+def look_at_board(owner: Workspace) -> str:
+    """What the board says with its password, without it, of a ledger it cannot open, and of MLflow
+    that is not there."""
+    password = find_password(owner.root)
+    assert password
+    board = Board(owner, password=password)
+    board.pages.states.ask_team_once()
+    there = board.ask("/", authorization=basic("team", password))
+    assert "MLflow" in there.text
+    assert "3 of 3" in there.text
+    login, _, host = owner.ledger_url.rpartition("@")
+    away = Board(replace(owner, ledger_url=f"{login}@{host}_away"), password=password)
+    gone = away.ask("/", authorization=basic("team", password))
+    assert gone.status == 503
+    answers = [there, board.ask("/"), gone, board.ask("/x", authorization=basic("a", password))]
+    return "\n".join(f"{answer.status} {answer.headers} {answer.text}" for answer in answers)
+
+
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
@@ -109,6 +129,8 @@ def test_the_first_machine_gets_an_env_for_compose_that_only_its_user_reads(team
     assert min(map(len, values)) >= 32
     assert set(team.passwords) <= set(re.findall(r"^(\w+)=", example, re.MULTILINE))
     assert team.passwords["TRACKER_BIND"] == "127.0.0.1"
+    assert team.passwords["TRACKER_TOML"] == str(root / "tracker.toml")
+    assert team.passwords["TRACKER_RUNS"] == str(root / "runs")
     secrets = read_secrets(root)
     assert secrets["mlflow_uri"] == (
         f"http://admin:{team.passwords['MLFLOW_ADMIN_PASSWORD']}@127.0.0.1:5000"
@@ -132,6 +154,15 @@ def test_a_second_server_in_the_folder_is_refused_and_its_env_stays(
         "init", tmp_path / "w", "--team", "g", "--mlflow-uri", "http://x", cwd=tmp_path
     )
     assert "beside --team" in str(beside.exception)
+
+
+def test_places_with_blanks_and_dollars_are_quoted_in_env(tmp_path: Path) -> None:
+    root = tmp_path / "the $team's"
+    made = tracker("init", root, "--team", "gpu1", "--no-pretrained", cwd=tmp_path)
+    assert made.exit_code == 0, made.output
+    text = str(root / "tracker.toml").replace("'", "\\'")
+    assert f"\nTRACKER_TOML='{text}'\n" in (root / ".env").read_text()
+    assert find_password(root)
 
 
 def test_an_init_that_fails_leaves_no_passwords(tmp_path: Path) -> None:
@@ -170,7 +201,7 @@ def test_no_secret_is_printed_or_stands_in_any_other_file(team: Team, tmp_path: 
     assert joined.exit_code == 0, joined.output
     password = parse_secret(team.secret).password
     planted = {name: team.passwords[name] for name in PASSWORDS}
-    assert len(planted) == 5
+    assert len(planted) == 7
     assert find_texts(tmp_path, password) == [f"ws/{SECRETS}"]
     assert find_texts(team.owner.root, password) == []  # the owner keeps no member's
     for name, text in planted.items():
@@ -180,6 +211,9 @@ def test_no_secret_is_printed_or_stands_in_any_other_file(team: Team, tmp_path: 
     for text in (password, *planted.values()):
         assert text not in team.printed + joined.output
         assert text not in read_shared(team.owner.ledger_url).text
+    shown = look_at_board(team.owner)
+    for text in (password, *planted.values()):
+        assert text not in shown
     wrong = tracker("join", team.address, tmp_path / "x", cwd=tmp_path, typed="mina:" + "p" * 20)
     assert "authentication failed" in str(wrong.exception)
     assert "p" * 20 not in str(wrong.exception)

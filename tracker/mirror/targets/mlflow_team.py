@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tracker.core.metric_names import to_chart_name, to_mlflow_name
 from tracker.mirror.targets.mlflow_server import (
+    CHARTS_TAG,
     HEARTBEAT_TAG,
     HOST_TAG,
     RECORD_TAG,
@@ -17,6 +20,7 @@ from tracker.mirror.targets.mlflow_server import (
 )
 from tracker.workspace.tracker_toml import Workspace
 
+RUNNING = "tags.`tracker.status` = 'running'"
 MAX_RUNNING = 1000
 MAX_COPIES = 10
 
@@ -44,10 +48,32 @@ def list_running(workspace: Workspace) -> list[RunningRun]:
     """The runs of the competition that MLflow knows as running; raises MlflowError."""
     client = connect(workspace)
     try:
-        runs = _search(client, workspace, "tags.`tracker.status` = 'running'", MAX_RUNNING)
+        runs = _search(client, workspace, RUNNING, MAX_RUNNING)
     except library_errors() as error:
         raise translate(workspace, error) from error
     return [_describe(run) for run in runs]
+
+
+def read_running_curves(
+    workspace: Workspace, metric: str, uids: Collection[str]
+) -> dict[str, list[float]]:
+    """{uid: the values of a metric so far, in their order} of running runs; raises MlflowError."""
+    client = connect(workspace)
+    curves = {}
+    try:
+        for run in _search(client, workspace, RUNNING, MAX_RUNNING):
+            uid = run.data.tags.get("tracker.uid", "")
+            name = to_mlflow_name(metric)
+            if CHARTS_TAG in run.data.tags:
+                name = to_chart_name(name)
+            if uid in uids and name in run.data.metrics:
+                points = client.get_metric_history(run.info.run_id, name)
+                # a step that was logged again after a resume has only its last value
+                by_step = {point.step: point.value for point in points}
+                curves[uid] = [by_step[step] for step in sorted(by_step)]
+    except library_errors() as error:
+        raise translate(workspace, error) from error
+    return curves
 
 
 def _describe(run: Any) -> RunningRun:
