@@ -264,6 +264,7 @@ def test_the_packages_named_are_those_of_the_project() -> None:
     known |= {
         *project["optional-dependencies"]["train"],
         *project["optional-dependencies"]["rembg"],
+        *project["optional-dependencies"]["slurm"],
         "opencv-python-headless",
     }  # albumentations brings that
     assert set(REQUIREMENTS.values()) <= known
