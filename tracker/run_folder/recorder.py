@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 from tracker.core.clock import utc_now
 from tracker.core.locks import FileLock
 from tracker.core.metric_names import check_name
-from tracker.core.settings import get_author
 from tracker.core.text import check_utf8
 from tracker.run_folder.environment import collect_environment
 from tracker.run_folder.event_log import append_event, list_validation, open_lines
@@ -43,6 +42,7 @@ from tracker.training.files import (
     write_text,
 )
 from tracker.training.machine import host_name
+from tracker.workspace.member_file import find_author
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,6 +93,7 @@ class Recorder:
         text = tomli_w.dumps(config)
         check_utf8("the config", text)
         tags = check_tags(tags)
+        author = find_author(runs_dir.parent)
         folder = allocate_run(runs_dir)
         lock = FileLock(folder / ".lock")
         lock.acquire()
@@ -106,7 +107,7 @@ class Recorder:
             kind=kind,
             parent=parent,
             note=note,
-            author=get_author(),
+            author=author,
             host=host_name(),
             pid=os.getpid(),
             created_at=now,
