@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import copy
-import dataclasses
 import json
 import os
 import re
@@ -24,13 +23,22 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import jsonschema
 import pytest
 import yaml
 
-from tests.conftest import ROOT, make_pictures, run_tracker, tracker_command
+from tests.conftest import (
+    COMMAND_LIMIT_S,
+    ROOT,
+    make_pictures,
+    run_tracker,
+    tracker_command,
+)
 from tests.support.forks import MLFLOW, Forks
+from tests.support.ledger_rows import rewrite
+from tests.support.machines import Machine, published, two_machines
 from tests.support.servers import (
     PostgresServer,
     free_port,
@@ -38,7 +46,9 @@ from tests.support.servers import (
     require_or_skip,
     running,
 )
+from tracker.ledger.connection import read_rows
 from tracker.ledger.roles import build_url
+from tracker.run_folder.record import TEAM
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
@@ -48,13 +58,9 @@ VALIDATOR = jsonschema.Draft7Validator(
     json.loads((ROOT / "tests" / "assets" / "compose-spec.json").read_text())
 )
 EXAMPLE = dict(re.findall(r"^(\w+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
-PASSWORD = "a-long-password"
-DATABASE_PASSWORDS = {
-    "LEDGER_OWNER_PASSWORD": "the-owners-password",
-    "MLFLOW_DATABASE_PASSWORD": "a-password-of-mlflow",
-}
 PUBLISHED = {"postgres", "mlflow", "tensorboard"}
 TEAM_HOST = "team.example:5000"
+HOSTS = ("gpu1", "laptop")
 VERSION_TABLES = {"mlflow": "alembic_version", "auth": "alembic_version_auth"}
 LIMIT_S = 60
 
@@ -191,22 +197,27 @@ def here(text: str, places: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True)
 class Team:
-    """A team's server, its workspace with one run, and the addresses of both."""
+    """A team's server, its owner's workspace with one run, and what `init --team` wrote for it."""
 
     root: Path
     address: str
     ledger_url: str
+    dotenv: Mapping[str, str]
 
     @property
     def port(self) -> str:
         return self.address.rpartition(":")[2]
 
     @property
-    def uri(self) -> str:
-        return self.address.replace("//", f"//admin:{PASSWORD}@")
+    def password(self) -> str:
+        return self.dotenv["MLFLOW_ADMIN_PASSWORD"]
 
 
-def create_databases(postgres: PostgresServer) -> None:
+def read_dotenv(path: Path) -> dict[str, str]:
+    return dict(re.findall(r"^(\w+)=(.*)$", path.read_text(), re.MULTILINE))
+
+
+def create_databases(postgres: PostgresServer, dotenv: Mapping[str, str]) -> None:
     """What the container does when it first starts: psql runs the script with the environment."""
     psql = shutil.which("psql")
     if psql is None:
@@ -222,7 +233,7 @@ def create_databases(postgres: PostgresServer) -> None:
             "PGUSER": SERVICES["postgres"]["environment"]["POSTGRES_USER"],
             "PGPASSWORD": postgres.password,
             "PGDATABASE": "postgres",
-            **DATABASE_PASSWORDS,
+            **dotenv,
         },
         text=True,
         capture_output=True,
@@ -235,19 +246,14 @@ def create_databases(postgres: PostgresServer) -> None:
 def team(
     postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory, forks: Forks
 ) -> Iterator[Team]:
-    """PostgreSQL and MLflow as docker-compose.yml starts them, opened to a name, and a run trained
-    against them."""
+    """PostgreSQL and MLflow as docker-compose.yml starts them with the .env of `init --team`, and a
+    run of kim, the owner, trained against them."""
     folder = tmp_path_factory.mktemp("team")
-    create_databases(postgres_server)
-    dotenv = EXAMPLE | {
-        "POSTGRES_PASSWORD": postgres_server.password,
-        **DATABASE_PASSWORDS,
-        "MLFLOW_ADMIN_PASSWORD": PASSWORD,
-        "MLFLOW_SECRET_KEY": "any long random text",
-        "MLFLOW_ALLOWED_HOSTS": f"{EXAMPLE['MLFLOW_ALLOWED_HOSTS']},{TEAM_HOST}",
-        "MLFLOW_ALLOWED_ORIGINS": f"http://{TEAM_HOST}",
-    }
+    root = folder / "ws"
+    make_pictures(root)
     port = free_port()
+    dotenv = init_team(root, postgres_server, port)
+    create_databases(postgres_server, dotenv)
     places = {
         "@postgres:5432/": f"@127.0.0.1:{postgres_server.port}/",
         "--host=0.0.0.0": "--host=127.0.0.1",
@@ -266,42 +272,38 @@ def team(
         for name, value in service["environment"].items()
     }
     with mlflow_server(folder, *flags, port=port, **env) as address:
-        owners_url = build_url(
-            postgres_server.url("ledger"),
-            user="owner",
-            password=DATABASE_PASSWORDS["LEDGER_OWNER_PASSWORD"],
+        url = build_url(
+            postgres_server.url("ledger"), user="owner", password=dotenv["LEDGER_OWNER_PASSWORD"]
         )
-        team = Team(root=folder / "ws", address=address, ledger_url=owners_url)
-        make_pictures(team.root)
-        words = ("--train-dir", team.root / "train", "--eval-dir", team.root / "eval")
-        urls = (
-            "--solution",
-            team.root / "solution.csv",
-            "--ledger-url",
-            team.ledger_url,
-            "--mlflow-uri",
-            team.uri,
-        )
-        run_tracker("init", team.root, *words, *urls, "--no-pretrained", cwd=folder)
-        small = ("--set", "data.image_size=[32,32]", "--set", "data.workers=0")
-        forks.run(
-            *(
-                "run",
-                "train",
-                "--model",
-                "test_resnet",
-                "--epochs",
-                "2",
-                "--batch-size",
-                "8",
-                *small,
-            ),
-            cwd=team.root,
-            mirrors=1,
-            imports=MLFLOW,
-        )
-        forks.run("submit", "--memo", "to the team's server", cwd=team.root)
-        yield team
+        forks.run("ledger", "init", cwd=root)
+        train(forks, root, epochs=2, TRACKER_AUTHOR="kim")
+        forks.run("submit", "--memo", "to the team's server", cwd=root, TRACKER_AUTHOR="kim")
+        yield Team(root=root, address=address, ledger_url=url, dotenv=dotenv)
+
+
+def init_team(root: Path, postgres: PostgresServer, port: int) -> dict[str, str]:
+    """Make the owner's workspace; the settings of its server, whose MLflow is published on this
+    port."""
+    words = ("--train-dir", root / "train", "--eval-dir", root / "eval", "--no-pretrained")
+    # numbers, which no two trainings have in common: what is refused was sent before
+    board = ("--solution", root / "solution.csv", "--answer", "probability")
+    place = f"127.0.0.1:{postgres.port}"
+    run_tracker("init", root, *words, *board, "--team", place, cwd=root.parent)
+    for path in (root / "tracker.toml", root / ".tracker" / "secrets.toml"):
+        path.write_text(path.read_text().replace("127.0.0.1:5000", f"127.0.0.1:{port}"))
+    dotenv = EXAMPLE | read_dotenv(root / ".env")
+    names = (dotenv["MLFLOW_ALLOWED_HOSTS"], TEAM_HOST, f"10.77.0.1:{port}")
+    return dotenv | {
+        "POSTGRES_PASSWORD": postgres.password,
+        "MLFLOW_ALLOWED_HOSTS": ",".join(names),
+        "MLFLOW_ALLOWED_ORIGINS": f"http://{TEAM_HOST}",
+    }
+
+
+def train(forks: Forks, root: Path, *, epochs: int, machine: int = 0, **env: str) -> None:
+    small = ("--batch-size", "8", "--set", "data.image_size=[32,32]", "--set", "data.workers=0")
+    words = ("run", "train", "--model", "test_resnet", "--epochs", str(epochs), *small)
+    forks.run(*words, cwd=root, mirrors=1, imports=MLFLOW, machine=machine, **env)
 
 
 def is_healthy(service: str, places: Mapping[str, str]) -> bool:
@@ -342,19 +344,20 @@ def test_mlflow_asks_for_a_password_and_refuses_foreign_names(team: Team) -> Non
     url = f"{team.address}/api/2.0/mlflow/experiments/search?max_results=1"
     assert answer(url)[0] == 401
     assert answer(url, password="wrong")[0] == 401
-    assert answer(url, password=PASSWORD)[0] == 200
-    assert answer(url, password=PASSWORD, host="evil.example")[0] == 403
-    assert answer(url, password=PASSWORD, host=TEAM_HOST)[0] == 200
+    assert answer(url, password=team.password)[0] == 200
+    assert answer(url, password=team.password, host="evil.example")[0] == 403
+    assert answer(url, password=team.password, host=TEAM_HOST)[0] == 200
 
 
 @pytest.mark.slow
 def test_pages_work_under_the_names_in_env_and_under_no_other(team: Team) -> None:
     url = f"{team.address}/ajax-api/2.0/mlflow/experiments/search"
-    assert answer(url, password=PASSWORD, host=TEAM_HOST, page_of=TEAM_HOST)[0] == 200
+    assert answer(url, password=team.password, host=TEAM_HOST, page_of=TEAM_HOST)[0] == 200
     assert (
-        answer(url, password=PASSWORD, host="localhost:8080", page_of="localhost:8080")[0] == 200
+        answer(url, password=team.password, host="localhost:8080", page_of="localhost:8080")[0]
+        == 200
     )  # an SSH tunnel
-    assert answer(url, password=PASSWORD, host=TEAM_HOST, page_of="evil.example")[0] == 403
+    assert answer(url, password=team.password, host=TEAM_HOST, page_of="evil.example")[0] == 403
 
 
 @pytest.mark.slow
@@ -368,7 +371,7 @@ def test_a_run_trained_against_the_servers_is_there_with_its_weights(
     team: Team, monkeypatch: Any
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
-    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", team.password)
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=team.address)
@@ -395,7 +398,7 @@ def test_the_submission_and_the_users_are_in_postgresql(team: Team) -> None:
     auth = build_url(
         team.ledger_url,
         user="mlflow",
-        password=DATABASE_PASSWORDS["MLFLOW_DATABASE_PASSWORD"],
+        password=team.dotenv["MLFLOW_DATABASE_PASSWORD"],
         database="auth",
     )
     with psycopg.connect(auth.replace("+psycopg", "")) as connection:
@@ -466,6 +469,121 @@ def test_tensorboard_shows_the_curves(team: Team) -> None:
     assert {"train/loss", "val/loss", "val/f1"} <= set(tags["exp1/tensorboard"])
 
 
+# --- Two machines ---
+
+
+@dataclass(frozen=True)
+class Member:
+    """Somebody of the team with a workspace on a machine; who joined needs no `author`."""
+
+    forks: Forks
+    machine: Machine
+    root: Path
+    author: str = ""
+
+    def run(
+        self, *words: str, ok: bool = True, mirrors: int = 0
+    ) -> subprocess.CompletedProcess[str]:
+        """A command on that machine."""
+        options = {"mirrors": mirrors, "machine": self.machine.pid}
+        env = {"TRACKER_AUTHOR": self.author}
+        return self.forks.run(*words, cwd=self.root, ok=ok, imports=MLFLOW, **options, **env)
+
+    def list_team(self) -> dict[str, dict[str, Any]]:
+        runs = json.loads(self.run("runs", "--team", "--json").stdout)["runs"]
+        return {run["name"]: run for run in runs}
+
+
+@pytest.fixture(scope="module")
+def members(team: Team, forks: Forks) -> Iterator[tuple[Member, Member]]:
+    """kim on gpu1, which has the server, and mina on laptop, who has joined and trained a run."""
+    ports = (int(team.port), urlsplit(team.ledger_url).port or 0)
+    with two_machines(*HOSTS) as (gpu1, laptop), published(gpu1, *ports):
+        kim = Member(forks, gpu1, team.root, "kim")
+        mina = Member(forks, laptop, team.root.parent / "mina")
+        secret = kim.run("ledger", "grant", "mina").stdout
+        words = ("join", f"{gpu1.address}:{ports[1]}", "mina", "--data", team.root)
+        joined = subprocess.run(
+            laptop.command(tracker_command(*words)),
+            cwd=team.root.parent,
+            input=secret,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_LIMIT_S,
+            check=False,
+        )
+        assert joined.returncode == 0, joined.stdout + joined.stderr
+        train(forks, mina.root, epochs=1, machine=laptop.pid)
+        yield kim, mina
+
+
+@pytest.mark.slow
+def test_two_machines_list_pull_diff_ensemble_and_submit_the_runs_of_each_other(
+    team: Team, members: tuple[Member, Member]
+) -> None:
+    kim, mina = members
+    hers = kim.list_team()["mina/exp1"]
+    assert (hers["author"], hers["host"], hers["status"]) == ("mina", "laptop", "finished")
+    assert "kim/exp1" in mina.list_team()
+
+    forge_artifact(team, kim.root / "runs" / "exp1" / "best.pth")
+    forged = mina.run("pull", "kim/exp1", "--weights", ok=False)
+    assert (forged.returncode, "kim/exp1: best.pth" in forged.stderr) == (3, True), forged.stderr
+    assert not (mina.root / TEAM / "kim/exp1").exists()
+    assert "sent again: best.pth" in kim.run("push", "exp1", "--weights").stdout
+    mina.run("pull", "kim/exp1", "--weights")
+    copied = mina.root / TEAM / "kim/exp1/best.pth"
+    assert copied.read_bytes() == (kim.root / "runs" / "exp1" / "best.pth").read_bytes()
+
+    diff = kim.run("diff", "exp1", "mina/exp1", "--json")
+    assert "pulled mina/exp1 from http" in diff.stderr
+    assert "train.epochs" in json.loads(diff.stdout)["config"]
+    assert json.loads(mina.run("diff", "kim/exp1", "exp1", "--json").stdout)["a"] == "kim/exp1"
+
+    kim.run("run", "ensemble", "exp1", "mina/exp1", mirrors=1)
+    mina.run("run", "ensemble", "kim/exp1", "exp1", "--method", "geometric", mirrors=1)
+    words = ("--memo", "from the other machine", "--even-if-similar", "--yes")
+    for member, run in ((kim, "mina/exp1"), (mina, "kim/exp2"), (kim, "mina/exp2")):
+        member.run("submit", run, *words)
+    shutil.copytree(mina.root / "runs" / "exp1", mina.root / "runs" / "exp90")
+    for run in ("exp1", "exp90", "kim/exp1"):
+        again = mina.run("submit", run, *words, ok=False)
+        assert again.returncode == 3, (run, again.stderr)
+
+
+def forge_artifact(team: Team, file: Path) -> None:
+    """Change what the server has of a file of this content, and leave its size."""
+    whole = file.read_bytes()
+    found = (team.root.parent / "artifacts").glob(f"**/{file.name}")
+    (artifact,) = (path for path in found if path.read_bytes() == whole)
+    artifact.write_bytes(bytes(reversed(whole)))
+
+
+@pytest.mark.slow
+def test_a_ledger_with_valid_hashes_is_found_by_the_member_and_through_mlflow_by_its_owner(
+    postgres_server: PostgresServer, members: tuple[Member, Member], tmp_path: Path
+) -> None:
+    kim, mina = members
+    mina.run("leaderboard")
+    url = postgres_server.url("ledger")
+    (score,) = read_rows(url, "SELECT seq, value FROM scores ORDER BY seq LIMIT 1")
+    set_value = "UPDATE scores SET value = {!r} WHERE seq = {seq}"
+    rewrite(url, set_value.format(0.99, **score))
+    warned = mina.run("leaderboard")
+    assert warned.stderr.startswith("warning: the ledger was changed: ")
+    assert "is not what this workspace saw" in warned.stderr
+    refused = mina.run("submit", "exp2", "--memo", "m", "--yes", ok=False)
+    assert (refused.returncode, "the ledger was changed" in refused.stderr) == (3, True)
+    # without what his own workspace has seen
+    (kim.root / ".tracker" / "heads").unlink()
+    for path in (kim.root / "submissions").glob("*.head"):
+        path.rename(tmp_path / path.name)
+    found = kim.run("ledger", "verify", ok=False)
+    assert (found.returncode, "is not what MLflow (run" in found.stderr) == (1, True), found.stderr
+    rewrite(url, set_value.format(score["value"], **score))
+    kim.run("ledger", "verify")
+
+
 # --- Backups and upgrades ---
 
 
@@ -477,23 +595,21 @@ def words_of_guide(service: str, heading: str) -> list[list[str]]:
 
 
 def run_words(
-    words: list[str], service: str, postgres: PostgresServer, cwd: Path, **changed: str
+    words: list[str], service: str, team: Team, cwd: Path, **changed: str
 ) -> subprocess.CompletedProcess[str]:
     """A command as a container of this service runs it: with its environment alone."""
-    dotenv = EXAMPLE | {"POSTGRES_PASSWORD": postgres.password, **DATABASE_PASSWORDS}
-    dotenv |= {"MLFLOW_ADMIN_PASSWORD": PASSWORD, "MLFLOW_SECRET_KEY": "any long random text"}
     settings = SERVICES[service]["environment"]
-    env = {name: interpolated(value, dotenv) for name, value in settings.items()}
-    env |= {"PGHOST": "127.0.0.1", "PGPORT": str(postgres.port), "PATH": os.environ["PATH"]}
-    env |= changed
+    env = {name: interpolated(value, team.dotenv) for name, value in settings.items()}
+    port = str(urlsplit(team.ledger_url).port)
+    env |= {"PGHOST": "127.0.0.1", "PGPORT": port, "PATH": os.environ["PATH"], **changed}
     return subprocess.run(
         words, cwd=cwd, env=env, capture_output=True, text=True, timeout=LIMIT_S, check=False
     )
 
 
-def backup_once(postgres: PostgresServer, folder: Path) -> subprocess.CompletedProcess[str]:
+def backup_once(team: Team, folder: Path, **env: str) -> subprocess.CompletedProcess[str]:
     script = ROOT / COMPOSE["configs"]["backup"]["file"]
-    return run_words(["sh", str(script)], "backup", postgres, folder)
+    return run_words(["sh", str(script)], "backup", team, folder, **env)
 
 
 def has_backup_of_today(folder: Path) -> bool:
@@ -520,7 +636,7 @@ def test_the_backup_service_runs_the_script_that_is_mounted_into_it() -> None:
 
 @pytest.mark.slow
 def test_a_backup_is_whole_keeps_seven_days_and_is_restored_as_the_guide_says(
-    team: Team, postgres_server: PostgresServer, tmp_path: Path
+    team: Team, tmp_path: Path
 ) -> None:
     run_tracker("ledger", "grant", "kim", cwd=team.root)  # makes the database of sweeps
     old = make_aged(tmp_path / "ledger-2026-01-01T000000Z.dump", 7.1)
@@ -528,7 +644,7 @@ def test_a_backup_is_whole_keeps_seven_days_and_is_restored_as_the_guide_says(
     young = make_aged(tmp_path / "mlflow-2026-01-02T000000Z.dump", 6.9)
     torn = make_aged(tmp_path / "ledger-2026-01-02T000000Z.dump.part", 1)
     foreign = make_aged(tmp_path / "notes.txt", 30)
-    done = backup_once(postgres_server, tmp_path)
+    done = backup_once(team, tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert has_backup_of_today(tmp_path)
     assert not (old.exists() or old_roles.exists() or torn.exists())
@@ -547,7 +663,7 @@ def test_a_backup_is_whole_keeps_seven_days_and_is_restored_as_the_guide_says(
     actual = {name.partition("-")[0]: name for name in made}
     for words in commands:
         typed = [re.sub(r"\b(ledger|roles)-2026\S+", lambda m: actual[m[1]], w) for w in words]
-        done = run_words(typed, "backup", postgres_server, tmp_path)
+        done = run_words(typed, "backup", team, tmp_path)
         assert done.returncode == 0, done.stderr
         if words == commands[1]:
             assert run_tracker("ledger", "verify", cwd=team.root, ok=False).returncode != 0
@@ -558,12 +674,9 @@ def test_a_backup_is_whole_keeps_seven_days_and_is_restored_as_the_guide_says(
 
 
 @pytest.mark.slow
-def test_while_backups_fail_no_old_one_goes(
-    team: Team, postgres_server: PostgresServer, tmp_path: Path
-) -> None:
+def test_while_backups_fail_no_old_one_goes(team: Team, tmp_path: Path) -> None:
     old = make_aged(tmp_path / "ledger-2026-01-01T000000Z.dump", 30)
-    wrong = dataclasses.replace(postgres_server, password="wrong")
-    done = backup_once(wrong, tmp_path)
+    done = backup_once(team, tmp_path, PGPASSWORD="wrong")
     assert done.returncode != 0
     assert not has_backup_of_today(tmp_path)
     assert "password authentication failed" in done.stderr
@@ -590,7 +703,7 @@ def test_the_guide_brings_older_tables_of_mlflow_to_the_schema_of_its_version(
         done = run_words(
             typed,
             "mlflow",
-            postgres_server,
+            team,
             folder,
             TMPDIR=str(folder),
             MLFLOW_AUTH_CONFIG_PATH=str(folder / "auth.ini"),

@@ -140,6 +140,7 @@ class Forks:
         spares: int = 0,
         workers: int = 0,
         mirrors: int = 0,
+        machine: int = 0,
         **env: str,
     ) -> Child:
         """A tracker command in the background, with pipes for its output; it begins once the file
@@ -153,7 +154,8 @@ class Forks:
         ignored, as under nohup. So many of the commands that it starts in the background as
         `spares` says are forked as well, from processes that wait from its beginning on, and so
         many of the other processes of a run as `workers` says: they are called "worker"; and of
-        those that copy to MLflow as `mirrors` says.
+        those that copy to MLflow as `mirrors` says. `machine`: it runs on the machine
+        (tests/support/machines.py) of this process.
         """
         out, out_end = os.pipe()
         err, err_end = os.pipe()
@@ -169,6 +171,7 @@ class Forks:
             "spares": spares,
             "workers": workers,
             "mirrors": mirrors,
+            "machine": machine,
         }
         ends = [out_end, err_end] if writes_to is None else [writes_to, writes_to]
         send_call(self._connection, call, ends)
@@ -189,10 +192,12 @@ class Forks:
         spares: int = 0,
         mirrors: int = 0,
         imports: Sequence[str] = (),
+        machine: int = 0,
         **env: str,
     ) -> subprocess.CompletedProcess[str]:
         """A tracker command to its end; with `ok`, its exit code must be 0."""
-        child = self.start(*words, cwd=cwd, spares=spares, mirrors=mirrors, imports=imports, **env)
+        begun = {"spares": spares, "mirrors": mirrors, "machine": machine}
+        child = self.start(*words, cwd=cwd, imports=imports, **begun, **env)
         stdout, stderr = child.communicate()
         code = child.wait()
         assert not ok or code == 0, f"{words}: exit {code}\n{stdout}\n{stderr}"
@@ -270,6 +275,10 @@ def serve(connection: socket.socket, folder: Path) -> None:
         if not pid:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             connection.close()
+            if call["machine"]:
+                from tests.support.machines import enter
+
+                enter(call["machine"])
             keep_spares(call["spares"])
             keep_workers(call["workers"])
             keep_mirrors(call["mirrors"])
