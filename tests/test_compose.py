@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import time
+import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -49,15 +50,25 @@ from tests.support.servers import (
 from tracker.ledger.connection import read_rows
 from tracker.ledger.roles import build_url
 from tracker.run_folder.record import TEAM
+from tracker.setup.team import S3_SECRET
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-TEXT = (ROOT / "docker-compose.yml").read_text()
+TRAINER_TEXT = (ROOT / "compose" / "trainer.yml").read_text()
+TRAINER: dict[str, Any] = yaml.safe_load(TRAINER_TEXT)
+SERVICES: dict[str, dict[str, Any]] = {
+    **COMPOSE["services"],
+    "trainer": {**TRAINER["services"]["trainer"], **COMPOSE["services"]["trainer"]},
+}
+TEXT = (ROOT / "docker-compose.yml").read_text() + TRAINER_TEXT
 GUIDE = (ROOT / "docs" / "team-server.md").read_text()
 VALIDATOR = jsonschema.Draft7Validator(
     json.loads((ROOT / "tests" / "assets" / "compose-spec.json").read_text())
 )
 EXAMPLE = dict(re.findall(r"^(\w+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
+PACKAGES = ["mlflow", "psycopg", "tensorboard", "boto3"]
+PROFILES = {"s3": ["s3"], "trainer": ["trainer"]}  # the other services are started always
+# Names of settings that are no secrets: the id of a key, which every request shows.
+KEY_IDS = {"AWS_ACCESS_KEY_ID", "GARAGE_DEFAULT_ACCESS_KEY"}
 PUBLISHED = {"postgres", "mlflow", "tensorboard"}
 TEAM_HOST = "team.example:5000"
 HOSTS = ("gpu1", "laptop")
@@ -70,24 +81,34 @@ LIMIT_S = 60
 
 def test_the_file_is_valid_by_the_compose_specification() -> None:
     VALIDATOR.validate(COMPOSE)
+    VALIDATOR.validate(TRAINER)
     broken = copy.deepcopy(COMPOSE)
     broken["services"]["mlflow"]["prots"] = ["5000:5000"]
     with pytest.raises(jsonschema.ValidationError, match="prots"):
         VALIDATOR.validate(broken)
 
 
+def dockerfile(service: Mapping[str, Any]) -> str:
+    """The recipe of a service's image; empty for one that is not built."""
+    build = service.get("build", {})
+    path = build.get("dockerfile")
+    text: str = (ROOT / path).read_text() if path else build.get("dockerfile_inline", "")
+    return text
+
+
 def test_every_image_and_package_has_an_exact_version() -> None:
-    recipe = COMPOSE["x-python"]["build"]
+    exact = re.compile(r"([a-z]+/)?[a-z-]+:v?\d+\.\d+[\w.-]*")
     for name, service in SERVICES.items():
-        assert service.get("build") == recipe or re.fullmatch(
-            r"[a-z-]+:\d+\.\d+[\w.-]*", service["image"]
-        ), name
-    assert re.search(r"^FROM python:\d+\.\d+\.\d+-\S+$", recipe["dockerfile_inline"], re.MULTILINE)
+        images = re.findall(r"^FROM (\S+)", dockerfile(service), re.MULTILINE)
+        for image in images or [service["image"]]:
+            assert exact.fullmatch(image), name
+    recipe = COMPOSE["x-python"]["build"]["dockerfile_inline"]
     pinned = (ROOT / "constraints.txt").read_text().lower().splitlines()
-    packages = re.findall(r'"([^"]+)"', recipe["dockerfile_inline"])
-    assert len(packages) == 3
-    for package in packages:
+    packages = re.findall(r'"([^"]+)"', recipe)
+    assert [re.sub(r"[^a-z0-9].*", "", package) for package in packages] == PACKAGES
+    for package in packages[:3]:
         assert re.sub(r"\[.*]", "", package) in pinned  # the versions that the tests run with
+    assert re.fullmatch(r"boto3==\d+\.\d+\.\d+", packages[3])  # for the service s3 alone
 
 
 def test_no_two_services_build_the_same_image_name() -> None:
@@ -108,11 +129,12 @@ def test_no_service_is_root_or_can_change_its_programs() -> None:
         assert "cap_add" not in service, name
         assert service["security_opt"] == ["no-new-privileges:true"], name
         assert not service.get("privileged"), name
-        assert re.fullmatch(r"postgres|[1-9]\d*:[1-9]\d*", service["user"]), name
+        user = interpolated(service["user"], EXAMPLE)
+        assert re.fullmatch(r"postgres|[1-9]\d*:[1-9]\d*", user), name
         assert any(place.endswith("mode=1777") for place in service["tmpfs"]), name
-    # the user of the built image is the one that compose names
-    uid = SERVICES["mlflow"]["user"].partition(":")[0]
-    assert f"--uid {uid} tracker" in COMPOSE["x-python"]["build"]["dockerfile_inline"]
+        if recipe := dockerfile(service):  # the image's own user is the one that compose names
+            assert f"--uid {user.partition(':')[0]} tracker" in recipe, name
+            assert re.search(r"^USER tracker$", recipe, re.MULTILINE), name
 
 
 def test_configs_are_files_which_a_read_only_container_can_take() -> None:
@@ -134,12 +156,12 @@ def test_what_mlflow_receives_waits_on_disk_and_not_in_memory() -> None:
 def test_no_password_stands_in_the_file() -> None:
     for service in SERVICES.values():
         for key, value in service.get("environment", {}).items():
-            if re.search("PASSWORD|SECRET|KEY", key):
-                assert re.fullmatch(r"\$\{\w+:\?set it in \.env}", value), key
+            if re.search("PASSWORD|SECRET|KEY", key) and key not in KEY_IDS:
+                assert re.fullmatch(r"\$\{\w+:(\?set it in \.env|-)}", value), key
     texts = "\n".join([TEXT, *map(config_text, COMPOSE["configs"])])
     assert not re.search(r"//\w+:[^@\s]+@", texts)
     # :'owner' is psql's variable, which the script reads from the environment
-    text = re.sub(r"PASSWORD :'(owner|mlflow)'", "", texts.replace(":?set", ""))
+    text = re.sub(r"PASSWORD :'(owner|mlflow)'", "", texts.replace(":?set", "").replace(":-}", "}"))
     assert not re.search(r"(password|secret)\w*\s*[=:]\s*[^$\s]", text, re.IGNORECASE)
 
 
@@ -166,9 +188,91 @@ def test_mlflow_waits_for_a_database_that_listens_beyond_its_socket() -> None:
 def test_env_example_lists_exactly_the_variables_of_the_file() -> None:
     assert set(EXAMPLE) == set(re.findall(r"\$\{(\w+)", TEXT))
     required = set(re.findall(r"\$\{(\w+):\?", TEXT))
-    assert {name for name, value in EXAMPLE.items() if not value} == required
+    # compose asks for a required one also where its service is not started
+    assert {name for name, value in EXAMPLE.items() if not value} == required | {S3_SECRET}
     for name, value in EXAMPLE.items():
         assert name in required or f"${{{name}:-{value}}}" in TEXT
+
+
+# --- The services of a profile ---
+
+
+def test_only_what_a_profile_names_is_not_started_by_itself() -> None:
+    assert {
+        name: one["profiles"] for name, one in SERVICES.items() if "profiles" in one
+    } == PROFILES
+    waits_for = SERVICES["mlflow"]["depends_on"]["s3"]
+    assert waits_for == {"condition": "service_healthy", "required": False}
+
+
+def test_mlflow_keeps_artifacts_in_the_s3_store_by_one_line_of_env() -> None:
+    (flag,) = (one for one in SERVICES["mlflow"]["command"] if "--artifacts-dest" in one)
+    assert interpolated(flag, {}).endswith("=/artifacts")
+    environment, store = SERVICES["mlflow"]["environment"], SERVICES["s3"]["environment"]
+    bucket = store["GARAGE_DEFAULT_BUCKET"]
+    assert interpolated(flag, {"MLFLOW_ARTIFACTS": f"s3://{bucket}"}).endswith(f"=s3://{bucket}")
+    assert f"s3://{bucket}" in GUIDE
+    config = tomllib.loads(config_text("garage"))
+    port = config["s3_api"]["api_bind_addr"].rpartition(":")[2]
+    assert environment["MLFLOW_S3_ENDPOINT_URL"] == f"http://s3:{port}"
+    assert environment["AWS_DEFAULT_REGION"] == config["s3_api"]["s3_region"]
+    assert environment["AWS_ACCESS_KEY_ID"] == store["GARAGE_DEFAULT_ACCESS_KEY"]
+    assert re.fullmatch("GK[0-9a-f]{24}", environment["AWS_ACCESS_KEY_ID"])  # as Garage has them
+    assert environment["AWS_SECRET_ACCESS_KEY"] == store["GARAGE_DEFAULT_SECRET_KEY"]
+    (volume,) = SERVICES["s3"]["volumes"]
+    folder = volume.partition(":")[2]
+    assert f"-o tracker {folder}\n" in dockerfile(SERVICES["s3"])
+    assert {Path(config[key]).parent for key in ("metadata_dir", "data_dir")} == {Path(folder)}
+    assert config["rpc_bind_addr"].startswith("127.0.0.1:")
+
+
+def test_the_trainer_is_the_same_service_on_a_machine_without_the_server() -> None:
+    extends = COMPOSE["services"]["trainer"]["extends"]
+    assert extends == {"file": "compose/trainer.yml", "service": "trainer"}
+    assert set(TRAINER["volumes"]) <= set(COMPOSE["volumes"])
+    assert ":?" not in TRAINER_TEXT  # compose asks for every required variable of a file
+    assert f"docker compose --file {extends['file']} run --rm trainer tracker" in GUIDE
+
+
+def test_the_trainer_has_the_gpus_the_workspace_and_the_images_and_writes_nowhere_else() -> None:
+    service = SERVICES["trainer"]
+    (device,) = service["deploy"]["resources"]["reservations"]["devices"]
+    assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
+    folders = {"TRAINER_WORKSPACE": "/home/mina/masks", "TRAINER_IMAGES": "/data/masks"}
+    volumes = [interpolated(volume, folders) for volume in service["volumes"]]
+    assert volumes == ["/home/mina/masks:/workspace", "/data/masks:/images:ro", "cache:/cache"]
+    assert service["working_dir"] == "/workspace"
+    caches = {name: place for name, place in service["environment"].items() if "CACHE" in name}
+    assert all(place.startswith("/cache") for place in caches.values())
+    assert "-m 1777 /cache\n" in dockerfile(service)  # TRAINER_USER may be anybody
+
+
+def test_the_trainers_libraries_are_a_layer_of_their_own_in_the_versions_of_the_tests(
+    tmp_path: Path,
+) -> None:
+    recipe = dockerfile(SERVICES["trainer"])
+    before, _, after = recipe.partition("\nCOPY . .\n")
+    assert "--requirement requirements.txt --constraint constraints.txt" in before
+    assert "pip install --no-deps ." in after
+    (command,) = re.findall(r"^RUN (python (?:.*\\\n)*.*)$", before, re.MULTILINE)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    subprocess.run(
+        ["sh", "-c", command.replace("\\\n", "")],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": path},
+        check=True,
+        timeout=LIMIT_S,
+    )
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["train"]]
+    assert (tmp_path / "requirements.txt").read_text().splitlines() == wanted
+    # nothing but what the package is made of is sent to the builder
+    sent = (ROOT / "compose" / "trainer.Dockerfile.dockerignore").read_text().splitlines()
+    assert [line for line in sent if line and line[0] not in "#!"] == ["*", "**/__pycache__"]
+    hatch = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    allowed = {line[1:] for line in sent if line.startswith("!")}
+    assert allowed == {*hatch["targets"]["sdist"]["include"], "pyproject.toml"}
 
 
 # --- What it starts ---

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -35,6 +36,7 @@ PASSWORDS = (  # of docker-compose.yml, each random
     "MLFLOW_ADMIN_PASSWORD",
     "MLFLOW_SECRET_KEY",
 )
+S3_SECRET = "S3_SECRET_KEY"  # noqa: S105 (its name)
 JOINED = """\
 # A tracker workspace that joined a team. [data] and passwords are this machine's own; the rest is
 # version {version} of what the owner shares. The command `tracker run options` lists keys.
@@ -106,6 +108,8 @@ class TeamServer:
         self._address = address
         self._is_written = False
         self._passwords = {name: make_password() for name in PASSWORDS}
+        # what Garage takes
+        self._passwords[S3_SECRET] = token_hex(32)
         self.ledger_url = f"postgresql+psycopg://{OWNER}@{address.place}/{address.database}"
         self.mlflow_uri = f"http://{_bracket(address.host)}:{MLFLOW_PORT}"
 

@@ -26,7 +26,7 @@ from tracker.ledger.append import open_ledger
 from tracker.ledger.chain import verify_ledger
 from tracker.ledger.connection import libpq_url, read_rows
 from tracker.ledger.shared_settings import read_shared, share
-from tracker.setup.team import PASSWORDS, Address, parse_address, parse_secret
+from tracker.setup.team import PASSWORDS, S3_SECRET, Address, parse_address, parse_secret
 from tracker.training.errors import ConfigError, DataError
 from tracker.workspace.member_file import MEMBER, Member, read_member
 from tracker.workspace.secrets_file import SECRETS, read_secrets, write_secrets
@@ -108,6 +108,7 @@ def test_the_first_machine_gets_an_env_for_compose_that_only_its_user_reads(team
     assert mode(root / ".env") == mode(root / SECRETS) == 0o600
     example = (ROOT / ".env.example").read_text()
     required = re.findall(r"^(\w+)=$", example, re.MULTILINE)
+    assert set(required) == {*PASSWORDS, S3_SECRET}
     values = [team.passwords[name] for name in required]
     assert len(set(values)) == len(required)
     assert min(map(len, values)) >= 32
@@ -174,8 +175,9 @@ def test_no_secret_is_printed_or_stands_in_any_other_file(team: Team, tmp_path: 
     joined = tracker("join", team.address, tmp_path / "ws", cwd=tmp_path, typed=team.secret)
     assert joined.exit_code == 0, joined.output
     password = parse_secret(team.secret).password
-    planted = {name: team.passwords[name] for name in PASSWORDS}
-    assert len(planted) == 5
+    planted = {name: team.passwords[name] for name in (*PASSWORDS, S3_SECRET)}
+    assert len(planted) == 6
+    assert re.fullmatch("[0-9a-f]{64}", planted[S3_SECRET])
     assert find_texts(tmp_path, password) == [f"ws/{SECRETS}"]
     assert find_texts(team.owner.root, password) == []  # the owner keeps no member's
     for name, text in planted.items():
