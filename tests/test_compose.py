@@ -22,6 +22,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -49,6 +50,7 @@ from tests.support.servers import (
 )
 from tracker.ledger.connection import read_rows
 from tracker.ledger.roles import build_url
+from tracker.mirror.targets.mlflow_server import RECORD_TAG
 from tracker.run_folder.record import TEAM
 from tracker.setup.team import S3_SECRET
 
@@ -630,9 +632,11 @@ def test_two_machines_list_pull_diff_ensemble_and_submit_the_runs_of_each_other(
     assert (hers["author"], hers["host"], hers["status"]) == ("mina", "laptop", "finished")
     assert "kim/exp1" in mina.list_team()
 
-    forge_artifact(team, kim.root / "runs" / "exp1" / "best.pth")
+    forge_weights(team, kim.root / "runs" / "exp1", mina.root / "runs" / "exp1")
     forged = mina.run("pull", "kim/exp1", "--weights", ok=False)
-    assert (forged.returncode, "kim/exp1: best.pth" in forged.stderr) == (3, True), forged.stderr
+    assert forged.returncode == 3
+    assert "kim/exp1: best.pth on MLflow is not what the run wrote" in forged.stderr
+    assert "the ledger has another fingerprint" in forged.stderr
     assert not (mina.root / TEAM / "kim/exp1").exists()
     assert "sent again: best.pth" in kim.run("push", "exp1", "--weights").stdout
     mina.run("pull", "kim/exp1", "--weights")
@@ -655,12 +659,26 @@ def test_two_machines_list_pull_diff_ensemble_and_submit_the_runs_of_each_other(
         assert again.returncode == 3, (run, again.stderr)
 
 
-def forge_artifact(team: Team, file: Path) -> None:
-    """Change what the server has of a file of this content, and leave its size."""
-    whole = file.read_bytes()
-    found = (team.root.parent / "artifacts").glob(f"**/{file.name}")
+def forge_weights(team: Team, run: Path, other: Path) -> None:
+    """Put the weights of another run into MLflow, with a record and a tag that fit: whoever may
+    write there can."""
+    whole, forged = ((folder / "best.pth").read_bytes() for folder in (run, other))
+    found = (team.root.parent / "artifacts").glob("**/best.pth")
     (artifact,) = (path for path in found if path.read_bytes() == whole)
-    artifact.write_bytes(bytes(reversed(whole)))
+    artifact.write_bytes(forged)
+    path = artifact.with_name("record.json")
+    manifest = json.loads(path.read_text())
+    manifest["files"]["best.pth"] = {"size": len(forged), "sha256": sha256(forged).hexdigest()}
+    path.write_text(json.dumps(manifest))
+    value = sha256(path.read_bytes()).hexdigest()
+    tag = {"run_id": artifact.parents[1].name, "key": RECORD_TAG, "value": value}
+    request = urllib.request.Request(f"{team.address}/api/2.0/mlflow/runs/set-tag")
+    request.data = json.dumps(tag).encode()
+    request.add_header("Content-Type", "application/json")
+    login = base64.b64encode(f"admin:{team.password}".encode()).decode()
+    request.add_header("Authorization", f"Basic {login}")
+    with urllib.request.urlopen(request, timeout=LIMIT_S) as response:
+        assert response.status == 200
 
 
 @pytest.mark.slow
@@ -673,18 +691,20 @@ def test_a_ledger_with_valid_hashes_is_found_by_the_member_and_through_mlflow_by
     (score,) = read_rows(url, "SELECT seq, value FROM scores ORDER BY seq LIMIT 1")
     set_value = "UPDATE scores SET value = {!r} WHERE seq = {seq}"
     rewrite(url, set_value.format(0.99, **score))
-    warned = mina.run("leaderboard")
+    try:
+        warned = mina.run("leaderboard")
+        refused = mina.run("submit", "exp1", "--memo", "m", "--yes", ok=False)
+        # without what his own workspace has seen
+        (kim.root / ".tracker" / "heads").unlink()
+        for path in (kim.root / "submissions").glob("*.head"):
+            path.rename(tmp_path / path.name)
+        found = kim.run("ledger", "verify", ok=False)
+    finally:
+        rewrite(url, set_value.format(score["value"], **score))
     assert warned.stderr.startswith("warning: the ledger was changed: ")
     assert "is not what this workspace saw" in warned.stderr
-    refused = mina.run("submit", "exp2", "--memo", "m", "--yes", ok=False)
     assert (refused.returncode, "the ledger was changed" in refused.stderr) == (3, True)
-    # without what his own workspace has seen
-    (kim.root / ".tracker" / "heads").unlink()
-    for path in (kim.root / "submissions").glob("*.head"):
-        path.rename(tmp_path / path.name)
-    found = kim.run("ledger", "verify", ok=False)
     assert (found.returncode, "is not what MLflow (run" in found.stderr) == (1, True), found.stderr
-    rewrite(url, set_value.format(score["value"], **score))
     kim.run("ledger", "verify")
 
 
