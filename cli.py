@@ -126,7 +126,6 @@ def _watch_ledger(url: str, query: Any) -> None:
     """
     from tracker.core.terminal import print_note
     from tracker.ledger.heads import observe
-    from tracker.ledger.shared_settings import find_newer
     from tracker.workspace.member_file import read_member
     from tracker.workspace.tracker_toml import find_workspace
 
@@ -141,7 +140,11 @@ def _watch_ledger(url: str, query: Any) -> None:
         with suppress(OSError):
             print_note(note, before="warning: ")
     member = read_member(workspace.root)
-    if member and (newest := find_newer(url, query, member.settings)):
+    if member is None:
+        return
+    from tracker.ledger.shared_settings import find_newer  # it loads hashlib
+
+    if newest := find_newer(url, query, member.settings):
         note = (
             f"the team's settings have changed: version {newest}, tracker.toml has"
             f" {member.settings} (tracker join --update takes the changes)"
