@@ -120,9 +120,13 @@ def _notify() -> None:
 
 
 def _watch_ledger(url: str, query: Any) -> None:
-    """Say on stderr which row was rewritten or is missing, or note the ledger's new head."""
+    """Say on stderr which row was rewritten or is missing, or note the ledger's new head.
+
+    And say that the team has later settings than this workspace.
+    """
     from tracker.core.terminal import print_note
     from tracker.ledger.heads import observe
+    from tracker.workspace.member_file import read_member
     from tracker.workspace.tracker_toml import find_workspace
 
     try:
@@ -135,6 +139,18 @@ def _watch_ledger(url: str, query: Any) -> None:
         note = f"the ledger was changed: {problem} (tracker ledger verify compares all rows)"
         with suppress(OSError):
             print_note(note, before="warning: ")
+    member = read_member(workspace.root)
+    if member is None:
+        return
+    from tracker.ledger.shared_settings import find_newer  # it loads hashlib
+
+    if newest := find_newer(url, query, member.settings):
+        note = (
+            f"the team's settings have changed: version {newest}, tracker.toml has"
+            f" {member.settings} (tracker join --update takes the changes)"
+        )
+        with suppress(OSError):
+            print_note(note)
 
 
 def _report(message: str, hint: str) -> None:

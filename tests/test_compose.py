@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import copy
-import dataclasses
 import json
 import os
 import re
@@ -18,19 +17,30 @@ import shutil
 import subprocess
 import sys
 import time
+import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import jsonschema
 import pytest
 import yaml
 
-from tests.conftest import ROOT, make_pictures, run_tracker, tracker_command
+from tests.conftest import (
+    COMMAND_LIMIT_S,
+    ROOT,
+    make_pictures,
+    run_tracker,
+    tracker_command,
+)
 from tests.support.forks import PROGRAM, Forks
+from tests.support.ledger_rows import rewrite
+from tests.support.machines import Machine, published, two_machines
 from tests.support.servers import (
     PostgresServer,
     free_port,
@@ -38,25 +48,32 @@ from tests.support.servers import (
     require_or_skip,
     running,
 )
-from tracker.ledger.connection import libpq_url
+from tracker.ledger.connection import libpq_url, read_rows
 from tracker.ledger.roles import build_url
+from tracker.mirror.targets.mlflow_server import RECORD_TAG
+from tracker.run_folder.record import TEAM
+from tracker.setup.team import S3_SECRET
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-TEXT = (ROOT / "docker-compose.yml").read_text()
+TRAINER_TEXT = (ROOT / "compose" / "trainer.yml").read_text()
+TRAINER: dict[str, Any] = yaml.safe_load(TRAINER_TEXT)
+SERVICES: dict[str, dict[str, Any]] = {
+    **COMPOSE["services"],
+    "trainer": {**TRAINER["services"]["trainer"], **COMPOSE["services"]["trainer"]},
+}
+TEXT = (ROOT / "docker-compose.yml").read_text() + TRAINER_TEXT
 GUIDE = (ROOT / "docs" / "team-server.md").read_text()
 VALIDATOR = jsonschema.Draft7Validator(
     json.loads((ROOT / "tests" / "assets" / "compose-spec.json").read_text())
 )
 EXAMPLE = dict(re.findall(r"^(\w+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
-PASSWORD = "a-long-password"
-DATABASE_PASSWORDS = {
-    "LEDGER_OWNER_PASSWORD": "the-owners-password",
-    "MLFLOW_DATABASE_PASSWORD": "a-password-of-mlflow",
-    "BOARD_DATABASE_PASSWORD": "a-password-of-the-board",
-}
+PACKAGES = ["mlflow", "psycopg", "tensorboard", "boto3"]
+PROFILES = {"s3": ["s3"], "trainer": ["trainer"]}  # the other services are started always
+# Names of settings that are no secrets: the id of a key, which every request shows.
+KEY_IDS = {"AWS_ACCESS_KEY_ID", "GARAGE_DEFAULT_ACCESS_KEY"}
 PUBLISHED = {"postgres", "mlflow", "tensorboard", "board"}
 TEAM_HOST = "team.example:5000"
+HOSTS = ("gpu1", "laptop")
 VERSION_TABLES = {"mlflow": "alembic_version", "auth": "alembic_version_auth"}
 LIMIT_S = 60
 
@@ -66,28 +83,41 @@ LIMIT_S = 60
 
 def test_the_file_is_valid_by_the_compose_specification() -> None:
     VALIDATOR.validate(COMPOSE)
+    VALIDATOR.validate(TRAINER)
     broken = copy.deepcopy(COMPOSE)
     broken["services"]["mlflow"]["prots"] = ["5000:5000"]
     with pytest.raises(jsonschema.ValidationError, match="prots"):
         VALIDATOR.validate(broken)
 
 
+def dockerfile(service: Mapping[str, Any]) -> str:
+    """The recipe of a service's image; empty for one that is not built."""
+    build = service.get("build", {})
+    path = build.get("dockerfile")
+    text: str = (ROOT / path).read_text() if path else build.get("dockerfile_inline", "")
+    return text
+
+
 def test_every_image_and_package_has_an_exact_version() -> None:
-    recipe = COMPOSE["x-python"]["build"]
-    recipes = [recipe, SERVICES["board"]["build"]]
+    exact = re.compile(r"([a-z]+/)?[a-z-]+:v?\d+\.\d+[\w.-]*")
     for name, service in SERVICES.items():
-        assert service.get("build") in recipes or re.fullmatch(
-            r"[a-z-]+:\d+\.\d+[\w.-]*", service["image"]
-        ), name
-    bases = [re.findall(r"^FROM (\S+)$", one["dockerfile_inline"], re.MULTILINE) for one in recipes]
+        images = re.findall(r"^FROM (\S+)", dockerfile(service), re.MULTILINE)
+        for image in images or [service["image"]]:
+            assert exact.fullmatch(image), name
+    recipe = COMPOSE["x-python"]["build"]["dockerfile_inline"]
+    bases = [
+        re.findall(r"^FROM (\S+)$", text, re.MULTILINE)
+        for text in (recipe, dockerfile(SERVICES["board"]))
+    ]
     assert bases[0] == bases[1]  # one layer for both
-    assert re.fullmatch(r"python:\d+\.\d+\.\d+-\S+", bases[0][0])
-    assert "--constraint constraints.txt --requirement base.txt" in recipes[1]["dockerfile_inline"]
+    constrained = "--constraint constraints.txt --requirement base.txt"
+    assert constrained in dockerfile(SERVICES["board"])
     pinned = (ROOT / "constraints.txt").read_text().lower().splitlines()
-    packages = re.findall(r'"([^"]+)"', recipe["dockerfile_inline"])
-    assert len(packages) == 3
-    for package in packages:
+    packages = re.findall(r'"([^"]+)"', recipe)
+    assert [re.sub(r"[^a-z0-9].*", "", package) for package in packages] == PACKAGES
+    for package in packages[:3]:
         assert re.sub(r"\[.*]", "", package) in pinned  # the versions that the tests run with
+    assert re.fullmatch(r"boto3==\d+\.\d+\.\d+", packages[3])  # for the service s3 alone
 
 
 def test_no_two_services_build_the_same_image_name() -> None:
@@ -108,11 +138,12 @@ def test_no_service_is_root_or_can_change_its_programs() -> None:
         assert "cap_add" not in service, name
         assert service["security_opt"] == ["no-new-privileges:true"], name
         assert not service.get("privileged"), name
-        assert re.fullmatch(r"postgres|[1-9]\d*:[1-9]\d*", service["user"]), name
-        if "user" in service and "build" in service:
-            uid = service["user"].partition(":")[0]
-            assert f"--uid {uid} tracker" in service["build"]["dockerfile_inline"], name
+        user = interpolated(service["user"], EXAMPLE)
+        assert re.fullmatch(r"postgres|[1-9]\d*:[1-9]\d*", user), name
         assert any(place.endswith("mode=1777") for place in service["tmpfs"]), name
+        if recipe := dockerfile(service):  # the image's own user is the one that compose names
+            assert f"--uid {user.partition(':')[0]} tracker" in recipe, name
+            assert re.search(r"^USER tracker$", recipe, re.MULTILINE), name
 
 
 def test_configs_are_files_which_a_read_only_container_can_take() -> None:
@@ -134,13 +165,15 @@ def test_what_mlflow_receives_waits_on_disk_and_not_in_memory() -> None:
 def test_no_password_stands_in_the_file() -> None:
     for service in SERVICES.values():
         for key, value in service.get("environment", {}).items():
-            if re.search("PASSWORD|SECRET|KEY", key):
-                assert re.fullmatch(r"\$\{\w+:\?set it in \.env}", value), key
+            if re.search("PASSWORD|SECRET|KEY", key) and key not in KEY_IDS:
+                assert re.fullmatch(r"\$\{\w+:(\?set it in \.env|-)}", value), key
     own = COMPOSE["configs"].keys() - {"workspace"}  # which is the owner's tracker.toml
     texts = "\n".join([TEXT, *map(config_text, own)])
     assert not re.search(r"//\w+:[^@\s]+@", texts)
     # :'owner' is psql's variable, which the script reads from the environment
-    text = re.sub(r"PASSWORD :'(owner|mlflow|board)'", "", texts.replace(":?set", ""))
+    text = re.sub(
+        r"PASSWORD :'(owner|mlflow|board)'", "", texts.replace(":?set", "").replace(":-}", "}")
+    )
     assert not re.search(r"(password|secret)\w*\s*[=:]\s*[^$\s]", text, re.IGNORECASE)
 
 
@@ -179,9 +212,91 @@ def test_mlflow_waits_for_a_database_that_listens_beyond_its_socket() -> None:
 def test_env_example_lists_exactly_the_variables_of_the_file() -> None:
     assert set(EXAMPLE) == set(re.findall(r"\$\{(\w+)", TEXT))
     required = set(re.findall(r"\$\{(\w+):\?", TEXT))
-    assert {name for name, value in EXAMPLE.items() if not value} == required
+    # compose asks for a required one also where its service is not started
+    assert {name for name, value in EXAMPLE.items() if not value} == required | {S3_SECRET}
     for name, value in EXAMPLE.items():
         assert name in required or f"${{{name}:-{value}}}" in TEXT
+
+
+# --- The services of a profile ---
+
+
+def test_only_what_a_profile_names_is_not_started_by_itself() -> None:
+    assert {
+        name: one["profiles"] for name, one in SERVICES.items() if "profiles" in one
+    } == PROFILES
+    waits_for = SERVICES["mlflow"]["depends_on"]["s3"]
+    assert waits_for == {"condition": "service_healthy", "required": False}
+
+
+def test_mlflow_keeps_artifacts_in_the_s3_store_by_one_line_of_env() -> None:
+    (flag,) = (one for one in SERVICES["mlflow"]["command"] if "--artifacts-dest" in one)
+    assert interpolated(flag, {}).endswith("=/artifacts")
+    environment, store = SERVICES["mlflow"]["environment"], SERVICES["s3"]["environment"]
+    bucket = store["GARAGE_DEFAULT_BUCKET"]
+    assert interpolated(flag, {"MLFLOW_ARTIFACTS": f"s3://{bucket}"}).endswith(f"=s3://{bucket}")
+    assert f"s3://{bucket}" in GUIDE
+    config = tomllib.loads(config_text("garage"))
+    port = config["s3_api"]["api_bind_addr"].rpartition(":")[2]
+    assert environment["MLFLOW_S3_ENDPOINT_URL"] == f"http://s3:{port}"
+    assert environment["AWS_DEFAULT_REGION"] == config["s3_api"]["s3_region"]
+    assert environment["AWS_ACCESS_KEY_ID"] == store["GARAGE_DEFAULT_ACCESS_KEY"]
+    assert re.fullmatch("GK[0-9a-f]{24}", environment["AWS_ACCESS_KEY_ID"])  # as Garage has them
+    assert environment["AWS_SECRET_ACCESS_KEY"] == store["GARAGE_DEFAULT_SECRET_KEY"]
+    (volume,) = SERVICES["s3"]["volumes"]
+    folder = volume.partition(":")[2]
+    assert f"-o tracker {folder}\n" in dockerfile(SERVICES["s3"])
+    assert {Path(config[key]).parent for key in ("metadata_dir", "data_dir")} == {Path(folder)}
+    assert config["rpc_bind_addr"].startswith("127.0.0.1:")
+
+
+def test_the_trainer_is_the_same_service_on_a_machine_without_the_server() -> None:
+    extends = COMPOSE["services"]["trainer"]["extends"]
+    assert extends == {"file": "compose/trainer.yml", "service": "trainer"}
+    assert set(TRAINER["volumes"]) <= set(COMPOSE["volumes"])
+    assert ":?" not in TRAINER_TEXT  # compose asks for every required variable of a file
+    assert f"docker compose --file {extends['file']} run --rm trainer tracker" in GUIDE
+
+
+def test_the_trainer_has_the_gpus_the_workspace_and_the_images_and_writes_nowhere_else() -> None:
+    service = SERVICES["trainer"]
+    (device,) = service["deploy"]["resources"]["reservations"]["devices"]
+    assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
+    folders = {"TRAINER_WORKSPACE": "/home/mina/masks", "TRAINER_IMAGES": "/data/masks"}
+    volumes = [interpolated(volume, folders) for volume in service["volumes"]]
+    assert volumes == ["/home/mina/masks:/workspace", "/data/masks:/images:ro", "cache:/cache"]
+    assert service["working_dir"] == "/workspace"
+    caches = {name: place for name, place in service["environment"].items() if "CACHE" in name}
+    assert all(place.startswith("/cache") for place in caches.values())
+    assert "-m 1777 /cache\n" in dockerfile(service)  # TRAINER_USER may be anybody
+
+
+def test_the_trainers_libraries_are_a_layer_of_their_own_in_the_versions_of_the_tests(
+    tmp_path: Path,
+) -> None:
+    recipe = dockerfile(SERVICES["trainer"])
+    before, _, after = recipe.partition("\nCOPY . .\n")
+    assert "--requirement requirements.txt --constraint constraints.txt" in before
+    assert "pip install --no-deps ." in after
+    (command,) = re.findall(r"^RUN (python (?:.*\\\n)*.*)$", before, re.MULTILINE)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    subprocess.run(
+        ["sh", "-c", command.replace("\\\n", "")],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": path},
+        check=True,
+        timeout=LIMIT_S,
+    )
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["train"]]
+    assert (tmp_path / "requirements.txt").read_text().splitlines() == wanted
+    # nothing but what the package is made of is sent to the builder
+    sent = (ROOT / "compose" / "trainer.Dockerfile.dockerignore").read_text().splitlines()
+    assert [line for line in sent if line and line[0] not in "#!"] == ["*", "**/__pycache__"]
+    hatch = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    allowed = {line[1:] for line in sent if line.startswith("!")}
+    assert allowed == {*hatch["targets"]["sdist"]["include"], "pyproject.toml"}
 
 
 # --- What it starts ---
@@ -210,22 +325,27 @@ def here(text: str, places: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True)
 class Team:
-    """A team's server, its workspace with one run, and the addresses of both."""
+    """A team's server, its owner's workspace with one run, and what `init --team` wrote for it."""
 
     root: Path
     address: str
     ledger_url: str
+    dotenv: Mapping[str, str]
 
     @property
     def port(self) -> str:
         return self.address.rpartition(":")[2]
 
     @property
-    def uri(self) -> str:
-        return self.address.replace("//", f"//admin:{PASSWORD}@")
+    def password(self) -> str:
+        return self.dotenv["MLFLOW_ADMIN_PASSWORD"]
 
 
-def create_databases(postgres: PostgresServer) -> None:
+def read_dotenv(path: Path) -> dict[str, str]:
+    return dict(re.findall(r"^(\w+)=(.*)$", path.read_text(), re.MULTILINE))
+
+
+def create_databases(postgres: PostgresServer, dotenv: Mapping[str, str]) -> None:
     """What the container does when it first starts: psql runs the script with the environment."""
     psql = shutil.which("psql")
     if psql is None:
@@ -241,7 +361,7 @@ def create_databases(postgres: PostgresServer) -> None:
             "PGUSER": SERVICES["postgres"]["environment"]["POSTGRES_USER"],
             "PGPASSWORD": postgres.password,
             "PGDATABASE": "postgres",
-            **DATABASE_PASSWORDS,
+            **dotenv,
         },
         text=True,
         capture_output=True,
@@ -254,20 +374,14 @@ def create_databases(postgres: PostgresServer) -> None:
 def team(
     postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory, forks: Forks
 ) -> Iterator[Team]:
-    """PostgreSQL and MLflow as docker-compose.yml starts them, opened to a name, and a run trained
-    against them."""
+    """PostgreSQL and MLflow as docker-compose.yml starts them with the .env of `init --team`, and a
+    run of kim, the owner, trained against them."""
     folder = tmp_path_factory.mktemp("team")
-    create_databases(postgres_server)
-    dotenv = EXAMPLE | {
-        "POSTGRES_PASSWORD": postgres_server.password,
-        **DATABASE_PASSWORDS,
-        "MLFLOW_ADMIN_PASSWORD": PASSWORD,
-        "TRACKER_BOARD_PASSWORD": PASSWORD,
-        "MLFLOW_SECRET_KEY": "any long random text",
-        "MLFLOW_ALLOWED_HOSTS": f"{EXAMPLE['MLFLOW_ALLOWED_HOSTS']},{TEAM_HOST}",
-        "MLFLOW_ALLOWED_ORIGINS": f"http://{TEAM_HOST}",
-    }
+    root = folder / "ws"
+    make_pictures(root)
     port = free_port()
+    dotenv = init_team(root, postgres_server, port)
+    create_databases(postgres_server, dotenv)
     places = {
         "@postgres:5432/": f"@127.0.0.1:{postgres_server.port}/",
         "--host=0.0.0.0": "--host=127.0.0.1",
@@ -286,40 +400,38 @@ def team(
         for name, value in service["environment"].items()
     }
     with mlflow_server(folder, *flags, port=port, **env) as address:
-        owners_url = build_url(
-            postgres_server.url("ledger"),
-            user="owner",
-            password=DATABASE_PASSWORDS["LEDGER_OWNER_PASSWORD"],
+        url = build_url(
+            postgres_server.url("ledger"), user="owner", password=dotenv["LEDGER_OWNER_PASSWORD"]
         )
-        team = Team(root=folder / "ws", address=address, ledger_url=owners_url)
-        make_pictures(team.root)
-        words = ("--train-dir", team.root / "train", "--eval-dir", team.root / "eval")
-        urls = (
-            "--solution",
-            team.root / "solution.csv",
-            "--ledger-url",
-            team.ledger_url,
-            "--mlflow-uri",
-            team.uri,
-        )
-        run_tracker("init", team.root, *words, *urls, "--no-pretrained", cwd=folder)
-        small = ("--set", "data.image_size=[32,32]", "--set", "data.workers=0")
-        forks.run(
-            *(
-                "run",
-                "train",
-                "--model",
-                "test_resnet",
-                "--epochs",
-                "2",
-                "--batch-size",
-                "8",
-                *small,
-            ),
-            cwd=team.root,
-        )
-        forks.run("submit", "--memo", "to the team's server", cwd=team.root)
-        yield team
+        forks.run("ledger", "init", cwd=root)
+        train(forks, root, epochs=2, TRACKER_AUTHOR="kim")
+        forks.run("submit", "--memo", "to the team's server", cwd=root, TRACKER_AUTHOR="kim")
+        yield Team(root=root, address=address, ledger_url=url, dotenv=dotenv)
+
+
+def init_team(root: Path, postgres: PostgresServer, port: int) -> dict[str, str]:
+    """Make the owner's workspace; the settings of its server, whose MLflow is published on this
+    port."""
+    words = ("--train-dir", root / "train", "--eval-dir", root / "eval", "--no-pretrained")
+    # numbers, which no two trainings have in common: what is refused was sent before
+    board = ("--solution", root / "solution.csv", "--answer", "probability")
+    place = f"127.0.0.1:{postgres.port}"
+    run_tracker("init", root, *words, *board, "--team", place, cwd=root.parent)
+    for path in (root / "tracker.toml", root / ".tracker" / "secrets.toml"):
+        path.write_text(path.read_text().replace("127.0.0.1:5000", f"127.0.0.1:{port}"))
+    dotenv = EXAMPLE | read_dotenv(root / ".env")
+    names = (dotenv["MLFLOW_ALLOWED_HOSTS"], TEAM_HOST, f"10.77.0.1:{port}")
+    return dotenv | {
+        "POSTGRES_PASSWORD": postgres.password,
+        "MLFLOW_ALLOWED_HOSTS": ",".join(names),
+        "MLFLOW_ALLOWED_ORIGINS": f"http://{TEAM_HOST}",
+    }
+
+
+def train(forks: Forks, root: Path, *, epochs: int, machine: int = 0, **env: str) -> None:
+    small = ("--batch-size", "8", "--set", "data.image_size=[32,32]", "--set", "data.workers=0")
+    words = ("run", "train", "--model", "test_resnet", "--epochs", str(epochs), *small)
+    forks.run(*words, cwd=root, machine=machine, **env)
 
 
 def is_healthy(service: str, places: Mapping[str, str]) -> bool:
@@ -360,19 +472,20 @@ def test_mlflow_asks_for_a_password_and_refuses_foreign_names(team: Team) -> Non
     url = f"{team.address}/api/2.0/mlflow/experiments/search?max_results=1"
     assert answer(url)[0] == 401
     assert answer(url, password="wrong")[0] == 401
-    assert answer(url, password=PASSWORD)[0] == 200
-    assert answer(url, password=PASSWORD, host="evil.example")[0] == 403
-    assert answer(url, password=PASSWORD, host=TEAM_HOST)[0] == 200
+    assert answer(url, password=team.password)[0] == 200
+    assert answer(url, password=team.password, host="evil.example")[0] == 403
+    assert answer(url, password=team.password, host=TEAM_HOST)[0] == 200
 
 
 @pytest.mark.slow
 def test_pages_work_under_the_names_in_env_and_under_no_other(team: Team) -> None:
     url = f"{team.address}/ajax-api/2.0/mlflow/experiments/search"
-    assert answer(url, password=PASSWORD, host=TEAM_HOST, page_of=TEAM_HOST)[0] == 200
+    assert answer(url, password=team.password, host=TEAM_HOST, page_of=TEAM_HOST)[0] == 200
     assert (
-        answer(url, password=PASSWORD, host="localhost:8080", page_of="localhost:8080")[0] == 200
+        answer(url, password=team.password, host="localhost:8080", page_of="localhost:8080")[0]
+        == 200
     )  # an SSH tunnel
-    assert answer(url, password=PASSWORD, host=TEAM_HOST, page_of="evil.example")[0] == 403
+    assert answer(url, password=team.password, host=TEAM_HOST, page_of="evil.example")[0] == 403
 
 
 @pytest.mark.slow
@@ -386,7 +499,7 @@ def test_a_run_trained_against_the_servers_is_there_with_its_weights(
     team: Team, monkeypatch: Any
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
-    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", team.password)
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=team.address)
@@ -413,7 +526,7 @@ def test_the_submission_and_the_users_are_in_postgresql(team: Team) -> None:
     auth = build_url(
         team.ledger_url,
         user="mlflow",
-        password=DATABASE_PASSWORDS["MLFLOW_DATABASE_PASSWORD"],
+        password=team.dotenv["MLFLOW_DATABASE_PASSWORD"],
         database="auth",
     )
     with psycopg.connect(auth.replace("+psycopg", "")) as connection:
@@ -500,7 +613,7 @@ def test_the_board_shows_the_ledger_as_a_role_that_only_reads(
         ":5001/": f":{port}/",
     }
     service = SERVICES["board"]
-    dotenv = EXAMPLE | DATABASE_PASSWORDS | {"TRACKER_BOARD_PASSWORD": PASSWORD}
+    dotenv, password = team.dotenv, team.dotenv["TRACKER_BOARD_PASSWORD"]
     env = {k: here(interpolated(v, dotenv), places) for k, v in service["environment"].items()}
     program, *words = (here(word, places) for word in service["command"])
     assert program == "tracker"
@@ -513,15 +626,15 @@ def test_the_board_shows_the_ledger_as_a_role_that_only_reads(
         cwd=tmp_path,
     ):
         assert answer(url)[0] == 401
-        assert answer(url, password=PASSWORD, host="evil.example")[0] == 421
-        page = answer(url, user="anyone", password=PASSWORD)[1].decode()
-        run = answer(f"{url}runs/exp1", password=PASSWORD)[1].decode()
+        assert answer(url, password=password, host="evil.example")[0] == 421
+        page = answer(url, user="anyone", password=password)[1].decode()
+        run = answer(f"{url}runs/exp1", password=password)[1].decode()
     assert "to the team&#39;s server" in page
     assert "exp1 finished" in run
     readers_url = build_url(
         postgres_server.url("ledger"),
         user="reader",
-        password=DATABASE_PASSWORDS["BOARD_DATABASE_PASSWORD"],
+        password=team.dotenv["BOARD_DATABASE_PASSWORD"],
     )
     assert refuse(readers_url, "DELETE FROM submissions") == "InsufficientPrivilege"
     assert refuse(readers_url, "CREATE TABLE mine (a int)") == "InsufficientPrivilege"
@@ -541,6 +654,136 @@ def refuse(url: str, statement: str) -> str:
     return type(caught.value).__name__
 
 
+# --- Two machines ---
+
+
+@dataclass(frozen=True)
+class Member:
+    """Somebody of the team with a workspace on a machine; who joined needs no `author`."""
+
+    forks: Forks
+    machine: Machine
+    root: Path
+    author: str = ""
+
+    def run(self, *words: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
+        """A command on that machine."""
+        options: dict[str, Any] = {"ok": ok, "machine": self.machine.pid}
+        return self.forks.run(*words, cwd=self.root, TRACKER_AUTHOR=self.author, **options)
+
+    def list_team(self) -> dict[str, dict[str, Any]]:
+        runs = json.loads(self.run("runs", "--team", "--json").stdout)["runs"]
+        return {run["name"]: run for run in runs}
+
+
+@pytest.fixture(scope="module")
+def members(team: Team, forks: Forks) -> Iterator[tuple[Member, Member]]:
+    """kim on gpu1, which has the server, and mina on laptop, who has joined and trained a run."""
+    ports = (int(team.port), urlsplit(team.ledger_url).port or 0)
+    with two_machines(*HOSTS) as (gpu1, laptop), published(gpu1, *ports):
+        kim = Member(forks, gpu1, team.root, "kim")
+        mina = Member(forks, laptop, team.root.parent / "mina")
+        secret = kim.run("ledger", "grant", "mina").stdout
+        words = ("join", f"{gpu1.address}:{ports[1]}", "mina", "--data", team.root)
+        joined = subprocess.run(
+            laptop.command(tracker_command(*words)),
+            cwd=team.root.parent,
+            input=secret,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_LIMIT_S,
+            check=False,
+        )
+        assert joined.returncode == 0, joined.stdout + joined.stderr
+        train(forks, mina.root, epochs=1, machine=laptop.pid)
+        yield kim, mina
+
+
+@pytest.mark.slow
+def test_two_machines_list_pull_diff_ensemble_and_submit_the_runs_of_each_other(
+    team: Team, members: tuple[Member, Member]
+) -> None:
+    kim, mina = members
+    hers = kim.list_team()["mina/exp1"]
+    assert (hers["author"], hers["host"], hers["status"]) == ("mina", "laptop", "finished")
+    assert "kim/exp1" in mina.list_team()
+
+    forge_weights(team, kim.root / "runs" / "exp1", mina.root / "runs" / "exp1")
+    forged = mina.run("pull", "kim/exp1", "--weights", ok=False)
+    assert forged.returncode == 3
+    assert "kim/exp1: best.pth on MLflow is not what the run wrote" in forged.stderr
+    assert "the ledger has another fingerprint" in forged.stderr
+    assert not (mina.root / TEAM / "kim/exp1").exists()
+    assert "sent again: best.pth" in kim.run("push", "exp1", "--weights").stdout
+    mina.run("pull", "kim/exp1", "--weights")
+    copied = mina.root / TEAM / "kim/exp1/best.pth"
+    assert copied.read_bytes() == (kim.root / "runs" / "exp1" / "best.pth").read_bytes()
+
+    diff = kim.run("diff", "exp1", "mina/exp1", "--json")
+    assert "pulled mina/exp1 from http" in diff.stderr
+    assert "train.epochs" in json.loads(diff.stdout)["config"]
+    assert json.loads(mina.run("diff", "kim/exp1", "exp1", "--json").stdout)["a"] == "kim/exp1"
+
+    kim.run("run", "ensemble", "exp1", "mina/exp1")
+    mina.run("run", "ensemble", "kim/exp1", "exp1", "--method", "geometric")
+    words = ("--memo", "from the other machine", "--even-if-similar", "--yes")
+    for member, run in ((kim, "mina/exp1"), (mina, "kim/exp2"), (kim, "mina/exp2")):
+        member.run("submit", run, *words)
+    shutil.copytree(mina.root / "runs" / "exp1", mina.root / "runs" / "exp90")
+    for run in ("exp1", "exp90", "kim/exp1"):
+        again = mina.run("submit", run, *words, ok=False)
+        assert again.returncode == 3, (run, again.stderr)
+
+
+def forge_weights(team: Team, run: Path, other: Path) -> None:
+    """Put the weights of another run into MLflow, with a record and a tag that fit: whoever may
+    write there can."""
+    whole, forged = ((folder / "best.pth").read_bytes() for folder in (run, other))
+    found = (team.root.parent / "artifacts").glob("**/best.pth")
+    (artifact,) = (path for path in found if path.read_bytes() == whole)
+    artifact.write_bytes(forged)
+    path = artifact.with_name("record.json")
+    manifest = json.loads(path.read_text())
+    manifest["files"]["best.pth"] = {"size": len(forged), "sha256": sha256(forged).hexdigest()}
+    path.write_text(json.dumps(manifest))
+    value = sha256(path.read_bytes()).hexdigest()
+    tag = {"run_id": artifact.parents[1].name, "key": RECORD_TAG, "value": value}
+    request = urllib.request.Request(f"{team.address}/api/2.0/mlflow/runs/set-tag")
+    request.data = json.dumps(tag).encode()
+    request.add_header("Content-Type", "application/json")
+    login = base64.b64encode(f"admin:{team.password}".encode()).decode()
+    request.add_header("Authorization", f"Basic {login}")
+    with urllib.request.urlopen(request, timeout=LIMIT_S) as response:
+        assert response.status == 200
+
+
+@pytest.mark.slow
+def test_a_ledger_with_valid_hashes_is_found_by_the_member_and_through_mlflow_by_its_owner(
+    postgres_server: PostgresServer, members: tuple[Member, Member], tmp_path: Path
+) -> None:
+    kim, mina = members
+    mina.run("leaderboard")
+    url = postgres_server.url("ledger")
+    (score,) = read_rows(url, "SELECT seq, value FROM scores ORDER BY seq LIMIT 1")
+    set_value = "UPDATE scores SET value = {!r} WHERE seq = {seq}"
+    rewrite(url, set_value.format(0.99, **score))
+    try:
+        warned = mina.run("leaderboard")
+        refused = mina.run("submit", "exp1", "--memo", "m", "--yes", ok=False)
+        # without what his own workspace has seen
+        (kim.root / ".tracker" / "heads").unlink()
+        for path in (kim.root / "submissions").glob("*.head"):
+            path.rename(tmp_path / path.name)
+        found = kim.run("ledger", "verify", ok=False)
+    finally:
+        rewrite(url, set_value.format(score["value"], **score))
+    assert warned.stderr.startswith("warning: the ledger was changed: ")
+    assert "is not what this workspace saw" in warned.stderr
+    assert (refused.returncode, "the ledger was changed" in refused.stderr) == (3, True)
+    assert (found.returncode, "is not what MLflow (run" in found.stderr) == (1, True), found.stderr
+    kim.run("ledger", "verify")
+
+
 # --- Backups and upgrades ---
 
 
@@ -552,23 +795,21 @@ def words_of_guide(service: str, heading: str) -> list[list[str]]:
 
 
 def run_words(
-    words: list[str], service: str, postgres: PostgresServer, cwd: Path, **changed: str
+    words: list[str], service: str, team: Team, cwd: Path, **changed: str
 ) -> subprocess.CompletedProcess[str]:
     """A command as a container of this service runs it: with its environment alone."""
-    dotenv = EXAMPLE | {"POSTGRES_PASSWORD": postgres.password, **DATABASE_PASSWORDS}
-    dotenv |= {"MLFLOW_ADMIN_PASSWORD": PASSWORD, "MLFLOW_SECRET_KEY": "any long random text"}
     settings = SERVICES[service]["environment"]
-    env = {name: interpolated(value, dotenv) for name, value in settings.items()}
-    env |= {"PGHOST": "127.0.0.1", "PGPORT": str(postgres.port), "PATH": os.environ["PATH"]}
-    env |= changed
+    env = {name: interpolated(value, team.dotenv) for name, value in settings.items()}
+    port = str(urlsplit(team.ledger_url).port)
+    env |= {"PGHOST": "127.0.0.1", "PGPORT": port, "PATH": os.environ["PATH"], **changed}
     return subprocess.run(
         words, cwd=cwd, env=env, capture_output=True, text=True, timeout=LIMIT_S, check=False
     )
 
 
-def backup_once(postgres: PostgresServer, folder: Path) -> subprocess.CompletedProcess[str]:
+def backup_once(team: Team, folder: Path, **env: str) -> subprocess.CompletedProcess[str]:
     script = ROOT / COMPOSE["configs"]["backup"]["file"]
-    return run_words(["sh", str(script)], "backup", postgres, folder)
+    return run_words(["sh", str(script)], "backup", team, folder, **env)
 
 
 def has_backup_of_today(folder: Path) -> bool:
@@ -603,7 +844,7 @@ def test_a_backup_is_whole_keeps_seven_days_and_is_restored_as_the_guide_says(
     young = make_aged(tmp_path / "mlflow-2026-01-02T000000Z.dump", 6.9)
     torn = make_aged(tmp_path / "ledger-2026-01-02T000000Z.dump.part", 1)
     foreign = make_aged(tmp_path / "notes.txt", 30)
-    done = backup_once(postgres_server, tmp_path)
+    done = backup_once(team, tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert has_backup_of_today(tmp_path)
     assert not (old.exists() or old_roles.exists() or torn.exists())
@@ -622,7 +863,7 @@ def test_a_backup_is_whole_keeps_seven_days_and_is_restored_as_the_guide_says(
     actual = {name.partition("-")[0]: name for name in made}
     for words in commands:
         typed = [re.sub(r"\b(ledger|roles)-2026\S+", lambda m: actual[m[1]], w) for w in words]
-        done = run_words(typed, "backup", postgres_server, tmp_path)
+        done = run_words(typed, "backup", team, tmp_path)
         assert done.returncode == 0, done.stderr
         if words == commands[1]:
             assert forks.run("ledger", "verify", cwd=team.root, ok=False).returncode != 0
@@ -633,12 +874,9 @@ def test_a_backup_is_whole_keeps_seven_days_and_is_restored_as_the_guide_says(
 
 
 @pytest.mark.slow
-def test_while_backups_fail_no_old_one_goes(
-    team: Team, postgres_server: PostgresServer, tmp_path: Path
-) -> None:
+def test_while_backups_fail_no_old_one_goes(team: Team, tmp_path: Path) -> None:
     old = make_aged(tmp_path / "ledger-2026-01-01T000000Z.dump", 30)
-    wrong = dataclasses.replace(postgres_server, password="wrong")
-    done = backup_once(wrong, tmp_path)
+    done = backup_once(team, tmp_path, PGPASSWORD="wrong")
     assert done.returncode != 0
     assert not has_backup_of_today(tmp_path)
     assert "password authentication failed" in done.stderr
@@ -665,7 +903,7 @@ def test_the_guide_brings_older_tables_of_mlflow_to_the_schema_of_its_version(
         done = run_words(
             typed,
             "mlflow",
-            postgres_server,
+            team,
             folder,
             TMPDIR=str(folder),
             MLFLOW_AUTH_CONFIG_PATH=str(folder / "auth.ini"),

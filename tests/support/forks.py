@@ -137,6 +137,7 @@ class Forks:
         spares: int = 0,
         workers: int = 0,
         ranks: int = 0,
+        machine: int = 0,
         **env: str,
     ) -> Child:
         """A tracker command in the background, with pipes for its output; it begins once the file
@@ -151,7 +152,8 @@ class Forks:
         `spares` says are forked as well, from processes that wait from its beginning on, and so
         many of the other processes of a run as `workers` says: they are called "worker"; or of
         those that torchrun starts as `ranks` says. The one that copies its run to MLflow is forked
-        too, and called "mirror".
+        too, and called "mirror". `machine`: it runs on the machine
+        (tests/support/machines.py) of this process.
         """
         out, out_end = os.pipe()
         err, err_end = os.pipe()
@@ -166,6 +168,7 @@ class Forks:
             "spares": spares,
             "workers": workers,
             "ranks": ranks,
+            "machine": machine,
         }
         ends = [out_end, err_end] if writes_to is None else [writes_to, writes_to]
         send_call(self._connection, call, ends)
@@ -184,10 +187,11 @@ class Forks:
         cwd: Path,
         ok: bool = True,
         spares: int = 0,
+        machine: int = 0,
         **env: str,
     ) -> subprocess.CompletedProcess[str]:
         """A tracker command to its end; with `ok`, its exit code must be 0."""
-        child = self.start(*words, cwd=cwd, spares=spares, **env)
+        child = self.start(*words, cwd=cwd, spares=spares, machine=machine, **env)
         stdout, stderr = child.communicate()
         code = child.wait()
         assert not ok or code == 0, f"{words}: exit {code}\n{stdout}\n{stderr}"
@@ -332,6 +336,10 @@ def serve(connection: socket.socket) -> NoReturn:
         if not pid:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             connection.close()
+            if call["machine"]:
+                from tests.support.machines import enter
+
+                enter(call["machine"])
             keep_spares(call["spares"], files)
             keep_workers(call["workers"], files)
             keep_ranks(call["ranks"], files)

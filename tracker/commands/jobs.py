@@ -56,16 +56,17 @@ def stop_command(
 ) -> None:
     """End a running run as Ctrl-C would; best.pth stays, and --resume goes on with it."""
     from tracker.console.runs import render_end
-    from tracker.core.settings import get_author
     from tracker.core.terminal import print_text
     from tracker.jobs.slurm import settle_gone
     from tracker.jobs.stop import resolve_running, stop_run
+    from tracker.workspace.member_file import find_author
     from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
     settle_gone(workspace)
     name = resolve_running(workspace, run, or_newest=False)
-    record = stop_run(workspace, name, reason=f"stopped by {get_author()}", wait_s=wait)
+    reason = f"stopped by {find_author(workspace.root)}"
+    record = stop_run(workspace, name, reason=reason, wait_s=wait)
     print_text(render_end(record, workspace.competition))
 
 

@@ -14,7 +14,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the member, a
 def join_command(
     host: Annotated[
         str, typer.Argument(metavar="HOST", help="Machine with the team's server; HOST:PORT.")
-    ],
+    ] = "",
     folder: Annotated[
         Path, typer.Argument(metavar="[DIR]", help="Folder to make a workspace.")
     ] = Path(),
@@ -28,21 +28,32 @@ def join_command(
         Path | None,
         typer.Option(help="Solution CSV, where this machine may score by itself.", metavar="FILE"),
     ] = None,
+    update: Annotated[
+        bool,
+        typer.Option("--update", help="Take what the team has changed since into tracker.toml."),
+    ] = False,
 ) -> None:
     """Make a workspace of a team that has a server; asks for the secret of the member.
 
     The secret is typed in a terminal or read from stdin. At the end everything is checked as by
-    tracker doctor, with exit code 1 when something is wrong.
+    tracker doctor, with exit code 1 when something is wrong. A workspace that has joined gets later
+    settings of the team by --update alone: keys that were changed here, too, stay and are named.
     """
+    if update:
+        _update(bool(host or data or solution))
+        return
     from tracker.commands.doctor import print_findings
     from tracker.commands.options import can_answer
-    from tracker.core.settings import get_author
+    from tracker.core.errors import ConfigError
     from tracker.core.terminal import print_note, print_text
     from tracker.setup.gitignore import ignore_outputs
     from tracker.setup.team import join_team, list_lacking, parse_address, parse_secret
     from tracker.workflows.doctor import examine_machine
+    from tracker.workspace.member_file import find_author
     from tracker.workspace.tracker_toml import TRACKER_TOML, already_made
 
+    if not host:
+        raise ConfigError("join: whose team?", hint="tracker join HOST DIR")
     address = parse_address(host)
     if (folder / TRACKER_TOML).exists():  # better said before the questions
         raise already_made(folder)
@@ -53,17 +64,42 @@ def join_command(
     workspace = join_team(folder, address, secret, data=data, solution=solution)
     ignore_outputs(workspace.root)
     print_text(f"{workspace.root}: {workspace.competition.name}, joined as {secret.name}")
-    if get_author() != secret.name:
-        print_note(
-            f"your runs will be signed {get_author()}: export TRACKER_AUTHOR={secret.name}"
-            " changes that"
-        )
+    author = find_author(workspace.root)
+    if author != secret.name:
+        print_note(f"your runs will be signed {author}, as TRACKER_AUTHOR says")
     for name in list_lacking(workspace):
         print_note(f"{name} is not here: copy it from the owner", before="warning: ")
     findings = examine_machine(workspace)
     print_findings(findings)
     if any(finding.state == "problem" for finding in findings):
         raise typer.Exit(1)
+
+
+def _update(is_joining: bool) -> None:
+    """Take the team's later settings, and say what was taken and what was not."""
+    from tracker.core.errors import ConfigError
+    from tracker.core.terminal import print_note, print_text
+    from tracker.setup.team_update import render_change, update_settings
+    from tracker.workspace.tracker_toml import find_workspace
+
+    if is_joining:
+        raise ConfigError(
+            "--update is for a workspace that has joined: it takes no HOST and no other option",
+            hint="in that workspace: tracker join --update",
+        )
+    workspace = find_workspace()
+    update = update_settings(workspace)
+    for change in update.taken:
+        print_text(f"{change.key}: {render_change(change.here)} -> {render_change(change.team)}")
+    for change in update.kept:
+        print_note(
+            f"{change.key}: stays {render_change(change.here)} here, the team has"
+            f" {render_change(change.team)}",
+            before="warning: ",
+        )
+    print_text(f"tracker.toml has version {update.version} of the team's settings")
+    if update.before is not None:
+        print_note(f"the file as it was: {workspace.relative(update.before)}")
 
 
 def grant_command(
@@ -87,7 +123,7 @@ def grant_command(
     workspace = find_workspace()
     password = _read_secret("password: ") if password_stdin else make_password()
     is_new = grant_member(workspace.ledger_url, name, password)
-    version = share_settings(workspace)
+    version, _ = share_settings(workspace)
     if has_users(workspace):
         put_user(workspace, name, password)
     print_note(f"{name} {'is a member now' if is_new else 'has a new password'}")
@@ -95,6 +131,23 @@ def grant_command(
     if not password_stdin:
         print_note("tracker join HOST asks for this secret, which is shown only now:")
         print(f"{name}:{password}")
+
+
+def share_command() -> None:
+    """Share what has changed in the owner's tracker.toml; members take it by tracker join --update.
+
+    Shared is what is right on every machine: no paths, no passwords, no solution.
+    """
+    from tracker.core.terminal import print_text
+    from tracker.setup.team import share_settings
+    from tracker.workspace.tracker_toml import find_workspace
+
+    workspace = find_workspace()
+    version, is_new = share_settings(workspace)
+    if not is_new:
+        print_text(f"nothing has changed since version {version} of the team's settings")
+    else:
+        print_text(f"version {version} of the team's settings; members: tracker join --update")
 
 
 def revoke_command(name: Name) -> None:

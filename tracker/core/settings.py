@@ -23,7 +23,12 @@ SETTINGS = (
     Setting(
         "TRACKER_WORKSPACE", "", "Workspace to use instead of the one around the current folder."
     ),
-    Setting("TRACKER_AUTHOR", "", "Your name in runs and submissions; default: the login name."),
+    Setting(
+        "TRACKER_AUTHOR",
+        "",
+        "Your name in runs and submissions; default: the name with which you joined a team, or the"
+        " login name.",
+    ),
     Setting(
         "TRACKER_LEDGER_URL",
         "",
@@ -124,9 +129,9 @@ def find_hub_locations() -> HubLocations:
     return HubLocations(address, (Path(hub).expanduser(), torch.expanduser()))
 
 
-def get_author() -> str:
-    """The name of the user: TRACKER_AUTHOR, or the login name."""
-    if author := get_setting("TRACKER_AUTHOR").strip():
+def get_author(in_team: str = "") -> str:
+    """The name of the user: TRACKER_AUTHOR, the name in the team, or the login name."""
+    if author := get_setting("TRACKER_AUTHOR").strip() or in_team:
         return author
     import getpass
 

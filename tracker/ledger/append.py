@@ -21,7 +21,6 @@ from tracker.core.clock import to_utc_text, utc_now
 from tracker.core.config_diff import diff_configs
 from tracker.core.errors import LedgerError, RefusedError, TrackerError
 from tracker.core.locks import FileLock
-from tracker.core.settings import get_author
 from tracker.ledger.chain import canonical_json, row_hash
 from tracker.ledger.columns import (
     SchemaColumn,
@@ -49,6 +48,7 @@ from tracker.ledger.refusals import find_duplicate_refusal, read_quota_window
 from tracker.run_folder.record import RunRecord
 from tracker.training.errors import first_line
 from tracker.training.machine import host_name
+from tracker.workspace.member_file import find_author
 from tracker.workspace.predictions import Answers
 from tracker.workspace.quota import Quota, build_quota
 from tracker.workspace.tracker_toml import Competition, Workspace
@@ -113,9 +113,10 @@ class _TakenBackError(Exception):
 class Ledger:
     """An open ledger; every method is one transaction, whole or not at all."""
 
-    def __init__(self, engine: sa.Engine, url: str) -> None:
+    def __init__(self, engine: sa.Engine, url: str, author: str) -> None:
         self._engine = engine
         self._url = url
+        self._author = author
 
     def append_run(self, record: RunRecord, config: Mapping[str, Any], path: str) -> None:
         """Add the final record of a run, unless its newest row has the same values.
@@ -167,6 +168,7 @@ class Ledger:
             row = _submission_row(
                 draft, number=(last or 0) + 1, now=to_utc_text(window.now), sota=sota, diff=diff
             )
+            row["author"] = self._author
             _append(connection, "submission", row)
             after = build_quota(competition, window.now, [*window.times, row["submitted_at"]])
         return Receipt(number=row["number"], quota=after)
@@ -230,7 +232,7 @@ class Ledger:
             "submission",
             {**values, "config_diff": None if diff is None else canonical_json(diff)},
         )
-        now, author = utc_now(), get_author()
+        now, author = utc_now(), self._author
         for (split, metric), value in row.scores.items():
             score = {"submission": row.number, "split": split, "metric": metric, "value": value}
             _append(connection, "score", {**score, "author": author, "scored_at": now})
@@ -287,17 +289,40 @@ class Ledger:
             kinds = set(connection.execute(noted).scalars())
             fresh = {key: value for key, value in scores.items() if known.get(key) != value}
             missing = {kind: text for kind, text in (notes or {}).items() if kind not in kinds}
-            _append_scores(connection, number, fresh)
+            self._append_scores(connection, number, fresh)
             for kind, text in missing.items():
-                _append_note(connection, kind=kind, text=text, submission=number, run_uid=None)
+                self._append_note(connection, kind=kind, text=text, submission=number)
         return bool(fresh or missing)
+
+    def _append_scores(
+        self, connection: sa.Connection, number: int, scores: Mapping[tuple[str, str], float]
+    ) -> None:
+        made = {"author": self._author, "scored_at": utc_now()}
+        for (split, metric), value in scores.items():
+            row = {"submission": number, "split": split, "metric": metric, "value": value}
+            _append(connection, "score", {**row, **made})
+
+    def _append_note(
+        self,
+        connection: sa.Connection,
+        *,
+        kind: str,
+        text: str,
+        submission: int | None,
+        run_uid: str | None = None,
+    ) -> None:
+        row = {"submission": submission, "run_uid": run_uid, "kind": kind, "text": text}
+        made = {"author": self._author, "noted_at": utc_now()}
+        _append(connection, "note", {**row, **made})
 
     def append_note(
         self, *, kind: str, text: str, submission: int | None = None, run_uid: str | None = None
     ) -> None:
         """Add a note of one of the kinds in the schema."""
         with self._write() as connection:
-            _append_note(connection, kind=kind, text=text, submission=submission, run_uid=run_uid)
+            self._append_note(
+                connection, kind=kind, text=text, submission=submission, run_uid=run_uid
+            )
 
     def _check_guards(self, connection: sa.Connection) -> None:
         """Raise LedgerError where the database would no longer refuse a second submission."""
@@ -343,7 +368,6 @@ def _submission_row(
         "config_diff": None if diff is None else canonical_json(diff),
         "best_epoch": record.best_epoch,
         **{name: record.summary.get(name.replace("_", "/", 1)) for name in METRIC_COLUMNS},
-        "author": get_author(),
         "host": host_name(),
         "submitted_at": now,
         "file": draft.file,
@@ -383,21 +407,6 @@ def _without_negative_zero(value: Any) -> Any:
     return value + 0.0 if isinstance(value, float) else value
 
 
-def _append_scores(
-    connection: sa.Connection, number: int, scores: Mapping[tuple[str, str], float]
-) -> None:
-    for (split, metric), value in scores.items():
-        row = {"submission": number, "split": split, "metric": metric, "value": value}
-        _append(connection, "score", {**row, "author": get_author(), "scored_at": utc_now()})
-
-
-def _append_note(
-    connection: sa.Connection, *, kind: str, text: str, submission: int | None, run_uid: str | None
-) -> None:
-    row = {"submission": submission, "run_uid": run_uid, "kind": kind, "text": text}
-    _append(connection, "note", {**row, "author": get_author(), "noted_at": utc_now()})
-
-
 @contextmanager
 def exclusive(workspace: Workspace, name: str) -> Iterator[None]:
     """Wait for the lock `name` and hold it in the block; a killed process loses it.
@@ -424,7 +433,7 @@ def open_ledger(workspace: Workspace) -> Iterator[Ledger]:
     with open_engine(workspace.ledger_url) as engine:
         with engine.begin() as connection:
             check_version(connection.execute(sa.select(sa.func.max(MIGRATIONS.c.version))).scalar())
-        yield Ledger(engine, workspace.ledger_url)
+        yield Ledger(engine, workspace.ledger_url, find_author(workspace.root))
 
 
 @contextmanager

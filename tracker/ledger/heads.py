@@ -16,10 +16,10 @@ from typing import Any
 
 from tracker.core.clock import WRITTEN, utc_now
 from tracker.core.locks import FileLock
-from tracker.core.settings import get_author
 from tracker.ledger.connection import Query, open_reader
 from tracker.training.errors import StorageError
 from tracker.training.files import translate_os_errors, write_text
+from tracker.workspace.member_file import find_author
 from tracker.workspace.tracker_toml import Workspace
 
 HEADS_FILE = "heads"  # in .tracker
@@ -214,7 +214,11 @@ def note_head(
     """
     line: dict[str, Any] = {"ledger": name_ledger(workspace), "head": head.render()}
     if note:
-        line |= {"accepted": note, "author": get_author(), "set_aside": list(set_aside)}
+        line |= {
+            "accepted": note,
+            "author": find_author(workspace.root),
+            "set_aside": list(set_aside),
+        }
     path = workspace.state_dir / HEADS_FILE
     with FileLock(workspace.state_dir / "heads.lock"), translate_os_errors(path, "write"):
         last = load_last(workspace)

@@ -16,7 +16,12 @@ from urllib.parse import quote, urlsplit
 
 from tracker.core.errors import LedgerError, RefusedError
 from tracker.ledger.columns import ROLES_VERSION, load_tables
-from tracker.ledger.connection import SCHEMA_VERSION, libpq_url, translate_postgres
+from tracker.ledger.connection import (
+    SCHEMA_VERSION,
+    libpq_url,
+    read_rows,
+    translate_postgres,
+)
 from tracker.training.errors import ConfigError
 from tracker.training.libraries import require
 
@@ -28,7 +33,7 @@ PASSWORD_BYTES = 24  # 32 letters, digits, - and _
 LEAST_PASSWORD = 12  # what MLflow takes
 _PLACE = "SELECT current_database() AS database, current_schema() AS schema"
 _OWNS = (
-    "SELECT bool_and(pg_has_role(relowner, 'USAGE')) FROM pg_class WHERE relkind = 'r' AND"
+    "SELECT bool_and(pg_has_role(relowner, 'USAGE')) AS owns FROM pg_class WHERE relkind = 'r' AND"
     " relnamespace = current_schema()::regnamespace"
 )
 _RIGHTS = (
@@ -114,14 +119,27 @@ def revoke_member(url: str, name: str) -> None:
             _run(connection, "DROP ROLE {}", name)
 
 
-@contextmanager
-def _connect(url: str) -> Iterator[psycopg.Connection[Any]]:
-    """A connection to the ledger that commits each statement; raises ConfigError or LedgerError."""
+def owns_ledger(url: str) -> bool:
+    """Whether the user of this URL owns the ledger's tables.
+
+    Raises LedgerError, and ConfigError for a ledger in SQLite.
+    """
+    _refuse_sqlite(url)
+    return bool(read_rows(url, _OWNS)[0]["owns"])
+
+
+def _refuse_sqlite(url: str) -> None:
     if url.startswith("sqlite"):
         raise ConfigError(
             "a SQLite ledger has no roles: whoever may write the file may do everything",
             hint="tracker init --team HOST makes a ledger for a team",
         )
+
+
+@contextmanager
+def _connect(url: str) -> Iterator[psycopg.Connection[Any]]:
+    """A connection to the ledger that commits each statement; raises ConfigError or LedgerError."""
+    _refuse_sqlite(url)
     require("psycopg")
     import psycopg
 

@@ -6,12 +6,13 @@ import hashlib
 from dataclasses import dataclass
 
 from tracker.core.clock import utc_now
-from tracker.core.errors import LedgerError
-from tracker.core.settings import get_author
+from tracker.core.errors import LedgerError, RefusedError
 from tracker.ledger.columns import ROLES_VERSION
-from tracker.ledger.connection import libpq_url, open_reader, translate_postgres
+from tracker.ledger.connection import Query, libpq_url, open_reader, translate_postgres
+from tracker.ledger.roles import owns_ledger
 
 _NEWEST = "SELECT version, text, sha256 FROM shared_settings ORDER BY version DESC LIMIT 1"
+_ONE = "SELECT version, text, sha256 FROM shared_settings WHERE version = :version"
 
 
 @dataclass(frozen=True)
@@ -22,39 +23,59 @@ class SharedSettings:
     text: str
 
 
-def read_shared(url: str) -> SharedSettings:
-    """The newest version; raises LedgerError for a text that is not the one that was shared."""
+def read_shared(url: str, *, version: int | None = None) -> SharedSettings:
+    """The newest version, or this one; raises LedgerError for a text that is not the one that was
+    shared."""
     with open_reader(url) as query:
-        schema = query("SELECT max(version) AS version FROM migrations", {})[0]["version"]
-        rows = query(_NEWEST, {}) if schema >= ROLES_VERSION else []
+        sql = _NEWEST if version is None else _ONE
+        rows = query(sql, {"version": version}) if _has_roles(query) else []
     if not rows:
         return SharedSettings(0, "")
     row = rows[0]
     if _hash(row["text"]) != row["sha256"]:
         raise LedgerError(
             f"version {row['version']} of the team's settings was changed in the ledger",
-            hint="its owner shares them again: tracker ledger grant NAME",
+            hint="its owner shares them again: tracker ledger share",
         )
     return SharedSettings(row["version"], row["text"])
 
 
-def share(url: str, text: str) -> int:
-    """Add a version, unless the newest one has this text; returns the number of the newest.
+def find_newer(url: str, query: Query, version: int) -> int:
+    """The newest version, 0 unless it is newer than this one; `query` reads the ledger."""
+    if url.startswith("sqlite:") or not _has_roles(query):
+        return 0
+    newest = query("SELECT max(version) AS version FROM shared_settings", {})[0]["version"] or 0
+    return int(newest) if newest > version else 0
 
-    Only the owner may. Raises LedgerError.
+
+def _has_roles(query: Query) -> bool:
+    rows = query("SELECT max(version) AS version FROM migrations", {})
+    return bool(rows[0]["version"] >= ROLES_VERSION)
+
+
+def share(url: str, text: str, *, author: str) -> tuple[int, bool]:
+    """Add a version, unless the newest one has this text; returns the number of the newest, and
+    whether it was added.
+
+    Raises RefusedError for others than the owner, ConfigError for a ledger in SQLite, LedgerError.
     """
     import psycopg
 
+    if not owns_ledger(url):
+        raise RefusedError(
+            "only the owner of this ledger shares settings with the team",
+            hint="ask who ran tracker init --team",
+        )
     before = read_shared(url)
     if before.version and before.text == text:
-        return before.version
-    row = (before.version + 1, text, _hash(text), get_author(), utc_now())
+        return before.version, False
+    row = (before.version + 1, text, _hash(text), author, utc_now())
     try:
         with psycopg.connect(libpq_url(url), connect_timeout=10) as connection:
             connection.execute("INSERT INTO shared_settings VALUES (%s, %s, %s, %s, %s)", row)
     except psycopg.Error as error:
         raise translate_postgres(error, url) from error
-    return before.version + 1
+    return before.version + 1, True
 
 
 def _hash(text: str) -> str:

@@ -275,7 +275,8 @@ class _TargetCopy:
         if damaged:
             copied = self._state.get("files", {})
             files = {name: value for name, value in copied.items() if name not in damaged}
-            self._state.save(files=files, whole=False)
+            # the tags, too: one of them has the hash of the manifest
+            self._state.save(files=files, whole=False, described=[])
         return damaged
 
     def _push_files(self, record: RunRecord) -> None:

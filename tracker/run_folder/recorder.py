@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 from tracker.core.clock import utc_now
 from tracker.core.locks import FileLock
 from tracker.core.metric_names import check_name
-from tracker.core.settings import get_author
 from tracker.core.text import check_utf8
 from tracker.run_folder.environment import collect_environment
 from tracker.run_folder.event_log import append_event, list_validation, open_lines
@@ -52,6 +51,7 @@ from tracker.training.files import (
     write_text,
 )
 from tracker.training.machine import host_name
+from tracker.workspace.member_file import find_author
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,6 +105,7 @@ class Recorder:
         text = tomli_w.dumps(config)
         check_utf8("the config", text)
         tags = check_tags(tags)
+        author = find_author(runs_dir.parent)
         folder = allocate_run(runs_dir)
         lock = FileLock(folder / ".lock")
         lock.acquire()
@@ -119,7 +120,7 @@ class Recorder:
             status="pending" if waits else "running",
             parent=parent,
             note=note,
-            author=get_author(),
+            author=author,
             host=host_name(),
             pid=os.getpid(),
             created_at=now,

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from tracker.core.errors import LedgerError, TrackerError
 from tracker.ledger.roles import build_url, find_group, make_password
 from tracker.ledger.shared_settings import SharedSettings, read_shared, share
-from tracker.training.config import list_options
 from tracker.training.errors import ConfigError, DataError
-from tracker.training.tables import read_toml
-from tracker.workspace.leaderboard_kinds import DEFAULT, KINDS, LOCAL
-from tracker.workspace.leaderboard_kinds import list_options as list_board_options
+from tracker.workspace.leaderboard_kinds import LOCAL
+from tracker.workspace.member_file import MEMBER, Member, find_author, write_member
 from tracker.workspace.secrets_file import SECRETS, write_private, write_secrets
+from tracker.workspace.shared_part import SAME_HOST, list_paths, render_shared
 from tracker.workspace.tracker_toml import (
     TRACKER_TOML,
     Workspace,
@@ -30,7 +29,6 @@ from tracker.workspace.tracker_toml import (
 DOTENV = ".env"
 DATABASE, POSTGRES_PORT, MLFLOW_PORT = "ledger", 5432, 5000
 OWNER, ADMIN = "owner", "admin"
-SAME_HOST = "{host}"  # in the shared address of MLflow
 PASSWORDS = (  # of docker-compose.yml, each random
     "POSTGRES_PASSWORD",
     "LEDGER_OWNER_PASSWORD",
@@ -40,7 +38,7 @@ PASSWORDS = (  # of docker-compose.yml, each random
     "MLFLOW_ADMIN_PASSWORD",
     "MLFLOW_SECRET_KEY",
 )
-LOCAL_SECTIONS = ("ledger", "mlflow", "data", "leaderboard")
+S3_SECRET = "S3_SECRET_KEY"  # noqa: S105 (its name)
 JOINED = """\
 # A tracker workspace that joined a team. [data] and passwords are this machine's own; the rest is
 # version {version} of what the owner shares. The command `tracker run options` lists keys.
@@ -112,6 +110,8 @@ class TeamServer:
         self._address = address
         self._is_written = False
         self._passwords = {name: make_password() for name in PASSWORDS}
+        # what Garage takes
+        self._passwords[S3_SECRET] = token_hex(32)
         self.ledger_url = f"postgresql+psycopg://{OWNER}@{address.place}/{address.database}"
         self.mlflow_uri = f"http://{_bracket(address.host)}:{MLFLOW_PORT}"
 
@@ -125,7 +125,7 @@ class TeamServer:
             root,
             {
                 **_list_secrets(self.ledger_url, OWNER, owner),
-                "mlflow_uri": _with_login(self.mlflow_uri, ADMIN, admin),
+                "mlflow_uri": with_login(self.mlflow_uri, ADMIN, admin),
             },
         )
 
@@ -167,7 +167,7 @@ def _bracket(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _with_login(uri: str, name: str, password: str) -> str:
+def with_login(uri: str, name: str, password: str) -> str:
     """An http address with a user and a password."""
     parts = urlsplit(uri)
     login = f"{quote(name, safe='')}:{quote(password, safe='')}@"
@@ -186,65 +186,11 @@ def _list_secrets(ledger_url: str, name: str, password: str) -> dict[str, str]:
 # --- What all share ---
 
 
-def share_settings(workspace: Workspace) -> int:
-    """Put the shared part of tracker.toml into the ledger, if it changed; returns its version."""
-    return share(workspace.ledger_url, render_shared(workspace))
-
-
-def render_shared(workspace: Workspace) -> str:
-    """The part of tracker.toml that is right on every machine, as TOML without any password.
-
-    Paths of data are relative to the folder that has them all, which `join --data` names elsewhere.
-    A leaderboard that needs a file of this machine is shared as one whose scores are typed in.
-    """
-    import tomli_w
-
-    raw = read_toml(workspace.root / TRACKER_TOML)
-    shared = {name: table for name, table in raw.items() if name not in LOCAL_SECTIONS}
-    shared["data"] = _make_relative(workspace, raw.get("data", {}))
-    shared["leaderboard"] = _share_leaderboard(workspace)
-    if workspace.shown_mlflow_uri.startswith(("http://", "https://")):
-        shared["mlflow"] = {"tracking_uri": _share_mlflow(workspace)}
-    return tomli_w.dumps(shared)
-
-
-def _share_mlflow(workspace: Workspace) -> str:
-    """The tracking server's address; its host is SAME_HOST if the ledger is there, too.
-
-    That host may have another name elsewhere, as through a tunnel.
-    """
-    parts = urlsplit(workspace.shown_mlflow_uri)
-    if parts.hostname != urlsplit(workspace.ledger_url).hostname:
-        return workspace.shown_mlflow_uri
-    port = f":{parts.port}" if parts.port else ""
-    return urlunsplit(parts._replace(netloc=SAME_HOST + port))
-
-
-def _list_paths(data: Mapping[str, Any]) -> list[str]:
-    """The keys of [data] that are set and name a file or a folder of one machine."""
-    places = [name for name, known in list_options().items() if known.metadata["place"]]
-    return [key for key, value in data.items() if value and f"data.{key}" in places]
-
-
-def _make_relative(workspace: Workspace, data: Mapping[str, Any]) -> dict[str, Any]:
-    keys = _list_paths(data)
-    paths = {key: workspace.resolve(str(data[key])) for key in keys}
-    if not paths:
-        return dict(data)
-    parents = {str(path.parent) for path in paths.values()}
-    base = os.path.commonpath(parents)
-    relative = {key: Path(os.path.relpath(path, base)).as_posix() for key, path in paths.items()}
-    return {**data, **relative}
-
-
-def _share_leaderboard(workspace: Workspace) -> dict[str, str]:
-    if KINDS[workspace.leaderboard].knows_solution:
-        return {"kind": DEFAULT.name}
-    paths = [option.key for option in list_board_options() if option.is_path]
-    options = {
-        key: value for key, value in workspace.leaderboard_options.items() if key not in paths
-    }
-    return {"kind": workspace.leaderboard, **options}
+def share_settings(workspace: Workspace) -> tuple[int, bool]:
+    """Put the shared part of tracker.toml into the ledger, if it changed; returns its version, and
+    whether that is new."""
+    author = find_author(workspace.root)
+    return share(workspace.ledger_url, render_shared(workspace), author=author)
 
 
 # --- Joining ---
@@ -273,36 +219,40 @@ def join_team(
             "the owner of this ledger has not shared the settings of the team yet",
             hint=f"in the owner's workspace: tracker ledger grant {secret.name}",
         )
-    tables = _read_shared_tables(shared)
+    tables = read_shared_tables(shared)
     tables["data"] = _place_data(tables.get("data", {}), data)
     if solution is not None:
         tables["leaderboard"] = {"kind": LOCAL.name, "solution": str(solution.resolve())}
-    mlflow_uri = _find_mlflow(tables, address)
+    mlflow_uri = place_mlflow(tables, address.host)
     tables["ledger"] = {"url": build_url(bare, user=secret.name)}
     tables["mlflow"] = {"tracking_uri": mlflow_uri} if mlflow_uri else {}
     secrets = _list_secrets(bare, secret.name, secret.password)
     if mlflow_uri:
-        secrets["mlflow_uri"] = _with_login(mlflow_uri, secret.name, secret.password)
+        secrets["mlflow_uri"] = with_login(mlflow_uri, secret.name, secret.password)
+
+    def prepare(workspace: Workspace) -> None:
+        write_secrets(workspace.root, secrets)
+        write_member(workspace.root, Member(secret.name, shared.version))
+
     try:
-        made = write_tracker_toml(
-            root,
-            _render_joined(tables, shared),
-            prepare=lambda workspace: write_secrets(workspace.root, secrets),
-        )
+        made = write_tracker_toml(root, render_joined(tables, shared), prepare=prepare)
     except TrackerError:
         if not (root / TRACKER_TOML).exists():
-            (root / SECRETS).unlink(missing_ok=True)
+            for name in (SECRETS, MEMBER):
+                (root / name).unlink(missing_ok=True)
         raise
     return load_workspace(made.root)  # with the secrets
 
 
-def _render_joined(tables: Mapping[str, Any], shared: SharedSettings) -> str:
+def render_joined(tables: Mapping[str, Any], shared: SharedSettings) -> str:
+    """The text of a member's tracker.toml."""
     import tomli_w
 
     return JOINED.format(version=shared.version) + "\n" + tomli_w.dumps(tables)
 
 
-def _read_shared_tables(shared: SharedSettings) -> dict[str, Any]:
+def read_shared_tables(shared: SharedSettings) -> dict[str, Any]:
+    """The tables of a version; raises LedgerError for a text that is no TOML."""
     import tomllib
 
     try:
@@ -310,13 +260,13 @@ def _read_shared_tables(shared: SharedSettings) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise LedgerError(
             f"version {shared.version} of the team's settings is no TOML: {error}",
-            hint="its owner shares them again: tracker ledger grant NAME",
+            hint="its owner shares them again: tracker ledger share",
         ) from error
 
 
 def _place_data(shared: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
     """Section [data] with the paths of this machine; without a folder, without paths."""
-    keys = _list_paths(shared)
+    keys = list_paths(shared)
     if folder is None:
         return {key: value for key, value in shared.items() if key not in keys}
     base = folder.expanduser().resolve()
@@ -335,10 +285,11 @@ def _place_data(shared: Mapping[str, Any], folder: Path | None) -> dict[str, Any
     return {**shared, **{key: str(path) for key, path in paths.items()}}
 
 
-def _find_mlflow(tables: Mapping[str, Any], address: Address) -> str:
-    """The tracking server's address from here, without a password; empty without a server."""
+def place_mlflow(tables: Mapping[str, Any], host: str) -> str:
+    """The tracking server's address from here, where the team's host is `host`, without a password;
+    empty without a server."""
     shared = str(tables.get("mlflow", {}).get("tracking_uri", ""))
-    return shared.replace(SAME_HOST, _bracket(address.host))
+    return shared.replace(SAME_HOST, _bracket(host))
 
 
 def list_lacking(workspace: Workspace) -> Sequence[str]:

@@ -24,6 +24,8 @@ from tracker.ledger.chain import verify_ledger
 from tracker.ledger.connection import mask_password, read_rows
 from tracker.ledger.read import find_run, list_submissions
 from tracker.ledger.records import Submission
+from tracker.ledger.roles import owns_ledger
+from tracker.ledger.shared_settings import read_shared
 from tracker.ledger.team_runs import TeamRuns, is_at_home, read_pulled
 from tracker.mirror.targets import list_targets, read_state
 from tracker.run_folder.environment import describe_versions
@@ -34,8 +36,10 @@ from tracker.training.files import TEMPORARY, write_bytes
 from tracker.training.libraries import is_installed
 from tracker.training.machine import host_name
 from tracker.training.numbers import render_count
+from tracker.workspace.member_file import read_member
 from tracker.workspace.predictions import load_answers
 from tracker.workspace.secrets_file import SECRETS
+from tracker.workspace.shared_part import render_shared
 from tracker.workspace.tracker_toml import Workspace
 
 State = Literal["ok", "warning", "problem"]
@@ -218,6 +222,26 @@ def _compare_clocks(check: str, there: dt.datetime) -> Finding:
     return Finding(check, "warning", text, "timedatectl set-ntp true sets it by the network")
 
 
+def _check_team(workspace: Workspace) -> Iterator[Finding]:
+    """Whether tracker.toml and the team's settings have gone apart."""
+    if workspace.ledger_url.startswith("sqlite:"):
+        return
+    shared = read_shared(workspace.ledger_url)
+    has = f"the team's settings have version {shared.version}"
+    if member := read_member(workspace.root):
+        if member.settings == shared.version:
+            yield Finding("team", "ok", f"{has}, as tracker.toml here")
+        else:
+            text = f"{has}, tracker.toml here {member.settings}"
+            yield Finding("team", "warning", text, "tracker join --update")
+    elif shared.version and owns_ledger(workspace.ledger_url):
+        if shared.text == render_shared(workspace):
+            yield Finding("team", "ok", f"{has}, as tracker.toml here")
+        else:
+            text = f"{has}; tracker.toml has changed since"
+            yield Finding("team", "warning", text, "tracker ledger share")
+
+
 def _check_targets(workspace: Workspace) -> Iterator[Finding]:
     """Whether the trackers that get copies of runs answer, and which runs they lack."""
     for target in list_targets():
@@ -392,6 +416,7 @@ WORKSPACE_CHECKS: Mapping[str, Callable[[Workspace], Iterator[Finding]]] = {
     "permissions": _check_permissions,
     "data": _check_data,
     "ledger": _check_ledger,
+    "team": _check_team,
     "copies": _check_targets,
     "runs": _check_runs,
     "missing runs": _check_missing_runs,

@@ -210,14 +210,15 @@ def test_shared_settings_have_versions_that_members_read(
     owners: Workspace, member: Workspace
 ) -> None:
     assert read_shared(member.ledger_url).version == 0
-    assert share(owners.ledger_url, "a = 1\n") == 1
-    assert share(owners.ledger_url, "a = 1\n") == 1
-    assert share(owners.ledger_url, "a = 2\n") == 2
+    assert share(owners.ledger_url, "a = 1\n", author="kim") == (1, True)
+    assert share(owners.ledger_url, "a = 1\n", author="kim") == (1, False)
+    assert share(owners.ledger_url, "a = 2\n", author="kim") == (2, True)
     found = read_shared(member.ledger_url)
     assert (found.version, found.text) == (2, "a = 2\n")
-    with pytest.raises(LedgerError, match="permission denied") as caught:
-        share(member.ledger_url, "a = 3\n")
-    assert "only the owner" in caught.value.hint
+    with pytest.raises(RefusedError, match="only the owner"):
+        share(member.ledger_url, "a = 3\n", author="mina")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):  # and so says the database
+        run_as(member, "INSERT INTO shared_settings VALUES (3, 'a = 3', 'other', 'x', 'now')")
     run_as(owners, "INSERT INTO shared_settings VALUES (3, 'a = 3', 'other', 'x', 'now')")
     with pytest.raises(LedgerError, match="version 3 of the team's settings was changed"):
         read_shared(member.ledger_url)

@@ -299,6 +299,13 @@ def test_a_forged_record_with_a_fitting_tag_is_found_by_the_ledger(team: Team) -
     done = team.kim.run("pull", f"mina/{hers}")
     assert done.code == 3
     assert "the ledger has another summary" in done.err
+    # push puts both right, and the tag where it alone is wrong
+    assert f"{hers}: sent again: record.json" in team.mina.run("push", hers).out
+    connect(team.kim.workspace).set_tag(run_id, RECORD_TAG, "0" * 64)
+    assert team.kim.run("pull", f"mina/{hers}").code == 3
+    assert f"{hers}: sent again: record.json" in team.mina.run("push", hers).out
+    assert "sent again" not in team.mina.run("push", hers).out
+    assert team.kim.run("pull", f"mina/{hers}").code == 0
 
 
 def _list(member: Member) -> dict[str, dict[str, object]]:

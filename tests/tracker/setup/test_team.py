@@ -17,28 +17,32 @@ import psycopg
 import pytest
 from typer.testing import CliRunner, Result
 
-from tests.conftest import COMMAND_LIMIT_S, ROOT, tracker_command
+from tests.conftest import COMMAND_LIMIT_S, ROOT, run_tracker, tracker_command
 from tests.support.boards import Board, basic
 from tests.support.servers import PostgresServer
-from tests.support.workspaces import make_workspace
+from tests.support.workspaces import begin_run, make_workspace
 from tracker.board.serve import find_password
 from tracker.commands.table import app
+from tracker.core.errors import RefusedError
+from tracker.ledger.append import open_ledger
 from tracker.ledger.chain import verify_ledger
-from tracker.ledger.connection import libpq_url
-from tracker.ledger.shared_settings import read_shared
-from tracker.setup.team import PASSWORDS, Address, parse_address, parse_secret, render_shared
+from tracker.ledger.connection import libpq_url, read_rows
+from tracker.ledger.shared_settings import read_shared, share
+from tracker.setup.team import PASSWORDS, S3_SECRET, Address, parse_address, parse_secret
 from tracker.training.errors import ConfigError, DataError
+from tracker.workspace.member_file import MEMBER, Member, read_member
 from tracker.workspace.secrets_file import SECRETS, read_secrets, write_secrets
+from tracker.workspace.shared_part import render_shared
 from tracker.workspace.tracker_toml import Workspace, load_workspace
 
 OFFLINE = {"TRACKER_MLFLOW_URI": "sqlite:///mlflow.db"}
 
 
-def tracker(*words: str | Path, cwd: Path, typed: str = "") -> Result:
+def tracker(*words: str | Path, cwd: Path, typed: str = "", **env: str) -> Result:
     """A command in this process, with what is sent to its stdin."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(cwd)
-        for name, value in OFFLINE.items():
+        for name, value in {**OFFLINE, **env}.items():
             patch.setenv(name, value)
         return CliRunner().invoke(app, [str(word) for word in words], input=typed)
 
@@ -124,6 +128,7 @@ def test_the_first_machine_gets_an_env_for_compose_that_only_its_user_reads(team
     assert mode(root / ".env") == mode(root / SECRETS) == 0o600
     example = (ROOT / ".env.example").read_text()
     required = re.findall(r"^(\w+)=$", example, re.MULTILINE)
+    assert set(required) == {*PASSWORDS, S3_SECRET}
     values = [team.passwords[name] for name in required]
     assert len(set(values)) == len(required)
     assert min(map(len, values)) >= 32
@@ -191,6 +196,7 @@ def test_a_member_joins_with_one_secret_and_has_the_shared_part(team: Team, tmp_
     assert f'url = "postgresql+psycopg://mina@{team.address}"' in text
     again = tracker(*words, cwd=tmp_path, typed=team.secret + "\n")
     assert "is a workspace already" in str(again.exception)
+    assert read_member(workspace.root) == Member("mina", read_shared(workspace.ledger_url).version)
     renewed = tracker("ledger", "grant", "mina", cwd=tmp_path / "ws")
     assert "is not the owner" in str(renewed.exception)
 
@@ -200,8 +206,9 @@ def test_no_secret_is_printed_or_stands_in_any_other_file(team: Team, tmp_path: 
     joined = tracker("join", team.address, tmp_path / "ws", cwd=tmp_path, typed=team.secret)
     assert joined.exit_code == 0, joined.output
     password = parse_secret(team.secret).password
-    planted = {name: team.passwords[name] for name in PASSWORDS}
-    assert len(planted) == 7
+    planted = {name: team.passwords[name] for name in (*PASSWORDS, S3_SECRET)}
+    assert len(planted) == 8
+    assert re.fullmatch("[0-9a-f]{64}", planted[S3_SECRET])
     assert find_texts(tmp_path, password) == [f"ws/{SECRETS}"]
     assert find_texts(team.owner.root, password) == []  # the owner keeps no member's
     for name, text in planted.items():
@@ -287,6 +294,110 @@ def test_a_changed_setting_is_shared_by_the_next_grant(team: Team) -> None:
     granted = tracker("ledger", "grant", "sora", cwd=team.owner.root)
     assert f"version {before + 1} of the settings" in granted.stderr
     assert "daily_limit = 4" in read_shared(team.owner.ledger_url).text
+
+
+def test_a_member_signs_with_the_name_in_the_team_unless_the_environment_has_another(
+    team: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = join(team, tmp_path / "ws")
+    names = []
+    for name in ("", "mina of gpu2"):
+        monkeypatch.setenv("TRACKER_AUTHOR", name)
+        with open_ledger(workspace) as ledger:
+            ledger.append_note(kind="note", text=f"signed by {name}")
+        names.append(begin_run(workspace).finish("failed").author)
+    assert names == ["mina", "mina of gpu2"]
+    select = "SELECT author FROM notes ORDER BY seq"
+    assert [row["author"] for row in read_rows(team.owner.ledger_url, select)][-2:] == names
+    loud = {"TRACKER_AUTHOR": "leo"}
+    words = ("join", team.address, tmp_path / "second")
+    joined = tracker(*words, cwd=tmp_path, typed=team.secret, **loud)
+    assert "your runs will be signed leo" in joined.stderr
+
+
+def join(team: Team, root: Path) -> Workspace:
+    joined = tracker("join", team.address, root, cwd=root.parent, typed=team.secret)
+    assert joined.exit_code == 0, joined.output
+    return load_workspace(root)
+
+
+def set_keys(workspace: Workspace, **values: str) -> None:
+    """Write other values into tracker.toml."""
+    path = workspace.root / "tracker.toml"
+    text = path.read_text()
+    for key, value in values.items():
+        text, count = re.subn(rf"(?m)^{key} = .*$", f"{key} = {value}", text)
+        assert count == 1
+    path.write_text(text)
+
+
+def test_later_settings_of_the_team_are_announced_and_taken_and_what_both_changed_stays(
+    team: Team, tmp_path: Path
+) -> None:
+    member = join(team, tmp_path / "ws")
+    set_keys(member, top_k="7", public_share="0.25")
+    set_keys(team.owner, daily_limit="9", public_share="0.5")
+    looked = tracker("doctor", cwd=team.owner.root)
+    assert "tracker.toml has changed since" in looked.output
+    moved = {"TRACKER_MLFLOW_URI": "http://admin:planted@127.0.0.1:5009"}
+    shared = tracker("ledger", "share", cwd=team.owner.root, **moved)
+    version = read_shared(team.owner.ledger_url).version
+    assert f"version {version} of the team's settings" in shared.output
+    again = tracker("ledger", "share", cwd=team.owner.root, **moved)
+    assert f"nothing has changed since version {version}" in again.output
+    said = run_tracker("leaderboard", cwd=member.root, **OFFLINE)
+    assert f"settings have changed: version {version}, tracker.toml has" in said.stderr
+    assert "tracker join --update" in tracker("doctor", cwd=member.root).output
+
+    before = (member.root / "tracker.toml").read_text()
+    updated = tracker("join", "--update", cwd=member.root)
+    assert updated.exit_code == 0, updated.output
+    assert re.search(r"competition.daily_limit: \d+ -> 9", updated.stdout)
+    assert "competition.public_share: stays 0.25 here, the team has 0.5" in updated.stderr
+    assert (member.root / f".tracker/tracker-before-{version}.toml").read_text() == before
+    found = load_workspace(member.root).competition
+    assert (found.daily_limit, found.public_share, found.top_k) == (9, 0.25, 7)
+    login = f"http://mina:{parse_secret(team.secret).password}@127.0.0.1:5009"
+    assert read_secrets(member.root)["mlflow_uri"] == login
+    assert "planted" not in (member.root / "tracker.toml").read_text()
+    after = (member.root / "tracker.toml").read_text()
+    assert "->" not in tracker("join", "--update", cwd=member.root).output
+    assert (member.root / "tracker.toml").read_text() == after
+    refused = tracker("ledger", "share", cwd=member.root)
+    assert isinstance(refused.exception, RefusedError)
+
+
+def test_a_workspace_that_joined_before_says_its_version_in_its_head(
+    team: Team, tmp_path: Path
+) -> None:
+    member = join(team, tmp_path / "ws")
+    (member.root / MEMBER).unlink()
+    set_keys(team.owner, daily_limit="11")
+    tracker("ledger", "share", cwd=team.owner.root)
+    assert "11" in tracker("join", "--update", cwd=member.root).stdout
+    assert load_workspace(member.root).competition.daily_limit == 11
+    assert read_member(member.root) == Member("mina", read_shared(member.ledger_url).version)
+    nobody = tracker("join", "--update", cwd=team.owner.root)
+    assert "joined no team" in str(nobody.exception)
+    alone = tracker("ledger", "share", cwd=make_workspace(tmp_path / "alone").root)
+    assert "a SQLite ledger has no roles" in str(alone.exception)
+    nowhere = tracker("join", cwd=tmp_path)
+    assert "whose team" in str(nowhere.exception)
+
+
+def test_settings_that_this_tracker_does_not_know_leave_the_file_as_it_was(
+    team: Team, tmp_path: Path
+) -> None:
+    member = join(team, tmp_path / "ws")
+    text = (member.root / "tracker.toml").read_text()
+    newest = read_shared(team.owner.ledger_url)
+    share(team.owner.ledger_url, newest.text + "\n[later]\nkey = 1\n", author="kim")
+    refused = tracker("join", "--update", cwd=member.root)
+    assert isinstance(refused.exception, ConfigError)
+    assert "does not fit this tracker" in str(refused.exception)
+    assert (member.root / "tracker.toml").read_text() == text
+    assert read_member(member.root) == Member("mina", newest.version)
+    share(team.owner.ledger_url, newest.text, author="kim")
 
 
 def test_what_is_shared_has_no_path_password_or_solution_of_the_machine(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from tracker.core.config_diff import render_change
 from tracker.core.errors import TrackerError
 from tracker.core.metric_names import to_chart_name, to_mlflow_name
 from tracker.ledger.records import Note, Submission
+from tracker.mirror import MANIFEST
 from tracker.mirror.targets import Point, RunInfo, Target, describe_text
 from tracker.mirror.targets import mlflow_server as server
 from tracker.mirror.targets.mlflow_archive import delete_run, is_deleted, restore_run
@@ -180,6 +181,10 @@ class MlflowTarget(Target):
                     found = hashlib.file_digest(file, "sha256").hexdigest()
             if found != hashes[name]:
                 changed.append(name)
+        if MANIFEST in hashes and MANIFEST not in changed:
+            tags = self._client.get_run(run_id).data.tags
+            if tags.get(RECORD_TAG) != hashes[MANIFEST]:  # nobody could pull the run
+                changed.append(MANIFEST)
         return changed
 
     def summarize(self, info: RunInfo) -> list[Any]:
