@@ -836,7 +836,7 @@ def test_the_backup_service_runs_the_script_that_is_mounted_into_it() -> None:
 
 @pytest.mark.slow
 def test_a_backup_is_whole_keeps_seven_days_and_is_restored_as_the_guide_says(
-    team: Team, postgres_server: PostgresServer, tmp_path: Path, forks: Forks
+    team: Team, tmp_path: Path, forks: Forks
 ) -> None:
     forks.run("ledger", "grant", "kim", cwd=team.root)  # makes the database of sweeps
     old = make_aged(tmp_path / "ledger-2026-01-01T000000Z.dump", 7.1)
