@@ -12,11 +12,13 @@ import io
 import os
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from tracker.core.errors import InterruptedByUserError, TrackerError
 from tracker.core.first_read import on_first_read
 from tracker.core.hints import find_hint
+from tracker.training.errors import StorageError
 from tracker.training.libraries import translate_import_errors
 
 NO_COMMAND = "NoArgsIsHelpError"  # a group alone: its page has been printed already
@@ -30,6 +32,7 @@ UNWRITABLE = (
     errno.EIO,
     errno.EBADF,
 )  # of an output
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # the state of a disk, never a bug
 
 
 def main() -> None:
@@ -77,6 +80,9 @@ def _run(debug: bool) -> int | str | None:
         _report(str(error), hint)
         return error.exit_code
     except OSError as error:
+        if not debug and error.filename is not None and error.errno in NO_ROOM:
+            _report_no_room(error)
+            return StorageError.exit_code
         if debug or error.filename is not None or error.errno not in UNWRITABLE:
             raise
         return _end_output(error)
@@ -145,6 +151,14 @@ def _report(message: str, hint: str) -> None:
         print_note(message, before="error: ", style="red" if has_color(sys.stderr) else "")
         if hint:
             print_note(hint, before="  try: ")
+
+
+def _report_no_room(error: OSError) -> None:
+    """Report a disk that is full or read-only, wherever a command met it."""
+    from tracker.training.files import storage_error
+
+    found = storage_error(error, Path(os.fsdecode(error.filename)), "write")
+    _report(str(found), found.hint)
 
 
 def _report_end(message: str, go_on: str) -> None:

@@ -129,6 +129,7 @@ def fit(
     run_dir: Path,
     logger: RunLogger,
     on_epoch: Callable[[EpochReport], None],
+    on_restored: Callable[[int, Best], None] = lambda *_: None,
     on_trained: Callable[[str], None] = lambda _: None,
     on_stuck: Callable[[BaseException], None] = lambda _: None,
     cache_dir: Path | None = None,
@@ -141,7 +142,8 @@ def fit(
 
     `threads` are those that the run began with, where it is resumed: another number may change the
     last bits. By default the cores are divided among the trainings on this host.
-    `on_trained` gets the fingerprint of the best weights before the predictions are made.
+    `on_restored` gets the last complete epoch of a resumed run and the best one, which a killed
+    process may have saved and not told. `on_trained` gets the fingerprint of the best weights before the predictions are made.
     `cache_dir` is for prepared images. With several processes this is called in each of them, and
     only the `first` one writes. When no error and no signal can free its main thread from waiting
     for the others, `on_stuck` is called in another thread, and the process ends. Raises
@@ -184,6 +186,8 @@ def fit(
         )
         logger.params(_describe(setup))
         epoch, best = restore(setup) if resume else (0, None)
+        if best is not None:
+            on_restored(epoch, best)
         best = _train(setup, progress, epoch, best, on_epoch)
         if first:
             logger.artifact(run_dir / "best.pth")
