@@ -18,7 +18,6 @@ from typing import Any
 from tracker.core.errors import InterruptedByUserError, TrackerError
 from tracker.core.first_read import on_first_read
 from tracker.core.hints import find_hint
-from tracker.training.errors import StorageError
 from tracker.training.libraries import translate_import_errors
 
 NO_COMMAND = "NoArgsIsHelpError"  # a group alone: its page has been printed already
@@ -80,12 +79,10 @@ def _run(debug: bool) -> int | str | None:
         _report(str(error), hint)
         return error.exit_code
     except OSError as error:
-        if not debug and error.filename is not None and error.errno in NO_ROOM:
-            _report_no_room(error)
-            return StorageError.exit_code
-        if debug or error.filename is not None or error.errno not in UNWRITABLE:
+        found = None if debug else _end_by_disk(error)
+        if found is None:
             raise
-        return _end_output(error)
+        return found
     return code
 
 
@@ -153,12 +150,18 @@ def _report(message: str, hint: str) -> None:
             print_note(hint, before="  try: ")
 
 
-def _report_no_room(error: OSError) -> None:
-    """Report a disk that is full or read-only, wherever a command met it."""
+def _end_by_disk(error: OSError) -> int | None:
+    """Report an output that cannot be written, and a disk that is full or read-only, wherever a
+    command met it; the exit code, None for any other error."""
+    if error.filename is None:
+        return _end_output(error) if error.errno in UNWRITABLE else None
+    if error.errno not in NO_ROOM:
+        return None
     from tracker.training.files import storage_error
 
     found = storage_error(error, Path(os.fsdecode(error.filename)), "write")
     _report(str(found), found.hint)
+    return found.exit_code
 
 
 def _report_end(message: str, go_on: str) -> None:

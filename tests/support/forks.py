@@ -33,6 +33,8 @@ import pytest
 
 COMMANDS, WORKER = "tracker.cli", "tracker.training.run.worker"
 MIRROR = "tracker.mirror.process"
+# an environment variable: module:function that each forked process calls first, see `call_first`
+FIRST = "FORKS_FIRST"
 # what a process imports that copies to MLflow: two seconds
 MLFLOW = ("mlflow.tracking.client", "mlflow.store.tracking.sqlalchemy_store")
 ROOT = Path(__file__).resolve().parents[2]
@@ -203,6 +205,13 @@ class Forks:
 @pytest.fixture(scope="session")
 def forks() -> Iterator[Forks]:
     """The server of this test process; it ends with it."""
+    with serving_forks() as found:
+        yield found
+
+
+@contextlib.contextmanager
+def serving_forks() -> Iterator[Forks]:
+    """The server while the block runs."""
     ours, theirs = socket.socketpair()
     with tempfile.TemporaryDirectory() as name, ours:
         command = [sys.executable, "-P", __file__, str(theirs.fileno()), name]
@@ -302,6 +311,7 @@ def become(call: dict[str, Any], files: list[int]) -> None:
         time.sleep(0.001)
     code = 1
     try:
+        call_first(call["module"])
         run(call["module"])
         code = 0
     except SystemExit as end:
@@ -323,6 +333,14 @@ def run(module: str) -> None:
     from tracker import cli
 
     cli.main()
+
+
+def call_first(module: str) -> None:
+    """Call the function that the environment names, with the name of the module that runs then: as
+    sitecustomize would, it can change what the process stands on."""
+    if name := os.environ.get(FIRST):
+        first, _, function = name.partition(":")
+        getattr(importlib.import_module(first), function)(module)
 
 
 def take_streams(files: list[int], *, session: bool, deaf: bool) -> None:

@@ -143,7 +143,8 @@ def fit(
     `threads` are those that the run began with, where it is resumed: another number may change the
     last bits. By default the cores are divided among the trainings on this host.
     `on_restored` gets the last complete epoch of a resumed run and the best one, which a killed
-    process may have saved and not told. `on_trained` gets the fingerprint of the best weights before the predictions are made.
+    process may have saved and not told.
+    `on_trained` gets the fingerprint of the best weights before the predictions are made.
     `cache_dir` is for prepared images. With several processes this is called in each of them, and
     only the `first` one writes. When no error and no signal can free its main thread from waiting
     for the others, `on_stuck` is called in another thread, and the process ends. Raises
