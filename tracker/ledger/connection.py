@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from tracker.core.errors import LedgerError, TrackerError
 from tracker.core.first_read import notify_read
+from tracker.core.sqlite_files import open_read_only
 from tracker.ledger.columns import load_steps, read_version
 from tracker.training.errors import StorageError, first_line
 from tracker.training.libraries import require
@@ -64,9 +64,7 @@ def _connect(url: str) -> Iterator[tuple[Any, Any]]:
         if not path.is_file():
             raise missing_ledger_error(path)
         try:
-            connection = sqlite3.connect(
-                f"file:{quote(str(path))}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S
-            )
+            connection = open_read_only(path, timeout_s=BUSY_TIMEOUT_S)
             try:
                 connection.execute("BEGIN")
                 yield connection.cursor(), str
