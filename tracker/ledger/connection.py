@@ -6,6 +6,7 @@ with mode=ro, PostgreSQL in a read-only session.
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
@@ -83,6 +84,18 @@ def _connect(url: str) -> Iterator[tuple[Any, Any]]:
             yield server.cursor(), lambda sql: re.sub(r"(?<!:):(\w+)", r"%(\1)s", sql)
     except psycopg.Error as error:
         raise translate_postgres(error, url) from error
+
+
+def parse_column(text: str) -> Any:
+    """The value of a column that has JSON; raises LedgerError for a damaged one."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise LedgerError(
+            f"a row of the ledger is damaged: {first_line(error)}",
+            hint="tracker ledger verify names the row; tracker ledger restore makes a ledger of a"
+            " backup",
+        ) from error
 
 
 def check_version(version: int | None) -> None:
