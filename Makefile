@@ -32,9 +32,9 @@ format: $(DONE)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# All measurements, written to BENCHMARKS.md; QUICK=1 is their short form.
 bench: $(DONE)
-	for script in startup compare_runs compare_stats compare_many logging_cost big_ledger report_size \
-		input epochs jitter_f1 suspects sharing; do $(BIN)/python bench/$$script.py || exit 1; done
+	$(BIN)/python -m bench $(if $(QUICK),--quick)
 
 # Installed once, and again when the dependencies change; without the network an existing install is used.
 $(DONE): pyproject.toml constraints.txt
