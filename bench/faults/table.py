@@ -44,6 +44,23 @@ SERIES=1` are the 200 with seeds from 1000 on. A series that was cut off goes on
 Full disks and read-only folders are real ones, in a mount namespace of their own (`unshare`);
 where a machine has none, they are skipped and counted. The clock is set back within Python: the
 times of files stay the system's.
+
+## What it has found
+
+Mended since, each with a test of its own:
+
+- A training that was killed between its last checkpoint and its record, and then resumed, was
+  `finished` without its last epoch, and named another best epoch.
+- A full disk, or kill -9, while MLflow made its tables left a database that no later sync could
+  use.
+- A writer of MLflow's database that died in a transaction left a journal, and every sync said
+  "attempt to write a readonly database"; so did a ledger that is a restored backup.
+- A read-only folder was called a bug of tracker, and MLflow's traceback of a full disk was shown.
+- The later of two upgrades of a ledger at once advised to restore a backup.
+- Temporary files of a run that died before its first record were never removed.
+
+What it cannot see: a server that answers 200 to a point and does not keep it (the sizes of files
+are compared, the points are not asked for again).
 """
 
 
