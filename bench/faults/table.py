@@ -91,11 +91,11 @@ CROSS = (
 
 def render_machine(verdicts: Sequence[Verdict]) -> str:
     """Machine, versions and commits."""
-    commits = ", ".join(sorted({verdict.commit for verdict in verdicts}))
+    commits = ", ".join(sorted({verdict.commit for verdict in verdicts} - {""}))
     libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "mlflow", "sqlalchemy"))
     return (
         f"Measured on {platform.system()} {platform.machine()} with {os.cpu_count()} cores, Python"
-        f" {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {libraries}; commit"
+        f" {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {libraries}; commits"
         f" {commits}.\n"
     )
 
