@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DONE := $(VENV)/installed
 
-.PHONY: demo test lint format docs pictures bench fuzz kills clean
+.PHONY: demo test lint format docs pictures bench fuzz kills faults clean
 
 demo: $(DONE)
 	rm -rf demo
@@ -32,9 +32,9 @@ format: $(DONE)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# All measurements, written to BENCHMARKS.md; QUICK=1 is their short form.
 bench: $(DONE)
-	for script in startup compare_runs compare_stats compare_many logging_cost big_ledger report_size \
-		input epochs jitter_f1 suspects sharing; do $(BIN)/python bench/$$script.py || exit 1; done
+	$(BIN)/python -m bench $(if $(QUICK),--quick)
 
 # Installed once, and again when the dependencies change; without the network an existing install is used.
 $(DONE): pyproject.toml constraints.txt
@@ -50,6 +50,10 @@ fuzz: $(DONE)
 # Writers of the ledger killed with kill -9, on SQLite and PostgreSQL; make test has 80.
 kills: $(DONE)
 	LEDGER_KILLS=$${LEDGER_KILLS:-400} $(BIN)/python -m pytest -q tests/tracker/ledger/test_races.py -k killed
+
+# 200 random faults over whole commands; SEED=123 repeats one, SERIES=1 takes others. A quarter of an hour.
+faults: $(DONE)
+	$(BIN)/python -m bench.faults $(if $(SEED),--seed $(SEED)) $(if $(SERIES),--series $(SERIES))
 
 clean:
 	rm -rf $(VENV) demo build dist site .mypy_cache .ruff_cache .pytest_cache

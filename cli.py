@@ -12,6 +12,7 @@ import io
 import os
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from tracker.core.errors import InterruptedByUserError, TrackerError
@@ -30,6 +31,7 @@ UNWRITABLE = (
     errno.EIO,
     errno.EBADF,
 )  # of an output
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # the state of a disk, never a bug
 
 
 def main() -> None:
@@ -77,9 +79,10 @@ def _run(debug: bool) -> int | str | None:
         _report(str(error), hint)
         return error.exit_code
     except OSError as error:
-        if debug or error.filename is not None or error.errno not in UNWRITABLE:
+        found = None if debug else _end_by_disk(error)
+        if found is None:
             raise
-        return _end_output(error)
+        return found
     return code
 
 
@@ -161,6 +164,20 @@ def _report(message: str, hint: str) -> None:
         print_note(message, before="error: ", style="red" if has_color(sys.stderr) else "")
         if hint:
             print_note(hint, before="  try: ")
+
+
+def _end_by_disk(error: OSError) -> int | None:
+    """Report an output that cannot be written, and a disk that is full or read-only, wherever a
+    command met it; the exit code, None for any other error."""
+    if error.filename is None:
+        return _end_output(error) if error.errno in UNWRITABLE else None
+    if error.errno not in NO_ROOM:
+        return None
+    from tracker.training.files import storage_error
+
+    found = storage_error(error, Path(os.fsdecode(error.filename)), "write")
+    _report(str(found), found.hint)
+    return found.exit_code
 
 
 def _report_end(message: str, go_on: str) -> None:

@@ -4,6 +4,7 @@ name every command."""
 from __future__ import annotations
 
 import ast
+import errno
 import importlib.metadata
 import json
 import os
@@ -21,6 +22,7 @@ import tracker
 from tests.conftest import NO_MLFLOW, ROOT, Done, run_interpreter
 from tests.support.commands import COMMANDS
 from tests.support.workspaces import make_run, make_workspace
+from tracker import cli
 from tracker.commands.table import TABLE, app
 from tracker.workspace.tracker_toml import Workspace
 
@@ -384,6 +386,23 @@ def test_an_unforeseen_error_is_two_lines(workspace: Workspace, tmp_path: Path) 
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
     done = run_interpreter("runs", cwd=workspace.root, ok=False, PYTHONPATH=path)
     check_error(done, 1, "ZeroDivisionError: one by nought (this is a bug in tracker)")
+
+
+@pytest.mark.parametrize(
+    ("number", "hint"), [(errno.ENOSPC, "free some space"), (errno.EROFS, "check the permissions")]
+)
+def test_a_disk_that_is_full_or_read_only_is_no_bug_wherever_a_command_meets_it(
+    number: int, hint: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def invoke() -> int:
+        raise OSError(number, os.strerror(number), "some/file")
+
+    monkeypatch.setattr(cli, "_invoke", invoke)
+    assert cli._run(debug=False) == 1
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: cannot write some/file: {os.strerror(number)}\n  try: {hint}")
+    with pytest.raises(OSError, match="some/file"):
+        cli._run(debug=True)
 
 
 def test_a_folder_that_cannot_be_written_is_an_error_with_advice(tmp_path: Path) -> None:

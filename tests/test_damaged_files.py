@@ -13,37 +13,70 @@ import io
 import json
 import os
 import random
+import resource
+import shutil
+import signal
 import time
+import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch.utils.tensorboard import SummaryWriter
 
 from tests.conftest import run_tracker
 from tests.support.workspaces import make_run, make_workspace
 from tracker.console.runs import print_runs, runs_to_json
-from tracker.core.errors import TrackerError
-from tracker.jobs.queue import read_queue
+from tracker.core.clock import utc_now
+from tracker.core.errors import LedgerError, TrackerError
+from tracker.jobs.queue import _Queue, read_queue
 from tracker.jobs.sweep_file import read_sweep
+from tracker.ledger.chain import verify_ledger
+from tracker.ledger.heads import list_file_heads, load_memory
+from tracker.ledger.read import list_submissions
 from tracker.ledger.submission_table import export_table, read_submission_table
+from tracker.mirror.pull import _read_manifest
+from tracker.mirror.targets import read_state
+from tracker.run_folder.event_log import read_event_log
 from tracker.run_folder.points import read_curves, read_new_points
 from tracker.run_folder.read import list_runs, load_config
+from tracker.run_folder.record import read_marks
+from tracker.setup.folder.tables import load_table
+from tracker.setup.unpack import unpack_all
 from tracker.submission.submit import submit
 from tracker.training.config import AugmentConfig, DataConfig
 from tracker.training.config_reading import config_from_dict
+from tracker.training.data.exclude import Exclude
+from tracker.training.data.fold_file import FoldFile
+from tracker.training.errors import DataError
+from tracker.training.formats.images import _check, decode_image
+from tracker.training.formats.images import read_header as read_picture_header
 from tracker.training.formats.label_fixes import LabelFixes
+from tracker.training.formats.samples import Task
+from tracker.training.model.weights import read_state_dict
+from tracker.training.predict.decide import load_decision
 from tracker.training.predict.probabilities import load_probabilities
+from tracker.training.run.checkpoint import load_checkpoint, save_checkpoint
 from tracker.training.tables import parse_toml_value, read_table
 from tracker.workflows.adopt.adopt import _load_config
+from tracker.workflows.adopt.logs import read_series, read_times
 from tracker.workflows.reproduce import _load_environment
 from tracker.workspace.moved_paths import read_location
 from tracker.workspace.predictions import load_answers
+from tracker.workspace.secrets_file import SECRETS, read_secrets
 from tracker.workspace.tracker_toml import Workspace, load_workspace
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
 FIRST = int(os.environ.get("FUZZ_FROM", "0"))
+HANG_S = 30.0 if SECONDS == 0 else 5.0  # the suite may run on a busy machine
+MOST_KB = 1 << 20  # of memory
 VARIANTS = 500  # about 0.4 s a format
 TOKENS = [
     token.encode("utf-8", "surrogatepass")
@@ -187,9 +220,12 @@ def check(name: str, path: Path, read: Callable[[Path], object], variants: int =
     """Read the file whole, then damaged, then put it back as it was."""
     content = path.read_bytes()
     read(path)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    handler = signal.signal(signal.SIGALRM, _end_hang)
     try:
         for number, changed in damaged(name, content, variants):
             path.write_bytes(changed)
+            signal.setitimer(signal.ITIMER_REAL, HANG_S)
             try:
                 read(path)
             except TrackerError as error:
@@ -198,8 +234,17 @@ def check(name: str, path: Path, read: Callable[[Path], object], variants: int =
                 raise AssertionError(
                     f"{name} {number}: {type(error).__name__}: {error}\n{changed[:2000]!r}"
                 ) from error
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            assert peak - before < MOST_KB, f"{name} {number}: {(peak - before) // 1024} MB"
     finally:
+        signal.signal(signal.SIGALRM, handler)
         path.write_bytes(content)
+
+
+def _end_hang(*_: object) -> None:
+    raise TimeoutError(f"it takes more than {HANG_S:.0f} s")
 
 
 def test_metrics_jsonl(workspace: Workspace) -> None:
@@ -412,6 +457,164 @@ def test_values_of_set(tmp_path: Path) -> None:
         check_file,
         lambda path: parse_toml_value(path.read_bytes().decode(errors="replace")),
     )
+
+
+# --- What runs leave, and what people bring: weights, pictures, logs, archives, a ledger ---
+
+FEW = 60  # variants of what is slow to read
+TASK = Task(classes=("cat", "dog"), id_column="id", label_column="label", answer_words=("0", "1"))
+
+
+def test_marks_json(workspace: Workspace) -> None:
+    folder = workspace.runs_dir / "exp1"
+    marks = {"tags": ["best"], "archived_at": utc_now(), "freed": {"last.pth": utc_now()}}
+    (folder / "marks.json").write_text(json.dumps(marks))
+    try:
+        check("marks.json", folder / "marks.json", lambda _: read_marks(folder))
+    finally:
+        (folder / "marks.json").unlink()
+
+
+def test_events_jsonl(workspace: Workspace) -> None:
+    folder = workspace.runs_dir / "exp1"
+    check("events.jsonl", folder / "events.jsonl", lambda _: list(read_event_log(folder)))
+
+
+def test_states_of_copies_and_queues(workspace: Workspace, tmp_path: Path) -> None:
+    state = {"run_id": "a", "offset": 5, "files": {"best.pth": [1, 2]}, "stamps": {"f1": [1, 2]}}
+    (tmp_path / "mlflow.json").write_text(json.dumps(state))
+    check("mlflow.json", tmp_path / "mlflow.json", read_state)
+    entry = {"run": "exp1", "status": "finished", "pid": 1, "started": utc_now()}
+    (tmp_path / "state.json").write_text(json.dumps({"0123456789ab-1": entry}))
+    queue = Path("night.toml")
+    check("state.json", tmp_path / "state.json", lambda path: _Queue(workspace, queue, path))
+
+
+def test_heads_that_were_seen(workspace: Workspace) -> None:
+    check("heads", workspace.state_dir / "heads", lambda _: load_memory(workspace))
+    (head,) = workspace.submissions_dir.glob("*.head")
+    check("a head beside a file", head, lambda _: list_file_heads(workspace))
+
+
+def test_the_manifest_of_a_teammates_run(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    files = {"config.toml": {"size": 5, "sha256": "ab"}}
+    path.write_text(json.dumps({"format": 1, "record": {"name": "exp1"}, "files": files}))
+    run = SimpleNamespace(name="mina/exp1", run="exp1", host="gpu1", author="mina")
+    check("record.json", path, lambda path: _read_manifest(run, path))  # type: ignore[arg-type]
+
+
+def test_secrets_and_decisions(tmp_path: Path) -> None:
+    (tmp_path / ".tracker").mkdir()
+    secrets = tmp_path / SECRETS
+    secrets.write_text(
+        'mlflow_uri = "http://kim:x@127.0.0.1:5000"\nledger_url = "sqlite:///l.db"\n'
+    )
+    check("secrets.toml", secrets, lambda _: read_secrets(tmp_path))
+    (tmp_path / "decision.json").write_text(
+        json.dumps({"rule": "threshold", "values": [0.4], "note": "n"})
+    )
+    check("decision.json", tmp_path / "decision.json", lambda _: load_decision(tmp_path, TASK))
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")  # of torch, before its error
+def test_weights(tmp_path: Path) -> None:
+    state = {"layer.weight": torch.arange(6.0).reshape(2, 3), "layer.bias": torch.zeros(2)}
+    save_checkpoint(tmp_path / "best.pth", {"model": state, "epoch": 1, "classes": ["a", "b"]})
+    check("best.pth", tmp_path / "best.pth", load_checkpoint, FEW)
+    check("foreign .pth", tmp_path / "best.pth", read_state_dict, FEW)
+    save_file(state, tmp_path / "model.safetensors")
+    check("safetensors", tmp_path / "model.safetensors", read_state_dict, FEW)
+    torch.save(state, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    check("old .pth", tmp_path / "old.pth", read_state_dict, FEW)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".gif", ".bmp"])
+def test_photographs(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    noise = np.random.default_rng(0).integers(0, 255, (20, 24, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+
+    def read(path: Path) -> None:
+        _check(path, None)
+        with contextlib.suppress(DataError):
+            read_picture_header(path)
+        decode_image(path)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Pillow, about tags and large pictures
+        check(f"picture {suffix}", path, read, FEW)
+
+
+def test_logs_of_other_programs(tmp_path: Path) -> None:
+    with SummaryWriter(str(tmp_path)) as writer:
+        for step in range(3):
+            writer.add_scalar("val/f1", step / 3, step)
+    (events,) = tmp_path.glob("events.out*")
+    check("events.out", events, lambda path: read_series([path], tmp_path), FEW)
+    check("times", events, lambda path: read_times([path]), FEW)
+    state = {"log_history": [{"loss": 0.5, "epoch": 1.0, "step": 3}, {"eval_f1": 0.7, "step": 3}]}
+    (tmp_path / "trainer_state.json").write_text(json.dumps(state))
+    path = tmp_path / "trainer_state.json"
+    check("trainer_state", path, lambda path: read_series([path], tmp_path))
+    (tmp_path / "metrics.csv").write_text("epoch,step,val_f1\n1,3,0.5\n2,6,0.6\n")
+    check("metrics.csv", tmp_path / "metrics.csv", lambda path: read_series([path], tmp_path))
+
+
+def test_tables_of_a_competition_folder(tmp_path: Path) -> None:
+    path = tmp_path / "train.csv"
+    path.write_text("id,label,fold\na,cat,0\nb,dog,1\nc,cat,val\n")
+    check("train.csv", path, load_table)
+    folds = DataConfig(fold_file="train.csv")
+    check("fold file", path, lambda _: FoldFile.read(folds, TASK, tmp_path))
+    path.write_text("path,reason\ncat/1.png,blurred\ndog/*,all\n")
+
+    def exclude(_: Path) -> None:
+        Exclude.read("train.csv", tmp_path, [], folders=["train"], id_column="id").covers("cat/1")
+
+    check("exclude", path, exclude)
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar", ".tar.gz", ".tar.xz", ".tar.bz2"])
+def test_archives(tmp_path: Path, suffix: str) -> None:
+    content = tmp_path / "content"
+    content.mkdir()
+    (content / "a.csv").write_text("id,label\n" * 20)
+    kinds = {".zip": "zip", ".tar": "tar"}
+    kind = kinds.get(suffix, f"{suffix.removeprefix('.tar.').removesuffix('2')}tar")
+    path = Path(shutil.make_archive(str(tmp_path / "data"), kind, content))
+
+    def read(path: Path) -> None:
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        (tmp_path / "out").mkdir()
+        unpack_all(path, tmp_path / "out")
+        assert {one.name for one in tmp_path.iterdir() if one.is_dir()} == {"content", "out"}
+
+    check(f"archive {suffix}", path, read, FEW)
+
+
+def test_a_ledger(workspace: Workspace, tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    shutil.copy(workspace.root / "ledger.db", path)
+    own = replace(workspace, ledger_url=f"sqlite:///{path}")
+
+    def read(_: Path) -> None:
+        list_submissions(own)
+        verify_ledger(own.ledger_url)
+
+    check("ledger.db", path, read, FEW)
+
+
+def test_a_row_with_damaged_json_is_an_error_that_says_where_to_look(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    path = tmp_path / "ledger.db"
+    content = (workspace.root / "ledger.db").read_bytes()
+    assert content.count(b'{"augment"') == 1
+    path.write_bytes(content.replace(b'{"augment"', b'{"augment:'))
+    with pytest.raises(LedgerError, match="a row of the ledger is damaged") as caught:
+        list_submissions(replace(workspace, ledger_url=f"sqlite:///{path}"))
+    assert "tracker ledger verify" in caught.value.hint
 
 
 # --- Nested without end ---

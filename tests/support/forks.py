@@ -40,6 +40,8 @@ COMMANDS, WORKER = "tracker.cli", "tracker.training.run.worker"
 MIRROR = "tracker.mirror.process"
 PROGRAM, TORCHRUN, MLFLOW = "", "torch.distributed.run", "mlflow"
 NAMES = {WORKER: "worker", MIRROR: "mirror"}
+# an environment variable: module:function that each forked process calls first, see `call_first`
+FIRST = "FORKS_FIRST"
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 900
 POLL_S = 1.0
@@ -207,6 +209,22 @@ def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
     with made_once(tmp_path_factory, "forks") as (folder, first):
         if first:
             start_server(folder)
+    with connect(folder) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def serving_forks() -> Iterator[Forks]:
+    """A server for a program that is no test, while the block runs."""
+    with tempfile.TemporaryDirectory() as name:
+        start_server(Path(name, "forks"))
+        with connect(Path(name, "forks")) as found:
+            yield found
+
+
+@contextlib.contextmanager
+def connect(folder: Path) -> Iterator[Forks]:
+    """A server of this process alone, forked from the one that `start_server` has started."""
     with tempfile.TemporaryDirectory() as name, socket.socket(socket.AF_UNIX) as connection:
         connection.connect((folder / "address").read_text())
         connection.sendall(name.encode())
@@ -375,6 +393,7 @@ def become(call: dict[str, Any], files: list[int]) -> None:
         time.sleep(0.001)
     code = 1
     try:
+        call_first(call["module"])
         run(call["module"])
         code = 0
     except SystemExit as end:
@@ -420,6 +439,14 @@ def run(module: str) -> None:
     from tracker import cli
 
     cli.main()
+
+
+def call_first(module: str) -> None:
+    """Call the function that the environment names, with the name of the module that runs then: as
+    sitecustomize would, it can change what the process stands on."""
+    if name := os.environ.get(FIRST):
+        first, _, function = name.partition(":")
+        getattr(importlib.import_module(first), function)(module)
 
 
 def take_streams(files: list[int], *, session: bool, deaf: bool) -> None:

@@ -31,7 +31,9 @@ MODES = (
     "closes before",
     "closes after",
     "cuts answers",
+    "answers a page",  # of another program, as the login page of a network: 200
 )
+PAGE = b"<html><body>please log in</body></html>"
 LIMIT_S = 60.0
 
 
@@ -120,6 +122,9 @@ class Proxy:
                     b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 2\r\nConnection:"
                     b" close\r\n\r\nno"
                 )
+            elif mode == "answers a page":
+                head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(PAGE)}\r\nConnection: close"
+                client.sendall(f"{head}\r\n\r\n".encode() + PAGE)
             elif mode == "closes before":
                 self._forward(request[: self._random.randrange(len(request))])
             elif request:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ from tracker.mirror.mirror import Mirror
 from tracker.mirror.process import copy_until_end
 from tracker.mirror.targets.mlflow import BATCH, describe_run
 from tracker.mirror.targets.mlflow_server import (
+    OUTAGE_NAME,
     MlflowError,
     connect,
     fetch_run,
@@ -91,6 +93,32 @@ def test_a_copied_run_has_params_curve_files_note_and_scores(workspace: Workspac
     assert run.data.tags["mlflow.note.content"] == "try a high rate\n\nSubmission 1: first *memo*"
     names = {file.path for file in connect(workspace).list_artifacts(run.info.run_id)}
     assert {"best.pth", "config.toml", "metrics.jsonl", "predictions.csv", "env.json"} <= names
+
+
+def test_a_database_that_mlflow_could_not_finish_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = make_workspace(tmp_path / "other", solution=None)
+
+    def fail(_: Any) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mlflow.store.db.utils._upgrade_db", fail)
+        with pytest.raises(MlflowError, match="disk is full"):
+            connect(workspace)
+    assert not list(workspace.root.glob("*mlflow.db*"))
+    make_run(workspace, "0000011110")
+    sync_run(workspace, "exp1")
+    assert [run.info.status for run in find_runs(workspace)] == ["FINISHED"]
+
+
+def test_an_outage_that_cannot_be_noted_ends_nothing(workspace: Workspace) -> None:
+    note = workspace.state_dir / OUTAGE_NAME
+    (note / "in the way").mkdir(parents=True)
+    note_outage(workspace, "does not answer")
+    note_outage(workspace, "")
+    assert find_outage(workspace) == ""
 
 
 def test_the_runs_table_has_a_view_with_the_deciding_metric_also_where_the_experiment_is_older(

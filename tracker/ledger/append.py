@@ -6,7 +6,6 @@ row before it. No method changes a row. Reading is in read.py.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -37,6 +36,7 @@ from tracker.ledger.connection import (
     foreign_database_error,
     mask_password,
     missing_ledger_error,
+    parse_column,
     refuse_leftover_logs,
     translate_postgres,
     translate_sqlite,
@@ -263,7 +263,7 @@ class Ledger:
         )
         best = connection.execute(select).one()
         data_pair = (best.data_fingerprint, data)
-        old = json.loads(best.config)
+        old = parse_column(best.config)
         return sota, diff_configs(old, config, data=data_pair, recorded=recorded)
 
     def append_missing(

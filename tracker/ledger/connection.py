@@ -6,6 +6,7 @@ with mode=ro, PostgreSQL in a read-only session.
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
 import threading
@@ -13,10 +14,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from tracker.core.errors import LedgerError, TrackerError
 from tracker.core.first_read import notify_read
+from tracker.core.sqlite_files import open_read_only
 from tracker.ledger.columns import load_steps, read_version
 from tracker.training.errors import StorageError, first_line
 from tracker.training.libraries import require
@@ -98,9 +99,7 @@ def _connect(url: str) -> Iterator[tuple[Any, Any]]:
         if not path.is_file():
             raise missing_ledger_error(path)
         with _translate_errors(url):
-            connection = sqlite3.connect(
-                f"file:{quote(str(path))}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S
-            )
+            connection = open_read_only(path, timeout_s=BUSY_TIMEOUT_S)
             try:
                 connection.execute("BEGIN")
                 yield connection.cursor(), str
@@ -134,6 +133,18 @@ def _translate_errors(url: str) -> Iterator[None]:
         yield
     except psycopg.Error as error:
         raise translate_postgres(error, url) from error
+
+
+def parse_column(text: str) -> Any:
+    """The value of a column that has JSON; raises LedgerError for a damaged one."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise LedgerError(
+            f"a row of the ledger is damaged: {first_line(error)}",
+            hint="tracker ledger verify names the row; tracker ledger restore makes a ledger of a"
+            " backup",
+        ) from error
 
 
 def check_version(version: int | None) -> None:

@@ -66,6 +66,10 @@ def upgrade_ledger(url: str, *, backup: Path) -> tuple[int, int]:
         with engine.connect() as connection:
             if engine.dialect.name == "postgresql":
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(WRITER_LOCK)))
+            # under the lock: another process may have upgraded it during the backup
+            before = int(
+                connection.execute(sa.select(sa.func.max(MIGRATIONS.c.version))).scalar_one()
+            )
             for version in range(before + 1, SCHEMA_VERSION + 1):
                 row = {"version": version, "name": _apply_step(connection, version)}
                 connection.execute(sa.insert(MIGRATIONS).values(**row, applied_at=utc_now()))

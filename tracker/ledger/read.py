@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -18,7 +17,14 @@ from tracker.core.config_diff import (
 )
 from tracker.core.errors import UnknownRunError
 from tracker.ledger.columns import MAX_INTEGER
-from tracker.ledger.connection import Query, Row, one_moment, open_reader, read_rows
+from tracker.ledger.connection import (
+    Query,
+    Row,
+    one_moment,
+    open_reader,
+    parse_column,
+    read_rows,
+)
 from tracker.ledger.records import REJECTED, Note, Origin, Submission
 from tracker.ledger.team_runs import find_run_by_uid
 from tracker.run_folder.read import load_run
@@ -82,7 +88,7 @@ def list_submissions(
         also = f"AND {clause.removeprefix('WHERE ')}" if clause else ""
         sql = "SELECT submission, text FROM notes WHERE kind = 'imported' AND text LIKE :val"
         found = query(f"{sql} {also}", {**(parameters or {}), "val": '%"val%'})
-        imported = {row["submission"]: json.loads(row["text"]) for row in found}
+        imported = {row["submission"]: parse_column(row["text"]) for row in found}
     by_number, by_run = _group_notes(notes)
     submissions = []
     parsed: dict[str, Any] = {}  # the configs of the few that were SOTA, each parsed once
@@ -236,14 +242,14 @@ def _build(
     """
     columns = dict(row)
     data = (columns.pop("sota_data"), row["data_fingerprint"])
-    before, config = columns.pop("sota_config") or "{}", json.loads(row["config"])
+    before, config = columns.pop("sota_config") or "{}", parse_column(row["config"])
     diff, not_known = None, []
     if row["config_diff"] is not None:
         if before not in sota_configs:
-            sota_configs[before] = json.loads(before)
+            sota_configs[before] = parse_column(before)
         old, recorded = sota_configs[before], row["run_uid"] is not None
         not_known = list_unknown(old, config, recorded=recorded)
-        stored = json.loads(row["config_diff"])
+        stored = parse_column(row["config_diff"])
         if any(translate(side) != side for side in (old, config)):
             stored = diff_configs(old, config, data=data, recorded=recorded)
         known = {key: pair for key, pair in stored.items() if key not in not_known}
@@ -473,7 +479,7 @@ def list_imported_columns(workspace: Workspace) -> dict[int, dict[str, str]]:
     """{number: {column: text}} of the columns that the ledger has no column for, by submission."""
     sql = "SELECT submission, text FROM notes WHERE kind = 'imported' ORDER BY seq"
     rows = read_rows(workspace.ledger_url, sql)
-    return {row["submission"]: json.loads(row["text"]) for row in rows}
+    return {row["submission"]: parse_column(row["text"]) for row in rows}
 
 
 def list_counted_times(workspace: Workspace, since: str) -> list[str]:

@@ -7,7 +7,6 @@ uid (`mina@gpu1/exp12~3fa2c1`).
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from pathlib import PurePath
 from typing import Any
 
 from tracker.core.errors import RefusedError, TrackerError, UnknownRunError
-from tracker.ledger.connection import Row, read_rows
+from tracker.ledger.connection import Row, parse_column, read_rows
 from tracker.run_folder.read import load_run
 from tracker.run_folder.record import RUN_NAME, TEAM, is_pulled
 from tracker.training.tables import parse_json
@@ -131,7 +130,7 @@ class TeamRuns:
 def _build(row: Row) -> IndexedRun:
     values = dict(row)
     prints = {name: values.pop(f"{name}_fingerprint") for name in FINGERPRINTS}
-    summary = json.loads(values.pop("summary"))
+    summary = parse_column(values.pop("summary"))
     return IndexedRun(run=values.pop("name"), summary=summary, fingerprints=prints, **values)
 
 

@@ -281,7 +281,14 @@ def _read_manifest(run: IndexedRun, path: Path) -> dict[str, Any]:
             str(file["sha256"])
         if not isinstance(manifest["record"], dict):
             raise TypeError("record is not a table")
-    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        OverflowError,
+    ) as error:
         raise _forged(run, MANIFEST, str(error)) from error
     return manifest
 

@@ -234,7 +234,7 @@ def sync_all(
     for name in abandoned:
         print(f"{name} was killed before it began: skipped", file=sys.stderr)
     names = [name for name in runs if name not in abandoned]
-    for name in names:
+    for name in runs:
         remove_leftovers(workspace.runs_dir / name)
     indexed = _try_each(names, lambda name: _index_ended(workspace, name), problems)
     if not problems:

@@ -36,6 +36,7 @@ LAUNCH_FACT = "torchrun"  # the group of processes that torchrun started for the
 if TYPE_CHECKING:
     from tracker.training.formats.samples import LoadedData, Task
     from tracker.training.run.loop import EpochReport
+    from tracker.training.run.state import Best
 
 
 def train(
@@ -278,6 +279,7 @@ def _fit(
                 run_dir=recorder.folder,
                 logger=recorder,
                 on_epoch=lambda report: _record_epoch(recorder, advice, report),
+                on_restored=lambda epoch, best: _record_restored(recorder, epoch, best),
                 on_trained=lambda weights: _warn_of_equal_weights(workspace, recorder, weights),
                 on_stuck=lambda error: record_stuck(workspace, recorder, error),
                 saving=saving or SaveRequest(on_saved=partial(_stop_if_asked, recorder)),
@@ -316,6 +318,12 @@ def _warn_of_equal_weights(workspace: Workspace, recorder: Recorder, weights: st
 def _record_epoch(recorder: Recorder, advice: AdviceEvents, report: EpochReport) -> None:
     recorder.progress(epoch=report.epoch, best_epoch=report.best.epoch, summary=report.best.metrics)
     advice.look(report.epoch)
+
+
+def _record_restored(recorder: Recorder, epoch: int, best: Best) -> None:
+    """Record an epoch that is in last.pth, but not in the record: the process died in between."""
+    if epoch > recorder.record.epoch:
+        recorder.progress(epoch=epoch, best_epoch=best.epoch, summary=best.metrics)
 
 
 def _draw_curves(recorder: Recorder) -> None:

@@ -21,6 +21,7 @@ from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 from tracker.core.clock import utc_now
+from tracker.core.sqlite_files import open_read_only
 from tracker.training.errors import StorageError
 from tracker.training.files import atomic_path, write_json
 from tracker.training.numbers import render_count
@@ -293,7 +294,7 @@ def _move_json(text: str, former: Sequence[str], root: str) -> str | None:
 
 
 def _open_read_only(database: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True, timeout=BUSY_S)
+    return open_read_only(database, timeout_s=BUSY_S)
 
 
 def _has_column(connection: sqlite3.Connection, table: str, column: str) -> bool:

@@ -8,6 +8,7 @@ import os
 import struct
 import warnings
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
@@ -116,7 +117,7 @@ def read_header(path: Path) -> tuple[str, tuple[int, int]]:
         check_regular(path)
         with Image.open(path) as image:
             return image.format or path.suffix, image.size
-    except BROKEN as error:
+    except (*BROKEN, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: cannot be read ({error})") from error
 
 
@@ -161,7 +162,8 @@ def decode_image(path: Path, content: NDArray[np.uint8] | None = None) -> NDArra
     content = read_image(path) if content is None else content
     image = None
     if content.size and not content[:4].tobytes().startswith(PILLOW_STARTS):
-        image = cv2.imdecode(content, cv2.IMREAD_COLOR_RGB)
+        with suppress(cv2.error):  # of a size that cannot be: Pillow says so
+            image = cv2.imdecode(content, cv2.IMREAD_COLOR_RGB)
     if image is None:
         return _decode_by_pillow(path, content)
     pixels: NDArray[np.uint8] = image
@@ -219,6 +221,6 @@ def open_small(path: Path, size: tuple[int, int]) -> Pillow.Image:
             if image.format == "JPEG":
                 image.draft("RGB", size)
                 return ImageOps.exif_transpose(image).convert("RGB")
-    except BROKEN as error:
+    except (*BROKEN, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: cannot be read ({error})") from error
     return Image.fromarray(decode_image(path))

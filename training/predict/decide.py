@@ -229,7 +229,7 @@ def load_decision(run_dir: Path, task: Task) -> Decision:
         )
     except FileNotFoundError:
         return plain_decision(task, EvalConfig())
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise DataError(f"cannot read {path}: {error}") from error
 
 

@@ -140,6 +140,7 @@ def fit(
     run_dir: Path,
     logger: RunLogger,
     on_epoch: Callable[[EpochReport], None],
+    on_restored: Callable[[int, Best], None] = lambda *_: None,
     on_trained: Callable[[str], None] = lambda _: None,
     on_stuck: Callable[[BaseException], None] = lambda _: None,
     saving: SaveRequest | None = None,
@@ -153,6 +154,8 @@ def fit(
 
     `threads` are those that the run began with, where it is resumed: another number may change the
     last bits. By default the cores are divided among the trainings on this host.
+    `on_restored` gets the last complete epoch of a resumed run and the best one, which a killed
+    process may have saved and not told.
     `on_trained` gets the fingerprint of the best weights before the predictions are made.
     SIGUSR1 saves last.pth at the next step; `saving` says what happens then.
     `cache_dir` is for prepared images. With several processes this is called in each of them, and
@@ -201,8 +204,11 @@ def fit(
         setup.saving = saving
         logger.params(_describe(setup))
         start = restore(setup) if resume else (0, None, None)
-        if start[2]:
-            progress.notify(f"goes on in epoch {start[0] + 1}, after batch {start[2].batches}")
+        epoch, best, position = start
+        if best is not None:
+            on_restored(epoch, best)
+        if position:
+            progress.notify(f"goes on in epoch {epoch + 1}, after batch {position.batches}")
         best = _train(setup, progress, start, on_epoch)
         if first:
             logger.artifact(run_dir / "best.pth")

@@ -327,6 +327,21 @@ def test_upgrading_twice_does_nothing_the_second_time(old: Workspace, tmp_path: 
     assert not (tmp_path / "two.db").exists()
 
 
+def test_of_two_upgrades_at_once_the_later_one_finds_nothing_to_do(
+    old: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def copy_while_another_upgrades(url: str, target: Path) -> int:
+        monkeypatch.setattr(migrations, "copy_ledger", copy_ledger)
+        count = copy_ledger(url, target)
+        assert upgrade_ledger(url, backup=tmp_path / "other.db") == (1, SCHEMA_VERSION)
+        return count
+
+    monkeypatch.setattr(migrations, "copy_ledger", copy_while_another_upgrades)
+    found = upgrade_ledger(old.ledger_url, backup=tmp_path / "b.db")
+    assert found == (SCHEMA_VERSION, SCHEMA_VERSION)
+    assert verify_ledger(old.ledger_url).problem == ""
+
+
 def test_the_backup_has_the_ledger_as_it_was(old: Workspace, tmp_path: Path) -> None:
     backup = tmp_path / "backup.db"
     upgrade_ledger(old.ledger_url, backup=backup)

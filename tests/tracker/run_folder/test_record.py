@@ -37,6 +37,7 @@ from tracker.run_folder.read import (
 from tracker.run_folder.record import allocate_run, is_abandoned, list_run_numbers
 from tracker.run_folder.recorder import Recorder
 from tracker.training.errors import ConfigError, StorageError
+from tracker.training.files import atomic_path
 from tracker.workspace.tracker_toml import Workspace
 
 LIMIT_S = 60
@@ -543,7 +544,12 @@ def test_sync_leaves_out_a_folder_whose_process_died_before_it_began(
     make_run(workspace)
     folder = workspace.runs_dir / "exp2"
     folder.mkdir()
+    with atomic_path(folder / "env.json") as temporary:
+        temporary.touch()
+    left = folder / temporary.name.replace(f"-{os.getpid()}.", f"-{DEAD}.")
+    (folder / "env.json").rename(left)
     done = forks.run("sync", cwd=workspace.root)
+    assert not left.exists()
     assert "1 run up to date" in done.stdout
     assert "exp2 was killed before it began" in done.stderr
     with held(folder / ".lock"):

@@ -25,12 +25,13 @@ from tracker.setup.init import init_workspace
 from tracker.training.errors import ConfigError
 from tracker.training.predict.probabilities import load_probabilities, measure_classes
 from tracker.training.run.checkpoint import load_checkpoint
+from tracker.workflows import train as workflow
 from tracker.workflows.folds import train_folds
 from tracker.workflows.infer import infer
 from tracker.workflows.reproduce import reproduce
 from tracker.workflows.resolve import resolve_config
 from tracker.workflows.reuse import decides_alike
-from tracker.workflows.train import train
+from tracker.workflows.train import resume, train
 from tracker.workspace.tracker_toml import Workspace, load_workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("forked_mirrors")]
@@ -336,6 +337,27 @@ def test_a_run_is_not_reproduced_when_a_label_has_changed(ws: Workspace, forks: 
     assert "exp1 cannot be reproduced: images, labels or label fixes have changed" in done.stdout
     with pytest.raises(ConfigError, match="not a finished training run"):
         reproduce(ws, infer(ws, "exp1", quiet=True).name)
+
+
+def test_an_epoch_that_was_saved_but_not_recorded_is_in_the_record_after_a_resume(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = workflow._record_epoch
+
+    def die(recorder: Any, advice: Any, report: Any) -> None:
+        if report.epoch == 2:
+            raise ConfigError("as a kill between last.pth and run.json")
+        record(recorder, advice, report)
+
+    monkeypatch.setattr(workflow, "_record_epoch", die)
+    with pytest.raises(ConfigError, match="as a kill"):
+        run(ws, "optim.lr=0.01")
+    assert load_run(ws.runs_dir, "exp1").epoch == 1
+    best = load_checkpoint(ws.runs_dir / "exp1" / "last.pth")["best"]
+    done = resume(ws, "exp1", quiet=True)
+    assert (done.status, done.epoch, done.best_epoch) == ("finished", 2, best["epoch"])
+    measured = {name: done.summary[name] for name in best["metrics"]}
+    assert measured == best["metrics"]
 
 
 def test_a_run_without_some_images_keeps_their_list_and_infer_cannot_change_it(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import http.client
 import json
+import logging
 import sqlite3
 import ssl
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,10 @@ from tracker.core.settings import limit_requests, quiet_libraries
 from tracker.core.signals import keep_interruptible
 from tracker.mirror import targets as mirror_targets
 from tracker.mirror.targets import TargetError, TargetUnreachableError, read_state
-from tracker.training.errors import first_line
-from tracker.training.files import write_json
+from tracker.training.errors import StorageError, first_line
+from tracker.training.files import atomic_path, write_json
 from tracker.training.libraries import require
-from tracker.workspace.mlflow_paths import update_moved_paths
+from tracker.workspace.mlflow_paths import find_database, update_moved_paths
 from tracker.workspace.tracker_toml import Workspace
 
 STATE_NAME = "mlflow.json"  # in the run folder
@@ -57,16 +59,35 @@ def connect(workspace: Workspace) -> Any:
     from mlflow import MlflowClient
 
     keep_interruptible()
+    # it prints a traceback of each error of its database, which is raised as well and told below
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     try:
         # Two processes that migrate an empty database at the same time would break it.
         with FileLock(workspace.state_dir / "mlflow.lock"):
             if message := update_moved_paths(workspace):
                 print(message, file=sys.stderr)
+            _create_database(workspace)
             client = MlflowClient(tracking_uri=workspace.mlflow_uri)
             client.search_experiments(max_results=1)
     except library_errors() as error:
         raise translate(workspace, error) from error
     return client
+
+
+def _create_database(workspace: Workspace) -> None:
+    """Make the SQLite file that MLflow is to keep, as a whole or not at all.
+
+    MLflow cannot go on with a file whose tables were cut off, by a full disk or by kill -9.
+    """
+    database = find_database(workspace)
+    if database is None or database.exists():
+        return
+    from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    with atomic_path(database) as temporary:
+        store = SqlAlchemyStore(f"sqlite:///{temporary}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH)
+        store.engine.dispose()
 
 
 def check_reachable(workspace: Workspace) -> None:
@@ -105,11 +126,13 @@ def find_problem(workspace: Workspace) -> str:
 def note_outage(workspace: Workspace, problem: str) -> None:
     """Note for other runs why the tracking server does not answer; empty: it answers."""
     path = workspace.state_dir / OUTAGE_NAME
-    if problem:
-        path.parent.mkdir(exist_ok=True)
-        write_json(path, {"tracking_uri": workspace.shown_mlflow_uri, "problem": problem})
-    else:
-        path.unlink(missing_ok=True)
+    # it only spares others a wait: a folder that cannot be written must not end a command
+    with suppress(OSError, StorageError):
+        if problem:
+            path.parent.mkdir(exist_ok=True)
+            write_json(path, {"tracking_uri": workspace.shown_mlflow_uri, "problem": problem})
+        else:
+            path.unlink(missing_ok=True)
 
 
 def find_outage(workspace: Workspace) -> str:
