@@ -79,7 +79,7 @@ def list_hints() -> Iterator[str]:
 def list_fragments(texts: Iterator[str]) -> Iterator[str]:
     for text in texts:
         for found in FRAGMENT.findall(text):
-            yield f"tracker {found.rstrip('.:')}"
+            yield f"tracker {found.rstrip('.:`')}"
 
 
 def type_into_zsh(lines: Sequence[str], folder: Path) -> list[list[str]]:
