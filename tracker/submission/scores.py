@@ -17,6 +17,7 @@ from tracker.ledger.read import (
 )
 from tracker.ledger.records import Submission
 from tracker.training.errors import ConfigError, DataError
+from tracker.training.numbers import render_count
 from tracker.workspace.leaderboard_kinds import DEFAULT, KINDS
 from tracker.workspace.metrics import render_score_command
 from tracker.workspace.predictions import Answers
@@ -47,6 +48,27 @@ def score(workspace: Workspace, number: int, scores: Mapping[tuple[str, str], fl
     with open_ledger(workspace) as ledger:
         ledger.append_missing(number, scores)  # a score that is typed twice adds one row
     return get_submission(workspace, number)
+
+
+def describe_interrupted_score(
+    workspace: Workspace, number: int, scores: Mapping[tuple[str, str], float]
+) -> tuple[str, str]:
+    """Whether the ledger has the scores after Ctrl-C, and what to do next; raises LedgerError."""
+    row = get_submission(workspace, number)
+    if all(row.scores.get("_".join(key)) == value for key, value in scores.items()):
+        return f", but the scores of submission {number} are recorded", "tracker sync"
+    return ": no score was recorded", ""
+
+
+def describe_interrupted_reveal(workspace: Workspace) -> tuple[str, str]:
+    """How many submissions a reveal that Ctrl-C ended has opened, and how it goes on."""
+    rows = list_submissions(workspace)
+    opened = sum(map(_is_revealed, rows))
+    if not opened:
+        return ": nothing was opened", ""
+    left = len(list_sealed(workspace, rows))
+    state = f", but the private scores of {render_count(opened, 'submission')} are open"
+    return state, "tracker leaderboard reveal" if left else "tracker leaderboard"
 
 
 def _describe_solution(workspace: Workspace) -> str:
