@@ -41,7 +41,7 @@ def score(workspace: Workspace, number: int, scores: Mapping[tuple[str, str], fl
         raise ConfigError(
             f"the {kind.name} leaderboard already scored submission {number}",
             hint=(
-                f"{_describe_solution(workspace)}to type scores in, set"
+                f"{_describe_solution(workspace, row)}to type scores in, set"
                 f' kind = "{DEFAULT.name}" in tracker.toml'
             ),
         )
@@ -71,15 +71,15 @@ def describe_interrupted_reveal(workspace: Workspace) -> tuple[str, str]:
     return state, "tracker leaderboard reveal" if left else "tracker leaderboard"
 
 
-def _describe_solution(workspace: Workspace) -> str:
-    """Where computed scores come from, and how private ones are opened where there are any."""
+def _describe_solution(workspace: Workspace, row: Submission) -> str:
+    """Where computed scores come from, and how private ones are opened where they are not yet."""
     board = build_leaderboard(workspace)
     path = board.find_solution()
     if path is None or not path.is_file():
         return ""
     told = f"its scores come from {workspace.relative(path)}"
     with suppress(TrackerError):  # a wrong solution is told where it is read for scores
-        if board.has_private():
+        if board.has_private() and not _is_revealed(row):
             told += ", the private ones with tracker leaderboard reveal"
     return f"{told}; "
 
