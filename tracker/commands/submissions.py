@@ -178,7 +178,7 @@ def _print_submitted(
     from tracker.core.terminal import print_text
     from tracker.leaderboards import build_leaderboard
     from tracker.ledger.chain import read_head
-    from tracker.workspace.quota import render_quota
+    from tracker.workspace.quota import BEFORE_DEADLINE, render_quota
 
     comp = workspace.competition
     what = f", {report.ensemble}" * bool(report.ensemble and not full)  # --full says it below
@@ -192,7 +192,7 @@ def _print_submitted(
     _explain_sealed(workspace, [row])
     print_text(render_quota(quota, comp))
     if quota.left == 0:
-        print("that was the last one")
+        print(f"that was the last one{BEFORE_DEADLINE * quota.frees_none}")
     head = read_head(workspace.ledger_url)
     print_text(f"to find deleted rows later: tracker ledger verify --head {head}")
     if step := build_leaderboard(workspace).next_step(row.number, comp):
@@ -222,9 +222,11 @@ def _confirm(
     from tracker.core.terminal import print_text
     from tracker.jobs.active import describe_training
     from tracker.run_folder.read import load_run
+    from tracker.workspace.quota import BEFORE_DEADLINE
 
-    window = "today" if workspace.competition.quota_window == "day" else "these 24 hours"
-    last = f"it is the last one of {window}" if report.quota.left == 1 else ""
+    window = " of today" if workspace.competition.quota_window == "day" else " of these 24 hours"
+    window = BEFORE_DEADLINE if report.quota.frees_none else window
+    last = f"it is the last one{window}" if report.quota.left == 1 else ""
     training = describe_training(workspace) if unnamed else ""
     asks = unnamed and not as_json and can_answer()
     if not last and not training and not asks:

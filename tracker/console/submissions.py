@@ -22,7 +22,7 @@ from tracker.core.terminal import WIDE, print_table, print_text
 from tracker.core.text import render_answer, render_number
 from tracker.training.numbers import render_count, render_share
 from tracker.workspace.metrics import NO_PUBLIC_SCORE, choose_metrics, describe_limits
-from tracker.workspace.quota import render_quota
+from tracker.workspace.quota import BEFORE_DEADLINE, render_quota
 
 if TYPE_CHECKING:
     from tracker.comparison.audit import Audit
@@ -245,7 +245,7 @@ def print_check(report: CheckReport, competition: Competition, *, full: bool = F
     print_check_details(report, competition, full=full)
     print_text(render_quota(report.quota, competition))
     if report.quota.left == 1 and not report.refusal:
-        print_text("it would be the last one")
+        print_text(f"it would be the last one{BEFORE_DEADLINE * report.quota.frees_none}")
     if not full and report.duplicate is None:
         print_text(FULL_CHECK)
     if report.hint:

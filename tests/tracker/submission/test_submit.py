@@ -4,6 +4,7 @@ says."""
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import json
 import multiprocessing
 import re
@@ -646,6 +647,22 @@ def test_scores_a_reveal_and_a_remark_say_what_ctrl_c_left_in_the_ledger(
         assert str(stopped.exception) == f"interrupted{said}"
     done = CliRunner().invoke(app, ["leaderboard", "reveal", "--yes"], env=NO_MLFLOW)
     assert "nothing left to open: every private score is open already" in done.output
+
+
+def test_the_last_one_before_the_deadline_is_called_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deadline = dt.datetime.now(dt.UTC).replace(tzinfo=None) + dt.timedelta(hours=20)
+    competition = {"daily_limit": 1, "quota_window": "rolling", "deadline": deadline}
+    workspace = make_workspace(tmp_path / "ws", competition=competition)
+    make_run(workspace, "0000011110")
+    make_run(workspace, "0000011100")
+    monkeypatch.chdir(workspace.root)
+    words = ["submit", "exp1", "--memo", "m", "--yes"]
+    sent = CliRunner().invoke(app, words, env=NO_MLFLOW, catch_exceptions=False)
+    assert "that was the last one before the deadline\n" in sent.output
+    refused = CliRunner().invoke(app, ["check", "exp2"], env=NO_MLFLOW)
+    assert "none is left before the deadline at" in refused.output
 
 
 def press_ctrl_c(*_: object, **__: object) -> None:
