@@ -20,7 +20,12 @@ from tracker.training.input.channels import list_filled_in, resolve_input
 from tracker.training.libraries import TRAINING, require
 from tracker.training.targets import check_config
 from tracker.workflows.advice_events import AdviceEvents
-from tracker.workflows.ending import fingerprint_predictions, record_end, record_stuck
+from tracker.workflows.ending import (
+    fingerprint_predictions,
+    record_early_end,
+    record_end,
+    record_stuck,
+)
 from tracker.workflows.resolve import refuse_ensemble
 from tracker.workflows.reuse import copy_progress, find_reusable_run
 from tracker.workspace.data import build_task, prepare_data
@@ -73,13 +78,11 @@ def train(
         fingerprints=fingerprints,
     )
     name = recorder.record.name
-    recorder.params(facts)
-    # Continue from an earlier run's last epoch, if there is one.
+    with record_early_end(workspace, recorder):
+        recorder.params(facts)
+        if earlier:
+            _continue_from(workspace, earlier, recorder)
     if earlier:
-        copy_progress(workspace.runs_dir / earlier.name, recorder.folder)
-        recorder.params({"continues": earlier.uid})
-        best = {key: value for key, value in earlier.summary.items() if value is not None}
-        recorder.progress(epoch=earlier.epoch, best_epoch=earlier.best_epoch, summary=best)
         message = (
             f"{name} continues after epoch {earlier.epoch} of {earlier.name}, which has the same"
             " config up to there"
@@ -90,6 +93,14 @@ def train(
         lines = [*data.notes, *sizes, message, *([data.balance] if data.balance else [])]
         print("\n".join(lines), file=sys.stderr)
     return _fit(workspace, recorder, config, task, data, earlier=earlier, quiet=quiet)
+
+
+def _continue_from(workspace: Workspace, earlier: RunRecord, recorder: Recorder) -> None:
+    """Begin a run with the last epoch of an earlier one."""
+    copy_progress(workspace.runs_dir / earlier.name, recorder.folder)
+    recorder.params({"continues": earlier.uid})
+    best = {key: value for key, value in earlier.summary.items() if value is not None}
+    recorder.progress(epoch=earlier.epoch, best_epoch=earlier.best_epoch, summary=best)
 
 
 def _resolve_batch_size(
