@@ -29,6 +29,7 @@ from tracker.mirror.targets import list_targets, read_state
 from tracker.run_folder.environment import describe_versions
 from tracker.run_folder.read import list_runs
 from tracker.run_folder.record import run_folder
+from tracker.run_folder.resumes import explain_resume
 from tracker.run_folder.system_metrics import list_gpus
 from tracker.training.files import TEMPORARY, write_bytes
 from tracker.training.libraries import is_installed
@@ -261,8 +262,8 @@ def _check_runs(workspace: Workspace) -> Iterator[Finding]:
     killed = [record for record in records if record.status == "killed"]
     if killed:
         names = ", ".join(record.name for record in killed[:5])
-        name = killed[0].name
-        fix = f"tracker run train --from {name} --resume, or tracker archive {name}"
+        go_on = explain_resume(killed[0])
+        fix = f"{go_on}{', or ' * bool(go_on)}tracker archive {killed[0].name}"
         text = f"{render_count(len(killed), 'run')} ended without a word: {names}"
         yield Finding("runs", "warning", text, fix)
     left = [path for path in workspace.runs_dir.glob("*/*") if TEMPORARY.fullmatch(path.name)]
