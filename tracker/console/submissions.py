@@ -47,7 +47,9 @@ Validation = Mapping[
 def style_change(
     diff: Mapping[str, Sequence[Any]] | None, not_known: Sequence[str] = (), *, before: str = ""
 ) -> Styled:
-    """The same as a cell that is cut between changes: `optim.lr 0.001 -> 0.002, 3 more keys…`.
+    """The same as a cell that is cut between changes: `optim.lr 0.001 -> 0.002, 3 more keys …`.
+
+    The sign stands where something is left out, and never at a name or a number, which are whole.
 
     The shortest form says something by itself and is never cut: `3 keys`, `soft of 3`, `single`.
     """
@@ -77,15 +79,19 @@ def style_change(
         count = briefest
     shorter.append("; ".join([count, *rest]) if rest and changes else "")
     least = before + (count if changes else rest[0])
-    cut = [before + text + CUT for text in shorter if text]
+    cut = [before + (text if CUT in text else f"{text} {CUT}") for text in shorter if text]
     return Styled(whole, whole=True, shorter=(*cut, least))
 
 
 def _list_brief(change: str) -> list[str]:
-    """`optim.lr -> 0.002` and `optim.lr` of `optim.lr 0.001 -> 0.002`."""
+    """`optim.lr … -> 0.002` and `optim.lr` of `optim.lr 0.001 -> 0.002`."""
     key = change.partition(" ")[0]
     _, arrow, new = change.partition(ARROW)
-    return [key + arrow + new, key] if arrow and not change.startswith(ENSEMBLE[:-1]) else [key]
+    return (
+        [f"{key} {CUT}{arrow}{new}", key]
+        if arrow and not change.startswith(ENSEMBLE[:-1])
+        else [key]
+    )
 
 
 def _shorten_ensemble(diff: Mapping[str, Sequence[Any]]) -> tuple[list[str], str]:
@@ -106,7 +112,8 @@ def _shorten_ensemble(diff: Mapping[str, Sequence[Any]]) -> tuple[list[str], str
         return [words], f"{method} of {count.partition(' ')[0]}" if of else words
     if old.get("members") and not new.get("members"):
         return ["no longer an ensemble"], "single"
-    return [f"ensemble: {', '.join(new)}"], "ensemble"
+    count = [f"ensemble: {len(new)} keys"] if len(new) > 1 else []
+    return [f"ensemble: {', '.join(new)}", *count], "ensemble"
 
 
 def print_leaderboard(
