@@ -87,11 +87,8 @@ def _list_brief(change: str) -> list[str]:
     """`optim.lr … -> 0.002` and `optim.lr` of `optim.lr 0.001 -> 0.002`."""
     key = change.partition(" ")[0]
     _, arrow, new = change.partition(ARROW)
-    return (
-        [f"{key} {CUT}{arrow}{new}", key]
-        if arrow and not change.startswith(ENSEMBLE[:-1])
-        else [key]
-    )
+    has_pair = arrow and not change.startswith(ENSEMBLE[:-1])
+    return [f"{key} {CUT}{arrow}{new}", key] if has_pair else [key]
 
 
 def _shorten_ensemble(diff: Mapping[str, Sequence[Any]]) -> tuple[list[str], str]:
@@ -112,8 +109,8 @@ def _shorten_ensemble(diff: Mapping[str, Sequence[Any]]) -> tuple[list[str], str
         return [words], f"{method} of {count.partition(' ')[0]}" if of else words
     if old.get("members") and not new.get("members"):
         return ["no longer an ensemble"], "single"
-    count = [f"ensemble: {len(new)} keys"] if len(new) > 1 else []
-    return [f"ensemble: {', '.join(new)}", *count], "ensemble"
+    how_many = [f"ensemble: {len(new)} keys"] if len(new) > 1 else []
+    return [f"ensemble: {', '.join(new)}", *how_many], "ensemble"
 
 
 def print_leaderboard(

@@ -251,9 +251,12 @@ def _list_behind(workspace: Workspace, state_name: str) -> list[str]:
 
 def _check_runs(workspace: Workspace) -> Iterator[Finding]:
     """Runs that cannot be read or were killed, and files that killed processes left."""
-    records = list_runs(workspace.runs_dir, archived=False)
+    known = list_runs(workspace.runs_dir)
+    records = [record for record in known if not record.archived_at]
     running = [record.name for record in records if record.status == "running"]
-    text = f"{render_count(len(records), 'run')}, {len(running)} of them running"
+    text = f"{render_count(len(known), 'run')}, {len(running)} of them running"
+    if archived := len(known) - len(records):
+        text += f", {archived} archived"
     yield Finding("runs", "ok", text)
     for record in records:
         if record.status == "broken":

@@ -68,7 +68,7 @@ def record_early_end(workspace: Workspace, recorder: Recorder) -> Iterator[None]
 def _interrupted(recorder: Recorder, end: BaseException) -> InterruptedByUserError:
     """The error that says how to resume an interrupted run."""
     return InterruptedByUserError(
-        f"{recorder.record.name} was interrupted ({describe_error(end)})",
+        f"{recorder.record.name} was interrupted ({recorder.record.error or describe_error(end)})",
         hint=_how_to_resume(recorder),
     )
 

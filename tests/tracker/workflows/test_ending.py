@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, ROOT
 from tests.support.workspaces import begin_run
 from tracker.core.errors import InterruptedByUserError
 from tracker.run_folder.read import load_run
+from tracker.run_folder.stop_note import STOP_NAME
 from tracker.workflows.ending import record_end
 from tracker.workspace.tracker_toml import Workspace
 
@@ -100,6 +102,22 @@ def test_ctrl_c_before_the_training_begins_leaves_an_interrupted_run(
         assert str(stopped.value) == f"exp{number} was interrupted (Ctrl-C)"
         assert stopped.value.hint == f"tracker run train --from exp{number} --resume"
         assert load_run(workspace.runs_dir, f"exp{number}").status == "interrupted"
+
+
+def test_a_training_that_was_stopped_says_the_reason_that_its_record_has(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tracker.mirror.mirror.Mirror.start", lambda _: None)
+    recorder = begin_run(workspace)
+    said = r"^exp1 was interrupted \(stopped by ann\)"
+    with (
+        pytest.raises(InterruptedByUserError, match=said),
+        record_end(workspace, recorder),
+    ):
+        note = {"reason": "stopped by ann", "facts": {}}
+        (recorder.folder / STOP_NAME).write_text(json.dumps(note))
+        raise KeyboardInterrupt("SIGTERM")
+    assert load_run(workspace.runs_dir, "exp1").error == "stopped by ann"
 
 
 def press_once() -> Callable[..., tuple[str, dict[str, str]]]:
