@@ -64,16 +64,22 @@ def start_run(
     tags, StorageError when nothing can be written there.
     """
     # Imported late: importing tracker must not load what only a run needs.
-    from tracker.workflows.own_loop.begin import begin_in_group
+    try:
+        from tracker.workflows.own_loop.begin import begin_in_group
 
-    return begin_in_group(
-        config,
-        note=note,
-        parent=parent,
-        tags=tags,
-        resume=resume,
-        root=root,
-        follow=follow,
-        rank=rank,
-        quiet=quiet,
-    )
+        return begin_in_group(
+            config,
+            note=note,
+            parent=parent,
+            tags=tags,
+            resume=resume,
+            root=root,
+            follow=follow,
+            rank=rank,
+            quiet=quiet,
+        )
+    except KeyboardInterrupt as error:
+        from tracker.workflows.own_loop.script_end import explain_early_stop
+
+        explain_early_stop(error)
+        raise

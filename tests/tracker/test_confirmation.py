@@ -143,7 +143,7 @@ def test_reveal_asks_in_a_terminal_and_says_what_it_did(limited: Workspace) -> N
     lines = run_in_pipe(limited, "leaderboard", "reveal", "--yes").stdout.splitlines()
     assert lines[0] == "opened the private scores of submission 1; the ledger keeps them"
     again = type_in(limited, "", "leaderboard", "reveal")
-    assert "no private score was sealed" in again
+    assert "every private score is open already" in again
     assert "[y/N]" not in again
 
 

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from tests.conftest import NO_MLFLOW
 from tests.support.kaggle_server import Kaggle, kaggle_server, turn_to
 from tests.support.servers import free_port
 from tests.support.workspaces import make_run, make_workspace
-from tracker.core.errors import DuplicateError, RefusedError
+from tracker.commands.table import app
+from tracker.core.errors import DuplicateError, InterruptedByUserError, RefusedError
 from tracker.leaderboards import LeaderboardError, kaggle
 from tracker.ledger.connection import read_rows
 from tracker.ledger.read import get_submission, list_submissions, list_with_note
@@ -198,3 +201,20 @@ def test_without_credentials_the_error_says_how_to_sign_in(
 def test_kind_kaggle_needs_the_competitions_name(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"leaderboard\.competition"):
         make_workspace(tmp_path / "ws", solution=None, leaderboard="kaggle")
+
+
+def test_ctrl_c_before_the_file_is_sent_says_that_the_submission_is_recorded(
+    contest: Workspace, server: Kaggle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def press_ctrl_c(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(contest.root)
+    with monkeypatch.context() as patch:
+        patch.setattr("tracker.leaderboards.kaggle.KaggleLeaderboard.send", press_ctrl_c)
+        stopped = CliRunner().invoke(app, ["submit", "exp1", "--memo", "m"], env=NO_MLFLOW)
+    assert isinstance(stopped.exception, InterruptedByUserError)
+    assert str(stopped.exception) == "interrupted, but submission 1 is recorded, not yet sent"
+    assert stopped.exception.hint == "tracker sync"
+    assert send_missing(contest) == []
+    assert len(server.submissions) == 1

@@ -39,7 +39,8 @@ def head_command(
 ) -> None:
     """Print the ledger's head: whoever has it can prove every row up to it."""
     from tracker.core.errors import ConfigError, LedgerError
-    from tracker.ledger.chain import read_head
+    from tracker.core.terminal import print_note
+    from tracker.ledger.chain import NO_ROW, read_head
     from tracker.ledger.connection import open_reader
     from tracker.ledger.heads import read_newest
     from tracker.ledger.signing import sign_head
@@ -49,7 +50,10 @@ def head_command(
     if not sign:
         if key is not None:
             raise ConfigError("--key is for --sign", hint="tracker ledger head --sign --key FILE")
-        print(read_head(workspace.ledger_url))
+        text = read_head(workspace.ledger_url)
+        print(text)
+        if text == NO_ROW:
+            print_note("the ledger has no row yet")
         return
     with open_reader(workspace.ledger_url) as query:
         head = read_newest(query)

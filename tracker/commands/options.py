@@ -1,10 +1,12 @@
 """Options that contradict each other are refused, before anything is read or written; whether there
-is one to ask; which run `latest` leaves out; teammates' runs that a command needs."""
+is one to ask; what Ctrl-C leaves; which run `latest` leaves out; teammates' runs that a command
+needs."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -64,6 +66,24 @@ def ask(question: str, *, no: str, go_on: str) -> None:
         raise TrackerError(f"no answer to the question, {no}", hint=go_on) from None
     print_text(no)
     raise typer.Exit(1)
+
+
+@contextmanager
+def explain_interrupt(find_state: Callable[[], tuple[str, str]]) -> Iterator[None]:
+    """Ctrl-C in this block says what the ledger has by then: rows in it cannot be taken back.
+
+    `find_state` returns that, and what to do next; it is called after Ctrl-C.
+    """
+    from tracker.core.errors import InterruptedByUserError, TrackerError
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        try:
+            state, go_on = find_state()
+        except TrackerError:  # the ledger does not answer
+            state, go_on = ", and the ledger cannot be asked what it has", "tracker leaderboard"
+        raise InterruptedByUserError(f"interrupted{state}", hint=go_on) from None
 
 
 def refuse_together(given: Mapping[str, bool]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +12,7 @@ from tracker.commands.runs import Json, Wide
 
 if TYPE_CHECKING:
     from tracker.ledger.records import Submission
-    from tracker.submission.examine import CheckReport
+    from tracker.submission.examine import CheckReport, Examination
     from tracker.workspace.quota import Quota
     from tracker.workspace.tracker_toml import Workspace
 
@@ -74,23 +74,21 @@ def submit_command(
     It asks before it takes the last one that the daily limit leaves, and where no run is named: in
     a terminal always, elsewhere while others are trained; a script says --yes.
     """
-    from tracker.commands.options import bring_runs, notify_latest, refuse_together
-    from tracker.comparison.submission_rows import submission_to_json
-    from tracker.console.submissions import print_check_details
-    from tracker.core.errors import RefusedError
-    from tracker.core.terminal import print_json, print_text
-    from tracker.ledger.read import find_sota, list_validation_scores
+    from tracker.commands.options import (
+        bring_runs,
+        explain_interrupt,
+        notify_latest,
+        refuse_together,
+    )
     from tracker.submission.examine import build_check_report, examine
-    from tracker.submission.headlines import render_submit_headline
-    from tracker.submission.submit import check_memo, submit_examined
-    from tracker.workspace.quota import render_quota
+    from tracker.submission.submit import check_memo, describe_interrupted
     from tracker.workspace.tracker_toml import find_workspace
 
     refuse_together({"--json": as_json, "--full": full})
     workspace, memo = find_workspace(), check_memo(memo, run)
     notify_latest(workspace, run)
     bring_runs(workspace, run)
-    comp, examination = workspace.competition, examine(workspace, run)
+    examination = examine(workspace, run)
     report = None if as_json else build_check_report(workspace, examination)
     if not yes:
         _confirm(
@@ -101,6 +99,39 @@ def submit_command(
             even_if_similar=even_if_similar,
             as_json=as_json,
         )
+    with explain_interrupt(lambda: describe_interrupted(workspace, examination)):
+        _submit(
+            workspace,
+            examination,
+            report,
+            memo,
+            even_if_similar=even_if_similar,
+            unnamed=run == "latest",
+            full=full,
+        )
+
+
+def _submit(
+    workspace: Workspace,
+    examination: Examination,
+    report: CheckReport | None,
+    memo: str,
+    *,
+    even_if_similar: bool,
+    unnamed: bool,
+    full: bool,
+) -> None:
+    """Submit, copy the numbers to MLflow, and print the answer; JSON without a `report`."""
+    from tracker.comparison.submission_rows import submission_to_json
+    from tracker.console.submissions import print_check_details
+    from tracker.core.errors import RefusedError
+    from tracker.core.terminal import print_json, print_text
+    from tracker.ledger.read import find_sota, list_validation_scores
+    from tracker.submission.headlines import render_submit_headline
+    from tracker.submission.submit import submit_examined
+    from tracker.workspace.quota import render_quota
+
+    comp = workspace.competition
     try:
         row, quota = submit_examined(workspace, examination, memo, even_if_similar=even_if_similar)
     except RefusedError:
@@ -125,8 +156,7 @@ def submit_command(
         return
     headline = render_submit_headline(comp, row, examination.sota, sota, report.comparison)
     # a script reads the answer alone, the line below names the run
-    unnamed = run == "latest" and may_ask()
-    print_text(f"{report.run}: " * unnamed + headline)
+    print_text(f"{report.run}: " * (unnamed and may_ask()) + headline)
     _print_submitted(workspace, row, quota, report, headline, full=full)
 
 
@@ -148,7 +178,7 @@ def _print_submitted(
     from tracker.core.terminal import print_text
     from tracker.leaderboards import build_leaderboard
     from tracker.ledger.chain import read_head
-    from tracker.workspace.quota import render_quota
+    from tracker.workspace.quota import BEFORE_DEADLINE, render_quota
 
     comp = workspace.competition
     what = f", {report.ensemble}" * bool(report.ensemble and not full)  # --full says it below
@@ -162,7 +192,7 @@ def _print_submitted(
     _explain_sealed(workspace, [row])
     print_text(render_quota(quota, comp))
     if quota.left == 0:
-        print("that was the last one")
+        print(f"that was the last one{BEFORE_DEADLINE * quota.frees_none}")
     head = read_head(workspace.ledger_url)
     print_text(f"to find deleted rows later: tracker ledger verify --head {head}")
     if step := build_leaderboard(workspace).next_step(row.number, comp):
@@ -192,9 +222,11 @@ def _confirm(
     from tracker.core.terminal import print_text
     from tracker.jobs.active import describe_training
     from tracker.run_folder.read import load_run
+    from tracker.workspace.quota import BEFORE_DEADLINE
 
-    window = "today" if workspace.competition.quota_window == "day" else "these 24 hours"
-    last = f"it is the last one of {window}" if report.quota.left == 1 else ""
+    window = " of today" if workspace.competition.quota_window == "day" else " of these 24 hours"
+    window = BEFORE_DEADLINE if report.quota.frees_none else window
+    last = f"it is the last one{window}" if report.quota.left == 1 else ""
     training = describe_training(workspace) if unnamed else ""
     asks = unnamed and not as_json and can_answer()
     if not last and not training and not asks:
@@ -255,22 +287,32 @@ def score_command(
     ] = None,
 ) -> None:
     """Record the leaderboard's scores of a submission, and show whether it is the new SOTA."""
+    from tracker.commands.options import explain_interrupt
+    from tracker.submission.scores import describe_interrupted_score, parse_scores
+    from tracker.workspace.tracker_toml import find_workspace
+
+    workspace = find_workspace()
+    given = {
+        "public": [*_name_scores(f1=public_f1, accuracy=public_acc), *(public or ())],
+        "private": [*_name_scores(f1=private_f1, accuracy=private_acc), *(private or ())],
+    }
+    scores = parse_scores(workspace.competition, given)
+    with explain_interrupt(lambda: describe_interrupted_score(workspace, number, scores)):
+        _score(workspace, number, scores)
+
+
+def _score(workspace: Workspace, number: int, scores: Mapping[tuple[str, str], float]) -> None:
+    """Record the scores, copy them to MLflow, and print the answer."""
     from tracker.comparison.tree import read_submission_marks
     from tracker.console.notes import render_corrections
     from tracker.console.submissions import print_leaderboard
     from tracker.core.terminal import print_text
     from tracker.ledger.read import find_sota, get_submission, list_validation_scores
     from tracker.submission.headlines import render_score_headline
-    from tracker.submission.scores import parse_scores, score
-    from tracker.workspace.tracker_toml import find_workspace
+    from tracker.submission.scores import score
 
-    workspace = find_workspace()
     old, sota_before = get_submission(workspace, number), find_sota(workspace)
-    given = {
-        "public": [*_name_scores(f1=public_f1, accuracy=public_acc), *(public or ())],
-        "private": [*_name_scores(f1=private_f1, accuracy=private_acc), *(private or ())],
-    }
-    row = score(workspace, number, parse_scores(workspace.competition, given))
+    row = score(workspace, number, scores)
     _update_mlflow(workspace, [row])
     sota = find_sota(workspace)
     validation = list_validation_scores(workspace, [row])
@@ -381,10 +423,10 @@ def _count_looks(workspace: Workspace) -> None:
 
 def reveal_command(yes: Yes = False, wide: Wide = False, as_json: Json = False) -> None:
     """Open the private scores of a local leaderboard, for good; asks, and a script says --yes."""
-    from tracker.commands.options import refuse_together
+    from tracker.commands.options import explain_interrupt, refuse_together
     from tracker.core.terminal import print_text
     from tracker.ledger.read import list_submissions
-    from tracker.submission.scores import list_sealed, reveal
+    from tracker.submission.scores import describe_interrupted_reveal, list_sealed, reveal
     from tracker.workspace.tracker_toml import find_workspace
 
     refuse_together({"--json": as_json, "--wide": wide})
@@ -396,15 +438,12 @@ def reveal_command(yes: Yes = False, wide: Wide = False, as_json: Json = False) 
         if as_json:
             refuse_to_guess("nothing was opened", command)
         ask(question, no="nothing was opened", go_on=command)
-    rows = reveal(workspace)
-    _update_mlflow(workspace, rows)
+    with explain_interrupt(lambda: describe_interrupted_reveal(workspace)):
+        rows = reveal(workspace)
+        _update_mlflow(workspace, rows)
     if not as_json:
-        done = (
-            f"opened the private scores of {_count(sealed)}"
-            if sealed
-            else "no private score was sealed"
-        )
-        print_text(f"{done}; the ledger keeps them")
+        done = f"opened the private scores of {_count(sealed)}; the ledger keeps them"
+        print_text(done if sealed else "nothing left to open: every private score is open already")
     _print_rows(workspace, wide=wide, as_json=as_json)
 
 
@@ -494,13 +533,14 @@ def note_command(
     ] = False,
 ) -> None:
     """Add a remark to a submission or a run; what was noted before stays."""
-    from tracker.commands.options import bring_runs
+    from tracker.commands.options import bring_runs, explain_interrupt
     from tracker.submission.notes import add_note
     from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
     bring_runs(workspace, what if "/" in what else None)
     target = add_note(workspace, what, text, rejected=rejected)
-    print(f"{target}: noted")
-    if target.run is not None:
-        _copy_runs(workspace, [target.run])
+    with explain_interrupt(lambda: (f", but the remark on {target} is recorded", "tracker sync")):
+        print(f"{target}: noted")
+        if target.run is not None:
+            _copy_runs(workspace, [target.run])

@@ -126,6 +126,7 @@ def init_command(
     if gitignore:
         _ignore_outputs(workspace)
     _warn_of_deadline(workspace)
+    _warn_of_nothing_to_predict(workspace)
     if reason:
         print_text(reason)
     if server:
@@ -305,6 +306,20 @@ def _warn_of_deadline(workspace: Workspace) -> None:
             f"the deadline {comp.deadline:%Y-%m-%d %H:%M} ({comp.time_zone}) has passed: every"
             ' submission will be refused; correct it in tracker.toml, or set deadline = "" for'
             " none",
+            before="warning: ",
+        )
+
+
+def _warn_of_nothing_to_predict(workspace: Workspace) -> None:
+    """Say that a solution alone names no images: training would predict none of them."""
+    from tracker.core.terminal import print_note
+    from tracker.workspace.leaderboard_kinds import KINDS
+
+    named = any(workspace.data.get(key) for key in ("eval_dir", "sample", "eval_table"))
+    if KINDS[workspace.leaderboard].knows_solution and not named:
+        print_note(
+            "nothing says which images are predicted: until data.eval_dir (or sample, eval_table)"
+            " is set in tracker.toml, tracker run train makes no predictions to submit",
             before="warning: ",
         )
 

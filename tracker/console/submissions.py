@@ -22,7 +22,7 @@ from tracker.core.terminal import WIDE, print_table, print_text
 from tracker.core.text import render_answer, render_number
 from tracker.training.numbers import render_count, render_share
 from tracker.workspace.metrics import NO_PUBLIC_SCORE, choose_metrics, describe_limits
-from tracker.workspace.quota import render_quota
+from tracker.workspace.quota import BEFORE_DEADLINE, render_quota
 
 if TYPE_CHECKING:
     from tracker.comparison.audit import Audit
@@ -47,7 +47,9 @@ Validation = Mapping[
 def style_change(
     diff: Mapping[str, Sequence[Any]] | None, not_known: Sequence[str] = (), *, before: str = ""
 ) -> Styled:
-    """The same as a cell that is cut between changes: `optim.lr 0.001 -> 0.002, 3 more keys…`.
+    """The same as a cell that is cut between changes: `optim.lr 0.001 -> 0.002, 3 more keys …`.
+
+    The sign stands where something is left out, and never at a name or a number, which are whole.
 
     The shortest form says something by itself and is never cut: `3 keys`, `soft of 3`, `single`.
     """
@@ -77,15 +79,16 @@ def style_change(
         count = briefest
     shorter.append("; ".join([count, *rest]) if rest and changes else "")
     least = before + (count if changes else rest[0])
-    cut = [before + text + CUT for text in shorter if text]
+    cut = [before + (text if CUT in text else f"{text} {CUT}") for text in shorter if text]
     return Styled(whole, whole=True, shorter=(*cut, least))
 
 
 def _list_brief(change: str) -> list[str]:
-    """`optim.lr -> 0.002` and `optim.lr` of `optim.lr 0.001 -> 0.002`."""
+    """`optim.lr … -> 0.002` and `optim.lr` of `optim.lr 0.001 -> 0.002`."""
     key = change.partition(" ")[0]
     _, arrow, new = change.partition(ARROW)
-    return [key + arrow + new, key] if arrow and not change.startswith(ENSEMBLE[:-1]) else [key]
+    has_pair = arrow and not change.startswith(ENSEMBLE[:-1])
+    return [f"{key} {CUT}{arrow}{new}", key] if has_pair else [key]
 
 
 def _shorten_ensemble(diff: Mapping[str, Sequence[Any]]) -> tuple[list[str], str]:
@@ -106,7 +109,8 @@ def _shorten_ensemble(diff: Mapping[str, Sequence[Any]]) -> tuple[list[str], str
         return [words], f"{method} of {count.partition(' ')[0]}" if of else words
     if old.get("members") and not new.get("members"):
         return ["no longer an ensemble"], "single"
-    return [f"ensemble: {', '.join(new)}"], "ensemble"
+    how_many = [f"ensemble: {len(new)} keys"] if len(new) > 1 else []
+    return [f"ensemble: {', '.join(new)}", *how_many], "ensemble"
 
 
 def print_leaderboard(
@@ -245,7 +249,7 @@ def print_check(report: CheckReport, competition: Competition, *, full: bool = F
     print_check_details(report, competition, full=full)
     print_text(render_quota(report.quota, competition))
     if report.quota.left == 1 and not report.refusal:
-        print_text("it would be the last one")
+        print_text(f"it would be the last one{BEFORE_DEADLINE * report.quota.frees_none}")
     if not full and report.duplicate is None:
         print_text(FULL_CHECK)
     if report.hint:

@@ -89,7 +89,8 @@ def draw_table(
     titles = [Styled(column.title, "bold") for column in columns]
     lines = [_draw_row(columns, titles, widths, color=color)]
     lines.append(paint(GAP.join(RULE * own for own in widths.values()), "dim" if color else ""))
-    lines += [_draw_row(columns, row, widths, color=color) for row in table]
+    drawn = [_draw_row(columns, row, widths, color=color) for row in table]
+    lines += drawn
     hidden = [
         column.title
         for index, column in enumerate(columns)
@@ -101,6 +102,8 @@ def draw_table(
         rest = [f"{more} more"] if more > 0 else []
         names = ", ".join([*hidden[:MAX_HIDDEN_NAMES], *rest])
         lines += wrap(f"hidden at this width: {names}; {shows_all} shows all", width)
+        if was_cut and any(CUT in line for line in drawn):
+            lines += wrap(f"{CUT} cut at this width", width)
     elif was_cut:
         lines += wrap(f"{CUT} cut at this width; {shows_all} shows all", width)
     return lines

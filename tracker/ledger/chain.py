@@ -17,6 +17,8 @@ TABLES = {"run": "runs", "submission": "submissions", "score": "scores", "note":
 ROWS_PER_CHUNK = 5000  # rows in memory at a time: their answers are long
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
+NO_ROW = "0:"  # the head of an empty ledger
+
 
 @dataclass(frozen=True, kw_only=True)
 class Verification:
@@ -49,14 +51,14 @@ def row_hash(link: Mapping[str, Any], row: Mapping[str, Any]) -> str:
 
 def render_head(seq: int, row_hash: str) -> str:
     """The head as people save it, `SEQ:HASH`: with it verify detects rows deleted at the end."""
-    return f"{seq}:{row_hash.removeprefix('sha256:')[:16]}" if seq else "0:"
+    return f"{seq}:{row_hash.removeprefix('sha256:')[:16]}" if seq else NO_ROW
 
 
 def read_head(url: str) -> str:
     """The current head of the ledger."""
     with open_reader(url) as query:
         rows = query("SELECT seq, hash FROM chain ORDER BY seq DESC LIMIT 1", {})
-    return render_head(rows[0]["seq"], rows[0]["hash"]) if rows else "0:"
+    return render_head(rows[0]["seq"], rows[0]["hash"]) if rows else NO_ROW
 
 
 def verify_ledger(url: str, *, head: str = "") -> Verification:

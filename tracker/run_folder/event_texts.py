@@ -43,7 +43,8 @@ def describe_end(record: RunRecord) -> str:
         return f"{record.name} waits for its job"
     reason = f" ({record.error})" if record.error else ""
     if end == "died":
-        reason = f" in epoch {record.epoch + 1}: its process was killed"
+        where = f"in epoch {record.epoch + 1}" if record.epoch else "before the end of epoch 1"
+        reason = f" {where}: its process was killed"
     text = f"{record.name} {end}{reason}"
     if record.best_epoch:
         metrics = render_metrics(list_validation(record.summary))

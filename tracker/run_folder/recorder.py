@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import threading
 import time
@@ -105,14 +106,10 @@ class Recorder:
         text = tomli_w.dumps(config)
         check_utf8("the config", text)
         tags = check_tags(tags)
+        # Nothing that takes time comes between the folder and its record.
+        environment, host = collect_environment(runs_dir.parent), host_name()
         author = find_author(runs_dir.parent)
-        folder = allocate_run(runs_dir)
-        lock = FileLock(folder / ".lock")
-        lock.acquire()
-        environment = collect_environment(runs_dir.parent)
-        write_text(folder / "config.toml", text)
-        write_json(folder / "env.json", environment)
-        now = utc_now()
+        folder, now = allocate_run(runs_dir), utc_now()
         record = RunRecord(
             name=folder.name,
             uid=uuid.uuid4().hex,
@@ -121,7 +118,7 @@ class Recorder:
             parent=parent,
             note=note,
             author=author,
-            host=host_name(),
+            host=host,
             pid=os.getpid(),
             created_at=now,
             heartbeat=now,
@@ -129,9 +126,18 @@ class Recorder:
             fingerprints={**fingerprints, "code": environment["code"]},
             tags=tags,
         )
-        if tags:
-            write_marks(folder, record)
-        write_json(folder / "run.json", record.to_file())
+        lock = FileLock(folder / ".lock")
+        try:
+            lock.acquire()
+            write_text(folder / "config.toml", text)
+            write_json(folder / "env.json", environment)
+            if tags:
+                write_marks(folder, record)
+            write_json(folder / "run.json", record.to_file())
+        except BaseException:  # Ctrl-C, or a full disk: nothing was recorded in it yet
+            lock.release()
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         recorder = cls(folder, record, lock)
         if not waits:
             recorder.tell("started", describe_start(record), describe_facts(record), time=now)

@@ -9,6 +9,7 @@ from tracker.core.clock import to_utc_text
 from tracker.run_folder.record import RunRecord
 from tracker.workspace.tracker_toml import Workspace
 
+UNFINISHED = ("killed", "interrupted", "failed")
 RESUMED = "env-resumed-"  # Recorder.reopen writes a file with this prefix at each resume
 
 
@@ -28,7 +29,16 @@ def render_resume(workspace: Workspace, moment: int, epoch: int) -> str:
 
 def explain_own_resume(record: RunRecord) -> str:
     """How a script of one's own goes on with a run that did not finish; empty for others."""
-    unfinished = record.status in ("killed", "interrupted", "failed")
-    if not unfinished or record.kind != "train" or record.fingerprints.get("data"):
+    if record.status not in UNFINISHED or record.kind != "train" or record.fingerprints.get("data"):
         return ""
     return f'resume="{record.name}" in its script: start_run(..., resume="{record.name}")'
+
+
+def explain_resume(record: RunRecord) -> str:
+    """What to do or type so that a run that did not finish goes on; empty where it cannot go on:
+    an inference and an ensemble are made anew, and so is a run that has no record yet."""
+    if words := explain_own_resume(record):
+        return words
+    if record.status not in UNFINISHED or record.kind != "train" or not record.uid:
+        return ""
+    return f"tracker run train --from {record.name} --resume"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
     from tracker.setup.team import TeamServer
 
 EVAL_KEYS = ("eval_dir", "sample", "eval_table")  # what else is predicted
+# folders of one data set, as people call them
+PARTS = {"train", "val", "valid", "validation", "eval", "evaluation", "test"}
 CLOSE = 3  # changed answers that are hardly a change
 COMMENT_WIDTH = 98  # with "# " a line of the file has 100 columns
 HEAD = """\
@@ -274,6 +277,9 @@ def _list_usual_keys(metric: Metric) -> dict[str, Any]:
 
 def _parse_metric(text: str) -> dict[str, Any]:
     """The table of a metric: `rmse`, `map@5`, `judge.py:score` or any name, then words."""
+    if "," in text:
+        each = " ".join(f"--metric {part.strip()}" for part in text.split(",") if part.strip())
+        raise ConfigError(f"--metric {text}: one metric at a time", hint=each)
     name, *words = text.split(":")
     function = ""
     if name.endswith(".py") and words:
@@ -390,4 +396,22 @@ def _look_at_data(data: Mapping[str, Any], competition: Mapping[str, Any]) -> di
     if not folder.is_dir():
         raise DataError(f"no such folder: {folder} (--train-dir)")
     known = formats.FORMATS.get(data.get("format") or detect_format(data), formats.FORMATS["csv"])
-    return known.suggest_classes(folder, _find_labels(data), competition.get("label_column", "ans"))
+    found = known.suggest_classes(
+        folder, _find_labels(data), competition.get("label_column", "ans")
+    )
+    if not competition.get("classes"):
+        _refuse_parts(folder, found.get("classes") or ())
+    return found
+
+
+def _refuse_parts(folder: Path, classes: Sequence[str]) -> None:
+    """Raise DataError where the folders of the classes are the parts of a data set."""
+    parts = {name.lower(): name for name in classes}
+    if "train" in parts and parts.keys() <= PARTS:
+        train, others = folder / parts["train"], folder / parts.get("eval", "eval")
+        also = f" --eval-dir {shlex.quote(str(others))}" * (others / "info.csv").is_file()
+        raise DataError(
+            f"{folder} has the folders {', '.join(sorted(classes))}: parts of a data set, not its"
+            " classes",
+            hint=f"--train-dir {shlex.quote(str(train))}{also}, or --data {folder}",
+        )

@@ -25,6 +25,7 @@ from tracker.ledger.refusals import find_duplicate_refusal, read_quota_window
 from tracker.ledger.resolve import load_resolved
 from tracker.run_folder.read import load_config
 from tracker.run_folder.record import OPEN, RunRecord, run_folder
+from tracker.run_folder.resumes import explain_resume
 from tracker.submission.witnesses import find_ledger_refusal
 from tracker.training.metrics import METRICS
 from tracker.training.numbers import render_share
@@ -143,7 +144,8 @@ def _how_to_predict(record: RunRecord) -> str:
             " before the run ends"
         )
     if unfinished:
-        return f"finish it: tracker run train --from {record.name} --resume"
+        go_on = explain_resume(record)
+        return f"finish it: {go_on}" if go_on else "make it again"
     return "set data.eval_dir and train again"
 
 

@@ -17,6 +17,7 @@ from tracker.ledger.read import (
 )
 from tracker.ledger.records import Submission
 from tracker.training.errors import ConfigError, DataError
+from tracker.training.numbers import render_count
 from tracker.workspace.leaderboard_kinds import DEFAULT, KINDS
 from tracker.workspace.metrics import render_score_command
 from tracker.workspace.predictions import Answers
@@ -40,7 +41,7 @@ def score(workspace: Workspace, number: int, scores: Mapping[tuple[str, str], fl
         raise ConfigError(
             f"the {kind.name} leaderboard already scored submission {number}",
             hint=(
-                f"{_describe_solution(workspace)}to type scores in, set"
+                f"{_describe_solution(workspace, row)}to type scores in, set"
                 f' kind = "{DEFAULT.name}" in tracker.toml'
             ),
         )
@@ -49,15 +50,36 @@ def score(workspace: Workspace, number: int, scores: Mapping[tuple[str, str], fl
     return get_submission(workspace, number)
 
 
-def _describe_solution(workspace: Workspace) -> str:
-    """Where computed scores come from, and how private ones are opened where there are any."""
+def describe_interrupted_score(
+    workspace: Workspace, number: int, scores: Mapping[tuple[str, str], float]
+) -> tuple[str, str]:
+    """Whether the ledger has the scores after Ctrl-C, and what to do next; raises LedgerError."""
+    row = get_submission(workspace, number)
+    if all(row.scores.get("_".join(key)) == value for key, value in scores.items()):
+        return f", but the scores of submission {number} are recorded", "tracker sync"
+    return ": no score was recorded", ""
+
+
+def describe_interrupted_reveal(workspace: Workspace) -> tuple[str, str]:
+    """How many submissions a reveal that Ctrl-C ended has opened, and how it goes on."""
+    rows = list_submissions(workspace)
+    opened = sum(map(_is_revealed, rows))
+    if not opened:
+        return ": nothing was opened", ""
+    left = len(list_sealed(workspace, rows))
+    state = f", but the private scores of {render_count(opened, 'submission')} are open"
+    return state, "tracker leaderboard reveal" if left else "tracker leaderboard"
+
+
+def _describe_solution(workspace: Workspace, row: Submission) -> str:
+    """Where computed scores come from, and how private ones are opened where they are not yet."""
     board = build_leaderboard(workspace)
     path = board.find_solution()
     if path is None or not path.is_file():
         return ""
     told = f"its scores come from {workspace.relative(path)}"
     with suppress(TrackerError):  # a wrong solution is told where it is read for scores
-        if board.has_private():
+        if board.has_private() and not _is_revealed(row):
             told += ", the private ones with tracker leaderboard reveal"
     return f"{told}; "
 

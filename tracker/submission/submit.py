@@ -118,6 +118,26 @@ def _submit_examined(
     return get_submission(workspace, receipt.number), receipt.quota
 
 
+def describe_interrupted(workspace: Workspace, examination: Examination) -> tuple[str, str]:
+    """Whether a submit that Ctrl-C ended is in the ledger, where it counts; and what is left to do.
+
+    Raises LedgerError.
+    """
+    row = find_duplicate(workspace, examination.candidate.answers.fingerprint)
+    if row is None or row.run_uid != examination.candidate.record.uid:
+        return ": nothing was submitted", ""
+    comp, board = workspace.competition, build_leaderboard(workspace)
+    done = f", but submission {row.number} is recorded"
+    public = row.scores.get(f"public_{comp.primary_metric}")
+    if public is not None:
+        return f"{done}: public {comp.primary_metric} {comp.primary.render(public)}", "tracker sync"
+    if step := board.next_step(row.number, comp):
+        return f"{done}, file {row.file}", step
+    if row.number in list_with_note(workspace, "sent"):
+        return f"{done} and sent", "tracker sync"
+    return f"{done}, not yet {'sent' if board.kind.sends else 'scored'}", "tracker sync"
+
+
 def _send(workspace: Workspace, board: Leaderboard, number: int) -> None:
     """Send a submission that is in the ledger, and record the result; raises LeaderboardError.
 

@@ -31,6 +31,7 @@ from tracker.mirror.targets import list_targets, read_state
 from tracker.run_folder.environment import describe_versions
 from tracker.run_folder.read import list_runs
 from tracker.run_folder.record import OPEN, run_folder
+from tracker.run_folder.resumes import explain_resume
 from tracker.run_folder.system_metrics import list_gpus
 from tracker.training.files import TEMPORARY, write_bytes
 from tracker.training.libraries import is_installed
@@ -274,9 +275,12 @@ def _list_behind(workspace: Workspace, state_name: str) -> list[str]:
 
 def _check_runs(workspace: Workspace) -> Iterator[Finding]:
     """Runs that cannot be read or were killed, and files that killed processes left."""
-    records = list_runs(workspace.runs_dir, archived=False)
+    known = list_runs(workspace.runs_dir)
+    records = [record for record in known if not record.archived_at]
     running = [record.name for record in records if record.status == "running"]
-    text = f"{render_count(len(records), 'run')}, {len(running)} of them running"
+    text = f"{render_count(len(known), 'run')}, {len(running)} of them running"
+    if archived := len(known) - len(records):
+        text += f", {archived} archived"
     yield Finding("runs", "ok", text)
     for record in records:
         if record.status == "broken":
@@ -285,8 +289,8 @@ def _check_runs(workspace: Workspace) -> Iterator[Finding]:
     killed = [record for record in records if record.status == "killed"]
     if killed:
         names = ", ".join(record.name for record in killed[:5])
-        name = killed[0].name
-        fix = f"tracker run train --from {name} --resume, or tracker archive {name}"
+        go_on = explain_resume(killed[0])
+        fix = f"{go_on}{', or ' * bool(go_on)}tracker archive {killed[0].name}"
         text = f"{render_count(len(killed), 'run')} ended without a word: {names}"
         yield Finding("runs", "warning", text, fix)
     left = [path for path in workspace.runs_dir.glob("*/*") if TEMPORARY.fullmatch(path.name)]

@@ -31,13 +31,16 @@ def record_end(workspace: Workspace, recorder: Recorder) -> Iterator[None]:
     """Copy the run while the block makes it, and record its end, whatever ends it."""
     name = recorder.record.name
     mirror = Mirror(workspace, name)
-    mirror.start()
+    with record_early_end(workspace, recorder):
+        mirror.start()
     with outlive_terminal(workspace) as output:
-        # Output goes to the run folder from here on.
-        resumes = list_resumes(recorder.folder)
-        resumed = render_resume(workspace, resumes[-1], recorder.record.epoch) if resumes else ""
-        output.attach_folder(recorder.folder, f"tracker stop {name} ends the run", resumed=resumed)
-        take_stop_note(recorder.folder)  # an old one, of a stop that never took effect
+        with record_early_end(workspace, recorder):
+            # Output goes to the run folder from here on.
+            resumes, epoch = list_resumes(recorder.folder), recorder.record.epoch
+            resumed = render_resume(workspace, resumes[-1], epoch) if resumes else ""
+            end_hint = f"tracker stop {name} ends the run"
+            output.attach_folder(recorder.folder, end_hint, resumed=resumed)
+            take_stop_note(recorder.folder)  # an old one, of a stop that never took effect
         with terminate_as_interrupt(repeat=True) as signals:
             try:
                 with SystemMetrics(recorder):
@@ -58,10 +61,23 @@ def record_end(workspace: Workspace, recorder: Recorder) -> Iterator[None]:
             print(problem, file=sys.stderr)
 
 
+@contextmanager
+def record_early_end(workspace: Workspace, recorder: Recorder) -> Iterator[None]:
+    """Record the end of a run that Ctrl-C or an error ends before the work begins."""
+    try:
+        yield
+    except BaseException as error:
+        record_failure(workspace, recorder, error)
+        if isinstance(error, KeyboardInterrupt):
+            raise _interrupted(recorder, error) from None
+        raise
+
+
 def _interrupted(recorder: Recorder, end: BaseException) -> InterruptedByUserError:
     """The error that says how to resume an interrupted run."""
     return InterruptedByUserError(
-        f"{recorder.record.name} was interrupted ({end})", hint=_how_to_resume(recorder)
+        f"{recorder.record.name} was interrupted ({recorder.record.error or describe_error(end)})",
+        hint=_how_to_resume(recorder),
     )
 
 

@@ -14,6 +14,7 @@ from tracker.run_folder.environment import collect_code
 from tracker.run_folder.read import list_runs, load_config, load_run
 from tracker.run_folder.record import RunRecord, is_pulled, run_folder
 from tracker.run_folder.recorder import Recorder
+from tracker.run_folder.resumes import explain_resume
 from tracker.training.config import Config, config_to_dict
 from tracker.training.config_fingerprint import config_fingerprint, exact_values, later_defaults
 from tracker.training.errors import ConfigError
@@ -171,7 +172,7 @@ def load_recorded_weights(workspace: Workspace, trained: RunRecord) -> tuple[Wei
     if not trained.fingerprints.get("weights"):
         raise ConfigError(
             f"{trained.name} has no final weights: it is {trained.status}",
-            hint=f"wait until it ends, or tracker run train --from {trained.name} --resume",
+            hint="wait until it ends" if trained.status == "running" else explain_resume(trained),
         )
     path = run_folder(workspace.runs_dir, trained.name) / "best.pth"
     if not path.exists() and (when := trained.freed.get(path.name)):

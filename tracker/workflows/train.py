@@ -25,7 +25,12 @@ from tracker.training.libraries import TRAINING, require
 from tracker.training.saves import SaveRequest
 from tracker.training.targets import check_config
 from tracker.workflows.advice_events import AdviceEvents
-from tracker.workflows.ending import fingerprint_predictions, record_end, record_stuck
+from tracker.workflows.ending import (
+    fingerprint_predictions,
+    record_early_end,
+    record_end,
+    record_stuck,
+)
 from tracker.workflows.resolve import refuse_ensemble
 from tracker.workflows.reuse import copy_progress, find_reusable_run
 from tracker.workspace.data import build_task, prepare_data
@@ -139,14 +144,11 @@ def _begin(
         waits=waits,
     )
     name = recorder.record.name
-    recorder.params(facts)
-    # Continue from an earlier run's last epoch, if there is one.
+    with record_early_end(workspace, recorder):
+        recorder.params(facts)
+        if earlier:
+            _continue_from(workspace, earlier, recorder, waits=waits)
     if earlier:
-        copy_progress(workspace.runs_dir / earlier.name, recorder.folder)
-        threads = {"threads": read_threads(earlier)} if waits and read_threads(earlier) else {}
-        recorder.params({"continues": earlier.uid, **threads})
-        best = {key: value for key, value in earlier.summary.items() if value is not None}
-        recorder.progress(epoch=earlier.epoch, best_epoch=earlier.best_epoch, summary=best)
         message = (
             f"{name} continues after epoch {earlier.epoch} of {earlier.name}, which has the same"
             " config up to there"
@@ -177,6 +179,17 @@ def find_restarted(workspace: Workspace) -> str:
         if record.facts.get(LAUNCH_FACT) == launch and record.status != "finished":
             return record.name
     return ""
+
+
+def _continue_from(
+    workspace: Workspace, earlier: RunRecord, recorder: Recorder, *, waits: bool
+) -> None:
+    """Begin a run with the last epoch of an earlier one."""
+    copy_progress(workspace.runs_dir / earlier.name, recorder.folder)
+    threads = {"threads": read_threads(earlier)} if waits and read_threads(earlier) else {}
+    recorder.params({"continues": earlier.uid, **threads})
+    best = {key: value for key, value in earlier.summary.items() if value is not None}
+    recorder.progress(epoch=earlier.epoch, best_epoch=earlier.best_epoch, summary=best)
 
 
 def _resolve_batch_size(

@@ -12,6 +12,7 @@ from tracker.core.clock import from_utc_text, to_utc_text
 from tracker.core.errors import RefusedError
 from tracker.workspace.tracker_toml import Competition
 
+BEFORE_DEADLINE = " before the deadline"
 CLOCK_SLACK = dt.timedelta(minutes=5)  # the clocks of two machines may differ by this
 
 _UTC_TEXT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
@@ -26,6 +27,11 @@ class Quota:
     left: int | None
     resets_at: str | None
     deadline: str | None
+
+    @property
+    def frees_none(self) -> bool:
+        """Whether the deadline comes before a spent submission is free again."""
+        return bool(self.deadline and self.resets_at and self.resets_at >= self.deadline)
 
 
 def window_start(competition: Competition, now: dt.datetime) -> str:
@@ -94,15 +100,22 @@ def check_quota(
             " no more can be submitted"
         )
     if quota.left == 0:
-        following = ""
-        if quota.resets_at:
-            following = f"; the next one is possible at {_render(competition, quota.resets_at)}"
+        following = _describe_next(competition, quota)
         uncounted = f" ({later} more are in the future: a clock was wrong)" if later else ""
         subject = "the one submission of today is"
         if quota.limit > 1:
             subject = f"all {quota.limit} submissions of today are"
         raise RefusedError(f"{subject} spent{uncounted}{following}")
     return quota
+
+
+def _describe_next(competition: Competition, quota: Quota) -> str:
+    """When a spent quota is free again, unless the deadline comes first."""
+    if not quota.resets_at:
+        return ""
+    if quota.frees_none:
+        return f"; none is left{BEFORE_DEADLINE} at {_render(competition, quota.deadline)}"
+    return f"; the next one is possible at {_render(competition, quota.resets_at)}"
 
 
 def _render(competition: Competition, moment: str | None) -> str:

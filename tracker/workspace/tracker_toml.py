@@ -8,6 +8,7 @@ import re
 import shlex
 import zoneinfo
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -633,6 +634,7 @@ def write_tracker_toml(root: Path, text: str, *, prepare: Callable[[Workspace], 
     Raises ConfigError, for a folder that is a workspace already too, or whatever `prepare` raises.
     """
     path = root / TRACKER_TOML
+    made = [folder for folder in (root, *root.parents) if not folder.exists()]
     with translate_os_errors(root, "create"):
         root.mkdir(parents=True, exist_ok=True)
     with translate_os_errors(path, "create"):
@@ -650,5 +652,8 @@ def write_tracker_toml(root: Path, text: str, *, prepare: Callable[[Workspace], 
             workspace.runs_dir.mkdir(exist_ok=True)
     except BaseException:
         path.unlink(missing_ok=True)
+        with suppress(OSError):  # somebody else has put something there meanwhile
+            for folder in made:
+                folder.rmdir()
         raise
     return workspace

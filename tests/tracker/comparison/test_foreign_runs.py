@@ -4,6 +4,7 @@ change."""
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -114,17 +115,32 @@ def test_a_change_is_cut_between_its_keys() -> None:
     column = [Column("change", text=True)]
     shown = {width: draw_table(column, [[cell]], width=width)[2] for width in range(8, 79)}
     assert {text for width, text in shown.items() if width > 14} == {
-        "to 1: optim.lr 0.1 -> 0.2, model.name resnet18 -> vit_small, 1 more key\u2026",
-        "to 1: optim.lr 0.1 -> 0.2, 2 more keys\u2026",
-        "to 1: optim.lr -> 0.2, 2 more keys\u2026",
-        "to 1: optim.lr, 2 more keys\u2026",
+        "to 1: optim.lr 0.1 -> 0.2, model.name resnet18 -> vit_small, 1 more key \u2026",
+        "to 1: optim.lr 0.1 -> 0.2, 2 more keys \u2026",
+        "to 1: optim.lr \u2026 -> 0.2, 2 more keys",
+        "to 1: optim.lr, 2 more keys \u2026",
         "to 1: 3 keys",
     }
     # a text that is cut says so, but for the shortest, which is one by itself
-    assert {text for text in shown.values() if not text.endswith(CUT)} == {"to 1: 3 keys"}
+    assert {text for text in shown.values() if CUT not in text} == {"to 1: 3 keys"}
     unknown = style_change({"optim.lr": [0.1, 0.2]}, ["a", "b", "c", "d"])
-    assert draw_table(column, [[unknown]], width=40)[2] == "optim.lr 0.1 -> 0.2; 4 not known\u2026"
-    assert draw_table(column, [[unknown]], width=24)[2] == "optim.lr; 4 not known\u2026"
+    assert draw_table(column, [[unknown]], width=40)[2] == "optim.lr 0.1 -> 0.2; 4 not known \u2026"
+    assert draw_table(column, [[unknown]], width=24)[2] == "optim.lr; 4 not known \u2026"
+
+
+def test_the_sign_of_a_cut_stands_at_no_name_and_no_number_and_is_explained() -> None:
+    both = {f"ensemble.{key}": [1, 2] for key in ("method", "weights", "members")}
+    both["ensemble.members"] = [["exp1"], ["exp2"]]
+    for diff in ({"optim.lr": [0.001, 0.003]}, both):
+        cell = style_change(diff, before="to 1: ")
+        for width in range(14, 60):
+            shown = draw_table([Column("change", text=True)], [[cell]], width=width)[2]
+            assert not re.search(f"[^ ]{CUT}", shown)
+    column = [Column("change", text=True), Column("score", leaves=3)]
+    lines = draw_table(column, [[style_change(both, before="to 1: "), "0.5"]], width=24)
+    assert lines[2] == f"to 1: ensemble: 3 keys {CUT}"
+    assert "  score; --wide shows" in lines
+    assert lines[-1] == f"{CUT} cut at this width"
 
 
 def test_the_shortest_form_of_a_change_of_ensembles_says_what_it_is() -> None:
@@ -272,7 +288,7 @@ def test_keys_that_follow_from_another_are_counted_nowhere() -> None:
     }
     assert _count_changes(diff, []) == "2 keys changed at once"
     shorter = style_change(diff).shorter
-    assert shorter[-2:] == ("model.name, 1 more key\u2026", "2 keys")
+    assert shorter[-2:] == ("model.name, 1 more key \u2026", "2 keys")
     assert "optim.lr 0.1 -> 0.2" in shorter[0]
     assert "more key" not in shorten_change(diff)
 

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from typer.testing import CliRunner
 
 from tests.support.ledger_rows import add, change
 from tests.support.servers import PostgresServer
 from tests.support.workspaces import make_workspace
+from tracker.commands.table import app
 from tracker.ledger.append import open_ledger
 from tracker.ledger.chain import read_head, verify_ledger
 from tracker.ledger.columns import load_schema
@@ -320,3 +322,11 @@ def test_a_value_that_became_bytes_was_changed(workspace: Workspace, column: str
     add(workspace, "0", 0.5)
     change(workspace.ledger_url, f"UPDATE scores SET {column} = x'00ff' WHERE seq = 2")
     assert verify_ledger(workspace.ledger_url).problem.endswith("was changed")
+
+
+def test_the_head_of_an_empty_ledger_says_that_it_has_no_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(make_workspace(tmp_path / "ws").root)
+    done = CliRunner().invoke(app, ["ledger", "head"])
+    assert (done.stdout, done.stderr) == ("0:\n", "the ledger has no row yet\n")

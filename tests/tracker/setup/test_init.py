@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
-from tests.conftest import run_tracker
+from tests.conftest import make_pictures, run_tracker
 from tests.support.competitions import TEST, TRAIN, build_competition, list_state
 from tracker.commands.init_options import InitCommand, list_keys_by_flag, read_given
 from tracker.commands.table import app
 from tracker.setup.init import render_tracker_toml
-from tracker.training.errors import ConfigError
+from tracker.training.errors import ConfigError, DataError
 from tracker.training.reading import Key
 from tracker.training.tables import read_table
 from tracker.workspace import leaderboard_kinds, tracker_toml
@@ -195,3 +196,50 @@ def test_download_needs_a_competition_and_a_folder_that_is_no_workspace(tmp_path
     done = run_tracker("init", "ws", "--kaggle", "x", "--download", cwd=tmp_path, ok=False)
     assert "is a workspace already" in done.stderr
     assert not (tmp_path / "ws" / "data").exists()
+
+
+def test_an_init_that_cannot_work_says_what_to_type_and_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_pictures(tmp_path / "photos", per_class=1, to_predict=1)
+    monkeypatch.chdir(tmp_path)
+    for words, kind, said, hint in (
+        (
+            "--train-dir photos",
+            DataError,
+            "photos has the folders eval, train: parts of a data set, not its classes",
+            "--train-dir photos/train --eval-dir photos/eval, or --data photos",
+        ),
+        (
+            "--metric f1,accuracy:percent",
+            ConfigError,
+            "--metric f1,accuracy:percent: one metric at a time",
+            "--metric f1 --metric accuracy:percent",
+        ),
+        ("--metric F1!", ConfigError, "expected lower-case letters", ""),
+    ):
+        done = CliRunner().invoke(app, ["init", "new/ws", "--no-pretrained", *words.split()])
+        assert isinstance(done.exception, kind)
+        assert said in str(done.exception)
+        assert hint in done.exception.hint
+        assert not (tmp_path / "new").exists()
+    # a folder that was there stays
+    (tmp_path / "new").mkdir()
+    CliRunner().invoke(app, ["init", "new/ws", "--no-pretrained", "--metric", "F1!"])
+    assert [*tmp_path.glob("new*/**")] == [tmp_path / "new"]
+
+
+def test_a_solution_alone_names_no_images_to_predict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_pictures(tmp_path / "photos", per_class=1, to_predict=2)
+    monkeypatch.chdir(tmp_path)
+    words = ["init", "a", "--no-pretrained", "--train-dir", "photos/train"]
+    alone = CliRunner().invoke(app, [*words, "--solution", "photos/solution.csv"])
+    assert "nothing says which images are predicted" in alone.output
+    words[1] = "b"
+    both = CliRunner().invoke(
+        app, [*words, "--solution", "photos/solution.csv", "--eval-dir", "photos/eval"]
+    )
+    assert both.exit_code == 0
+    assert "nothing says" not in both.output

@@ -4,6 +4,7 @@ says."""
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import json
 import multiprocessing
 import re
@@ -25,7 +26,13 @@ from tests.support.workspaces import IMAGES, make_run, make_workspace
 from tracker.commands.table import app
 from tracker.comparison.diff import diff_runs
 from tracker.comparison.submission_rows import submission_to_json
-from tracker.core.errors import DuplicateError, LedgerError, RefusedError, UnknownRunError
+from tracker.core.errors import (
+    DuplicateError,
+    InterruptedByUserError,
+    LedgerError,
+    RefusedError,
+    UnknownRunError,
+)
 from tracker.leaderboards import build_leaderboard
 from tracker.ledger.append import open_ledger
 from tracker.ledger.connection import read_rows
@@ -570,3 +577,93 @@ def test_init_quotes_the_folder_in_the_command_that_follows(
     words = ["init", "우리 팀 대회 🎭", "--data", "photos", "--no-pretrained"]
     said = CliRunner().invoke(app, words, env=NO_MLFLOW)
     assert "next: cd '우리 팀 대회 🎭' && tracker run train" in said.output
+
+
+@pytest.mark.parametrize(
+    ("place", "board", "said"),
+    [
+        ("tracker.submission.submit._save_copy", "local", "interrupted: nothing was submitted"),
+        (
+            "tracker.ledger.append.Ledger.append_missing",
+            "local",
+            "interrupted, but submission 1 is recorded, not yet scored",
+        ),
+        (
+            "tracker.commands.submissions._update_mlflow",
+            "local",
+            "interrupted, but submission 1 is recorded: public f1 1.0000",
+        ),
+        ("tracker.submission.submit._send", "manual", "submission 1 is recorded, file submissions"),
+    ],
+)
+def test_a_submit_that_ctrl_c_ends_says_whether_it_is_recorded(
+    place: str, board: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {"solution": None} if board == "manual" else {}
+    workspace = make_workspace(tmp_path / "ws", **keys)
+    make_run(workspace, "0000011110")
+    monkeypatch.chdir(workspace.root)
+    with monkeypatch.context() as patch:
+        patch.setattr(place, press_ctrl_c)
+        stopped = CliRunner().invoke(app, ["submit", "exp1", "--memo", "m"], env=NO_MLFLOW)
+    assert isinstance(stopped.exception, InterruptedByUserError)
+    assert said in str(stopped.exception)
+    recorded = "is recorded" in said
+    assert len(list_submissions(workspace)) == recorded
+    assert len(list(workspace.submissions_dir.glob("*.csv"))) == recorded
+    step = "upload the file, then: tracker score 1" if board == "manual" else "tracker sync"
+    assert stopped.exception.hint.startswith(step if recorded else "")
+    assert score_missing(workspace) == ([1] if "not yet scored" in said else [])
+
+
+def test_scores_a_reveal_and_a_remark_say_what_ctrl_c_left_in_the_ledger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = make_workspace(tmp_path / "ws")
+    make_run(workspace, "0000011110")
+    submit(workspace, "exp1", "m")
+    typed = make_workspace(tmp_path / "typed", solution=None)
+    make_run(typed, "0000011110")
+    submit(typed, "exp1", "m")
+    copy, opening = "tracker.commands.submissions._copy_runs", "tracker.submission.scores.reveal"
+    scored = "tracker.submission.scores.score"
+    for place, root, words, said in (
+        (scored, typed, "score 1 --public-f1 0.5", ": no score was recorded"),
+        (copy, typed, "score 1 --public-f1 0.5", ", but the scores of submission 1 are recorded"),
+        (copy, typed, "note 1 later", ", but the remark on submission 1 is recorded"),
+        (opening, workspace, "leaderboard reveal --yes", ": nothing was opened"),
+        (
+            copy,
+            workspace,
+            "leaderboard reveal --yes",
+            ", but the private scores of 1 submission are open",
+        ),
+    ):
+        monkeypatch.chdir(root.root)
+        with monkeypatch.context() as patch:
+            patch.setattr(place, press_ctrl_c)
+            stopped = CliRunner().invoke(app, words.split(), env=NO_MLFLOW)
+        assert isinstance(stopped.exception, InterruptedByUserError)
+        assert str(stopped.exception) == f"interrupted{said}"
+    done = CliRunner().invoke(app, ["leaderboard", "reveal", "--yes"], env=NO_MLFLOW)
+    assert "nothing left to open: every private score is open already" in done.output
+
+
+def test_the_last_one_before_the_deadline_is_called_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deadline = dt.datetime.now(dt.UTC).replace(tzinfo=None) + dt.timedelta(hours=20)
+    competition = {"daily_limit": 1, "quota_window": "rolling", "deadline": deadline}
+    workspace = make_workspace(tmp_path / "ws", competition=competition)
+    make_run(workspace, "0000011110")
+    make_run(workspace, "0000011100")
+    monkeypatch.chdir(workspace.root)
+    words = ["submit", "exp1", "--memo", "m", "--yes"]
+    sent = CliRunner().invoke(app, words, env=NO_MLFLOW, catch_exceptions=False)
+    assert "that was the last one before the deadline\n" in sent.output
+    refused = CliRunner().invoke(app, ["check", "exp2"], env=NO_MLFLOW)
+    assert "none is left before the deadline at" in refused.output
+
+
+def press_ctrl_c(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt

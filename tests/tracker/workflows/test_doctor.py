@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from tests.support.workspaces import begin_run, make_run, make_workspace
 from tracker.commands.table import app
 from tracker.core.clock import to_utc_text
+from tracker.run_folder.marks import archive_runs
 from tracker.run_folder.record import STALE_HEARTBEAT_S
 from tracker.submission.submit import submit
 from tracker.workflows import doctor
@@ -129,6 +130,14 @@ def test_runs_that_need_a_look_are_told(workspace: Workspace) -> None:
     assert found[0].text.startswith(f"{broken}: ")
     assert folder.name in found[1].text
     assert "1 temporary file of killed processes" in found[2].text
+
+
+def test_archived_runs_are_counted_as_sync_counts_them(workspace: Workspace) -> None:
+    make_run(workspace)
+    make_run(workspace)
+    archive_runs(workspace, ["exp1"])
+    texts = [one.text for one in examine_machine(workspace) if one.check == "runs"]
+    assert "2 runs, 0 of them running, 1 archived" in texts
 
 
 def test_a_run_that_was_not_copied_is_behind(workspace: Workspace) -> None:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+
+import pytest
 
 from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, ROOT
 from tests.support.workspaces import begin_run
+from tracker.core.errors import InterruptedByUserError
 from tracker.run_folder.read import load_run
+from tracker.run_folder.stop_note import STOP_NAME
+from tracker.workflows.ending import record_end
 from tracker.workspace.tracker_toml import Workspace
 
 # A wait in C that no signal ends, within a training.
@@ -76,3 +83,51 @@ def test_a_stuck_run_that_got_a_signal_says_how_to_resume_it(workspace: Workspac
     assert stderr.splitlines()[-1] == (
         "exp1 was interrupted (SIGTERM); continue with: tracker run train --from exp1 --resume"
     )
+
+
+def test_ctrl_c_before_the_training_begins_leaves_an_interrupted_run(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def press_ctrl_c(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    places = ("tracker.mirror.mirror.Mirror.start", "tracker.workflows.ending.take_stop_note")
+    for number, place in enumerate(places, start=1):
+        recorder = begin_run(workspace)
+        with monkeypatch.context() as patch, pytest.raises(InterruptedByUserError) as stopped:
+            patch.setattr("tracker.mirror.mirror.Mirror.start", lambda _: None)
+            patch.setattr(place, press_ctrl_c if "Mirror" in place else press_once())
+            with record_end(workspace, recorder):
+                pass
+        assert str(stopped.value) == f"exp{number} was interrupted (Ctrl-C)"
+        assert stopped.value.hint == f"tracker run train --from exp{number} --resume"
+        assert load_run(workspace.runs_dir, f"exp{number}").status == "interrupted"
+
+
+def test_a_training_that_was_stopped_says_the_reason_that_its_record_has(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tracker.mirror.mirror.Mirror.start", lambda _: None)
+    recorder = begin_run(workspace)
+    said = r"^exp1 was interrupted \(stopped by ann\)"
+    with (
+        pytest.raises(InterruptedByUserError, match=said),
+        record_end(workspace, recorder),
+    ):
+        note = {"reason": "stopped by ann", "facts": {}}
+        (recorder.folder / STOP_NAME).write_text(json.dumps(note))
+        raise KeyboardInterrupt("SIGTERM")
+    assert load_run(workspace.runs_dir, "exp1").error == "stopped by ann"
+
+
+def press_once() -> Callable[..., tuple[str, dict[str, str]]]:
+    """Ctrl-C at the first call, and what a run without a stop note has at the second."""
+    calls: list[int] = []
+
+    def take(_: object) -> tuple[str, dict[str, str]]:
+        calls.append(1)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return "", {}
+
+    return take

@@ -58,6 +58,22 @@ def test_a_spent_quota_says_when_the_next_is_free() -> None:
     assert caught.value.hint == ""  # there is nothing to try
 
 
+def test_nothing_is_promised_after_the_deadline() -> None:
+    for first, deadline, frees_none in (
+        (SEOUL, "2022-02-28T14:59:00", True),
+        (SEOUL, "2022-02-28T15:00:00", True),  # at the deadline itself it is refused
+        (SEOUL, "2022-02-28T15:00:01", False),
+        (ROLLING, "2022-03-01T00:00:00", True),
+        (ROLLING, "2022-03-01T02:00:00", False),
+    ):
+        competition = replace(first, deadline=utc(deadline))
+        spent = ["2022-02-28T01:00:00.000000Z", "2022-02-28T13:00:00.000000Z"]
+        with pytest.raises(RefusedError) as caught:
+            check_quota(competition, utc("2022-02-28T14:00:00"), spent)
+        assert ("none is left before the deadline" in str(caught.value)) == frees_none
+        assert ("the next one is possible at" in str(caught.value)) != frees_none
+
+
 def test_a_window_ends() -> None:
     now = utc("2022-02-28T14:00:00")
     times = ["2022-02-28T14:59:59.000000Z", "2022-02-28T15:00:00.000000Z"]

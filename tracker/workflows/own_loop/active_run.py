@@ -46,7 +46,6 @@ from tracker.workflows.own_loop.config_tables import to_tables, to_toml
 from tracker.workflows.own_loop.given_predictions import read_given, render_csv
 from tracker.workflows.own_loop.script_end import (
     find_script_error,
-    hide_stop_traceback,
     is_stop,
     record_exit_code,
     remember_stop,
@@ -72,9 +71,16 @@ class ActiveRun:
     """
 
     def __init__(
-        self, workspace: Workspace, recorder: Recorder, *, follow: bool, quiet: bool = False
+        self,
+        workspace: Workspace,
+        recorder: Recorder,
+        termination: Termination,
+        *,
+        follow: bool,
+        quiet: bool = False,
     ) -> None:
         self._workspace = workspace
+        self._termination = termination
         self._quiet = quiet
         self._recorder = recorder
         # The step of the last point, and whether any point was logged.
@@ -102,14 +108,12 @@ class ActiveRun:
 
     def _watch_for_end(self) -> None:
         """Prepare for every way in which the script may end."""
-        self._termination = Termination()
         # The run may end while the interpreter ends: it is too late then to import much.
         import tracker.ledger.append  # noqa: F401
 
         self._pid = os.getpid()
         self._error_before = getattr(sys, "last_value", None)
         record_exit_code()
-        hide_stop_traceback()
         atexit.register(self._end_with_script)
         # A process of multiprocessing ends without atexit.
         if multiprocessing.parent_process() is not None:

@@ -19,11 +19,18 @@ from tracker.run_folder.stop_note import take_stop_note
 from tracker.training.config_fingerprint import config_fingerprint
 from tracker.training.errors import ConfigError
 from tracker.training.tables import flatten
+from tracker.workflows.ending import describe_error
 from tracker.workflows.own_loop.active_run import LAST, ActiveRun, shorten
 from tracker.workflows.own_loop.common_names import is_length
 from tracker.workflows.own_loop.config_tables import to_tables
 from tracker.workflows.own_loop.null_run import NullRun
-from tracker.workflows.own_loop.script_end import show_refusal_briefly
+from tracker.workflows.own_loop.script_end import (
+    hide_stop_traceback,
+    is_stop,
+    remember_stop,
+    show_refusal_briefly,
+)
+from tracker.workflows.own_loop.termination import Termination
 from tracker.workspace.tracker_toml import Workspace, find_workspace
 
 SHOWN_KEYS = 5  # in a message
@@ -44,6 +51,7 @@ def begin(
     """See tracker.start_run; `kind` is train, infer or ensemble."""
     from tracker.ledger.resolve import resolve_run
 
+    hide_stop_traceback()
     # Check everything that was given before a run folder is made.
     workspace = find_workspace(root)
     tables = to_tables(config)
@@ -65,15 +73,45 @@ def begin(
             fingerprints={"config": config_fingerprint(tables), "data": None},
             tags=tag_list,
         )
-    # Begin, say so, then take over the new length of a resumed run.
-    run = ActiveRun(workspace, recorder, follow=follow, quiet=quiet)
-    if not quiet:
-        verb = "resumed" if resume else "started"
-        after = f" after epoch {run.last_epoch}" if resume and run.last_epoch else ""
-        notify(f"{run.name} {verb} in {shorten(run.folder)}{after}")
-    if resume and tables:
-        run.change_length(tables)
+    termination = Termination()
+    run = None
+    try:
+        # Begin, say so, then take over the new length of a resumed run.
+        run = ActiveRun(workspace, recorder, termination, follow=follow, quiet=quiet)
+        if not quiet:
+            verb = "resumed" if resume else "started"
+            after = f" after epoch {run.last_epoch}" if resume and run.last_epoch else ""
+            notify(f"{run.name} {verb} in {shorten(run.folder)}{after}")
+        if resume and tables:
+            run.change_length(tables)
+    except BaseException as error:
+        _end_start(run, recorder, termination, error, quiet=quiet)
+        raise
     return run
+
+
+def _end_start(
+    run: ActiveRun | None,
+    recorder: Recorder,
+    termination: Termination,
+    error: BaseException,
+    *,
+    quiet: bool,
+) -> None:
+    """Record the end of a run whose start was interrupted, or failed."""
+    if run is not None:
+        run.end(error)
+        return
+    if is_stop(error):
+        remember_stop(error)
+    status = "interrupted" if is_stop(error) else "failed"
+    with termination.end():
+        record = recorder.finish(status, error=describe_error(error))
+    if not quiet:
+        notify(
+            f"{record.name} {record.status} while it started ({record.error}). Resume:"
+            f' start_run(..., resume="{record.name}")'
+        )
 
 
 def _reopen(

@@ -82,6 +82,14 @@ def remember_stop(error: BaseException) -> None:
     _STOPS[:] = [error]
 
 
+def explain_early_stop(error: KeyboardInterrupt) -> None:
+    """Ctrl-C while a run was to start, but before there was one: say so, without a traceback."""
+    hide_stop_traceback()
+    if error not in _STOPS:
+        remember_stop(error)
+        notify("interrupted before the run started: nothing was recorded")
+
+
 def show_refusal_briefly(error: TrackerError) -> None:
     """If this error, of a run that cannot start, ends the script, show it in two lines."""
     _REFUSALS[:] = [error]

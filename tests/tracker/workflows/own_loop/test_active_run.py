@@ -540,3 +540,62 @@ def test_a_killed_run_of_a_script_says_how_the_script_goes_on(workspace: Workspa
     assert words in run_tracker("show", "exp1", cwd=workspace.root).stdout
     done = run_tracker("run", "train", "--resume", cwd=workspace.root, ok=False)
     assert (done.returncode, words in done.stderr) == (2, True)
+
+
+PRESSED_SCRIPT = """
+import os, sys, tracker
+class Press:  # a signal comes while this module is imported
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[1]:
+            os.kill(os.getpid(), int(sys.argv[2]))
+sys.meta_path.insert(0, Press())
+tracker.start_run({}, note=sys.argv[1], follow=False)
+"""
+PRESSED = {  # where, the signal, the last line
+    "tracker.workflows.own_loop.begin": (
+        signal.SIGINT,
+        "interrupted before the run started: nothing was recorded",
+    ),
+    "tracker.ledger.append": (signal.SIGINT, " interrupted while it started (Ctrl-C). Resume:"),
+    "tomli_w": (signal.SIGINT, "interrupted before the run started: nothing was recorded"),
+    "sqlalchemy": (signal.SIGTERM, " interrupted while it started (SIGTERM). Resume:"),
+}
+
+
+def test_a_start_that_is_stopped_has_no_traceback_and_leaves_no_killed_run(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    path, pipe = tmp_path / "script.py", subprocess.PIPE
+    path.write_text(PRESSED_SCRIPT)
+    children = {}
+    for place, (number, _) in PRESSED.items():
+        words = [sys.executable, str(path), place, str(int(number))]
+        children[place] = subprocess.Popen(
+            words, cwd=workspace.root, stdout=pipe, stderr=pipe, text=True
+        )
+    for place, child in children.items():
+        _, stderr = child.communicate(timeout=COMMAND_LIMIT_S)
+        assert child.returncode == -signal.SIGINT, (place, stderr)  # 130 in a shell
+        assert "Traceback" not in stderr
+        assert PRESSED[place][1] in stderr
+    ends = {record.note: (record.status, record.error) for record in list_runs(workspace.runs_dir)}
+    assert ends == {
+        "tracker.ledger.append": ("interrupted", "Ctrl-C"),
+        "sqlalchemy": ("interrupted", "SIGTERM"),
+    }
+    for record in list_runs(workspace.runs_dir):
+        tracker.start_run({}, resume=record.name, root=workspace.root, follow=False).finish()
+
+
+def test_a_run_that_is_stopped_before_its_record_leaves_no_folder(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def press_ctrl_c(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tracker.run_folder.recorder.write_text", press_ctrl_c)
+        with pytest.raises(KeyboardInterrupt):
+            tracker.start_run({}, root=workspace.root, follow=False)
+    assert list_runs(workspace.runs_dir) == []
+    assert list(workspace.runs_dir.glob("exp*")) == []
