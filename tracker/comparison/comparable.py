@@ -16,10 +16,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tracker.comparison.members import find_row_config, list_trained
 from tracker.core.config_diff import shorten_fingerprint, translate
 from tracker.core.errors import TrackerError
 from tracker.ledger.read import find_run, list_validation_scores
 from tracker.ledger.records import Submission
+from tracker.run_folder.members import list_member_names
 from tracker.run_folder.read import load_config, load_run
 from tracker.run_folder.record import RunRecord, run_folder
 from tracker.training.config import CROP_KEYS, Config, config_to_dict
@@ -194,7 +196,7 @@ def basis_of_submission(workspace: Workspace, row: Submission) -> Basis:
     basis = find_basis(
         workspace,
         name,
-        row.config,
+        find_row_config(workspace, row),
         data=data,
         folder=folder,
         recorded=recorded,
@@ -249,10 +251,9 @@ def find_scheme(
     label fixes and exclusions do. An ensemble has the scheme of its members if it is the same for
     all.
     """
-    members = config.get("ensemble", {}).get("members")
-    if members:
-        schemes = [_scheme_of_run(workspace, name) for name in members]
-        return schemes[0] if all(scheme == schemes[0] for scheme in schemes) else {}
+    if list_member_names(config):
+        schemes = [_scheme_of_run(workspace, name) for name in list_trained(workspace, config)]
+        return schemes[0] if schemes and all(one == schemes[0] for one in schemes) else {}
     if not config.get("data"):
         return {}
     known = name_files({**_defaults(), **flatten(config)})
@@ -270,7 +271,7 @@ def _scheme_of_run(workspace: Workspace, name: str) -> Scheme:
         record = load_run(workspace.runs_dir, name)
         config = load_config(workspace.runs_dir, name)
         data = record.fingerprints.get("data")
-        if not data and "ensemble" not in config:
+        if not data:
             return {}  # of a loop of the user's own: its keys do not mean what ours do
         return find_scheme(workspace, config, data=data)
     except TrackerError:
@@ -279,15 +280,15 @@ def _scheme_of_run(workspace: Workspace, name: str) -> Scheme:
 
 def _find_images(workspace: Workspace, config: Mapping[str, Any]) -> dict[str, Any]:
     """Which images of its scheme a config validates on; for an ensemble, all its folds."""
-    members = config.get("ensemble", {}).get("members", ())
-    if members:
+    if list_member_names(config):
+        names = list_trained(workspace, config)
         try:
             by_member = [
-                _find_images(workspace, load_config(workspace.runs_dir, name)) for name in members
+                _find_images(workspace, load_config(workspace.runs_dir, name)) for name in names
             ]
         except TrackerError:
             return {}
-        if not all(by_member):
+        if not by_member:
             return {}
         folds = sorted({str(images.get("data.fold")) for images in by_member})
         return by_member[0] if len(folds) == 1 else {**by_member[0], "data.fold": ", ".join(folds)}

@@ -24,7 +24,7 @@ from tracker.comparison.comparable import (
     basis_of_submission,
     is_same_scheme,
 )
-from tracker.comparison.members import is_flattered, list_flattered
+from tracker.comparison.members import find_row_config, is_flattered, list_flattered
 from tracker.comparison.statistics.regression import (
     FEW_POINTS,
     MIN_TO_RANK,
@@ -240,7 +240,7 @@ def _holds_no_agreement(rank: RankCorrelation | None) -> bool:
 
 def explain_unused(workspace: Workspace, row: Submission, relation: ScoreRelation | None) -> str:
     """Why the validation score of a submission predicts no public score; empty where it does."""
-    if is_flattered(workspace, row.config):
+    if is_flattered(workspace, find_row_config(workspace, row)):
         return FLATTERED
     if _is_unknown(workspace, row):
         return UNKNOWN_VALIDATION
