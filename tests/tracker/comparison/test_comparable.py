@@ -23,6 +23,8 @@ from tracker.comparison.comparable import (
     explain_incomparable,
     explain_validation,
     find_basis,
+    is_known,
+    is_same_scheme,
     read_checksums,
 )
 from tracker.comparison.diff import RunDiff, diff_runs
@@ -359,7 +361,7 @@ def test_a_loop_that_kept_its_validation_is_compared_with_the_programs_run_by_th
 ) -> None:
     compare(workspace, {}, {}, ("d", None))
     found = diff_runs(workspace, "exp1", "exp2")
-    hint = "how exp2 validated is not known (run.save_validation(...) records it)"
+    hint = "whether exp2 validated as exp1 did is not known (run.save_validation(...) records it)"
     assert found.not_comparable["val/f1"] == hint
     keep_validation(workspace, "exp2", ["b", "a"], [1, 0])
     reason = "exp1 has no validation.npz to compare the images of exp2 with"
@@ -460,3 +462,32 @@ def test_an_imported_ensemble_is_not_made_of_the_runs_of_this_workspace(
     assert basis_of_submission(workspace, row).scheme == {}
     config = find_row_config(workspace, row)
     assert [one.value for one in list_members(workspace, config)] == [None, None]
+
+
+def test_what_a_loop_did_not_log_of_its_validation_is_unknown_and_never_different() -> None:
+    names = {"data.age_bands": [30, 60], "data.fold": 0, "data.fold_file": None}
+    told = Basis(name="exp2", own=True, scheme=names)
+    silent = Basis(name="exp3", own=True, scheme={}, adopted=True)
+    alone = f"how exp3 validated is not known ({ADOPTED_VALIDATION})"
+    assert explain_validation(told, silent) == explain_validation(silent, told) == alone
+    partly = replace(silent, scheme={"data.fold": 0})
+    reason = "how exp3 validated is not known in full (not logged: age bands)"
+    assert explain_validation(told, partly) == reason
+    other = replace(partly, scheme={"data.fold": 1})
+    assert explain_validation(told, other) == "different validation (fold 0 against 1)"
+
+
+def test_one_rule_says_whether_a_validation_is_known() -> None:
+    ours = Basis(name="exp1", own=False, scheme={"data.split": "stratified"})
+    told = Basis(name="exp2", own=True, scheme={"split": "a"})
+    hint = f"({HOW_TO_SAVE_VALIDATION})"
+    apart = f"whether exp2 validated as exp1 did is not known {hint}"
+    assert explain_validation(ours, told) == explain_validation(told, ours) == apart
+    unknown = replace(ours, name="exp4", scheme={})  # an ensemble of unknown members
+    assert explain_validation(unknown, replace(unknown, name="exp5")) == (
+        "how exp4 and exp5 validated is not known"
+    )
+    by_hand = replace(unknown, recorded=False)
+    bases = (ours, told, unknown, by_hand, replace(unknown, checksums=(1, 2, 3)))
+    assert [is_known(basis) for basis in bases] == [True, True, False, True, True]
+    assert not is_same_scheme(ours, told)
