@@ -85,6 +85,7 @@ class ActiveRun:
         self._best_before: DeclaredMetrics | None = None
         self._read_progress()
         recorder.summarize = lambda: self._metrics.summarize(self._recorder.record)
+        recorder.read_best = self._metrics.read_best
         # A logger or callback puts its own instruction here.
         self.explain_resume: Callable[[], str] = self._explain_resume
         self._ended = False
