@@ -45,8 +45,8 @@ def link_members(runs_dir: Path, name: str, config: dict[str, Any]) -> dict[str,
     for member, uid in zip(names, uids, strict=True):
         found = _read_record(run_folder(runs_dir, member)).get("uid") if uid else None
         is_other = (found is not None and found != uid) or (uid is None and adopted)
-        is_other = (is_other or member == name) and not is_elsewhere(member)
-        linked.append(name_elsewhere(member, uid) if is_other else member)
+        is_renamed = is_other and not is_elsewhere(member)
+        linked.append(name_elsewhere(member, uid) if is_renamed else member)
     return config if linked == names else replace_members(config, linked)
 
 
