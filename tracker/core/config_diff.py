@@ -352,8 +352,7 @@ def _name_ensemble(table: Mapping[str, Any]) -> str:
     """Method, members and weights."""
     method = table.get("method") or ""
     names, given = list_used_members(table)
-    known = [name for name in names if not is_elsewhere(name)]
-    members = ", ".join(filter(None, [*known, describe_elsewhere(names)])) or "none"
+    members = describe_members(names)
     weights = f" ({_list_values(given)})" if given else ""
     return f"{method} ensemble of {members}{weights}".strip()
 
@@ -379,13 +378,17 @@ def strip_elsewhere(name: str) -> str:
     return name.removesuffix(ELSEWHERE).partition("~")[0] if is_elsewhere(name) else name
 
 
-def describe_elsewhere(names: Sequence[str]) -> str:
-    """What is said of members that are not known here; empty where all are.
+def describe_members(names: Sequence[str]) -> str:
+    """The members of an ensemble in the order of their weights.
 
-    `exp1, exp2 of another workspace, not known here`.
+    `exp1, exp2 of another workspace, not known here` where none is known.
     """
-    unknown = [strip_elsewhere(name) for name in names if is_elsewhere(name)]
-    return f"{', '.join(unknown)} of another workspace, not known here" if unknown else ""
+    if names and all(map(is_elsewhere, names)):
+        return f"{', '.join(map(strip_elsewhere, names))} of another workspace, not known here"
+    shown = [
+        f"{strip_elsewhere(name)}{ELSEWHERE}" if is_elsewhere(name) else name for name in names
+    ]
+    return ", ".join(shown) or "none"
 
 
 def list_used_members(table: Mapping[str, Any]) -> tuple[list[str], list[Any]]:

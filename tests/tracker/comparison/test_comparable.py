@@ -430,7 +430,12 @@ def test_a_member_is_the_run_with_its_uid_and_never_one_that_has_its_name(
         known, unknown = list_members(workspace, config, with_ledger=False)
         assert known.value == (0.9 if "members" in facts else None)
         assert unknown.value is None, "exp2 is another run here: the ensemble itself"
-        assert "exp2 of another workspace, not known here" in describe_ensemble(config["ensemble"])
+        text = describe_ensemble(config["ensemble"])
+        assert text == "soft ensemble of " + (
+            "exp1, exp2 (elsewhere)"
+            if "members" in facts
+            else "exp1, exp2 of another workspace, not known here"
+        )
         basis = basis_of_run(workspace, load_run(workspace.runs_dir, name), config)
         assert basis.scheme == {}
 

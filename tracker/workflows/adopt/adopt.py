@@ -234,10 +234,14 @@ def _adopt(
         _refuse_again(workspace, foreign.source, content, used, force=force)
         if not force:
             _refuse_recorded(workspace, foreign, points)
-        note = note or f"adopted from {foreign.source}"
+        original = foreign.original.record if foreign.original else None
+        if not note:
+            source = f"adopted from {foreign.source}"
+            note = f"{original.note} ({source})" if original and original.note else source
         # An ordinary run of a training loop, without copies until it is complete.
-        kind = _find_kind(foreign, config)
-        with _begin_or_leave_none(config, note, workspace, kind) as run:
+        kind = original.kind if original else _find_kind(config)
+        tags = original.tags if original else ()
+        with _begin_or_leave_none(config, note, workspace, kind=kind, tags=tags) as run:
             if foreign.original:
                 foreign.remarks += take_over(run, foreign.original)
             run.add_facts(
@@ -263,10 +267,8 @@ def _adopt(
     return record, foreign.remarks
 
 
-def _find_kind(foreign: ForeignRun, config: Mapping[str, Any]) -> str:
-    """train, infer or ensemble."""
-    if foreign.original:
-        return foreign.original.record.kind
+def _find_kind(config: Mapping[str, Any]) -> str:
+    """A run of MLflow may be an ensemble of this program."""
     return "ensemble" if list_member_names(config) else "train"
 
 
@@ -286,10 +288,10 @@ def _refuse_recorded(workspace: Workspace, foreign: ForeignRun, points: Sequence
 
 @contextmanager
 def _begin_or_leave_none(
-    config: Mapping[str, Any], note: str, workspace: Workspace, kind: str
+    config: Mapping[str, Any], note: str, workspace: Workspace, **options: Any
 ) -> Iterator[ActiveRun]:
     """The new run; what cannot be adopted leaves none, for its source is whole where it lies."""
-    run = begin(config, note=note, root=workspace.root, follow=False, kind=kind, quiet=True)
+    run = begin(config, note=note, root=workspace.root, follow=False, quiet=True, **options)
     try:
         with run:
             yield run

@@ -13,7 +13,7 @@ from tracker.core.errors import TrackerError
 from tracker.ledger.team_runs import find_run_by_uid
 from tracker.run_folder.members import list_member_names, read_member_uids, replace_members
 from tracker.run_folder.read import list_runs, load_run
-from tracker.run_folder.record import RunRecord
+from tracker.run_folder.record import MARKS, RunRecord
 from tracker.training.files import atomic_path
 from tracker.training.predict import DECISION
 from tracker.training.tables import parse_toml_value, read_toml
@@ -24,8 +24,8 @@ RECORD, CONFIG, POINTS = "run.json", "config.toml", "metrics.jsonl"
 WEIGHTS, PREDICTIONS = "best.pth", "predictions.csv"
 SCORES = ("validation.npz", "probabilities.npz")
 # What the new run writes itself, and what follows from the rest.
-OWN = (RECORD, CONFIG, POINTS, WEIGHTS, PREDICTIONS, ".lock", ".lock.held", "mlflow.json")
-OWN_COPIES = ("mirror.json", "mirror.log", "tensorboard.json", ".killed.json")
+OWN = (RECORD, CONFIG, POINTS, WEIGHTS, PREDICTIONS, ".lock", ".lock.held", MARKS)
+OWN_COPIES = ("mlflow.json", "mirror.json", "mirror.log", "tensorboard.json", ".killed.json")
 LEFT_FOLDERS = ("tensorboard",)
 TAKEN_FILES = (*SCORES, DECISION, "env.json", "output.log")
 TAKEN_FOLDERS = (FIGURES, FILES)

@@ -30,6 +30,7 @@ from tracker.core.config_diff import strip_elsewhere
 from tracker.core.errors import RefusedError, TrackerError
 from tracker.images.explain import explain
 from tracker.ledger.read import list_submissions
+from tracker.run_folder.marks import tag_run
 from tracker.run_folder.points import Curves, read_curves
 from tracker.run_folder.read import load_config, load_run
 from tracker.run_folder.record import list_run_numbers
@@ -685,13 +686,14 @@ def test_members_that_were_adopted_before_are_linked(
 def test_of_a_run_of_this_program_all_is_taken_that_a_run_has(
     workspace: Workspace, elsewhere: Workspace
 ) -> None:
+    tag_run(elsewhere, "exp1", ["keep"])
     before = load_run(elsewhere.runs_dir, "exp1")
     record, remarks = adopt_folder(workspace, elsewhere.runs_dir / "exp1")
     folder = workspace.runs_dir / record.name
     for name in ("validation.npz", "probabilities.npz", "config.toml", "env.json"):
         original = elsewhere.runs_dir / "exp1" / name
         assert (folder / name).read_bytes() == original.read_bytes()
-    assert record.summary == before.summary
+    assert (record.summary, record.tags) == (before.summary, ("keep",))
     assert (record.created_at, record.finished_at) == (before.created_at, before.finished_at)
     assert record.fingerprints["data"] == before.fingerprints["data"]
     assert record.fingerprints["predictions"] == before.fingerprints["predictions"]
