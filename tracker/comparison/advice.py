@@ -116,7 +116,8 @@ def advise_run(
 
     None for other kinds of runs, and for a run without a curve of its monitored metric.
     """
-    if record.kind != "train":
+    # An ensemble that an earlier version adopted is of kind train.
+    if record.kind != "train" or "ensemble" in config:
         return None
     monitor = config.get("train", {}).get("monitor") or find_monitor(curves, metrics)
     has_our_keys = bool(record.fingerprints.get("data"))  # a loop of another program has none

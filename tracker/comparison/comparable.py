@@ -16,10 +16,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tracker.comparison.members import find_row_config, list_trained
 from tracker.core.config_diff import shorten_fingerprint, translate
 from tracker.core.errors import TrackerError
 from tracker.ledger.read import find_run, list_validation_scores
 from tracker.ledger.records import Submission
+from tracker.run_folder.members import list_member_names
 from tracker.run_folder.read import load_config, load_run
 from tracker.run_folder.record import RunRecord, run_folder
 from tracker.training.config import CROP_KEYS, Config, config_to_dict
@@ -105,6 +107,7 @@ class Basis:
     name: str
     own: bool
     scheme: Scheme
+    recorded: bool = True  # by a run, not a row of a table kept by hand
     adopted: bool = False  # its loop has ended elsewhere, and can record nothing more
     images: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -153,6 +156,7 @@ def find_basis(
     return Basis(
         name=name,
         own=False,
+        recorded=recorded,
         scheme=find_scheme(workspace, config, data=data),
         images=_find_images(workspace, config),
         training={
@@ -194,7 +198,7 @@ def basis_of_submission(workspace: Workspace, row: Submission) -> Basis:
     basis = find_basis(
         workspace,
         name,
-        row.config,
+        find_row_config(workspace, row),
         data=data,
         folder=folder,
         recorded=recorded,
@@ -249,10 +253,9 @@ def find_scheme(
     label fixes and exclusions do. An ensemble has the scheme of its members if it is the same for
     all.
     """
-    members = config.get("ensemble", {}).get("members")
-    if members:
-        schemes = [_scheme_of_run(workspace, name) for name in members]
-        return schemes[0] if all(scheme == schemes[0] for scheme in schemes) else {}
+    if list_member_names(config):
+        schemes = [_scheme_of_run(workspace, name) for name in list_trained(workspace, config)]
+        return schemes[0] if schemes and all(one == schemes[0] for one in schemes) else {}
     if not config.get("data"):
         return {}
     known = name_files({**_defaults(), **flatten(config)})
@@ -270,7 +273,7 @@ def _scheme_of_run(workspace: Workspace, name: str) -> Scheme:
         record = load_run(workspace.runs_dir, name)
         config = load_config(workspace.runs_dir, name)
         data = record.fingerprints.get("data")
-        if not data and "ensemble" not in config:
+        if not data:
             return {}  # of a loop of the user's own: its keys do not mean what ours do
         return find_scheme(workspace, config, data=data)
     except TrackerError:
@@ -279,15 +282,15 @@ def _scheme_of_run(workspace: Workspace, name: str) -> Scheme:
 
 def _find_images(workspace: Workspace, config: Mapping[str, Any]) -> dict[str, Any]:
     """Which images of its scheme a config validates on; for an ensemble, all its folds."""
-    members = config.get("ensemble", {}).get("members", ())
-    if members:
+    if list_member_names(config):
+        names = list_trained(workspace, config)
         try:
             by_member = [
-                _find_images(workspace, load_config(workspace.runs_dir, name)) for name in members
+                _find_images(workspace, load_config(workspace.runs_dir, name)) for name in names
             ]
         except TrackerError:
             return {}
-        if not all(by_member):
+        if not by_member:
             return {}
         folds = sorted({str(images.get("data.fold")) for images in by_member})
         return by_member[0] if len(folds) == 1 else {**by_member[0], "data.fold": ", ".join(folds)}
@@ -362,17 +365,21 @@ def explain_incomparable(a: Basis, b: Basis, name: str) -> str:
     return reason or explain_validation(a, b)
 
 
-def explain_validation(a: Basis, b: Basis) -> str:
-    """Why validation scores of two runs cannot be compared; empty if they can."""
+def explain_validation(a: Basis, b: Basis, *, same_images: bool = True) -> str:
+    """Why validation scores of two runs cannot be compared; empty if they can.
+
+    Everything that asks whether a validation is known and comparable asks here. Without
+    `same_images`, runs of one scheme may validate on other images of it, such as other folds.
+    """
     if a.checksums and a.checksums == b.checksums:
         return ""
     if _only_files_tell(a, b):
         return _compare_files(a, b)
     reason = explain_scheme(a, b)
-    if not reason:
-        images = _differ(a.images, b.images)
-        reason = _describe_difference("different validation images", images)
-    return reason or _compare_files(a, b)
+    if reason or not same_images:
+        return reason
+    images = _differ(a.images, b.images)
+    return _describe_difference("different validation images", images) or _compare_files(a, b)
 
 
 def _only_files_tell(a: Basis, b: Basis) -> bool:
@@ -387,9 +394,12 @@ def is_same_scheme(a: Basis, b: Basis) -> bool:
     They do on the same images with the same labels, whoever trained. Runs of `run train` may
     validate on other images of one scheme, such as other folds.
     """
-    if a.checksums == b.checksums != () or _only_files_tell(a, b):
-        return not explain_validation(a, b)
-    return a.own == b.own and not _differ(a.scheme, b.scheme)
+    return not explain_validation(a, b, same_images=False)
+
+
+def is_known(basis: Basis) -> bool:
+    """Whether it is known how a run validated: then it can be compared with one like it."""
+    return is_same_scheme(basis, basis)
 
 
 def explain_scheme(a: Basis, b: Basis) -> str:
@@ -398,12 +408,15 @@ def explain_scheme(a: Basis, b: Basis) -> str:
     Two rows of one table kept by hand that say nothing about validation are compared: their figures
     are in one column.
     """
-    if a.own and b.own and (a.scheme or b.scheme):
-        return _describe_difference("different validation", _differ(a.scheme, b.scheme))
+    if a.own and b.own and a.scheme and b.scheme:
+        return _compare_own(a, b)
     unknown = [basis for basis in (a, b) if basis.own or not basis.scheme]
-    if len(unknown) == 1 or any(basis.own for basis in unknown):
+    if a.own and b.own and (a.scheme or b.scheme):
+        unknown = [basis for basis in unknown if not basis.scheme]
+    if len(unknown) == 1 or any(basis.own or basis.recorded for basis in unknown):
         return _explain_unknown(unknown, next((one for one in (a, b) if one not in unknown), None))
-    differing = _differ(a.scheme, b.scheme)
+    # A version that did not know a key has not written that it is none.
+    differing = _keep_shared(_differ(a.scheme, b.scheme), a, b)
     for headline, keys in (("different split", SPLIT), ("different labels", LABELS)):
         if reason := _describe_difference(
             headline, {key: pair for key, pair in differing.items() if key in keys}
@@ -415,6 +428,26 @@ def explain_scheme(a: Basis, b: Basis) -> str:
     )
 
 
+def _compare_own(a: Basis, b: Basis) -> str:
+    """How the validation of two loops differs by what both logged of it, else what one did not."""
+    differing = _differ(a.scheme, b.scheme)
+    if shared := _keep_shared(differing, a, b):
+        return _describe_difference("different validation", shared)
+    if not differing:
+        return ""
+    silent = [basis for basis in (a, b) if differing.keys() - basis.scheme.keys()]
+    keys = ", ".join(KEY_TITLES.get(key, key) for key in differing)
+    names = " and ".join(dict.fromkeys(basis.name for basis in silent))
+    return f"how {names} validated is not known in full (not logged: {keys})"
+
+
+def _keep_shared(
+    differing: Mapping[str, tuple[Any, Any]], a: Basis, b: Basis
+) -> dict[str, tuple[Any, Any]]:
+    """Those keys that both have."""
+    return {key: pair for key, pair in differing.items() if key in a.scheme and key in b.scheme}
+
+
 def _explain_unknown(unknown: Sequence[Basis], other: Basis | None) -> str:
     """Whose validation is unknown, and how to record it."""
     if len(unknown) == 1 and unknown[0].checksums and other is not None:
@@ -422,15 +455,21 @@ def _explain_unknown(unknown: Sequence[Basis], other: Basis | None) -> str:
     # Of one that kept its images it is known: only the others are to blame.
     blamed = [basis for basis in unknown if not basis.checksums] or unknown
     names = " and ".join(dict.fromkeys(basis.name for basis in blamed))
+    if len(blamed) == 1 and blamed[0].own and blamed[0].scheme and other is not None:
+        return f"whether {names} validated as {other.name} did is not known ({_hint(blamed[0])})"
     hints: dict[str, list[str]] = {}
     for basis in blamed:
         if basis.own and not basis.checksums:
-            hint = ADOPTED_VALIDATION if basis.adopted else HOW_TO_SAVE_VALIDATION
-            hints.setdefault(hint, []).append(basis.name)
+            hints.setdefault(_hint(basis), []).append(basis.name)
     parts = [*hints]
     if len(hints) > 1:
         parts = [f"{' and '.join(whose)}: {hint}" for hint, whose in hints.items()]
     return f"how {names} validated is not known" + (f" ({'; '.join(parts)})" if parts else "")
+
+
+def _hint(basis: Basis) -> str:
+    """How the validation of a loop could have been recorded."""
+    return ADOPTED_VALIDATION if basis.adopted else HOW_TO_SAVE_VALIDATION
 
 
 def _explain_unknown_training(a: Basis, b: Basis) -> str:

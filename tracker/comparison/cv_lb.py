@@ -22,9 +22,10 @@ from tracker.comparison.comparable import (
     Scheme,
     basis_of_run,
     basis_of_submission,
+    is_known,
     is_same_scheme,
 )
-from tracker.comparison.members import is_flattered, list_flattered
+from tracker.comparison.members import find_row_config, is_flattered, list_flattered
 from tracker.comparison.statistics.regression import (
     FEW_POINTS,
     MIN_TO_RANK,
@@ -189,7 +190,7 @@ def predict_public_score(
         reason = f"the run has no val/{metric}"
     elif is_flattered(workspace, config):
         reason = f"the validation score of {record.name} is {FLATTERED}"
-    elif not _is_known(basis):
+    elif not is_known(basis):
         reason = f"how {record.name} validated is not known"
     elif relation is None or relation.line is None:
         same = "" if n < 3 else ", all with the same validation score"
@@ -240,7 +241,7 @@ def _holds_no_agreement(rank: RankCorrelation | None) -> bool:
 
 def explain_unused(workspace: Workspace, row: Submission, relation: ScoreRelation | None) -> str:
     """Why the validation score of a submission predicts no public score; empty where it does."""
-    if is_flattered(workspace, row.config):
+    if is_flattered(workspace, find_row_config(workspace, row)):
         return FLATTERED
     if _is_unknown(workspace, row):
         return UNKNOWN_VALIDATION
@@ -278,17 +279,9 @@ class SchemeGroup:
         return {**basis.scheme, DATA: images}
 
 
-def _is_known(basis: Basis, *, recorded: bool = True) -> bool:
-    """Whether it is known how a run validated: by its config, or by its validation.npz.
-
-    The rows of a table kept by hand stand in one column: they are compared.
-    """
-    return bool(basis.scheme or basis.checksums) or not recorded
-
-
 def _find_group(groups: Sequence[SchemeGroup], basis: Basis) -> int | None:
     """The index of the largest group that a run belongs to."""
-    if not _is_known(basis):
+    if not is_known(basis):
         return None
     return next((index for index, group in enumerate(groups) if group.holds(basis)), None)
 
@@ -297,8 +290,7 @@ def _is_unknown(workspace: Workspace, row: Submission) -> bool:
     """Whether it has a validation score, and nobody knows on which images."""
     if not _is_validated(workspace, row):
         return False
-    recorded = row.run_uid is not None
-    return not _is_known(basis_of_submission(workspace, row), recorded=recorded)
+    return not is_known(basis_of_submission(workspace, row))
 
 
 def _is_validated(workspace: Workspace, row: Submission) -> bool:
@@ -330,7 +322,7 @@ def group_by_scheme(workspace: Workspace, rows: Sequence[Submission]) -> list[Sc
         if not _is_validated(workspace, row):
             continue
         basis = basis_of_submission(workspace, row)
-        if _is_known(basis, recorded=row.run_uid is not None):
+        if is_known(basis):
             groups = _add_to_groups(groups, basis, row.number)
     return sorted(groups, key=lambda group: (-len(group.numbers), group.numbers[0]))
 

@@ -9,12 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tracker.comparison.members import list_trained
 from tracker.comparison.statistics.groups import are_same_groups
-from tracker.core.errors import TrackerError
+from tracker.core.errors import TrackerError, UnknownRunError
+from tracker.run_folder.members import list_member_names
 from tracker.run_folder.read import load_config
 from tracker.run_folder.record import run_folder
 from tracker.training.config_fingerprint import later_defaults
-from tracker.training.errors import ConfigError
+from tracker.training.errors import ConfigError, StorageError
 from tracker.training.formats import list_with_people
 from tracker.training.metrics import GIVEN, METRICS
 from tracker.training.predict import DECISION
@@ -351,8 +353,12 @@ def _validates_people(workspace: Workspace, side: Subject) -> bool:
     For an ensemble, its first member decides.
     """
     config: Mapping[str, Any] = side.config
-    while members := config.get("ensemble", {}).get("members"):
-        config = load_config(workspace.runs_dir, members[0])
+    if list_member_names(config):
+        first = next(iter(list_trained(workspace, config)), "")
+        try:
+            config = load_config(workspace.runs_dir, first)
+        except (UnknownRunError, ConfigError, StorageError):
+            config = {}  # it is not here
     data = config.get("data", {})
     if not {"format", "split"} & data.keys():
         # The user's own loop: its photographs are those of tracker.toml.

@@ -12,11 +12,15 @@ from tracker.core.config_diff import (
     describe_ensemble,
     describe_ensemble_briefly,
     find_shown_parent,
+    is_elsewhere,
     is_searched,
+    name_elsewhere,
 )
 from tracker.core.errors import TrackerError
-from tracker.ledger.read import list_newest_of_runs
+from tracker.ledger.read import find_run, list_newest_of_runs
 from tracker.ledger.records import Submission
+from tracker.ledger.team_runs import find_run_by_uid, find_uids_beside
+from tracker.run_folder.members import list_member_names, replace_members
 from tracker.run_folder.read import load_config, load_run
 from tracker.run_folder.record import RunRecord
 from tracker.workspace.metrics import choose_metrics, higher_is_better
@@ -170,8 +174,61 @@ def list_searched(workspace: Workspace, ensembles: Mapping[str, Mapping[str, Any
 
 def list_flattered(workspace: Workspace, rows: Sequence[Submission]) -> list[int]:
     """The submissions whose validation scores are flattered, see `is_flattered`."""
-    sent = {row.run: row.config for row in rows if row.run}
-    return [row.number for row in rows if is_flattered(workspace, row.config, sent)]
+    uids: dict[str, set[str]] = {}
+    for row in rows:
+        if row.run and row.run_uid:
+            uids.setdefault(row.run, set()).add(row.run_uid)
+    sent = {}
+    for row in rows:
+        if row.run and row.run_uid:
+            sent[name_elsewhere(row.run, row.run_uid)] = row.config
+            if len(uids[row.run]) == 1:  # teammates have an exp3 too
+                sent[row.run] = row.config
+    return [
+        row.number for row in rows if is_flattered(workspace, find_row_config(workspace, row), sent)
+    ]
+
+
+def find_row_config(workspace: Workspace, row: Submission) -> Mapping[str, Any]:
+    """The config of a submission; members of an ensemble have the names of runs here.
+
+    The ledger's index knows the uids of members that lay beside the ensemble. A member that it does
+    not know is unknown, whatever run has that name here.
+    """
+    names = list_member_names(row.config)
+    if not names:
+        return row.config
+    run = find_run(workspace, row)
+    if run is not None:
+        with suppress(TrackerError):
+            return load_config(workspace.runs_dir, run)
+    uids = find_uids_beside(workspace, row.run_uid, names)
+    linked = []
+    for name in names:
+        here = find_run_by_uid(workspace, name, uids.get(name))
+        other = name if is_elsewhere(name) else name_elsewhere(name, uids.get(name))
+        linked.append(here or other)
+    return replace_members(row.config, linked)
+
+
+def list_trained(workspace: Workspace, config: Mapping[str, Any]) -> list[str]:
+    """The runs that an ensemble was made from in the end, each once, in the order of its members.
+
+    Members of a member that is an ensemble itself stand for it. A member that is not known here is
+    in the list, too.
+    """
+    found: list[str] = []
+    waiting, seen = list_member_names(config), set[str]()
+    while waiting:
+        name = waiting.pop(0)
+        if name in seen:
+            continue
+        seen.add(name)
+        inner = list_member_names(_find_config(workspace, name, {}))
+        waiting = [*inner, *waiting]
+        if not inner:
+            found.append(name)
+    return found
 
 
 def is_flattered(

@@ -10,6 +10,7 @@ from typing import Any
 
 from tracker.comparison.advice import Advice, advise_run
 from tracker.comparison.comparable import Basis, basis_of_run, basis_of_submission
+from tracker.comparison.members import find_row_config
 from tracker.ledger.read import (
     find_sota,
     get_submission,
@@ -75,7 +76,7 @@ def load_subject(workspace: Workspace, word: str) -> Subject:
             figures.setdefault(f"val/{metric.name}", imported)
     return Subject(
         name=f"s{row.number}",
-        config=row.config,
+        config=find_row_config(workspace, row),
         metrics={**row.scores, **figures},
         best_epoch=row.best_epoch,
         fingerprints=fingerprints,

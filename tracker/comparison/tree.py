@@ -6,16 +6,19 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from tracker.comparison.members import is_flattered, list_flattered
+from tracker.comparison.members import find_row_config, is_flattered, list_flattered
 from tracker.core.config_diff import (
     diff_configs,
     find_shown_parent,
+    is_elsewhere,
     list_changes,
     list_implied_changes,
     list_unknown,
     list_used_members,
+    name_elsewhere,
     render_change,
     render_unknown_keys,
+    strip_elsewhere,
     translate,
 )
 from tracker.core.errors import TrackerError
@@ -243,12 +246,16 @@ def _list_sources_of_row(
         return [name_node(workspace, stated) if stated else parent] if parent else []
     row = get_submission(workspace, number)
     sources: dict[str, None] = {}
-    for run in list_used_members(row.config.get("ensemble") or {})[0]:
+    for member in list_used_members(find_row_config(workspace, row).get("ensemble") or {})[0]:
+        if not is_elsewhere(member):
+            sources[member] = None
+            continue
         for found in query(
-            "SELECT number FROM submissions WHERE run = :run AND author = :author",
-            {"run": run, "author": row.author},
+            "SELECT number, run, run_uid FROM submissions WHERE run = :run",
+            {"run": strip_elsewhere(member)},
         ):
-            sources[f"s{found['number']}"] = None
+            if name_elsewhere(found["run"], found["run_uid"]) == member:
+                sources[f"s{found['number']}"] = None
     return list(sources)
 
 
@@ -277,7 +284,7 @@ def _build_run(
     workspace: Workspace, record: RunRecord, row: Submission | None, names: Iterable[str]
 ) -> _UnplacedNode:
     # The copy in the ledger is read faster than the file.
-    config = row.config if row else _load_config(workspace, record)
+    config = find_row_config(workspace, row) if row else _load_config(workspace, record)
     texts = [record.note, row.memo if row else ""]
     figures = {f"val_{name}": record.summary.get(f"val/{name}") for name in names}
     node = Node(

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from tracker.core.terminal import print_table
+from tracker.core.config_diff import is_elsewhere, strip_elsewhere
+from tracker.core.terminal import print_table, print_text
 from tracker.core.text import render_number
 from tracker.workspace.metrics import choose_metrics
 
@@ -17,6 +18,14 @@ if TYPE_CHECKING:
 
 def print_members(members: Sequence[Member], competition: Competition) -> None:
     """Print a table of the members; nothing for a run that is no ensemble."""
+    if unknown := [member for member in members if is_elsewhere(member.run)]:
+        names = [
+            strip_elsewhere(member.run)
+            + ("" if member.weight is None else f" (weight {member.weight:g})")
+            for member in unknown
+        ]
+        print_text(f"members of another workspace: {', '.join(names)}; not known here")
+    members = [member for member in members if member not in unknown]
     if not members:
         return
     measured = set(chain.from_iterable(member.validation for member in members))

@@ -24,6 +24,8 @@ PIPELINE, PIPELINE_HASH = "augment.name", "augment.file_sha256"
 ENSEMBLE = "ensemble."
 # ensemble.searched is this where not its own weights were searched, but those of a member.
 INHERITED = "members"
+# Ends the name of a member that is a run of another workspace: no run here has such a name.
+ELSEWHERE = " (elsewhere)"
 SEARCHED = {False: "no", True: "yes", INHERITED: "by a member"}
 
 CHANNEL_KEYS = ("data.mean", "data.std")
@@ -350,7 +352,7 @@ def _name_ensemble(table: Mapping[str, Any]) -> str:
     """Method, members and weights."""
     method = table.get("method") or ""
     names, given = list_used_members(table)
-    members = _list_values(names)
+    members = describe_members(names)
     weights = f" ({_list_values(given)})" if given else ""
     return f"{method} ensemble of {members}{weights}".strip()
 
@@ -359,6 +361,34 @@ def describe_ensemble_briefly(table: Mapping[str, Any]) -> str:
     """`weighted ensemble of 5 runs`, where there is no room for their names."""
     names, _ = list_used_members(table)
     return f"{table.get('method') or ''} ensemble of {render_count(len(names), 'run')}".strip()
+
+
+def name_elsewhere(name: str, uid: str | None) -> str:
+    """The name of a member that is not known here: `exp1~3fa2c1 (elsewhere)`."""
+    return f"{name}~{uid[:6]}{ELSEWHERE}" if uid else f"{name}{ELSEWHERE}"
+
+
+def is_elsewhere(name: str) -> bool:
+    """Whether a member is a run of another workspace that is not known here."""
+    return name.endswith(ELSEWHERE)
+
+
+def strip_elsewhere(name: str) -> str:
+    """The name that a member has in its own workspace: `exp1` of `exp1~3fa2c1 (elsewhere)`."""
+    return name.removesuffix(ELSEWHERE).partition("~")[0] if is_elsewhere(name) else name
+
+
+def describe_members(names: Sequence[str]) -> str:
+    """The members of an ensemble in the order of their weights.
+
+    `exp1, exp2 of another workspace, not known here` where none is known.
+    """
+    if names and all(map(is_elsewhere, names)):
+        return f"{', '.join(map(strip_elsewhere, names))} of another workspace, not known here"
+    shown = [
+        f"{strip_elsewhere(name)}{ELSEWHERE}" if is_elsewhere(name) else name for name in names
+    ]
+    return ", ".join(shown) or "none"
 
 
 def list_used_members(table: Mapping[str, Any]) -> tuple[list[str], list[Any]]:

@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracker.run_folder.read import load_config, load_run
+from tracker.comparison.members import list_trained
+from tracker.run_folder.members import list_member_names
+from tracker.run_folder.read import load_config
 from tracker.run_folder.record import run_folder
 from tracker.training.config import Config
 from tracker.training.config_reading import config_from_dict
@@ -180,8 +182,9 @@ def _load_data_config(workspace: Workspace, name: str) -> tuple[str, Config]:
 
     That config excludes nobody by undersampling.
     """
-    while load_run(workspace.runs_dir, name).kind == "ensemble":
-        name = load_config(workspace.runs_dir, name)["ensemble"]["members"][0]
+    tables = load_config(workspace.runs_dir, name)
+    if list_member_names(tables):
+        name = next(iter(list_trained(workspace, tables)), name)
     tables, source = load_config(workspace.runs_dir, name), f"{name}/config.toml"
     # The config of one's own training loop may not have the paths.
     if not tables.get("data", {}).get("train_dir"):

@@ -179,6 +179,26 @@ def find_run_by_uid(workspace: Workspace, name: str | None, uid: str | None) -> 
     return pulled if pulled and _is_whole(workspace, pulled) else None
 
 
+def find_uids_beside(workspace: Workspace, uid: str | None, names: Sequence[str]) -> dict[str, str]:
+    """{name: uid} of runs that lay beside the run `uid`, as far as the ledger's index knows them.
+
+    A name means the run that the place had before: it may have been made anew since.
+    """
+    url = workspace.ledger_url
+    where = "SELECT seq, host, path FROM runs WHERE uid = :uid ORDER BY seq DESC LIMIT 1"
+    before = (
+        "SELECT uid FROM runs WHERE host = :host AND path = :path AND seq < :seq"
+        " ORDER BY seq DESC LIMIT 1"
+    )
+    found: dict[str, str] = {}
+    for place in read_rows(url, where, {"uid": uid}):
+        for name in names:
+            path = PurePath(place["path"]).with_name(name.rpartition("/")[2])
+            for row in read_rows(url, before, {**place, "path": str(path)}):
+                found[name] = str(row["uid"])
+    return found
+
+
 def find_teammates_run(workspace: Workspace, word: str) -> str:
     """The name here of the run that `mina/exp12` means: her copy, or `exp12` for one's own.
 

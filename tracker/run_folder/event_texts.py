@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from tracker.run_folder.event_log import list_validation, render_metrics
 from tracker.run_folder.record import RunRecord
 
+Values = Mapping[str, float | None]
 # What a final status is called as an event: a process that was killed cannot tell it itself.
 ENDS = {"finished": "finished", "failed": "failed", "interrupted": "interrupted", "killed": "died"}
 
@@ -24,20 +26,26 @@ def describe_facts(record: RunRecord) -> dict[str, Any]:
     return {name: getattr(record, name) for name in names}
 
 
-def describe_best(record: RunRecord) -> str:
-    """`exp12 best so far in epoch 3: val/f1 0.7612`."""
-    metrics = render_metrics(list_validation(record.summary))
-    values = f": {metrics}" if metrics else ""
-    return f"{record.name} best so far in epoch {record.best_epoch}{values}"
+def describe_best(record: RunRecord, values: Values | None = None) -> str:
+    """`exp12 best so far in epoch 3: val/f1 0.7612`.
+
+    `values` are those of the best epoch, where the summary has the best of each metric instead.
+    """
+    metrics = render_metrics(list_validation(values or record.summary))
+    shown = f": {metrics}" if metrics else ""
+    return f"{record.name} best so far in epoch {record.best_epoch}{shown}"
 
 
-def describe_best_values(record: RunRecord) -> dict[str, Any]:
+def describe_best_values(record: RunRecord, values: Values | None = None) -> dict[str, Any]:
     """The best epoch and its validation metrics."""
-    return {"epoch": record.best_epoch, **list_validation(record.summary)}
+    return {"epoch": record.best_epoch, **list_validation(values or record.summary)}
 
 
-def describe_end(record: RunRecord) -> str:
-    """`exp12 finished, best epoch 3 of 15: val/f1 0.7612`, or why it ended early."""
+def describe_end(record: RunRecord, values: Values | None = None) -> str:
+    """`exp12 finished, best epoch 3 of 15: val/f1 0.7612`, or why it ended early.
+
+    `values` are as in `describe_best`.
+    """
     end = ENDS.get(record.status, record.status)
     if record.status == "pending":
         return f"{record.name} waits for its job"
@@ -47,7 +55,7 @@ def describe_end(record: RunRecord) -> str:
         reason = f" {where}: its process was killed"
     text = f"{record.name} {end}{reason}"
     if record.best_epoch:
-        metrics = render_metrics(list_validation(record.summary))
-        values = f": {metrics}" if metrics else ""
-        text = f"{text}, best epoch {record.best_epoch} of {record.epoch}{values}"
+        metrics = render_metrics(list_validation(values or record.summary))
+        shown = f": {metrics}" if metrics else ""
+        text = f"{text}, best epoch {record.best_epoch} of {record.epoch}{shown}"
     return text

@@ -14,6 +14,7 @@ from typing import Any
 from tracker.core.clock import from_utc_text, to_utc_text
 from tracker.core.errors import UnknownRunError
 from tracker.core.locks import is_locked
+from tracker.run_folder.members import link_members
 from tracker.run_folder.record import (
     MARK_FIELDS,
     MARKS,
@@ -214,7 +215,10 @@ def _describe_lack(record: RunRecord) -> str:
 
 
 def load_config(runs_dir: Path, name: str) -> dict[str, dict[str, Any]]:
-    """The config of a run as nested tables; raises StorageError or ConfigError."""
+    """The config of a run as nested tables; raises StorageError or ConfigError.
+
+    The members of an ensemble have the names of runs here, see `tracker.run_folder.members`.
+    """
     path = run_folder(runs_dir, name) / "config.toml"
     tables = read_toml(path)
     problems = list(_find_foreign(tables))
@@ -224,7 +228,7 @@ def load_config(runs_dir: Path, name: str) -> dict[str, dict[str, Any]]:
             problems=problems,
             hint="restore the file from a backup",
         )
-    return tables
+    return link_members(runs_dir, name, tables)
 
 
 def load_trained_config(runs_dir: Path, record: RunRecord) -> dict[str, dict[str, Any]]:

@@ -69,6 +69,8 @@ class Recorder:
         self.record = record
         # returns more fields for each write of the record
         self.summarize: Callable[[], Mapping[str, Any]] = dict
+        # the values of the best epoch, where the summary has the best of each metric
+        self.read_best: Callable[[RunRecord], Mapping[str, float | None]] = _read_nothing
         self._lock = lock
         self._started = time.monotonic() - record.duration_s
         self._names: set[str] = set()  # names of metrics that were checked
@@ -299,7 +301,9 @@ class Recorder:
             begun, ended = times or (self.record.created_at, utc_now())
             end = None if status in WAITING else ended
             self._update(status=status, error=error, created_at=begun, finished_at=end)
-            self.tell(status, describe_end(self.record), list_validation(self.record.summary))
+            values = self.read_best(self.record)
+            text = describe_end(self.record, values)
+            self.tell(status, text, list_validation(values or self.record.summary))
         finally:
             os.close(self._metrics_fd)
             self._metrics_fd = -1
@@ -314,7 +318,9 @@ class Recorder:
             self.record = replace(self.record, heartbeat=utc_now(), duration_s=duration, **changes)
             write_json(self.folder / "run.json", self.record.to_file())
             if self.record.best_epoch not in (None, before):
-                self.tell("best", describe_best(self.record), describe_best_values(self.record))
+                values = self.read_best(self.record)
+                about = describe_best_values(self.record, values)
+                self.tell("best", describe_best(self.record, values), about)
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_S):
@@ -362,6 +368,11 @@ def _write_status(folder: Path, record: RunRecord, status: str, error: str) -> R
     write_json(folder / "run.json", record.to_file())
     append_event(folder, status, describe_end(record), {}, time=now)
     return record
+
+
+def _read_nothing(record: RunRecord) -> Mapping[str, float | None]:
+    """Of a run whose summary is that of its best epoch."""
+    return {}
 
 
 def _open_points(path: Path) -> int:

@@ -216,7 +216,7 @@ def check(workspace: Workspace, run: str) -> CheckReport:
 def build_check_report(workspace: Workspace, examination: Examination) -> CheckReport:
     """An examination in words and figures, with what validation makes of it."""
     from tracker.comparison.cv_lb import predict_public_score
-    from tracker.comparison.members import is_flattered, list_members
+    from tracker.comparison.members import find_row_config, is_flattered, list_members
     from tracker.core.config_diff import describe_ensemble
     from tracker.submission.headlines import render_check_headline
 
@@ -237,7 +237,8 @@ def build_check_report(workspace: Workspace, examination: Examination) -> CheckR
         config_diff=examination.config_diff,
         not_comparable=not_comparable,
         searched=is_flattered(workspace, config),
-        sota_searched=sota is not None and is_flattered(workspace, sota.config),
+        sota_searched=sota is not None
+        and is_flattered(workspace, find_row_config(workspace, sota)),
         not_known=examination.not_known,
         paired=None if duplicate or sota is None else _test_gain(workspace, sota, record),
     )

@@ -132,7 +132,8 @@ def _compare_by_validation(
         if are_equal(old, new):
             return f"equal to SOTA by validation ({metric.name} {metric.render(new)}){caveat}"
         pair = f"{metric.name} {_render_pair(metric, old, new)}"
-        gain = ""
+        # Of a flattered score the caveat says it.
+        gain = "" if caveat else ", unknown whether real"
         if paired:
             gain = judge_gain(paired, metric, is_gain=metric.is_better(new, old), logged=(old, new))
         return f"{_render_gap(metric, new, old)} SOTA by validation ({pair}){gain}{caveat}"

@@ -12,20 +12,32 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.support.ledger_rows import add
 from tests.support.workspaces import begin_run, make_loop, make_run, set_data
 from tracker.comparison.comparable import (
     ADOPTED_VALIDATION,
     HOW_TO_SAVE_VALIDATION,
     Basis,
     basis_of_run,
+    basis_of_submission,
     explain_incomparable,
     explain_validation,
     find_basis,
+    is_known,
+    is_same_scheme,
     read_checksums,
 )
 from tracker.comparison.diff import RunDiff, diff_runs
+from tracker.comparison.members import (
+    find_row_config,
+    is_flattered,
+    list_members,
+    list_trained,
+)
 from tracker.console.diff import render_markdown
 from tracker.console.submissions import print_check
+from tracker.core.config_diff import describe_ensemble
+from tracker.ledger.read import get_submission
 from tracker.run_folder.read import load_config, load_run
 from tracker.submission.examine import check
 from tracker.submission.submit import submit
@@ -349,7 +361,7 @@ def test_a_loop_that_kept_its_validation_is_compared_with_the_programs_run_by_th
 ) -> None:
     compare(workspace, {}, {}, ("d", None))
     found = diff_runs(workspace, "exp1", "exp2")
-    hint = "how exp2 validated is not known (run.save_validation(...) records it)"
+    hint = "whether exp2 validated as exp1 did is not known (run.save_validation(...) records it)"
     assert found.not_comparable["val/f1"] == hint
     keep_validation(workspace, "exp2", ["b", "a"], [1, 0])
     reason = "exp1 has no validation.npz to compare the images of exp2 with"
@@ -389,3 +401,98 @@ def test_kept_images_tell_what_an_ensemble_of_loops_was_validated_on(tmp_path: P
         explain_validation(trained, bases[1]) == "different validation images (1 shared of 2 and 2)"
     )
     assert explain_validation(trained, bases[0]) == ""
+
+
+def edit_record(workspace: Workspace, name: str, **changes: Any) -> None:
+    path = workspace.runs_dir / name / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def make_ensemble(
+    workspace: Workspace, members: Sequence[str], *, facts: Config | None = None
+) -> str:
+    """An ensemble without predictions, of members by name alone."""
+    table = {"ensemble": {"method": "soft", "members": list(members), "weights": []}}
+    recorder = begin_run(workspace, kind="ensemble", config=table)
+    recorder.params(facts or {})
+    recorder.progress(epoch=0, best_epoch=None, summary={"val/f1": 0.5})
+    return recorder.finish("finished").name
+
+
+def test_a_member_is_the_run_with_its_uid_and_never_one_that_has_its_name(
+    workspace: Workspace,
+) -> None:
+    uid = make_run(workspace, f1=0.9).uid
+    adopted = {"adopted_from": "/elsewhere/exp7"}
+    for facts in ({"members": [uid, "f00d00d00d"]}, adopted):
+        name = make_ensemble(workspace, ["exp1", "exp2"], facts=facts)
+        config = load_config(workspace.runs_dir, name)
+        known, unknown = list_members(workspace, config, with_ledger=False)
+        assert known.value == (0.9 if "members" in facts else None)
+        assert unknown.value is None, "exp2 is another run here: the ensemble itself"
+        text = describe_ensemble(config["ensemble"])
+        assert text == "soft ensemble of " + (
+            "exp1, exp2 (elsewhere)"
+            if "members" in facts
+            else "exp1, exp2 of another workspace, not known here"
+        )
+        basis = basis_of_run(workspace, load_run(workspace.runs_dir, name), config)
+        assert basis.scheme == {}
+
+
+def test_no_walk_over_members_is_without_end(workspace: Workspace) -> None:
+    """Names in a ring: copied folders, or run.json edited by hand."""
+    make_run(workspace, "0000011110", f1=0.9)
+    for members in (["exp3", "exp1"], ["exp2"], ["exp5"], ["exp4"]):
+        make_ensemble(workspace, members)
+    config = load_config(workspace.runs_dir, "exp2")
+    assert list_trained(workspace, config) == ["exp1"]
+    basis = basis_of_run(workspace, load_run(workspace.runs_dir, "exp2"), config)
+    assert basis.scheme and basis.images
+    assert not is_flattered(workspace, config)
+    assert diff_runs(workspace, "exp2", "exp3").not_comparable == {}
+    config = load_config(workspace.runs_dir, "exp4")
+    assert list_trained(workspace, config) == []
+    assert find_basis(workspace, "exp4", config, data=None).scheme == {}
+
+
+def test_an_imported_ensemble_is_not_made_of_the_runs_of_this_workspace(
+    workspace: Workspace,
+) -> None:
+    make_run(workspace, f1=0.9)
+    make_run(workspace, f1=0.8)
+    table = {"ensemble": {"method": "soft", "members": ["exp1", "exp2"], "weights": []}}
+    number = add(workspace, "0", config=table)
+    row = get_submission(workspace, number)
+    assert basis_of_submission(workspace, row).scheme == {}
+    config = find_row_config(workspace, row)
+    assert [one.value for one in list_members(workspace, config)] == [None, None]
+
+
+def test_what_a_loop_did_not_log_of_its_validation_is_unknown_and_never_different() -> None:
+    names = {"data.age_bands": [30, 60], "data.fold": 0, "data.fold_file": None}
+    told = Basis(name="exp2", own=True, scheme=names)
+    silent = Basis(name="exp3", own=True, scheme={}, adopted=True)
+    alone = f"how exp3 validated is not known ({ADOPTED_VALIDATION})"
+    assert explain_validation(told, silent) == explain_validation(silent, told) == alone
+    partly = replace(silent, scheme={"data.fold": 0})
+    reason = "how exp3 validated is not known in full (not logged: age bands)"
+    assert explain_validation(told, partly) == reason
+    other = replace(partly, scheme={"data.fold": 1})
+    assert explain_validation(told, other) == "different validation (fold 0 against 1)"
+
+
+def test_one_rule_says_whether_a_validation_is_known() -> None:
+    ours = Basis(name="exp1", own=False, scheme={"data.split": "stratified"})
+    told = Basis(name="exp2", own=True, scheme={"split": "a"})
+    hint = f"({HOW_TO_SAVE_VALIDATION})"
+    apart = f"whether exp2 validated as exp1 did is not known {hint}"
+    assert explain_validation(ours, told) == explain_validation(told, ours) == apart
+    unknown = replace(ours, name="exp4", scheme={})  # an ensemble of unknown members
+    assert explain_validation(unknown, replace(unknown, name="exp5")) == (
+        "how exp4 and exp5 validated is not known"
+    )
+    by_hand = replace(unknown, recorded=False)
+    bases = (ours, told, unknown, by_hand, replace(unknown, checksums=(1, 2, 3)))
+    assert [is_known(basis) for basis in bases] == [True, True, False, True, True]
+    assert not is_same_scheme(ours, told)

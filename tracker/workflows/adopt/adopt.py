@@ -24,6 +24,7 @@ from tracker.core.hints import find_hint
 from tracker.core.locks import FileLock
 from tracker.mirror.sync import copy_run
 from tracker.mirror.targets.mlflow_server import fetch_run
+from tracker.run_folder.members import list_member_names
 from tracker.run_folder.read import list_runs
 from tracker.run_folder.record import RunRecord
 from tracker.training.errors import ConfigError, DataError, first_line
@@ -43,6 +44,15 @@ from tracker.workflows.adopt.logs import (
     read_series,
     read_times,
 )
+from tracker.workflows.adopt.original import (
+    PREDICTIONS,
+    Original,
+    find_original,
+    find_same,
+    link_adopted,
+    take_over,
+)
+from tracker.workflows.adopt.original import WEIGHTS as BEST
 from tracker.workflows.adopt.predictions import choose_predictions
 from tracker.workflows.adopt.recorded import find_recorded
 from tracker.workflows.adopt.several import list_runs_below
@@ -68,6 +78,8 @@ WEIGHTS = (".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".pth.tar")
 # Files in a checkpoint folder that are not the model.
 NO_WEIGHTS = ("optimizer", "scheduler", "scaler", "rng_state", "training_args")
 PREFERRED = ("best", "last")  # words in the name of the checkpoint to take
+# Files of a run folder of this program that are told to be taken.
+TOLD = ("best.pth", "predictions.csv", "validation.npz", "probabilities.npz", "decision.json")
 SHOWN_NAMES = 20  # in a hint
 MAX_NAMED_RUNS = 6  # of a folder with several
 
@@ -88,6 +100,8 @@ class ForeignRun:
     files: list[Path] = field(default_factory=list)
     monitor: str = ""  # the metric that chose the best checkpoint, if the config has it
     remarks: list[str] = field(default_factory=list)
+    # A run folder of this program, whose record says the rest.
+    original: Original | None = None
     # Seconds since 1970 at which points were logged.
     times: list[float] = field(default_factory=list)
 
@@ -139,6 +153,8 @@ def adopt_mlflow(
         params, points, times = fetch_run(workspace, run_id, Path(folder))
         foreign = read_folder(Path(folder), workspace, empty=True)
         foreign.source = f"mlflow:{run_id}"
+        if foreign.original:
+            return _adopt(workspace, foreign, note, names or {}, content=None, force=force)
         foreign.times = times or foreign.times
         foreign.config = _to_sections(params) or foreign.config
         foreign.series = _to_series(points) or foreign.series
@@ -150,6 +166,8 @@ def read_folder(folder: Path, workspace: Workspace, *, empty: bool = False) -> F
     if not folder.is_dir():
         raise DataError(f"no such folder: {folder}")
     folder = folder.resolve()
+    if original := find_original(folder):
+        return _read_original(original)
     # Read what is there ...
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     foreign = ForeignRun(source=str(folder), files=files)
@@ -180,6 +198,19 @@ def read_folder(folder: Path, workspace: Workspace, *, empty: bool = False) -> F
     return foreign
 
 
+def _read_original(original: Original) -> ForeignRun:
+    """A run folder of this program."""
+    points, predictions = original.file("metrics.jsonl"), original.file(PREDICTIONS)
+    foreign = ForeignRun(source=str(original.folder), config=original.config, original=original)
+    foreign.files = foreign.used = original.used
+    foreign.series = read_series([points] if points else [], original.folder)
+    foreign.weights = original.file(BEST)
+    foreign.predictions = predictions
+    if predictions is None:
+        foreign.remarks.append("no predictions.csv: the run cannot be submitted")
+    return foreign
+
+
 def _adopt(
     workspace: Workspace,
     foreign: ForeignRun,
@@ -192,23 +223,30 @@ def _adopt(
     """Make the run; `content` is the hash of its files, None for a run of MLflow."""
     if foreign.weights:
         require("torch")
-    config = _rename_keys(to_tables(_restore_numbers(foreign.config)), foreign, names)
+    config = foreign.config
+    if foreign.original is None or names:
+        config = _rename_keys(to_tables(_restore_numbers(config)), foreign, names)
+    config, member_facts = link_adopted(workspace, config, foreign.original)
     points = _make_points(foreign, config, names)
     # Of two calls at the same time only one adopts.
     with FileLock(workspace.state_dir / "adopt.lock"):
         used = [] if content is None else foreign.used
         _refuse_again(workspace, foreign.source, content, used, force=force)
-        recorded = None if force else find_recorded(workspace, foreign.files, points)
-        if recorded:
-            raise RefusedError(
-                f"already recorded as {recorded.name}",
-                hint=f"tracker show {recorded.name}, or --force to adopt it as a new run",
-            )
-        note = note or f"adopted from {foreign.source}"
+        if not force:
+            _refuse_recorded(workspace, foreign, points)
+        original = foreign.original.record if foreign.original else None
+        if not note:
+            source = f"adopted from {foreign.source}"
+            note = f"{original.note} ({source})" if original and original.note else source
         # An ordinary run of a training loop, without copies until it is complete.
-        with _begin_or_leave_none(config, note, workspace) as run:
+        kind = original.kind if original else _find_kind(config)
+        tags = original.tags if original else ()
+        with _begin_or_leave_none(config, note, workspace, kind=kind, tags=tags) as run:
+            if foreign.original:
+                foreign.remarks += take_over(run, foreign.original)
             run.add_facts(
                 {
+                    **member_facts,
                     "adopted_from": foreign.source,
                     "adopted_content": content,
                     "adopted_files": [_name_file(path, Path(foreign.source)) for path in used],
@@ -216,13 +254,12 @@ def _adopt(
             )
             for values, step, epoch in points:
                 run.log(values, step=step, epoch=epoch)
-            _save_weights(run, foreign, points, workspace.competition)
+            if foreign.original is None:
+                _save_weights(run, foreign, points, workspace.competition)
             if foreign.predictions:
                 run.save_predictions(foreign.predictions)
             times = _find_times(foreign)
-            run.add_facts(
-                {"adopted_at": utc_now(), "times_from": "curves" if foreign.times else "files"}
-            )
+            run.add_facts({"adopted_at": utc_now(), "times_from": _name_times(foreign)})
             record = run.finish(times=times)
     foreign.remarks.insert(0, f"took {_describe_taken(foreign, record)}")
     if problem := copy_run(workspace, record.name):
@@ -230,12 +267,31 @@ def _adopt(
     return record, foreign.remarks
 
 
+def _find_kind(config: Mapping[str, Any]) -> str:
+    """A run of MLflow may be an ensemble of this program."""
+    return "ensemble" if list_member_names(config) else "train"
+
+
+def _refuse_recorded(workspace: Workspace, foreign: ForeignRun, points: Sequence[Point]) -> None:
+    """Raise RefusedError for a training that a run here recorded, or that is a run here."""
+    if foreign.original:
+        name = find_same(workspace, foreign.original.record.uid)
+    else:
+        recorded = find_recorded(workspace, foreign.files, points)
+        name = recorded.name if recorded else ""
+    if name:
+        raise RefusedError(
+            f"already recorded as {name}",
+            hint=f"tracker show {name}, or --force to adopt it as a new run",
+        )
+
+
 @contextmanager
 def _begin_or_leave_none(
-    config: Mapping[str, Any], note: str, workspace: Workspace
+    config: Mapping[str, Any], note: str, workspace: Workspace, **options: Any
 ) -> Iterator[ActiveRun]:
     """The new run; what cannot be adopted leaves none, for its source is whole where it lies."""
-    run = begin(config, note=note, root=workspace.root, follow=False, quiet=True)
+    run = begin(config, note=note, root=workspace.root, follow=False, quiet=True, **options)
     try:
         with run:
             yield run
@@ -284,20 +340,34 @@ def _describe_taken(foreign: ForeignRun, record: RunRecord) -> str:
         taken.append(f"{render_count(count, 'config key')}")
     if foreign.series:
         curves = render_count(len(foreign.series), "curve")
-        taken.append(f"{curves} of {render_count(record.epoch, 'epoch')}")
-    if foreign.weights:
+        epochs = f" of {render_count(record.epoch, 'epoch')}" if record.epoch else ""
+        taken.append(f"{curves}{epochs}")
+    if foreign.original:
+        taken += [path.name for path in foreign.used if path.name in TOLD]
+    elif foreign.weights:
         if record.fingerprints.get("weights"):
             epoch = f" (epoch {record.best_epoch})" if record.best_epoch else ""
             taken.append(f"best.pth{epoch}, from {foreign.weights.name}")
         else:  # only copied: its weights could not be read
             taken.append(foreign.weights.name)
-    if foreign.predictions:
+    if foreign.predictions and not foreign.original:
         taken.append(f"predictions, from {foreign.predictions.name}")
     return "; ".join(taken)
 
 
+def _name_times(foreign: ForeignRun) -> str:
+    """What `_find_times` reads."""
+    if foreign.original:
+        return "record"
+    return "curves" if foreign.times else "files"
+
+
 def _find_times(foreign: ForeignRun) -> tuple[str, str]:
-    """The beginning and end of the training: from its curves, else from the times of its files."""
+    """The beginning and end of the training: from its record, its curves, else from the times of
+    its files."""
+    if foreign.original:
+        record = foreign.original.record
+        return record.created_at, record.finished_at or record.heartbeat or record.created_at
     times = foreign.times or [path.stat().st_mtime for path in foreign.used] or [time.time()]
     first, last = (dt.datetime.fromtimestamp(time_s, dt.UTC) for time_s in (min(times), max(times)))
     return to_utc_text(first), to_utc_text(last)
@@ -418,6 +488,8 @@ def _make_points(
     """The points of the curves, with epochs and the names of this program."""
     if not foreign.series:
         return []
+    if foreign.original and not names:
+        return to_points(foreign.series)
     planned = config.get("train", {}).get("epochs")
     remark = set_epochs(foreign.series, planned if isinstance(planned, int) else None)
     if remark:

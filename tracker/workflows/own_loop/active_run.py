@@ -91,6 +91,7 @@ class ActiveRun:
         self._best_before: DeclaredMetrics | None = None
         self._read_progress()
         recorder.summarize = lambda: self._metrics.summarize(self._recorder.record)
+        recorder.read_best = self._metrics.read_best
         # A logger or callback puts its own instruction here.
         self.explain_resume: Callable[[], str] = self._explain_resume
         self._ended = False
@@ -357,6 +358,17 @@ class ActiveRun:
         self._metrics.best = best
         summary = self._metrics.describe(best)
         self._recorder.progress(epoch=reached, best_epoch=best.epoch, summary=summary)
+
+    def take_over(self, original: RunRecord, weights: str | None) -> None:
+        """Be compared by what the record of an adopted run says, and have its fingerprints."""
+        self._set_best(
+            DeclaredMetrics(dict(original.summary), original.best_epoch), reached=original.epoch
+        )
+        prints = {"data": original.fingerprints.get("data")}
+        if weights:
+            prints["weights"] = weights
+        self._recorder.fingerprint(**prints)
+        self._best_before = None
 
     def save_probabilities(self, ids: Sequence[Any], probabilities: Any) -> None:
         """Save the probabilities [images, classes] of the evaluation images, for ensembles.

@@ -54,6 +54,15 @@ class ComparedMetrics:
             fields["epoch"] = max(record.epoch, self.logged.epoch)
         return fields
 
+    def read_best(self, record: RunRecord) -> dict[str, float | None]:
+        """What was logged in the best epoch; empty where the loop declared its own metrics.
+
+        The summary has the best value of each metric then, of whatever epoch.
+        """
+        if self.best is not None or record.best_epoch is None:
+            return {}
+        return replace_non_finite(self.logged.read_epoch(record.best_epoch))
+
     def describe(self, best: DeclaredMetrics) -> dict[str, float | None]:
         """The declared metrics, with what else was logged in that epoch and what was measured."""
         logged = {} if best.epoch is None else self.logged.read_epoch(best.epoch)

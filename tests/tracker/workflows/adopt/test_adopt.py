@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -18,21 +19,29 @@ from torch.utils.tensorboard import SummaryWriter
 
 import tracker
 from tests.conftest import NO_MLFLOW, run_tracker
-from tests.support.workspaces import IMAGES
+from tests.support.validation import guess, keep
+from tests.support.workspaces import IMAGES, make_run, make_workspace
+from tracker.comparison.comparable import basis_of_run, find_scheme
 from tracker.comparison.compared_run import load_values
 from tracker.comparison.diff import diff_runs
+from tracker.comparison.members import list_members
 from tracker.console.shown_config import choose_config
+from tracker.core.config_diff import strip_elsewhere
 from tracker.core.errors import RefusedError, TrackerError
 from tracker.images.explain import explain
+from tracker.ledger.read import list_submissions
+from tracker.run_folder.marks import tag_run
 from tracker.run_folder.points import Curves, read_curves
 from tracker.run_folder.read import load_config, load_run
 from tracker.run_folder.record import list_run_numbers
 from tracker.submission.submit import submit
 from tracker.training.config import Config, config_to_dict
 from tracker.training.errors import ConfigError, DataError
+from tracker.training.predict.probabilities import Predictions, save_probabilities
 from tracker.training.run.checkpoint import weights_fingerprint
 from tracker.training.tables import flatten
 from tracker.workflows.adopt.adopt import adopt_folder
+from tracker.workflows.ensemble import ensemble
 from tracker.workflows.infer import infer
 from tracker.workflows.own_loop.begin import begin
 from tracker.workflows.reproduce import reproduce
@@ -610,3 +619,87 @@ def test_show_has_all_that_an_adopted_run_logged_and_says_what_can_be_done(
         (tmp_path / name / "config.json").write_text(named)
         adopt_folder(workspace, tmp_path / name, force=True)
     assert "the loss" not in diff_runs(workspace, "exp3", "exp4").not_comparable["val/loss"]
+
+
+# --- Runs of this program, from another workspace ---
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Workspace:
+    """Another workspace: two runs of `run train`, and their ensemble exp3."""
+    other = make_workspace(tmp_path / "other")
+    for errors in (40, 60):
+        record = make_run(other, "0000011110", f1=1 - errors / 400)
+        keep(other, record.name, guess(errors))
+        folder = other.runs_dir / record.name
+        save_probabilities(
+            folder / "probabilities.npz",
+            Predictions(
+                tuple(f"i{n}.png" for n in range(IMAGES)),
+                np.full((IMAGES, 2), 0.5, np.float32),
+                ("cat", "dog"),
+            ),
+        )
+        torch.save({"state": {}}, folder / "last.pth")
+    ensemble(other, ["exp1", "exp2"], method="soft")
+    return other
+
+
+def test_an_adopted_ensemble_stays_one_whose_members_are_not_known_here(
+    workspace: Workspace, elsewhere: Workspace, tmp_path: Path
+) -> None:
+    make_run(workspace, "1111100000", f1=0.25)
+    record, remarks = adopt_folder(workspace, elsewhere.runs_dir / "exp3")
+    assert (record.kind, record.name) == ("ensemble", "exp2")
+    config = load_config(workspace.runs_dir, "exp2")
+    members = list_members(workspace, config, with_ledger=False)
+    assert [(strip_elsewhere(one.run), one.value) for one in members] == [
+        ("exp1", None),
+        ("exp2", None),
+    ]
+    assert remarks[0].startswith("took 4 config keys; ")
+    assert not any("checkpoint" in remark for remark in remarks)
+    shown = run_tracker("show", "exp2", cwd=workspace.root).stdout
+    assert "members of another workspace: exp1, exp2; not known here" in shown
+    assert "Too few epochs" not in shown and "0.25" not in shown
+    again_from = elsewhere.runs_dir / "exp2"
+    again, _ = adopt_folder(workspace, again_from)
+    submit(workspace, "exp2", memo="ensemble")
+    (row,) = list_submissions(workspace)
+    assert find_scheme(workspace, row.config) == {}
+    with pytest.raises(RefusedError, match=f"already adopted as {again.name}"):
+        adopt_folder(workspace, shutil.copytree(again_from, tmp_path / "copy"))
+
+
+def test_members_that_were_adopted_before_are_linked(
+    workspace: Workspace, elsewhere: Workspace
+) -> None:
+    for name in ("exp2", "exp1", "exp3"):
+        adopt_folder(workspace, elsewhere.runs_dir / name)
+    config = load_config(workspace.runs_dir, "exp3")
+    assert config["ensemble"]["members"] == ["exp2", "exp1"]
+    assert [one.value for one in list_members(workspace, config)] == [0.9, 0.85]
+    record = load_run(workspace.runs_dir, "exp3")
+    assert basis_of_run(workspace, record, config).scheme
+
+
+def test_of_a_run_of_this_program_all_is_taken_that_a_run_has(
+    workspace: Workspace, elsewhere: Workspace
+) -> None:
+    tag_run(elsewhere, "exp1", ["keep"])
+    before = load_run(elsewhere.runs_dir, "exp1")
+    record, remarks = adopt_folder(workspace, elsewhere.runs_dir / "exp1")
+    folder = workspace.runs_dir / record.name
+    for name in ("validation.npz", "probabilities.npz", "config.toml", "env.json"):
+        original = elsewhere.runs_dir / "exp1" / name
+        assert (folder / name).read_bytes() == original.read_bytes()
+    assert (record.summary, record.tags) == (before.summary, ("keep",))
+    assert (record.created_at, record.finished_at) == (before.created_at, before.finished_at)
+    assert record.fingerprints["data"] == before.fingerprints["data"]
+    assert record.fingerprints["predictions"] == before.fingerprints["predictions"]
+    assert "validation.npz" in remarks[0] and "probabilities.npz" in remarks[0]
+    assert "not taken: events.jsonl, last.pth" in remarks
+    assert record.facts["adopted_uid"] == before.uid
+    adopt_folder(workspace, elsewhere.runs_dir / "exp2")
+    found = diff_runs(workspace, "exp1", "exp2")
+    assert found.statistics is not None and found.not_comparable == {}

@@ -25,6 +25,7 @@ from tracker.jobs.stop import stop_run
 from tracker.lightning import TrackerLogger
 from tracker.mirror.targets.mlflow_server import connect
 from tracker.mirror.targets.mlflow_view import ensure_experiment
+from tracker.run_folder.event_log import read_event_log
 from tracker.run_folder.points import read_curves
 from tracker.run_folder.read import list_runs, load_config, load_run
 from tracker.run_folder.record import RunRecord
@@ -34,6 +35,7 @@ from tracker.training.errors import ConfigError, DataError, WeightsError
 from tracker.training.run.checkpoint import weights_fingerprint
 from tracker.workflows.adopt.adopt import adopt_folder, adopt_mlflow
 from tracker.workflows.own_loop.active_run import ActiveRun
+from tracker.workflows.own_loop.begin import begin
 from tracker.workflows.own_loop.config_tables import to_tables
 from tracker.workflows.own_loop.null_run import NullRun
 from tracker.workspace.tracker_toml import Workspace, load_workspace
@@ -599,3 +601,16 @@ def test_a_run_that_is_stopped_before_its_record_leaves_no_folder(
             tracker.start_run({}, root=workspace.root, follow=False)
     assert list_runs(workspace.runs_dir) == []
     assert list(workspace.runs_dir.glob("exp*")) == []
+
+
+def test_the_best_epoch_is_told_with_its_own_values(workspace: Workspace) -> None:
+    """The summary of a loop without save_best has the best of each metric, of whatever epoch."""
+    with begin({}, root=workspace.root, follow=False, quiet=True) as run:
+        run.log({"val/f1": 0.9, "val/loss": 0.3}, epoch=1)
+        run.log({"val/f1": 0.8, "val/loss": 0.2}, epoch=2)
+        run.add_facts({"a": 1})  # as a heartbeat does: the record is written
+    assert load_run(workspace.runs_dir, run.name).summary["val/loss"] == 0.2
+    told = {event.kind: event for event in read_event_log(run.folder)}
+    for kind in ("best", "finished"):
+        assert told[kind].values["val/loss"] == 0.3
+        assert "val/loss 0.3000" in told[kind].text and "0.2000" not in told[kind].text
