@@ -75,6 +75,7 @@ def submit_command(
     a terminal always, elsewhere while others are trained; a script says --yes.
     """
     from tracker.commands.options import bring_runs, notify_latest, refuse_together
+    from tracker.comparison.leaderboard_noise import count_public_images
     from tracker.comparison.submission_rows import submission_to_json
     from tracker.console.submissions import print_check_details
     from tracker.core.errors import RefusedError
@@ -123,7 +124,14 @@ def submit_command(
             )
         )
         return
-    headline = render_submit_headline(comp, row, examination.sota, sota, report.comparison)
+    headline = render_submit_headline(
+        comp,
+        row,
+        examination.sota,
+        sota,
+        checked=report.comparison,
+        count_images=lambda: count_public_images(workspace),
+    )
     # a script reads the answer alone, the line below names the run
     unnamed = run == "latest" and may_ask()
     print_text(f"{report.run}: " * unnamed + headline)
@@ -255,6 +263,7 @@ def score_command(
     ] = None,
 ) -> None:
     """Record the leaderboard's scores of a submission, and show whether it is the new SOTA."""
+    from tracker.comparison.leaderboard_noise import count_public_images
     from tracker.comparison.tree import read_submission_marks
     from tracker.console.notes import render_corrections
     from tracker.console.submissions import print_leaderboard
@@ -274,7 +283,10 @@ def score_command(
     _update_mlflow(workspace, [row])
     sota = find_sota(workspace)
     validation = list_validation_scores(workspace, [row])
-    print_text(render_score_headline(workspace.competition, row, sota_before, sota))
+    comp = workspace.competition
+    print_text(
+        render_score_headline(comp, row, sota_before, sota, lambda: count_public_images(workspace))
+    )
     marks = read_submission_marks(workspace, [row])
     print_leaderboard([row], workspace.competition, validation, marks=marks)
     for line in render_corrections(old.scores, row.scores, workspace.competition):

@@ -587,16 +587,20 @@ def _include_best_public(
     """The chosen numbers with the best public one, unless validation shows others to be better.
 
     It replaces the chosen one with the most similar answers, or the lowest expected score, among
-    those that are expected to be better. Returns the replaced number, too.
+    those that are expected to be better. Returns the replaced number, too. Where validation has no
+    say about one of the two, their expected scores decide.
     """
     order = [item.number for item in contenders]
+    judged = {item.number for item in contenders if item.by_validation is not None}
     chosen = [order[index] for index in indexes]
     if best in chosen:
         return chosen, None
     rivals = [
         number
         for number in chosen
-        if order.index(number) < order.index(best) and (number, best) not in separated
+        if order.index(number) < order.index(best)
+        and {number, best} <= judged
+        and (number, best) not in separated
     ]
     if not rivals:
         return chosen, None

@@ -375,6 +375,9 @@ def _explain_validation(result: Selection, by_public: Sequence[int]) -> str:
     rest = [number for number in result.chosen if number not in by_public]
     unclear = [number for number in passed if number not in result.lucky]
     has, them = ("has", "it") if len(rest) == 1 else ("have", "them")
+    by_number = {item.number: item for item in result.contenders}
+    if any(by_number[number].by_validation is None for number in (*rest, *unclear)):
+        return f"{join_numbers(rest)} {has} the higher expected {result.metric}"
     return (
         f"{join_numbers(rest)} {has} the higher expected {result.metric}, though validation cannot"
         f" tell {them} from {join_numbers(unclear)} {SURELY}"

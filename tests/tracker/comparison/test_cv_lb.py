@@ -312,7 +312,10 @@ def test_beside_a_line_no_submission_keeps_its_raw_public_score(tmp_path: Path) 
     assert known[8].by_validation is not None and known[9].by_validation is None
     middle = sum(sorted(public for _, public in pairs)[3:5]) / 2
     assert middle <= known[9].expected < known[9].public
-    assert known[8].expected > known[9].expected and found.chosen == [8]
+    assert known[8].expected > known[9].expected
+    text = render_selection(found, workspace.competition)
+    assert found.chosen == [8], "not the higher public score: nothing says that it is skill"
+    assert "submission 8 has the higher expected f1" in text and "certainty" not in text
 
 
 def test_a_weak_submission_does_not_add_to_noise_and_luck(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from tracker.comparison.tree import build_family, read_submission_marks
 from tracker.console.compare import print_comparison
 from tracker.console.compare import render_markdown as compare_markdown
 from tracker.console.cv_lb import render_selection
+from tracker.console.diff.views import print_diff
 from tracker.console.runs import print_runs
 from tracker.console.submissions import print_leaderboard
 from tracker.console.tree import print_family
@@ -719,7 +720,14 @@ def test_an_ensemble_with_a_searched_member_is_flattered_everywhere(
     found = compare_runs(workspace, [names[0], outer, last])
     assert [row.flattered for row in found.rows] == [False, True, True]
     assert "searched" in check(workspace, outer).expected["reason"]
-    assert "the weights of a member of" in "".join(diff_runs(workspace, names[0], last).verdict)
+    diff = diff_runs(workspace, names[0], last)
+    assert "the weights of a member of" in "".join(diff.verdict)
+    assert (diff.flattered, diff.metrics["val/f1"]["better"]) == ([False, True], None)
+    capsys.readouterr()
+    print_diff(diff)
+    printed = capsys.readouterr().out
+    assert re.search(r"^val/f1 .* 0\.9700 ~ .* -$", printed, re.MULTILINE)
+    assert "~ flattered: " in printed and f"{last} is ahead;" not in printed
     flattered = [node.name for node in build_family(workspace).nodes if node.flattered]
     assert set(flattered) == {inner, outer, last}
     report = build_report(workspace)
