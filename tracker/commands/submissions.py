@@ -122,6 +122,7 @@ def _submit(
     full: bool,
 ) -> None:
     """Submit, copy the numbers to MLflow, and print the answer; JSON without a `report`."""
+    from tracker.comparison.leaderboard_noise import count_public_images
     from tracker.comparison.submission_rows import submission_to_json
     from tracker.console.submissions import print_check_details
     from tracker.core.errors import RefusedError
@@ -154,9 +155,17 @@ def _submit(
             )
         )
         return
-    headline = render_submit_headline(comp, row, examination.sota, sota, report.comparison)
+    headline = render_submit_headline(
+        comp,
+        row,
+        examination.sota,
+        sota,
+        checked=report.comparison,
+        count_images=lambda: count_public_images(workspace),
+    )
     # a script reads the answer alone, the line below names the run
-    print_text(f"{report.run}: " * (unnamed and may_ask()) + headline)
+    named = f"{report.run}: " if unnamed and may_ask() else ""
+    print_text(named + headline)
     _print_submitted(workspace, row, quota, report, headline, full=full)
 
 
@@ -303,6 +312,7 @@ def score_command(
 
 def _score(workspace: Workspace, number: int, scores: Mapping[tuple[str, str], float]) -> None:
     """Record the scores, copy them to MLflow, and print the answer."""
+    from tracker.comparison.leaderboard_noise import count_public_images
     from tracker.comparison.tree import read_submission_marks
     from tracker.console.notes import render_corrections
     from tracker.console.submissions import print_leaderboard
@@ -316,7 +326,10 @@ def _score(workspace: Workspace, number: int, scores: Mapping[tuple[str, str], f
     _update_mlflow(workspace, [row])
     sota = find_sota(workspace)
     validation = list_validation_scores(workspace, [row])
-    print_text(render_score_headline(workspace.competition, row, sota_before, sota))
+    comp = workspace.competition
+    print_text(
+        render_score_headline(comp, row, sota_before, sota, lambda: count_public_images(workspace))
+    )
     marks = read_submission_marks(workspace, [row])
     print_leaderboard([row], workspace.competition, validation, marks=marks)
     for line in render_corrections(old.scores, row.scores, workspace.competition):

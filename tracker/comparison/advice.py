@@ -27,8 +27,9 @@ from tracker.workspace.tracker_toml import Metric
 ALPHA = 0.05 / 3
 # With fewer epochs, no order is rarer than ALPHA.
 MIN_EPOCHS = 5
-# With fewer epochs, a rise is easily missed: a curve that is best at its end is no plateau yet.
-MIN_PLATEAU = 8
+# With fewer epochs nothing is said but that they are few, or that a loss is no number: a rise is
+# easily missed, and what looks like overfitting or divergence may be the noise of the beginning.
+MIN_TO_JUDGE = 8
 # A curve that is best at its end is no plateau if noise alone rises like it in fewer than this.
 ALPHA_PLATEAU = 0.05
 # Up to 12 epochs, the distribution is counted exactly; from ten on it is nearly normal.
@@ -83,7 +84,8 @@ def advise(
     own = [f"val/{metric.name}" for metric in metrics]
     stoppers = list(dict.fromkeys([*list_monitors(), *own]))
     signs = {name: 1 if higher_is_better(metrics, name) else -1 for name in (*stoppers, monitor)}
-    series = {name: by_epoch(curves.get(name, {})) for name in (*stoppers, monitor, "train/loss")}
+    series = {name: by_epoch(curves.get(name, {})) for name in (*stoppers, monitor)}
+    series["train/loss"] = average_epochs(curves.get("train/loss", {}))
     finite = {name: _finite(values) for name, values in series.items()}
     watched = finite[monitor]
     if not watched:
@@ -149,6 +151,24 @@ def by_epoch(curve: Mapping[int, tuple[int, float]]) -> dict[int, float]:
     return dict(sorted(dict(by_step).items()))
 
 
+def average_epochs(curve: Mapping[int, tuple[int, float]]) -> dict[int, float]:
+    """The mean value of each epoch: where a loop logs its batches, the last one is no epoch's loss.
+
+    The last value stays where it is no number; others that are none are left out.
+    """
+    of_epoch: dict[int, list[float]] = {}
+    for step in sorted(curve):
+        epoch, value = curve[step]
+        of_epoch.setdefault(epoch, []).append(value)
+    means = {}
+    for epoch in sorted(of_epoch):
+        values = of_epoch[epoch]
+        known = [value for value in values if math.isfinite(value)]
+        is_mean = math.isfinite(values[-1])
+        means[epoch] = sum(known) / len(known) if is_mean else values[-1]
+    return means
+
+
 def _finite(values: Series) -> dict[int, float]:
     return {epoch: value for epoch, value in values.items() if math.isfinite(value)}
 
@@ -156,12 +176,15 @@ def _finite(values: Series) -> dict[int, float]:
 def _find_state(
     series: Mapping[str, Series], finite: Mapping[str, Series], monitor: str, sign: int, best: int
 ) -> str:
-    if _has_diverged(series, finite["train/loss"]):
+    every_loss = [*series["train/loss"].values(), *series["val/loss"].values()]
+    if not all(math.isfinite(value) for value in every_loss):
         return "diverged"
     watched = finite[monitor]
     values = [sign * value for value in watched.values()]
-    if len(values) < MIN_EPOCHS:
+    if len(values) < MIN_TO_JUDGE:
         return "short"
+    if _ends_high(finite["train/loss"]):
+        return "diverged"
     late = values[-max(MIN_EPOCHS, len(values) // 2) :]
     newest = list(watched)[-math.ceil(len(values) / 4) :]
     if best in newest and _rise_p_value(late) < ALPHA:
@@ -172,15 +195,11 @@ def _find_state(
     rising = _after(lost, turn, 1) if _keeps_falling(finite["train/loss"], turn) else []
     if any(_rise_p_value(part) < ALPHA for part in (falling, rising)):
         return "overfitting"
-    if best in newest and _may_rise(watched, sign, best):
-        return "short"
-    return "plateau"
+    return "short" if best in newest and _may_rise(watched, sign, best) else "plateau"
 
 
 def _may_rise(watched: Series, sign: int, best: int) -> bool:
     """Whether a curve that is best at its end may be rising still, though that is not certain."""
-    if len(watched) < MIN_PLATEAU:
-        return True
     level, first = _find_level(watched, best), min(watched)
     since = _after(watched, level if level > first else first - 1, sign)
     return _rise_p_value(since) < ALPHA_PLATEAU
@@ -193,16 +212,10 @@ def _find_level(watched: Series, best: int) -> int:
     return next(epoch for epoch, value in watched.items() if abs(watched[best] - value) <= reach)
 
 
-def _has_diverged(series: Mapping[str, Series], train: Series) -> bool:
-    """Whether a loss is not finite, or the training loss ends high.
-
-    It ends high if it is clearly above its first epoch, or if it rises since its best epoch.
-    """
-    every_loss = [*series["train/loss"].values(), *series["val/loss"].values()]
-    if not all(math.isfinite(value) for value in every_loss):
-        return True
+def _ends_high(train: Series) -> bool:
+    """Whether the training loss is clearly above its first epoch, or rises since its best one."""
     losses = list(train.values())
-    if not losses:
+    if len(losses) < MIN_TO_JUDGE:
         return False
     noise = _estimate_noise(losses)
     clear = losses[0] - min(losses) if noise is None else _expected_range(noise, len(losses))

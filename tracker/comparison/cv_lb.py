@@ -28,12 +28,14 @@ from tracker.comparison.comparable import (
 from tracker.comparison.members import find_row_config, is_flattered, list_flattered
 from tracker.comparison.statistics.regression import (
     FEW_POINTS,
+    MIN_ORDERED,
     MIN_TO_RANK,
     Line,
     RankCorrelation,
     find_outliers,
     fit_line,
     rank_correlation,
+    shows_agreement,
 )
 from tracker.core.list_marks import FLATTERED
 from tracker.ledger.read import find_metric_value, list_submissions
@@ -47,7 +49,6 @@ if TYPE_CHECKING:
 
 UNKNOWN_VALIDATION = "how it validated is not known"
 AGREEMENT = 0.5  # Spearman's rho; where it may be higher, validation may yet predict
-MIN_TO_REFUTE = 5  # points in exactly the opposite order, by chance 1 of 120
 _PAIRS = (("val", "public"), ("val", "private"), ("public", "private"))
 
 
@@ -69,9 +70,10 @@ class ScoreRelation:
     `repeats` of the `n` points copy an earlier one, or are of its duplicates: rho has them, but the
     line, the intervals and what follows from them count each point once. `scheme` is the index of
     the validation scheme in `CvLb.schemes`, None without validation scores. `reason` says why there
-    is no line. `predicts`: the line rises and separates its outermost points; any other line
-    predicts nothing. `refuted`: the points speak against it; with neither, they are too few to
-    tell.
+    is no line. `predicts`: the line rises and separates its outermost points, the interval of rho
+    leaves out 0, and all that holds whichever single point is left out; any other line predicts
+    nothing. `rests_on` is the only submission without which it does not hold. `refuted`: the points
+    speak against it; with neither, they are too few to tell.
     """
 
     metric: str
@@ -87,6 +89,7 @@ class ScoreRelation:
     reason: str
     rank: RankCorrelation | None
     outliers: Sequence[Outlier]
+    rests_on: int | None = None
 
     @property
     def points(self) -> int:
@@ -222,6 +225,11 @@ def explain_no_prediction(relation: ScoreRelation) -> str:
     part = "validation" if relation.x == "val" else relation.x
     if relation.refuted:
         return f"{part} does not predict the {relation.y} score here ({relation.points} points)"
+    if relation.rests_on is not None:
+        return (
+            f"{part} predicts the {relation.y} score here by submission {relation.rests_on} alone:"
+            " without it, the other points show no line"
+        )
     points = relation.points
     if points < FEW_POINTS or _holds_no_agreement(relation.rank):
         return (
@@ -394,7 +402,7 @@ def _build_relation(
     xs, ys = [a for a, _ in different], [b for _, b in different]
     line = fit_line(xs, ys)
     rank = rank_correlation([a for _, a, _ in points], [b for _, _, b in points], distinct=distinct)
-    predicts = _predicts(sorted(different))
+    needed = _list_needed(sorted(different))
     reason = ""
     if line is None:
         part = "validation" if x == "val" else x
@@ -412,11 +420,12 @@ def _build_relation(
         numbers=numbers,
         repeats=len(points) - distinct,
         line=line,
-        predicts=predicts,
-        refuted=line is not None and not predicts and _is_refuted(rank, distinct),
+        predicts=needed == [],
+        refuted=line is not None and needed is None and _is_refuted(rank, distinct),
         reason=reason,
         rank=rank,
         outliers=_list_outliers(line, different) if line else (),
+        rests_on=different[needed[0]] if needed and len(needed) == 1 else None,
     )
 
 
@@ -432,10 +441,27 @@ def _list_outliers(line: Line, points: Mapping[tuple[float, float], int]) -> lis
     return outliers
 
 
-def _predicts(points: Sequence[tuple[float, float]]) -> bool:
-    """Whether a rising line through distinct points, by x, tells the outermost two apart."""
-    line = fit_line([x for x, _ in points], [y for _, y in points])
-    return line is not None and line.slope > 0 and line.separates(points[0][0], points[-1][0])
+def _list_needed(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]] | None:
+    """The points, each by itself, without which the others show no line; None if all show none."""
+    if not _shows_line(points):
+        return None
+    needed = []
+    for index, point in enumerate(points):
+        if not _shows_line([*points[:index], *points[index + 1 :]]):
+            needed.append(point)
+    return needed
+
+
+def _shows_line(points: Sequence[tuple[float, float]]) -> bool:
+    """Whether distinct points, by x, agree in order, and their line tells the outermost two apart.
+
+    A line that falls shows nothing.
+    """
+    xs, ys = [x for x, _ in points], [y for _, y in points]
+    line = fit_line(xs, ys)
+    if line is None or line.slope <= 0 or not line.separates(xs[0], xs[-1]):
+        return False
+    return shows_agreement(xs, ys)
 
 
 def _is_refuted(rank: RankCorrelation | None, distinct: int) -> bool:
@@ -446,7 +472,7 @@ def _is_refuted(rank: RankCorrelation | None, distinct: int) -> bool:
     if rank is None:
         return False
     if rank.high is None:  # of scores in exactly one order there is no interval
-        return rank.rho < 0 and distinct >= MIN_TO_REFUTE
+        return rank.rho < 0 and distinct >= MIN_ORDERED
     return rank.high < (0.0 if distinct < FEW_POINTS else AGREEMENT)
 
 

@@ -45,7 +45,8 @@ class RunDiff:
     `folds_problem` say why. `gap` is validation minus training at the best epoch. `curves` has
     (epoch, value), None for a value that is not finite. `moves` counts the images whose predicted
     class changed, `images` lists some of them. `ensembles` describes each side that is an ensemble,
-    `members` has the scores of its members.
+    `members` has the scores of its members. `flattered` says of each side whether its validation
+    figures flatter it: then neither side is better by them.
     """
 
     a: str
@@ -73,6 +74,7 @@ class RunDiff:
     notes: Mapping[str, Sequence[Note]]
     ensembles: Mapping[str, str]
     members: Mapping[str, Sequence[Member]]
+    flattered: list[bool]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json."""
@@ -110,6 +112,7 @@ def diff_runs(
     unknown = list_unknown(left.config, right.config, recorded=recorded)
     not_known = [key for key in unknown if not _is_ignored(workspace, key)]
     not_comparable = _find_incomparable(left, right)
+    flattered = [is_flattered(workspace, side.config) for side in (left, right)]
     metrics = _diff_metrics(
         workspace,
         left,
@@ -117,6 +120,7 @@ def diff_runs(
         not_comparable,
         everything=everything,
         samples=evidence.paired.samples if evidence.paired else 0,
+        is_flattered=any(flattered),
     )
     own = [
         workspace.competition.primary_metric,
@@ -166,6 +170,7 @@ def diff_runs(
         notes={side.name: side.notes for side in (left, right) if side.notes},
         ensembles={side.name: describe_ensemble(side.config["ensemble"]) for side in ensembles},
         members={side.name: list_members(workspace, side.config) for side in ensembles},
+        flattered=flattered,
     )
 
 
@@ -242,10 +247,12 @@ def _diff_metrics(
     *,
     everything: bool,
     samples: int = 0,
+    is_flattered: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """Leaderboard scores first, then the metrics of the best epochs.
 
-    Both runs validated on the same `samples` images, if that is known.
+    Both runs validated on the same `samples` images, if that is known. With `is_flattered`, no
+    validation figure makes a run better.
     """
     names = sorted({**left.metrics, **right.metrics}, key=lambda name: "/" in name)
     metrics = {}
@@ -256,7 +263,10 @@ def _diff_metrics(
             continue
         delta = None if a is None or b is None else b - a
         better = None
-        if delta and not same and name not in not_comparable and not is_no_score(name):
+        counts = name not in not_comparable and not is_no_score(name)
+        if is_flattered and name.startswith("val/"):
+            counts = False
+        if delta and not same and counts:
             b_is_better = (delta > 0) == higher_is_better(workspace.competition.metrics, name)
             better = "b" if b_is_better else "a"
         metrics[name] = {"a": a, "b": b, "delta": delta, "better": better}

@@ -15,6 +15,7 @@ from itertools import combinations
 from tracker.comparison.audit import find_duplicates
 from tracker.comparison.statistics.regression import fit_line
 from tracker.core.errors import TrackerError
+from tracker.core.text import join_numbers
 from tracker.leaderboards import build_leaderboard
 from tracker.ledger.read import list_packed_answers
 from tracker.ledger.records import Submission
@@ -30,6 +31,7 @@ SEED = 0
 # Share of a score's variance that all submissions have in common, where no answers are known.
 SHARED_VARIANCE = 0.5
 MAX_COMPARED = 20  # submissions whose answers are compared with each other
+CHANCE = 1.96  # standard deviations of a difference; what is within them is told by nothing (95 %)
 MIN_PRIVATE_SCORES = 8  # public and private scores that are needed to see the noise in them
 
 
@@ -47,6 +49,7 @@ class SelectionBias:
     """How much of the best public score after `looks` submissions is luck: `low` to `high`.
 
     `low` assumes that the scores are the true skills, `high` that all submissions are equally good.
+    Both count the submissions `among` alone: those that could be the best (`list_possible_best`).
     `own_sd` is the noise of a single score, from `source`.
     """
 
@@ -58,6 +61,7 @@ class SelectionBias:
     source: str
     low: float
     high: float
+    among: Sequence[int] = ()
 
 
 def count_public_images(workspace: Workspace, *, given: int = 0) -> SampleSizes:
@@ -133,6 +137,8 @@ def estimate_selection_bias(
     own_sd, source = noise
     sign = 1.0 if metric.higher_is_better else -1.0
     best = max(range(len(looks)), key=lambda index: sign * scores[index])
+    among = list_possible_best(workspace, looks, metric, sample)
+    figures = [sign * row.scores[f"public_{metric.name}"] for row in among]
     return SelectionBias(
         metric=metric.name,
         best=looks[best].number,
@@ -140,8 +146,9 @@ def estimate_selection_bias(
         looks=len(looks),
         own_sd=own_sd,
         source=source,
-        low=expected_selection_bias([sign * score for score in scores], own_sd),
-        high=expected_selection_bias([0.0] * len(scores), own_sd),
+        low=expected_selection_bias(figures, own_sd),
+        high=expected_selection_bias([0.0] * len(figures), own_sd),
+        among=[row.number for row in among],
     )
 
 
@@ -186,28 +193,76 @@ def estimate_public_noise(
 
     The scores of two submissions that differ on a share d of m images differ by noise of variance d
     / m at most, and half of it belongs to each. Without answers it is p (1 - p) / m less an assumed
-    shared part. For macro F1 with rare classes both are too small. None if m is unknown, or if the
-    metric is not computed from right and wrong answers.
+    shared part. For macro F1 with rare classes both are too small. Only submissions that could be
+    the best count: a weak one differs from all, and its noise decides nothing. None if m is
+    unknown, or if the metric is not computed from right and wrong answers.
     """
     if not sample.public or not looks or not is_resampled(metric.kind):
         return None
     import numpy as np
 
+    every = looks
+    looks = list_possible_best(workspace, every, metric, sample)
+    weak = sorted({row.number for row in every} - {row.number for row in looks})
+    without = f"; without {join_numbers(weak)}, too far below to be the best" if weak else ""
     answers = load_answers_of(workspace, [row.number for row in looks[-MAX_COMPARED:]])
     shares = list(compare_answers(answers).values())
     if shares:
         source = (
             f"answers that differ on {render_share(float(np.mean(shares)))} of the images on"
-            f" average, {sample.public} public images"
+            f" average, {sample.public} public images{without}"
         )
         return math.sqrt(float(np.mean(shares)) / (2 * sample.public)), source
     scores = [row.scores[f"public_{metric.name}"] for row in looks]
     middle = min(1.0, max(0.0, float(np.median(scores))))
     source = (
         f"{sample.public} public images, half of the variance assumed to be shared (no answers"
-        " known)"
+        f" known){without}"
     )
     return math.sqrt((1 - SHARED_VARIANCE) * middle * (1 - middle) / sample.public), source
+
+
+def list_possible_best(
+    workspace: Workspace, looks: Sequence[Submission], metric: Metric, sample: SampleSizes
+) -> list[Submission]:
+    """The submissions that could be the best: below the best public score by no more than chance.
+
+    That is 1.96 standard deviations of the difference of the two scores (95 %). All of them where
+    the metric is not computed from right and wrong answers, or the number of images is unknown.
+    """
+    if not sample.public or not is_resampled(metric.kind):
+        return [*looks]
+    sign = 1.0 if metric.higher_is_better else -1.0
+    scores = {row.number: sign * row.scores[f"public_{metric.name}"] for row in looks}
+    ranked = sorted(scores, key=lambda number: -scores[number])
+    best = ranked[0]
+    differing = compare_answers(load_answers_of(workspace, ranked[:MAX_COMPARED]))
+    middle = min(1.0, max(0.0, abs(scores[best])))
+    usual = math.sqrt((1 - SHARED_VARIANCE) * middle * (1 - middle) / sample.public)
+    possible = []
+    for row in looks:
+        share = find_share(differing, row.number, best)
+        noise = find_difference_noise(share, sample, usual) or 0.0
+        if scores[best] - scores[row.number] <= CHANCE * noise:
+            possible.append(row)
+    return possible
+
+
+def find_share(differing: Mapping[tuple[int, int], float], number: int, other: int) -> float | None:
+    """The share of images on which two submissions answer differently, None if unknown."""
+    return differing.get((min(number, other), max(number, other)))
+
+
+def find_difference_noise(
+    share: float | None, sample: SampleSizes, own_sd: float | None
+) -> float | None:
+    """The standard deviation of the difference of two public scores; None if it is unknown.
+
+    By the share of different answers, otherwise by the noise of a single score.
+    """
+    if own_sd is None or not sample.public:
+        return None
+    return math.sqrt(2) * own_sd if share is None else math.sqrt(share / sample.public)
 
 
 def compare_answers(answers: Mapping[int, Answers]) -> dict[tuple[int, int], float]:

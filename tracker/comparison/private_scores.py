@@ -57,6 +57,14 @@ class LabeledPredictions:
     source: str
     owners: NDArray[np.int64] | None = None
 
+    @property
+    def uncertainty(self) -> float:
+        """The variance of a mean over all images, as a share of that over one drawn part.
+
+        0 for a solution: it has all the images there are.
+        """
+        return self.size / len(self.labels) if self.replace else 0.0
+
     def resample_scores(self, metric: Metric) -> NDArray[np.float64]:
         """Scores [draws, submissions] of a resampled metric on random private parts; fixed seed.
 
@@ -110,6 +118,11 @@ class LabeledOutcomes:
     size: int
     source: str
     owners: NDArray[np.int64] | None = None
+
+    @property
+    def uncertainty(self) -> float:
+        """The variance of a mean over all images, as a share of that over one drawn part."""
+        return self.size / len(self.outcomes[0].truth)
 
     def resample_scores(self, metric: Metric) -> NDArray[np.float64]:
         """Scores [draws, submissions] on random parts of `size` images; fixed seed.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +17,15 @@ import numpy as np
 
 from tracker.comparison.cv_lb import explain_unused, is_undecided, relate_cv_to_public
 from tracker.comparison.leaderboard_noise import (
+    CHANCE,
     SampleSizes,
     compare_answers,
     count_public_images,
     estimate_public_noise,
+    find_difference_noise,
+    find_share,
     list_distinct_scored,
+    list_possible_best,
     load_answers_of,
 )
 from tracker.comparison.private_scores import (
@@ -46,7 +50,9 @@ if TYPE_CHECKING:
     from tracker.comparison.cv_lb import ScoreRelation
     from tracker.comparison.statistics.regression import Line
 
-STANDARD_ERRORS = 3.0  # of the simulation: below that there is no difference
+# Of the simulation, and of the validation images that it draws from: below, nothing differs.
+STANDARD_ERRORS = 3.0
+MIN_TO_SHRINK = 4  # James and Stein's estimate needs more than three scores
 MAX_CONTENDERS = 12  # by expected score; sets are searched among these
 
 
@@ -55,8 +61,10 @@ class Contender:
     """A submission that may be chosen.
 
     `by_validation` is the score that its validation predicts, `expected` lies between it and
-    `public`. `unused` says why its validation score predicts nothing; `undecided` where that is not
-    refuted either, for its scheme has too few points to tell.
+    `public`. Without it, `expected` lies between `public` and the middle of the others, so that the
+    expected scores of all are on one scale. `unused` says why its validation score predicts
+    nothing; `undecided` where that is not refuted either, for its scheme has too few points to
+    tell.
     """
 
     number: int
@@ -87,7 +95,8 @@ class Simulation:
 
     `used` says whether the choice is based on it. `left_out` has {reason: numbers} of the
     submissions that are not in `among`. `error` is the standard error of the difference of the
-    choice's `mean_best` from that of the best public ones. `favored` is the set of as many whose
+    choice's `mean_best` from that of the best public ones; on validation images it includes that
+    there are no more of them. `favored` is the set of as many whose
     best member is best on average: the choice, unless it is beaten by three standard errors.
     `not_real` says why real predictions are not what is resampled.
     """
@@ -154,6 +163,10 @@ class Selection:
     `unscored` have no public score yet, so they cannot be chosen. `validates_best` has the best
     validation score of the contenders for which there are too few points to count it. Where
     answers are numbers, `greatest` has the greatest difference of two contenders.
+
+    `set_aside` have a flattered validation score and stand behind honest ones that cannot be told
+    from them. `untold` are not chosen, though their public score differs from that of the worst
+    chosen one by no more than chance.
     """
 
     metric: str
@@ -169,6 +182,8 @@ class Selection:
     lucky: Sequence[int]
     instead_of: int | None
     unscored: Sequence[int] = ()
+    set_aside: Sequence[int] = ()
+    untold: Sequence[int] = ()
     validates_best: int | None = None
     greatest: Mapping[str, float] = field(default_factory=dict)
 
@@ -197,26 +212,34 @@ def select_final(workspace: Workspace, count: int, *, public_images: int = 0) ->
     noise = estimate_public_noise(workspace, looks, metric, sample)
     own_sd, noise_source = noise or (None, "")
     relations = relate_cv_to_public(workspace, rows, metric.name)
-    ranked = rank_contenders(workspace, looks, metric, own_sd, relations)
+    possible = {row.number for row in list_possible_best(workspace, looks, metric, sample)}
+    ranked = rank_contenders(
+        workspace, looks, metric, own_sd, relations=relations, possible=possible
+    )
     contenders = ranked[: max(MAX_CONTENDERS, count + 1)]
     answers = load_answers_of(workspace, [item.number for item in contenders])
     differing = compare_answers(answers)
-    distances = _compare_numbers(workspace, answers)
-    private = _simulate_private_scores(contenders, differing, metric, own_sd, sample)
+    noise_of = _DifferenceNoise(differing, sample, own_sd)
+    set_aside = _list_set_aside(contenders, noise_of, metric, count)
+    candidates = [item for item in contenders if item.number not in set_aside]
+    private = _simulate_private_scores(candidates, differing, metric, own_sd, sample)
     # The best set, with the best public score in it unless validation speaks against it.
-    separated = _find_separated(contenders, relations)
-    indexes = _choose(private, contenders, count)
-    by_public = _best_public(contenders, len(indexes), metric)
+    separated = _find_separated(candidates, relations)
+    indexes = _choose(private, candidates, count)
+    by_public = _best_public(candidates, len(indexes), metric)
     chosen, instead_of = _include_best_public(
-        contenders, indexes, by_public[0], separated, differing
+        candidates, indexes, by_public[0], separated, differing
     )
-    by_number = {row.number: row for row in looks}
-    candidates, needed = [by_number[item.number] for item in contenders], [*chosen, *by_public]
     # How well that choice would have done on images with known labels.
     labeled, not_real = None, ""
-    if len(contenders) > count:
+    if len(candidates) > count:
+        by_number = {row.number: row for row in looks}
         labeled, not_real = load_labeled_predictions(
-            workspace, candidates, answers, sample, needed=needed
+            workspace,
+            [by_number[item.number] for item in candidates],
+            answers,
+            sample,
+            needed=[*chosen, *by_public],
         )
     scored = [row.number for row in rows if f"public_{metric.name}" in row.scores]
     return Selection(
@@ -231,20 +254,83 @@ def select_final(workspace: Workspace, count: int, *, public_images: int = 0) ->
         simulation=_simulate(
             labeled,
             private=private,
-            contenders=contenders,
+            contenders=candidates,
             chosen=chosen,
             by_public=by_public,
             metric=metric,
             not_real=not_real,
             behind=[item.number for item in ranked[len(contenders) :]],
+            set_aside=set_aside,
         ),
         private=_find_private_leader(looks, chosen, metric),
         lucky=_find_lucky(by_public, chosen, separated),
         instead_of=instead_of,
+        set_aside=set_aside,
+        untold=_list_untold(contenders, chosen, noise_of, metric),
         validates_best=_find_best_validation(contenders, relations, metric),
         unscored=[row.number for row in rows if row.number not in scored and not row.is_rejected],
-        greatest={f"{a},{b}": distance for (a, b), distance in distances.items()},
+        greatest={
+            f"{a},{b}": distance
+            for (a, b), distance in _compare_numbers(workspace, answers).items()
+        },
     )
+
+
+@dataclass(frozen=True)
+class _DifferenceNoise:
+    """How far chance alone takes the public scores of two submissions apart (95 %)."""
+
+    differing: Mapping[tuple[int, int], float]
+    sample: SampleSizes
+    own_sd: float | None
+
+    def can_tell(self, number: int, other: int, gap: float) -> bool:
+        """Whether a gap is beyond chance; where the noise is unknown, every gap counts as it is."""
+        share = find_share(self.differing, number, other)
+        noise = find_difference_noise(share, self.sample, self.own_sd) or 0.0
+        return gap > CHANCE * noise
+
+
+def _list_set_aside(
+    contenders: Sequence[Contender], noise_of: _DifferenceNoise, metric: Metric, count: int
+) -> list[int]:
+    """The flattered submissions that stand behind as many honest ones as are wanted.
+
+    An honest one goes before a flattered one that is not better than it by more than chance.
+    """
+    sign = 1.0 if metric.higher_is_better else -1.0
+    honest = [item for item in contenders if item.unused != FLATTERED]
+    aside = []
+    for item in contenders:
+        if item.unused != FLATTERED:
+            continue
+        before = 0
+        for other in honest:
+            gaps = (item.public - other.public, item.expected - other.expected)
+            gap = max(sign * value for value in gaps)
+            before += not noise_of.can_tell(item.number, other.number, gap)
+        if before >= count:
+            aside.append(item.number)
+    return aside
+
+
+def _list_untold(
+    contenders: Sequence[Contender],
+    chosen: Sequence[int],
+    noise_of: _DifferenceNoise,
+    metric: Metric,
+) -> list[int]:
+    """Those that are not chosen and that public scores do not tell from the worst chosen one."""
+    sign = 1.0 if metric.higher_is_better else -1.0
+    worst = min(
+        (item for item in contenders if item.number in chosen), key=lambda item: sign * item.public
+    )
+    untold = []
+    for item in contenders:
+        gap = abs(worst.public - item.public)
+        if item.number not in chosen and not noise_of.can_tell(worst.number, item.number, gap):
+            untold.append(item.number)
+    return untold
 
 
 def _compare_numbers(
@@ -267,46 +353,116 @@ def rank_contenders(
     looks: Sequence[Submission],
     metric: Metric,
     own_sd: float | None,
+    *,
     relations: Mapping[int, ScoreRelation],
+    possible: Collection[int],
 ) -> list[Contender]:
     """Every distinct submission with its expected private score, the best first.
 
     Where a line through submissions of its own validation scheme predicts a public score from
     validation, the public score counts by how much of the scatter around the line is skill: s^2 /
-    (s^2 + own_sd^2), a half if unknown.
+    (s^2 + own_sd^2), a half if unknown. What has no such prediction is moved by the same share to
+    the middle of those that have one. Without any line, all are moved alike, in their order.
     """
     sign = -1.0 if metric.higher_is_better else 1.0
-    contenders = []
+    contenders = [_predict(workspace, row, metric, relations.get(row.number)) for row in looks]
+    contenders = _put_on_one_scale(contenders, relations, metric, own_sd, possible)
     # Of scores that are the same, those of one scheme stand together, the best validation first.
     ties: dict[tuple[float, int | None], int] = {}
-    order: dict[int, tuple[float, int, float, int]] = {}
-    for row in looks:
-        public = row.scores[f"public_{metric.name}"]
-        validation = find_metric_value(workspace, row, "val", metric.name)
-        relation, predicted, expected = relations.get(row.number), None, public
-        unused = explain_unused(workspace, row, relation) if validation is not None else ""
-        if relation is not None and relation.line and validation is not None and not unused:
-            predicted = metric.clip(relation.line.predict(validation)[0])
-            expected = predicted + _skill_share(relation.line, own_sd) * (public - predicted)
-        undecided = relation is not None and bool(unused) and is_undecided(relation)
-        contenders.append(
-            Contender(
-                number=row.number,
-                run=row.run,
-                public=public,
-                validation=validation,
-                by_validation=predicted,
-                expected=expected,
-                unused=unused,
-                undecided=undecided,
-            )
-        )
-        place, figure = row.number, 0.0
-        if undecided and relation is not None and validation is not None:
-            place = ties.setdefault((expected, relation.scheme), row.number)
-            figure = sign * validation
-        order[row.number] = (sign * expected, place, figure, row.number)
+    order: dict[int, tuple[float, float, bool, int, float, int]] = {}
+    for item in contenders:
+        relation, place, figure = relations.get(item.number), item.number, 0.0
+        if item.undecided and relation is not None and item.validation is not None:
+            place = ties.setdefault((item.public, relation.scheme), item.number)
+            figure = sign * item.validation
+        is_flattered = item.unused == FLATTERED
+        scores = (sign * item.expected, sign * item.public)
+        order[item.number] = (*scores, is_flattered, place, figure, item.number)
     return sorted(contenders, key=lambda item: order[item.number])
+
+
+def _predict(
+    workspace: Workspace, row: Submission, metric: Metric, relation: ScoreRelation | None
+) -> Contender:
+    """A submission with what its validation predicts; its public score is what is expected yet."""
+    public = row.scores[f"public_{metric.name}"]
+    validation = find_metric_value(workspace, row, "val", metric.name)
+    predicted = None
+    unused = explain_unused(workspace, row, relation) if validation is not None else ""
+    if relation is not None and relation.line and validation is not None and not unused:
+        predicted = metric.clip(relation.line.predict(validation)[0])
+    return Contender(
+        number=row.number,
+        run=row.run,
+        public=public,
+        validation=validation,
+        by_validation=predicted,
+        expected=public,
+        unused=unused,
+        undecided=relation is not None and bool(unused) and is_undecided(relation),
+    )
+
+
+def _put_on_one_scale(
+    contenders: Sequence[Contender],
+    relations: Mapping[int, ScoreRelation],
+    metric: Metric,
+    own_sd: float | None,
+    possible: Collection[int],
+) -> list[Contender]:
+    """The contenders with their expected scores: each is moved to what it is without its luck."""
+    moved = [item for item in contenders if item.by_validation is not None]
+    if not moved:
+        return _shrink_all(contenders, metric, own_sd, possible)
+    middle = float(np.median([item.public for item in moved]))
+    largest = max((relations[item.number] for item in moved), key=lambda found: found.points)
+    placed = []
+    for item in contenders:
+        goal, line = middle, largest.line
+        if item.by_validation is not None:
+            goal, line = item.by_validation, relations[item.number].line
+        assert line is not None  # noqa: S101  (it predicts)
+        expected = goal + _skill_share(line, own_sd) * (item.public - goal)
+        placed.append(replace(item, expected=metric.clip(expected)))
+    return placed
+
+
+def _shrink_all(
+    contenders: Sequence[Contender],
+    metric: Metric,
+    own_sd: float | None,
+    possible: Collection[int],
+) -> list[Contender]:
+    """Expected scores by public scores alone, in their order.
+
+    Those that could be the best are moved to their mean by James and Stein's estimate; what lies
+    below them is moved as far as the lowest of them, so a weak one does not hide their noise.
+    """
+    sign = 1.0 if metric.higher_is_better else -1.0
+    edge = min(sign * item.public for item in contenders if item.number in possible)
+    top = [sign * item.public for item in contenders if sign * item.public >= edge]
+    middle, share = float(np.mean(top)), _find_skill(top, own_sd)
+    placed = []
+    for item in contenders:
+        value = sign * item.public
+        inner = max(value, edge)
+        expected = item.public
+        if share < 1:
+            expected = metric.clip(sign * (middle + share * (inner - middle) + (value - inner)))
+        placed.append(replace(item, expected=expected))
+    return placed
+
+
+def _find_skill(scores: Sequence[float], own_sd: float | None) -> float:
+    """How much of the distances of scores from their mean is skill (James and Stein), 0 to 1.
+
+    All of it for fewer than four scores, or where the noise is unknown.
+    """
+    if own_sd is None or len(scores) < MIN_TO_SHRINK:
+        return 1.0
+    squares = float(np.square(np.asarray(scores) - np.mean(scores)).sum())
+    noise = (len(scores) - 3) * own_sd**2
+    return max(0.0, 1 - noise / squares) if squares > 0 else 0.0
 
 
 def _find_best_validation(
@@ -367,21 +523,36 @@ def _choose(
 ) -> list[int]:
     """Indexes of the set whose best member is best on average.
 
-    Without a simulation, the best expected ones.
+    Without a simulation, the best expected ones. The best public one is in it where no validation
+    score speaks.
     """
     usual = list(range(min(count, len(contenders))))
-    return usual if private is None else _find_best_set(private, usual)
+    if private is None:
+        return usual
+    is_public_alone = all(item.by_validation is None for item in contenders)
+    return _find_best_set(private, usual, kept=usual[:1] if is_public_alone else ())
 
 
-def _find_best_set(scores: NDArray[np.float64], usual: Sequence[int]) -> list[int]:
+def _find_best_set(
+    scores: NDArray[np.float64],
+    usual: Sequence[int],
+    *,
+    uncertainty: float = 0.0,
+    kept: Collection[int] = (),
+) -> list[int]:
     """Indexes of the set whose best member is best on average in scores [draws, contenders].
 
-    Another set than the `usual` one must be better by three standard errors.
+    Another set than the `usual` one must be better by three standard errors; `uncertainty` is the
+    variance of a mean that more draws do not lessen, as a share of that of a single draw. `kept`
+    are in every set.
     """
     base, chosen, most = scores[:, list(usual)].max(axis=1), list(usual), 0.0
     for indexes in combinations(range(scores.shape[1]), len(usual)):
+        if not {*kept} <= {*indexes}:
+            continue
         gain = scores[:, list(indexes)].max(axis=1) - base
-        mean, error = float(gain.mean()), float(gain.std()) / math.sqrt(len(gain))
+        mean = float(gain.mean())
+        error = float(gain.std()) * math.sqrt(1 / len(gain) + uncertainty)
         if mean > max(most, STANDARD_ERRORS * error):
             chosen, most = list(indexes), mean
     return chosen
@@ -416,16 +587,20 @@ def _include_best_public(
     """The chosen numbers with the best public one, unless validation shows others to be better.
 
     It replaces the chosen one with the most similar answers, or the lowest expected score, among
-    those that are expected to be better. Returns the replaced number, too.
+    those that are expected to be better. Returns the replaced number, too. Where validation has no
+    say about one of the two, their expected scores decide.
     """
     order = [item.number for item in contenders]
+    judged = {item.number for item in contenders if item.by_validation is not None}
     chosen = [order[index] for index in indexes]
     if best in chosen:
         return chosen, None
     rivals = [
         number
         for number in chosen
-        if order.index(number) < order.index(best) and (number, best) not in separated
+        if order.index(number) < order.index(best)
+        and {number, best} <= judged
+        and (number, best) not in separated
     ]
     if not rivals:
         return chosen, None
@@ -467,6 +642,7 @@ def _simulate(
     metric: Metric,
     not_real: str,
     behind: Sequence[int],
+    set_aside: Sequence[int],
 ) -> Simulation | None:
     """Compare the choice with the best public scores.
 
@@ -489,7 +665,7 @@ def _simulate(
     flattered = {item.number for item in contenders if item.unused == FLATTERED} & unscored
     left_out = {
         f"not among the {len(contenders)} best by expected score": behind,
-        FLATTERED: flattered,
+        FLATTERED: flattered | {*set_aside},
         "without predictions on the same validation images": unscored - flattered,
     }
 
@@ -503,7 +679,9 @@ def _simulate(
         return SimulatedSet(numbers=wanted, holds_best=holds, mean_best=sign * float(best.mean()))
 
     gain = draw_best(chosen) - draw_best(by_public)  # in the same draws
-    favored = _find_best_set(scores, [numbers.index(number) for number in chosen])
+    uncertainty = labeled.uncertainty if labeled is not None else 0.0
+    usual = [numbers.index(number) for number in chosen]
+    favored = _find_best_set(scores, usual, uncertainty=uncertainty)
     return Simulation(
         source=source,
         used=labeled is None,
@@ -515,7 +693,7 @@ def _simulate(
         possible=sign * float(scores.max(axis=1).mean()),
         favored=evaluate([numbers[index] for index in favored]),
         not_real="" if labeled is not None else not_real,
-        error=float(gain.std()) / math.sqrt(len(gain)),
+        error=float(gain.std()) * math.sqrt(1 / len(gain) + uncertainty),
     )
 
 
@@ -531,5 +709,7 @@ def _find_private_leader(
     if not known:
         return None
     best = max if metric.higher_is_better else min
-    leader = best(known, key=lambda number: known[number])
-    return PrivateLeader(leader=leader, score=known[leader], chosen=leader in chosen, scores=known)
+    score = best(known.values())
+    leaders = [number for number, value in known.items() if value == score]
+    leader = next((number for number in leaders if number in chosen), leaders[0])  # a tie leads not
+    return PrivateLeader(leader=leader, score=score, chosen=leader in chosen, scores=known)

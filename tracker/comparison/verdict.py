@@ -60,12 +60,17 @@ def write_verdict(
         if evidence.paired.metrics[metric].smallest is None:
             lines.append(_describe_equal(evidence.paired, metric, names, metrics, predictions))
         else:
-            lines.append(_describe_test(evidence.paired, metric, names))
+            told = _describe_test(evidence.paired, metric, names, is_flattered=bool(flattered))
+            lines.append(told)
         lines += _explain_other_pair(evidence.paired.metrics[metric], metrics.get(f"val/{metric}"))
-        lines += _list_other_metrics(evidence.paired, metric, names)
+        if not flattered:
+            lines += _list_other_metrics(evidence.paired, metric, names)
         lines += describe_units(evidence.paired)
     else:
-        lines += _describe_scores(competition, validation, names, not_comparable, evidence.problem)
+        scores = _describe_scores(competition, validation, names, not_comparable, evidence.problem)
+        if flattered:
+            scores = [line.replace(" is ahead;", " has the better figure;") for line in scores]
+        lines += scores
     if flattered:
         lines.append(
             f"flattered: the weights of {' and '.join(flattered)} were searched on these validation"
@@ -176,14 +181,19 @@ def _choose_name(side: str | None, names: tuple[str, str]) -> str:
     return names[side == "b"]
 
 
-def _describe_test(paired: PairedComparison, metric: str, names: tuple[str, str]) -> str:
-    """Whether the difference is real."""
+def _describe_test(
+    paired: PairedComparison, metric: str, names: tuple[str, str], *, is_flattered: bool = False
+) -> str:
+    """Whether the difference is real; of a flattered score, that it is no evidence."""
     difference = paired.metrics[metric]
     samples = f"{paired.samples:,} samples"
     scores = f"{difference.title} {render_number(difference.a)} -> {render_number(difference.b)}"
     assert difference.smallest is not None  # noqa: S101  (`_describe_equal` tells of these)
     if not difference.higher_is_better:
         scores = f"{scores}, lower is better"
+    if difference.better and is_flattered:
+        better = _choose_name(difference.better, names)
+        return f"no evidence: {better} has the better figure ({scores}, {samples})"
     if difference.better:
         low, high = sorted((abs(difference.low), abs(difference.high)))
         p_value = f"p = {render_digits(difference.p, 2)}, below the limit of {ALPHA:g}"

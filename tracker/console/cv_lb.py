@@ -14,15 +14,22 @@ from tracker.comparison.statistics.regression import (
     MIN_TO_RANK,
     describe_rank,
 )
-from tracker.core.list_marks import FLATTERED
+from tracker.core.list_marks import FLATTERED, SEARCHED
 from tracker.core.text import join_numbers, render_number, render_value
 from tracker.training.numbers import render_share
 
 if TYPE_CHECKING:
     from tracker.comparison.cv_lb import CvLb, ScoreRelation
-    from tracker.comparison.selection import Contender, Selection, SimulatedSet, Simulation
+    from tracker.comparison.selection import (
+        Contender,
+        PrivateLeader,
+        Selection,
+        SimulatedSet,
+        Simulation,
+    )
     from tracker.workspace.tracker_toml import Competition
 
+MAX_NAMED = 4  # submissions in a sentence that is long already
 WORDS = {"val": "validation", "public": "public", "private": "private"}
 SURELY = f"with {render_share(CONFIDENCE, decimals=0)} certainty"  # what Line.tells_apart asks for
 
@@ -142,6 +149,11 @@ def _describe_noise(result: CvLb) -> Iterator[str]:
         render_number(luck.high),
     )  # below zero by the draws alone
     yield f"  {low} if all scores are the true skills, and up to {high} if all are equally good"
+    if len(luck.among) < luck.looks:
+        yield (
+            f"  counted among the {len(luck.among)} that could be the best, as no more than chance"
+            f" (95 %) parts them from it: {join_numbers(luck.among)}"
+        )
     yield f"  a score's own noise: {render_number(luck.own_sd)}, by {luck.source}"
     yield (
         "  assumed: normal noise, the same for all; looks at the leaderboard did not steer what was"
@@ -165,19 +177,40 @@ def render_selection(result: Selection, competition: Competition) -> str:
         else _explain_why_not(result)
     )
     if result.private is not None:
-        among = "is among the chosen" if result.private.chosen else "is not among the chosen"
-        score = f"private {result.metric} {render_number(result.private.score)}"
-        leader = f"submission {result.private.leader} led with {score} and {among}"
-        lines.append(f"private scores are in the ledger: {leader}; the choice did not use them")
+        lines.append(
+            f"private scores are in the ledger: {_name_leader(result.private, result)}; the choice"
+            " did not use them"
+        )
     return "\n".join(lines) + "\n"
+
+
+def _name_leader(private: PrivateLeader, result: Selection) -> str:
+    """Who has the best private score, and whether it is chosen; equal ones share it."""
+    score = f"private {result.metric} {render_number(private.score)}"
+    leaders = [number for number, value in private.scores.items() if value == private.score]
+    if len(leaders) == 1:
+        among = "is among the chosen" if private.chosen else "is not among the chosen"
+        return f"submission {private.leader} led with {score} and {among}"
+    chosen = [number for number in leaders if number in result.chosen]
+    if not chosen:
+        return f"{join_numbers(leaders)} share the best {score} and are not among the chosen"
+    are = "is" if len(chosen) == 1 else "are"
+    return (
+        f"{join_numbers(leaders)} share the best {score}; of these, {join_numbers(chosen)} {are}"
+        " among the chosen"
+    )
 
 
 def _conclude(result: Selection, ranks: Sequence[int], competition: Competition) -> str:
     """What to do and why, in one sentence."""
-    best_public = ranks[: len(result.chosen)]
-    reason = _find_main_reason(result, best_public)
+    best_public = [number for number in ranks if number not in result.set_aside]
+    best_public = best_public[: len(result.chosen)]
+    last = max(ranks.index(number) for number in result.chosen)
+    better = [number for number in ranks[:last] if number in result.set_aside]
+    apart = f"apart from {join_numbers(better)}, " if better else ""
+    reason = _find_main_reason(result, best_public, apart)
     private = _describe_private_scores(result, best_public, competition)
-    return f"{_recommend(result)}: {reason}{private}"
+    return f"{_recommend(result)}: {reason}{_explain_set_aside(better, result)}{private}"
 
 
 def _recommend(result: Selection) -> str:
@@ -201,7 +234,7 @@ def _recommend(result: Selection) -> str:
             f" is among these in {favors}, {', '.join(shares)}. Without the simulation the choice"
             f" would be {chosen}"
         )
-    if lead < 0:
+    if lead < 0 and simulated.used:
         return f"choose {chosen}"  # on average nothing is better, and that decides
     return (
         "the scores do not tell them apart: in simulated private parts the best is held by"
@@ -261,12 +294,11 @@ def _has_no_choice(simulated: Simulation) -> bool:
     return len(simulated.among) <= len(simulated.chosen.numbers)
 
 
-def _find_main_reason(result: Selection, by_public: Sequence[int]) -> str:
-    """Why these; `by_public` are as many with the best public scores."""
-    chosen, usual = (
-        set(result.chosen),
-        [item.number for item in result.contenders[: len(result.chosen)]],
-    )
+def _find_main_reason(result: Selection, by_public: Sequence[int], apart: str) -> str:
+    """Why these; `by_public` are as many with the best public scores, `apart` from some."""
+    chosen = set(result.chosen)
+    order = [item.number for item in result.contenders if item.number not in result.set_aside]
+    usual = order[: len(chosen)]
     it_is, it_has = ("it is", "it has") if len(chosen) == 1 else ("they are", "they have")
     if len(result.contenders) == len(chosen):
         return f"{it_is} all that there is to choose from"
@@ -276,16 +308,38 @@ def _find_main_reason(result: Selection, by_public: Sequence[int]) -> str:
         known = [item.by_validation for item in result.contenders if item.number in chosen]
         judged = None not in known
         agrees = ", and validation agrees" if judged else _explain_unused(result)
-        return f"{it_has} the best public {result.metric}{agrees}"
+        return f"{apart}{it_has} the best public {result.metric}{agrees}{_admit_untold(result)}"
     if chosen == set(usual):
         return _explain_validation(result, by_public)
     others = [number for number in result.chosen if number not in usual]
     passed = [number for number in usual if number not in chosen]
+    by_number = {item.number: item for item in result.contenders}
+    is_tie = len({by_number[number].expected for number in (*others, *passed)}) == 1
+    score = f"{'public' if is_tie else 'expected'} {result.metric}"
     return (
         f"{join_numbers(others)} may be right where the rest is wrong, while"
-        f" {join_numbers(passed)}, with higher expected {result.metric}, would say nearly the same"
+        f" {join_numbers(passed)}, with higher {score}, would say nearly the same"
         " as the rest"
     )
+
+
+def _admit_untold(result: Selection) -> str:
+    """Whom chance alone may have put behind the chosen ones; the flattered are named elsewhere."""
+    untold = [number for number in result.untold if number not in result.set_aside]
+    if not untold:
+        return ""
+    which = "it" if len(result.chosen) == 1 else "the last of them"
+    others = join_numbers(untold) if len(untold) <= MAX_NAMED else f"{len(untold)} others"
+    return f"; public scores cannot tell {which} from {others}"
+
+
+def _explain_set_aside(better: Sequence[int], result: Selection) -> str:
+    """Why flattered ones with a better public score stand behind the chosen ones."""
+    if not better:
+        return ""
+    them = "it" if len(result.chosen) == 1 else "them"
+    told = f"; public scores cannot tell {join_numbers(better)} from {them}"
+    return f"{told}, and {_name_flattered(better)}"
 
 
 def _explain_unused(result: Selection) -> str:
@@ -321,6 +375,9 @@ def _explain_validation(result: Selection, by_public: Sequence[int]) -> str:
     rest = [number for number in result.chosen if number not in by_public]
     unclear = [number for number in passed if number not in result.lucky]
     has, them = ("has", "it") if len(rest) == 1 else ("have", "them")
+    by_number = {item.number: item for item in result.contenders}
+    if any(by_number[number].by_validation is None for number in (*rest, *unclear)):
+        return f"{join_numbers(rest)} {has} the higher expected {result.metric}"
     return (
         f"{join_numbers(rest)} {has} the higher expected {result.metric}, though validation cannot"
         f" tell {them} from {join_numbers(unclear)} {SURELY}"
@@ -353,8 +410,11 @@ def _describe_private_scores(
     if not preferred or any(number not in known for number in (*preferred, *passed)):
         return ""
     best = max if competition.primary.higher_is_better else min
-    ahead = best((*preferred, *passed), key=lambda number: known[number])
-    verdict = "agree" if ahead in preferred else "say otherwise"
+    own = best(known[number] for number in preferred)
+    others = [known[number] for number in passed]
+    verdict = "agree" if best(own, *others) == own else "say otherwise"
+    if own in others and verdict == "agree":
+        verdict = "are equal"
     scores = [
         f"submission {number} has {render_number(known[number])}"
         for number in (*preferred, *passed)
@@ -380,6 +440,9 @@ def _describe_chosen(item: Contender, ranks: Sequence[int], result: Selection) -
         )
     elif item.validation is not None:
         reasons.append(f"validation {render_number(item.validation)} not used ({item.unused})")
+    is_moved = item.by_validation is None and item.expected != item.public
+    if is_moved and render_number(item.expected) != render_number(item.public):
+        reasons.append(f"less its likely luck, expect {render_number(item.expected)}")
     shares = _list_shares(item.number, result)
     if len(shares) > 1:
         near = min(shares, key=lambda number: shares[number])
@@ -416,9 +479,11 @@ def _describe_next(result: Selection) -> Iterator[str]:
     place = order.index(following.number)
     worst = max(result.chosen, key=order.index)
     why = ""
-    if place > order.index(worst):
+    if following.number in result.set_aside:
+        why = f"; {SEARCHED} flattered, and public scores cannot tell it from the chosen"
+    elif place > order.index(worst):
         last = next(item for item in result.contenders if item.number == worst)
-        is_tie = last.expected == following.expected
+        is_tie = (last.expected, last.public) == (following.expected, following.public)
         validates = (
             last.undecided and following.undecided and last.validation != following.validation
         )
@@ -539,6 +604,8 @@ def _explain_why_not(result: Selection) -> Iterator[str]:
         yield "only one submission exists to choose from"
     elif len(result.contenders) == len(result.chosen):
         yield f"only {len(result.chosen)} submissions exist to choose from, all are chosen"
+    elif len(result.contenders) == len(result.chosen) + len(result.set_aside):
+        yield f"not simulated: {join_numbers(result.set_aside)} ({FLATTERED})"
     elif searched := [
         item.number
         for item in result.contenders

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tracker.core.config_diff import (
@@ -14,15 +14,18 @@ from tracker.core.config_diff import (
 from tracker.core.list_marks import FLATTERED
 from tracker.core.text import render_number
 from tracker.ledger.records import Submission
-from tracker.training.metrics import find_kind
+from tracker.training.metrics import find_kind, is_resampled
 from tracker.training.numbers import render_decimals, render_digits
 from tracker.workspace.metrics import NO_PUBLIC_SCORE, are_equal
 
 if TYPE_CHECKING:
+    from tracker.comparison.leaderboard_noise import SampleSizes
     from tracker.comparison.statistics.paired import PairedComparison
     from tracker.core.errors import DuplicateError
     from tracker.workspace.tracker_toml import Competition, Metric
 
+# Scores are typed with four decimals: 1 of 160 images is 0.00625, and 0.0062 is one image, too.
+ONE_IMAGE_ROUNDING = 0.02
 Pairs = Mapping[str, Sequence[float | None]]
 
 
@@ -70,19 +73,28 @@ def render_submit_headline(
     row: Submission,
     before: Submission | None,
     after: Submission | None,
+    *,
     checked: str,
+    count_images: Callable[[], SampleSizes],
 ) -> str:
     """The first line of submit: the public score against SOTA; without a score, check's line."""
     if row.scores.get(f"public_{competition.primary_metric}") is None:
         without = f"submitted as {row.number}, no public score yet"
         return without if checked == NO_PUBLIC_SCORE else f"{without}; {checked}"
-    return render_score_headline(competition, row, before, after)
+    return render_score_headline(competition, row, before, after, count_images)
 
 
 def render_score_headline(
-    competition: Competition, row: Submission, before: Submission | None, after: Submission | None
+    competition: Competition,
+    row: Submission,
+    before: Submission | None,
+    after: Submission | None,
+    count_images: Callable[[], SampleSizes],
 ) -> str:
-    """The first line of score; `before` and `after` are SOTA before and after this score."""
+    """The first line of score; `before` and `after` are SOTA before and after this score.
+
+    `count_images` is asked for the number of public images where a gap may be less than one.
+    """
     metric, key = competition.primary, f"public_{competition.primary_metric}"
     own = row.scores.get(key)
     if own is None or after is None:
@@ -92,14 +104,30 @@ def render_score_headline(
     if after.number == row.number:
         if before is None:
             return f"first SOTA: {name} {metric.render(own)}"
-        state = "still SOTA" if was_sota else "new SOTA"
-        return f"{state}: {name} {_render_pair(metric, before.scores.get(key), own)}"
+        old = before.scores.get(key)
+        state = "still SOTA"
+        if not was_sota:
+            state = f"new SOTA{_admit_small_gap(metric, old, own, count_images)}"
+        return f"{state}: {name} {_render_pair(metric, old, own)}"
     best = after.scores[key]
     lost = "no longer SOTA, " if was_sota else ""
     where = f"SOTA, submission {after.number}: {name}"
     if own == best:
         return f"{lost}equal to {where} {metric.render(own)}"
     return f"{lost}{_render_gap(metric, own, best)} {where} {_render_pair(metric, best, own)}"
+
+
+def _admit_small_gap(
+    metric: Metric, old: float | None, new: float, count_images: Callable[[], SampleSizes]
+) -> str:
+    """` by less than one image of 160 public ones`, where the gap is smaller than that."""
+    if old is None or not is_resampled(metric.kind):
+        return ""
+    sample = count_images()
+    if not sample.public or abs(new - old) * sample.public >= 1 - ONE_IMAGE_ROUNDING:
+        return ""
+    about = "" if sample.source in ("solution", "as given") else "about "
+    return f" by less than one image of {about}{sample.public:,} public ones"
 
 
 def _find_caveat(*, searched: bool, sota_searched: bool) -> str:

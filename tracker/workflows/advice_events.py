@@ -23,6 +23,7 @@ class AdviceEvents:
         self._monitor = monitor
         self._offset = 0
         self._curves: dict[str, dict[int, tuple[int, float]]] = {}  # a point an epoch, its last
+        self._counts: dict[int, int] = {}  # points of the training loss by epoch
         self._next_look = 0
         self._told: set[str] = set()
         self._before = ""  # the state at the last look
@@ -38,7 +39,7 @@ class AdviceEvents:
             if point is None:
                 continue
             for name, value in drop_system_metrics(point["values"]).items():
-                self._curves.setdefault(name, {})[point["epoch"]] = (point["epoch"], value)
+                self._keep(name, point["epoch"], value)
         monitor = self._monitor or find_monitor(self._curves, self._metrics)
         own = bool(self._recorder.record.fingerprints.get("data"))
         advice = advise(self._curves, monitor=monitor, metrics=self._metrics, has_our_keys=own)
@@ -50,3 +51,13 @@ class AdviceEvents:
             about = {"state": state, "epoch": epoch, "best_epoch": advice.best_epoch}
             text = f"{self._recorder.record.name}: {' '.join(advice.sentences)}"
             self._recorder.tell("advice", text, {**about, "monitor": monitor})
+
+    def _keep(self, name: str, epoch: int, value: float) -> None:
+        """The last point of an epoch; of the training loss its mean, as `advise` has it."""
+        curve = self._curves.setdefault(name, {})
+        if name == "train/loss" and math.isfinite(value):
+            self._counts[epoch] = count = self._counts.get(epoch, 0) + 1
+            before = curve[epoch][1] if epoch in curve else value
+            mean = before + (value - before) / count
+            value = mean if math.isfinite(mean) else value
+        curve[epoch] = (epoch, value)

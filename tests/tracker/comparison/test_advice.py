@@ -200,7 +200,7 @@ def test_a_run_that_only_recovers_is_not_called_improving() -> None:
     [
         [1.2, 0.9, 0.7, 0.6, 0.8, 1.5, 2.9, 2.9, 2.9, 2.9],
         [1.2, 0.9, 0.7, 0.6, math.nan],
-        [0.7, 0.5, 3.0, 5.0],
+        [0.7, 0.5, 3.0, 5.0, 5.0, 5.0, 5.0, 5.0],
         [1.2, 0.5, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9],
     ],
 )
@@ -247,6 +247,36 @@ def test_the_rise_of_six_epochs_is_too_short_to_judge() -> None:
     assert get_advice(val_f1=RISEN).sentences[0] == (
         "Too few epochs to judge: val/f1 was best in the last of 6 epochs. Try more."
     )
+
+
+@pytest.mark.parametrize(
+    "curves",
+    [
+        {"val_f1": [0.9, 0.7, 0.6, 0.5, 0.4]},  # 5 epochs of a Lightning run, the first the best
+        {"val_f1": [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3]},
+        {"val_f1": [0.5, 0.6, 0.7], "train_loss": [1.08, 0.55, 2.6]},  # of last batches
+        {"val_f1": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]},
+    ],
+)
+def test_every_advice_needs_the_same_number_of_epochs(curves: dict[str, list[float]]) -> None:
+    advice = get_advice(**curves)
+    assert advice.state == "short"
+    assert [line.split(":")[0] for line in advice.sentences] == ["Too few epochs to judge"]
+    broken = {**curves, "train_loss": [math.nan] * len(curves["val_f1"])}
+    assert get_advice(**broken).state == "diverged", "that is certain after one"
+
+
+def test_the_loss_of_an_epoch_is_the_mean_of_its_batches() -> None:
+    rng, curve, step = np.random.default_rng(1), {}, 0
+    for epoch in range(1, 11):
+        for batch in range(20):
+            # steadily better, but for the last batch of each epoch, which has hard images
+            curve[step] = (epoch, 1 / epoch + rng.normal(0, 0.001) + (batch == 19) * epoch / 20)
+            step += 1
+    curves = {**make_curves(val_f1=[0.5 + n / 100 for n in range(10)]), "train/loss": curve}
+    last = {**curves, "train/loss": dict(enumerate(by_epoch(curve).items()))}
+    states = [advise(found) for found in (curves, last)]
+    assert [found and found.state for found in states] == ["improving", "diverged"]
 
 
 def test_the_monitored_metric_decides_and_a_loss_is_better_when_it_is_lower() -> None:
@@ -334,13 +364,13 @@ def test_only_a_run_that_was_trained_is_advised(workspace: Workspace) -> None:
 
 
 def test_epochs_that_tie_are_named_beside_the_first_and_no_metric_disagrees_by_a_tie() -> None:
-    f1 = [0.1, 0.2, 0.6, 0.5, 0.6, 0.4, 0.5]
-    accuracy = [0.1, 0.9, 0.9, 0.2, 0.3, 0.2, 0.3]
-    loss = [0.9, 0.5, 0.6, 0.1, 0.6, 0.1, 0.6]
+    f1 = [0.1, 0.2, 0.6, 0.5, 0.6, 0.4, 0.5, 0.4]
+    accuracy = [0.1, 0.9, 0.9, 0.2, 0.3, 0.2, 0.3, 0.2]
+    loss = [0.9, 0.5, 0.6, 0.1, 0.6, 0.1, 0.6, 0.5]
     advice = get_advice(**{"val/f1": f1, "val/accuracy": accuracy, "val/loss": loss})
     text = " ".join(advice.sentences)
     assert advice.best_epoch == 3
-    assert "val/f1 was best in epoch 3 of 7 (as good: 5)" in text
+    assert "val/f1 was best in epoch 3 of 8 (as good: 5)" in text
     assert "val/loss in epoch 4 (as good: 6)" in text
     assert "val/accuracy in epoch" not in text, "epoch 3 is as good as epoch 2"
 

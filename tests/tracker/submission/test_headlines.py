@@ -17,13 +17,14 @@ from tests.conftest import NO_MLFLOW
 from tests.support.workspaces import IMAGES, begin_run, make_run, make_workspace
 from tracker.commands.table import app
 from tracker.comparison.diff import diff_runs
+from tracker.comparison.leaderboard_noise import SampleSizes
 from tracker.core.config_diff import describe_ensemble_step
 from tracker.core.errors import TrackerError, UnknownRunError
 from tracker.core.table import measure
 from tracker.jobs.stop import resolve_running
 from tracker.ledger.history import list_history
 from tracker.submission.examine import check
-from tracker.submission.headlines import _render_gap
+from tracker.submission.headlines import _render_gap, render_score_headline
 from tracker.submission.scores import score
 from tracker.submission.submit import submit
 from tracker.training.predict.probabilities import Predictions, save_probabilities
@@ -68,7 +69,8 @@ def test_check_submit_and_score_begin_with_the_answer(manual: Workspace) -> None
     )
     assert say("check")[0] == better
     assert say("submit", "--memo", "b")[0] == f"submitted as 2, no public score yet; {better}"
-    assert say("score", "2", "--public-f1", "0.875")[0] == "new SOTA: public f1 0.8437 -> 0.8750"
+    small = "new SOTA by less than one image of about 5 public ones: public f1 0.8437 -> 0.8750"
+    assert say("score", "2", "--public-f1", "0.875")[0] == small
     assert say("score", "2", "--public-f1", "0.876")[0] == "still SOTA: public f1 0.8750 -> 0.8760"
     changed = {
         "optim.lr": 0.3,
@@ -190,8 +192,6 @@ def test_another_fold_is_not_compared_and_unknown_splits_are_said(workspace: Wor
 
 
 def test_less_is_better_is_told_in_other_words(tmp_path: Path) -> None:
-    from tracker.submission.headlines import render_score_headline
-
     workspace = make_workspace(
         tmp_path / "ws", solution=None, leaderboard="manual", metrics=["rmse:lower"]
     )
@@ -200,8 +200,34 @@ def test_less_is_better_is_told_in_other_words(tmp_path: Path) -> None:
         make_run(workspace, answers)
         submit(workspace, f"exp{number}", "m")
         rows.append(score(workspace, number, {("public", "rmse"): value}))
-    told = render_score_headline(workspace.competition, rows[1], rows[0], rows[0])
+    sample = SampleSizes(public=160, private=160, source="solution")
+    pair = (rows[0], rows[0])
+    told = render_score_headline(workspace.competition, rows[1], *pair, lambda: sample)
     assert told == "0.2500 worse than SOTA, submission 1: public rmse 0.5000 -> 0.7500"
+
+
+@pytest.mark.parametrize(
+    ("public", "source", "new", "said"),
+    [
+        (160, "solution", 0.8934, " by less than one image of 160 public ones"),
+        (160, "half of 320 images", 0.8934, " by less than one image of about 160 public ones"),
+        (160, "solution", 0.8994, ""),  # one image, rounded to four decimals
+        (None, "", 0.8934, ""),
+    ],
+)
+def test_a_new_sota_by_less_than_one_image_is_said_to_be_that(
+    manual: Workspace, public: int | None, source: str, new: float, said: str
+) -> None:
+    rows = []
+    for number, (answers, value) in enumerate(
+        (("0000011110", 0.8932), ("0000000111", new)), start=1
+    ):
+        make_run(manual, answers)
+        submit(manual, f"exp{number}", "m")
+        rows.append(score(manual, number, {("public", "f1"): value}))
+    sample = SampleSizes(public=public, private=None, source=source)
+    told = render_score_headline(manual.competition, rows[1], rows[0], rows[1], lambda: sample)
+    assert told == f"new SOTA{said}: public f1 0.8932 -> {new}"
 
 
 # --- Ensembles ---

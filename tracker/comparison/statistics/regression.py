@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 CONFIDENCE = 0.95
 FEW_POINTS = 10  # points; fewer are called few, and none of them is called far off
 MIN_TO_RANK = 3  # points, as for a line
+MIN_ORDERED = 5  # points in exactly one order: by chance 1 of 120, so that says something
 MIN_OUTLIER_SD = 2.0  # residual standard deviations
 
 
@@ -168,6 +169,19 @@ def rank_correlation(
     return RankCorrelation(
         rho=rho, low=math.tanh(middle - half_width), high=math.tanh(middle + half_width)
     )
+
+
+def shows_agreement(x: Sequence[float], y: Sequence[float]) -> bool:
+    """Whether the interval of the rank correlation of distinct points leaves out none at all.
+
+    Points that are all in the same order have no interval: five of them are enough.
+    """
+    rank = rank_correlation(x, y, distinct=len(x))
+    if rank is None:
+        return False
+    if rank.low is None:
+        return rank.rho > 0 and len(x) >= MIN_ORDERED
+    return rank.low > 0
 
 
 def _ranks(values: Sequence[float]) -> NDArray[np.float64]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from tracker.comparison.diff import RunDiff
 from tracker.console.diff.sections import Section
+from tracker.core.list_marks import SEARCHED, explain_marks, mark_flattered
 from tracker.core.table import Column, Styled
 from tracker.core.text import render_number
 from tracker.training.metrics import METRICS
@@ -28,9 +29,18 @@ def list_metric_rows(diff: RunDiff, names: Sequence[str]) -> list[tuple[Styled, 
         winner = item["better"] if _is_shown(name, diff) else None
         style = {"a": "red", "b": "green", None: ""}[winner]
         delta = Styled(render_number(item["delta"], signed=True), style)
-        figures = [Styled(render_number(item[side])) for side in ("a", "b")]
+        marked = diff.flattered if name.startswith("val/") else (False, False)
+        figures = [
+            Styled(mark_flattered(marked, place, render_number(item[side])))
+            for place, side in enumerate(("a", "b"))
+        ]
         rows.append((Styled(name), *figures, delta, Styled(better, style)))
     return rows
+
+
+def explain_flattered(diff: RunDiff) -> list[str]:
+    """The legend of the mark of flattered figures, where there is one."""
+    return [explain_marks([SEARCHED])] if any(diff.flattered) else []
 
 
 def list_metrics(diff: RunDiff, *, everything: bool) -> Iterator[Section]:
@@ -41,6 +51,7 @@ def list_metrics(diff: RunDiff, *, everything: bool) -> Iterator[Section]:
     if rows:
         rows += _list_gaps(diff)
         yield Section(columns=build_metric_columns(diff), rows=rows)
+        yield Section(lines=explain_flattered(diff))
     else:
         yield Section(lines=["metrics: no difference"])
     if by_class and not everything:

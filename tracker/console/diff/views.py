@@ -17,6 +17,7 @@ from tracker.console.diff.curves import draw_curves, list_advice, list_warnings
 from tracker.console.diff.metrics_table import (
     build_metric_columns,
     choose_brief_metrics,
+    explain_flattered,
     explain_incomparable,
     find_by_class,
     list_metric_rows,
@@ -76,7 +77,7 @@ def list_brief_sections(diff: RunDiff, *, width: int) -> list[Section]:
 
     The tables share the lines that the sentences leave, and the last line names what --full adds.
     """
-    below = [*_list_brief_facts(diff), *_name_others(diff)]
+    below = [*explain_flattered(diff), *_list_brief_facts(diff), *_name_others(diff)]
     # the verdict names up to MAX_KEYS changes: a table of them would say the same again
     several = len(list_changes(diff.config)) > MAX_KEYS
     keys = list_config_rows(diff, width) if several else []
