@@ -190,7 +190,8 @@ def _print_submitted(
     from tracker.workspace.quota import BEFORE_DEADLINE, render_quota
 
     comp = workspace.competition
-    what = f", {report.ensemble}" * bool(report.ensemble and not full)  # --full says it below
+    # --full says it below
+    what = f", {report.ensemble}" if report.ensemble and not full else ""
     print_text(f"submission {row.number}: {report.run}{what}, file {row.file}")
     if scores := render_submission_scores(row, comp, beside=f"public_{comp.primary_metric}"):
         print_text(scores)
@@ -243,7 +244,7 @@ def _confirm(
     record = load_run(workspace.runs_dir, report.run)
     what = report.ensemble or record.note or "no note"
     if training or asks:
-        training = f"no run was named{f' while {training}' * bool(training)}"
+        training = f"no run was named while {training}" if training else "no run was named"
         scores = render_scores(record.summary, workspace.competition)
         what = f"{what}; {scores}; memo: {memo}"
     reason = "; ".join(text for text in (last, training) if text)

@@ -409,7 +409,8 @@ def _refuse_parts(folder: Path, classes: Sequence[str]) -> None:
     parts = {name.lower(): name for name in classes}
     if "train" in parts and parts.keys() <= PARTS:
         train, others = folder / parts["train"], folder / parts.get("eval", "eval")
-        also = f" --eval-dir {shlex.quote(str(others))}" * (others / "info.csv").is_file()
+        has_eval = (others / "info.csv").is_file()
+        also = f" --eval-dir {shlex.quote(str(others))}" if has_eval else ""
         raise DataError(
             f"{folder} has the folders {', '.join(sorted(classes))}: parts of a data set, not its"
             " classes",

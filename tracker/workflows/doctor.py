@@ -290,7 +290,8 @@ def _check_runs(workspace: Workspace) -> Iterator[Finding]:
     if killed:
         names = ", ".join(record.name for record in killed[:5])
         go_on = explain_resume(killed[0])
-        fix = f"{go_on}{', or ' * bool(go_on)}tracker archive {killed[0].name}"
+        archive = f"tracker archive {killed[0].name}"
+        fix = f"{go_on}, or {archive}" if go_on else archive
         text = f"{render_count(len(killed), 'run')} ended without a word: {names}"
         yield Finding("runs", "warning", text, fix)
     left = [path for path in workspace.runs_dir.glob("*/*") if TEMPORARY.fullmatch(path.name)]
