@@ -55,13 +55,15 @@ class ComparedMetrics:
         return fields
 
     def read_best(self, record: RunRecord) -> dict[str, float | None]:
-        """What was logged in the best epoch; empty where the loop declared its own metrics.
+        """What was logged in the best epoch, and what was measured.
 
-        The summary has the best value of each metric then, of whatever epoch.
+        Empty where the loop declared its own metrics. The summary has the best value of each
+        metric, of whatever epoch.
         """
         if self.best is not None or record.best_epoch is None:
             return {}
-        return replace_non_finite(self.logged.read_epoch(record.best_epoch))
+        logged = self.logged.read_epoch(record.best_epoch)
+        return self._add_measured(replace_non_finite(logged))
 
     def describe(self, best: DeclaredMetrics) -> dict[str, float | None]:
         """The declared metrics, with what else was logged in that epoch and what was measured."""
