@@ -476,6 +476,23 @@ def test_the_set_that_does_best_in_the_simulation_is_named(tmp_path: Path) -> No
     )
 
 
+def test_where_diff_sees_no_difference_select_prefers_nobody_by_validation_images(
+    workspace: Workspace,
+) -> None:
+    for answers, wrong in (("0000011111", 6), ("0000011101", 4)):
+        submit_with_validation(workspace, answers, wrong)
+    diff = diff_runs(workspace, "exp1", "exp2")
+    assert any(line.startswith("no difference that 40 samples can show") for line in diff.verdict)
+    found = select_final(workspace, 1)
+    assert found.simulation is not None and found.simulation.source.startswith("40 validation")
+    assert found.simulation.by_public.numbers == found.simulation.favored.numbers == [1]
+    text = render_selection(found, workspace.competition)
+    first = text.splitlines()[0]
+    assert first.startswith("choose submission 1: it has the best public f1; ")
+    assert first.endswith("; public scores cannot tell it from submission 2")
+    assert "consider" not in text and "favors" not in text
+
+
 def test_the_words_beside_the_choice_agree_in_number(tmp_path: Path) -> None:
     workspace = import_scored(tmp_path / "ws", SCORES, WRONG, ["", "", ""])
     two = select_final(workspace, 2)
