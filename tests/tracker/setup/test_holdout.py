@@ -288,9 +288,8 @@ def test_nothing_is_left_when_too_little_would_be_held_out(tmp_path: Path) -> No
     data = {"train_dir": str(write_images(tmp_path)), "format": "csv", "group": "patient"}
     with pytest.raises(DataError, match="too few for a public and a private half"):
         init_workspace(tmp_path / "ws", data=data, competition={}, holdout=0.02)
-    assert not (tmp_path / "ws" / "holdout").exists()
-    assert not (tmp_path / "ws" / TRACKER_TOML).exists()
-    (tmp_path / "ws" / "holdout").mkdir()
+    assert not (tmp_path / "ws").exists()
+    (tmp_path / "ws" / "holdout").mkdir(parents=True)
     with pytest.raises(ConfigError, match="is there already"):
         init_workspace(tmp_path / "ws", data=data, competition={}, holdout=0.2)
     assert (tmp_path / "ws" / "holdout").is_dir()
