@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -327,11 +328,20 @@ def begin_run_with_loaders(
     before = max(read_record(root, "exp1")["epoch"], 0)
     child = forks.start("run", "train", *words, cwd=root, session=True)
     wait_until(lambda: read_record(root, "exp1")["epoch"] > before or child.poll() is not None)
+    # between two epochs there are none
+    wait_until(lambda: len(list_loaders(child)) >= 2 or child.poll() is not None)
     assert child.poll() is None, child.communicate()
-    others = psutil.Process(child.pid).children(recursive=True)
-    loaders = [process for process in others if process.name() not in ("mirror", "spare")]
-    assert len(loaders) >= 2
-    return child, loaders
+    return child, list_loaders(child)
+
+
+def list_loaders(child: Child) -> list[psutil.Process]:
+    """The processes below a run that read its images."""
+    found = []
+    with suppress(psutil.NoSuchProcess):  # one that has just ended
+        for process in psutil.Process(child.pid).children(recursive=True):
+            if process.name() not in ("mirror", "spare"):
+                found.append(process)
+    return found
 
 
 def test_sigterm_to_all_processes_of_a_run_interrupts_it_and_sigkill_to_a_loader_process_fails_it(

@@ -88,7 +88,9 @@ def test_a_worker_of_a_sweep_that_must_leave_saves_its_trial_and_goes_on_with_it
     assert read_kinds(root, "exp1") == ["started", "interrupted", "resumed", "finished"]
     assert set(count_points(root, "exp1").values()) == {1}
     output = (root / "runs" / "exp1" / "output.log").read_text()
-    assert "exp1 was interrupted (saved)" in output  # and not by SIGTERM, which saves nothing
+    assert (
+        "exp1 was interrupted (the scheduler needs the machine)" in output
+    )  # and not by SIGTERM, which saves nothing
     wait_until(lambda: not list_tasks(root))  # the worker tells the result after the run's end
     done = forks.run("run", "sweep", "lr.toml", "--json", cwd=root)
     (trial,) = json.loads(done.stdout)["trials"]

@@ -120,7 +120,7 @@ def join_group() -> None:
 def _meet() -> None:
     """Connect the processes that torchrun has started.
 
-    Its store outlives a restart (--max-restarts), and has the addresses of processes that ended. So
+    Its store outlives a restart (max_restarts), and has the addresses of processes that ended. So
     the first process names each meeting, and counts while it waits: then it is no dead one.
     """
     store, rank, world = next(rendezvous("env://"))

@@ -98,6 +98,7 @@ class Lab:
             template.make(site)
             if site.problems:
                 raise RuntimeError(f"the template {name}: {site.problems}")
+            site.wait_for_processes()  # what a killed training has left in the background
             shutil.rmtree(site.notes, ignore_errors=True)
             shutil.copytree(site.folder, folder, symlinks=True)
         return folder

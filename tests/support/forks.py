@@ -74,6 +74,11 @@ class Child:
         self._status = status
         self._lock = threading.Lock()
 
+    def __del__(self) -> None:
+        """Close the pipes of a command that was only killed."""
+        for pipe in (self.stdout, self.stderr):
+            pipe.close()
+
     def poll(self) -> int | None:
         """The exit code, minus the signal's number for a killed one, None while it runs."""
         with self._lock:  # a thread may watch it

@@ -28,7 +28,7 @@ from tracker.training.config import Config, TrainConfig
 from tracker.training.errors import ConfigError, first_line
 from tracker.training.files import translate_os_errors, write_json
 from tracker.training.libraries import require
-from tracker.workspace.slurm_options import SlurmOptions
+from tracker.workspace.slurm_options import LOCAL, SlurmOptions
 from tracker.workspace.tracker_toml import Workspace
 
 JOB_NAME = "slurm.json"  # in the folder of a run: its job
@@ -142,7 +142,7 @@ def stop_waiting(workspace: Workspace, name: str, *, reason: str) -> RunRecord:
 
 def is_queued(job: SubmittedJob) -> bool | None:
     """Whether a job runs or waits; None where that is unknown."""
-    if job.executor == "local":
+    if job.executor == LOCAL:
         return _is_alive(job)
     done = _ask("squeue", "--noheader", "--format=%i", f"--jobs={job.number}")
     if done is None or (done.returncode and "Invalid job id" not in done.stderr):
@@ -151,7 +151,7 @@ def is_queued(job: SubmittedJob) -> bool | None:
 
 
 def _cancel(job: SubmittedJob) -> None:
-    if job.executor == "local":
+    if job.executor == LOCAL:
         if _is_alive(job):
             import signal
 
@@ -200,7 +200,7 @@ def _submit(
     gpus = options.gpus
     if gpus < 0:
         gpus = 0 if train.accelerator == "cpu" else train.devices
-    if options.executor == "local":
+    if options.executor == LOCAL:
         return _submit_here(folder, jobs, options, gpus)
     from submitit import SlurmExecutor
     from submitit.core.utils import FailedJobError, FailedSubmissionError

@@ -10,7 +10,8 @@ from typing import Any
 from tracker.training.reading import key, list_keys, read_keys, refuse
 from tracker.training.tables import parse_toml_value
 
-EXECUTORS = ("slurm", "local")
+LOCAL = "local"  # submitit's name for jobs on this machine
+EXECUTORS = ("slurm", LOCAL)
 # As sbatch takes it: minutes, minutes:seconds, hours:minutes:seconds, days-hours and so on.
 TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?")
 

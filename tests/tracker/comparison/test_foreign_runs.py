@@ -306,7 +306,7 @@ def test_the_config_of_sota_is_parsed_once_for_all_rows(
         texts.append(text)
         return loads(text)
 
-    monkeypatch.setattr("tracker.ledger.read.json.loads", count)
+    monkeypatch.setattr("tracker.ledger.connection.json.loads", count)
     assert [row.sota for row in list_submissions(workspace)] == [None, 1, 1, 1]
     first = texts[0]
     assert texts.count(first) == 2  # as its own config, and as SOTA's of three others

@@ -29,6 +29,7 @@ from tracker.run_folder.marks import archive_runs
 from tracker.run_folder.read import load_run
 from tracker.submission.submit import submit
 from tracker.training.errors import ConfigError
+from tracker.workflows.ending import index_run
 from tracker.workspace.tracker_toml import Workspace
 
 
@@ -155,7 +156,7 @@ def test_an_ensemble_was_made_from_all_its_members_and_a_run_from_no_earlier_sot
     workspace: Workspace, tmp_path: Path
 ) -> None:
     for place, answers in enumerate(("1111100000", "0000111110", "1000111100")):
-        make_run(workspace, answers, config={"optim.lr": 0.1 + place})
+        index_run(workspace, make_run(workspace, answers, config={"optim.lr": 0.1 + place}))
     for run in ("exp1", "exp2"):
         submit(workspace, run, "m", even_if_similar=True)
     table = {"method": "weighted", "members": ["exp3", "exp1", "exp2"], "weights": [0, 2, 1]}
@@ -163,7 +164,7 @@ def test_an_ensemble_was_made_from_all_its_members_and_a_run_from_no_earlier_sot
     answers = (workspace.runs_dir / "exp1" / "predictions.csv").read_text().splitlines()
     answers[1:] = [f"{line[:-1]}{int(place > 4)}" for place, line in enumerate(answers[1:])]
     (recorder.folder / "predictions.csv").write_text("\n".join(answers) + "\n")
-    recorder.finish("finished")
+    index_run(workspace, recorder.finish("finished"))
     set_parent(workspace, "exp4", "exp3")  # as earlier versions did: a member of weight 0
     submit(workspace, "exp4", "m", even_if_similar=True)
     (node,) = (node for node in build_family(workspace).nodes if node.name == "exp4")

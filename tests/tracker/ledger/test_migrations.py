@@ -4,6 +4,7 @@ one."""
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -268,7 +269,12 @@ def test_a_column_added_as_documented_arrives_in_old_ledgers_in_tables_and_in_re
     connection.close()
     command = [sys.executable, "-c", USE_NEW_COLUMNS, str(old.root), fresh]
     done = subprocess.run(
-        command, cwd=tmp_path / "program", capture_output=True, text=True, timeout=120, check=False
+        command,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "program")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)

@@ -121,6 +121,9 @@ class NullRun(ActiveRun):
     def set_summary(self, metrics: Mapping[str, float]) -> None:
         """Do nothing."""
 
+    def take_over(self, original: RunRecord, weights: str | None) -> None:
+        """Do nothing."""
+
     def add_facts(self, values: Mapping[str, Any]) -> None:
         """Do nothing."""
 

@@ -136,7 +136,7 @@ def hide_stop_traceback() -> None:
     """End a script that is stopped while its run is open without a traceback.
 
     The run's last line says everything. A hook that somebody else has set stays, and any other
-    error is shown as always.
+    error is shown as always, that of a run which cannot start in two lines.
     """
     if hasattr(sys, "ps1") or sys.excepthook not in (sys.__excepthook__, _show_refusal):
         return
@@ -145,7 +145,7 @@ def hide_stop_traceback() -> None:
         if is_lost_reader(error):  # in a loader process, which has this hook from its parent
             return
         if not _has_stopped_run(error):
-            sys.__excepthook__(kind, error, trace)
+            _show_refusal(kind, error, trace)
         elif not isinstance(error, KeyboardInterrupt):  # Python exits with 130 after that one
             raise SystemExit(INTERRUPTED)
 
