@@ -270,7 +270,8 @@ def test_a_column_added_as_documented_arrives_in_old_ledgers_in_tables_and_in_re
     command = [sys.executable, "-c", USE_NEW_COLUMNS, str(old.root), fresh]
     done = subprocess.run(
         command,
-        env={**os.environ, "PYTHONPATH": str(tmp_path / "program")},
+        cwd=tmp_path / "program",
+        env={**os.environ, "PYTHONSAFEPATH": ""},  # a command that ran in this process has set it
         capture_output=True,
         text=True,
         timeout=120,
