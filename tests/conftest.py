@@ -101,6 +101,12 @@ def pytest_collection_finish() -> None:
 _forks: list[Callable[[], Any]] = []  # gives the server of tests/support/forks.py
 
 
+@pytest.fixture(autouse=True)
+def _programs_import_from_their_folder() -> None:
+    """A tracker command that ran in this process has forbidden it to all that start from here."""
+    os.environ.pop("PYTHONSAFEPATH", None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _fork_commands(request: pytest.FixtureRequest) -> Iterator[None]:
     """Under pytest-xdist commands are forked; the first one starts the server."""

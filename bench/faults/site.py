@@ -154,6 +154,7 @@ class Site:
     def wait_for_processes(self) -> None:
         """Wait until all commands have ended, and what they left in the background."""
         deadline = time.monotonic() + LIMIT_S
+        self.notes.mkdir(exist_ok=True)  # a template may have started none
         with (self.notes / "alive").open("a") as file:
             while True:
                 try:
