@@ -90,7 +90,7 @@ class Lab:
             template = TEMPLATES[name]
             site = self.site()
             self._set_server(site, template)
-            shutil.rmtree(site.folder, ignore_errors=True)
+            site.clear()
             if template.base:
                 site.copy_from(self.template(template.base))
             else:

@@ -166,7 +166,13 @@ class Site:
                         return
                 time.sleep(POLL_S)
 
+    def clear(self) -> None:
+        """Remove the folder, also where what a killed training has just started writes there."""
+        deadline = time.monotonic() + LIMIT_S
+        while self.folder.exists() and time.monotonic() < deadline:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
     def copy_from(self, template: Path) -> None:
         """Have a workspace as the template is."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self.clear()
         shutil.copytree(template, self.folder, symlinks=True)
