@@ -409,6 +409,24 @@ def team(
         yield Team(root=root, address=address, ledger_url=url, dotenv=dotenv)
 
 
+def join(
+    team: Team, host: str, folder: str, secret: str, *, machine: Machine | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Make the workspace of a member beside the owner's, on another machine where one is given."""
+    command = tracker_command("join", host, folder, "--data", team.root)
+    joined = subprocess.run(
+        machine.command(command) if machine else command,
+        cwd=team.root.parent,
+        input=secret,
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_LIMIT_S,
+        check=False,
+    )
+    assert joined.returncode == 0, joined.stdout + joined.stderr
+    return joined
+
+
 def init_team(root: Path, postgres: PostgresServer, port: int) -> dict[str, str]:
     """Make the owner's workspace; the settings of its server, whose MLflow is published on this
     port."""
@@ -545,16 +563,7 @@ def test_a_member_joins_submits_and_logs_beside_the_owner(team: Team, forks: For
     granted = forks.run("ledger", "grant", "sol", cwd=team.root)
     secret = granted.stdout.strip()
     experiments = f"{team.address}/api/2.0/mlflow/experiments/search?max_results=1"
-    joined = subprocess.run(
-        tracker_command("join", host, "sols", "--data", team.root),
-        cwd=team.root.parent,
-        input=secret,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-        check=False,
-    )
-    assert joined.returncode == 0, joined.stdout + joined.stderr
+    joined = join(team, host, "sols", secret)
     assert secret.partition(":")[2] not in joined.stdout + joined.stderr
     assert "MLflow: answers" in joined.stdout
     listed = forks.run("runs", "--team", cwd=team.root.parent / "sols")
@@ -684,17 +693,7 @@ def members(team: Team, forks: Forks) -> Iterator[tuple[Member, Member]]:
         kim = Member(forks, gpu1, team.root, "kim")
         mina = Member(forks, laptop, team.root.parent / "mina")
         secret = kim.run("ledger", "grant", "mina").stdout
-        words = ("join", f"{gpu1.address}:{ports[1]}", "mina", "--data", team.root)
-        joined = subprocess.run(
-            laptop.command(tracker_command(*words)),
-            cwd=team.root.parent,
-            input=secret,
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_LIMIT_S,
-            check=False,
-        )
-        assert joined.returncode == 0, joined.stdout + joined.stderr
+        join(team, f"{gpu1.address}:{ports[1]}", "mina", secret, machine=laptop)
         train(forks, mina.root, epochs=1, machine=laptop.pid)
         yield kim, mina
 

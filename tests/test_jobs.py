@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import pytest
 from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, make_pictures, run_tracker, tracker_command
 from tests.support.forks import PROGRAM, Child, Forks
 from tests.support.servers import PostgresServer
+from tests.support.trained_runs import read_record, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -56,22 +56,6 @@ def list_runs(root: Path) -> list[dict[str, Any]]:
     """Oldest first."""
     found: list[dict[str, Any]] = json.loads(run_tracker("runs", "--json", cwd=root).stdout)
     return found[::-1]
-
-
-def wait_until(ready: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + COMMAND_LIMIT_S
-    while not ready():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def read_record(root: Path, run: str) -> dict[str, Any]:
-    """run.json as it is on disk, an empty one before that."""
-    path = root / "runs" / run / "run.json"
-    found: dict[str, Any] = (
-        json.loads(path.read_text()) if path.is_file() else {"epoch": -1, "pid": 0, "status": ""}
-    )
-    return found
 
 
 def read_terminal(descriptor: int, until: bytes) -> bytes:

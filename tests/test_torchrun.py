@@ -12,7 +12,8 @@ import torch
 
 from tests.conftest import COMMAND_LIMIT_S
 from tests.support.forks import Forks
-from tests.support.torchrun import TORCHRUN, two_addresses
+from tests.support.machines import DEVICE, two_machines
+from tests.support.torchrun import TORCHRUN
 from tests.support.trained_runs import count_points, read_kinds, read_record, wait_until
 from tracker.training.run.checkpoint import load_checkpoint
 
@@ -33,19 +34,20 @@ def test_two_machines_with_an_address_each_train_what_one_process_trains(
     short = (*PLAIN, "train.epochs=2", "train.batch_size=8")
     forks.run(*command(*short)[2:], cwd=root)
     launch = [*TORCHRUN, "--nnodes", "2", "--nproc-per-node", "1", "--master-port", "29511"]
-    with two_addresses() as machines:
+    with two_machines("first", "second") as machines:
         processes = [
             subprocess.Popen(
-                [
-                    *machine.prefix,
-                    *launch,
-                    *("--master-addr", machines[0].address, "--node-rank", str(rank)),
-                    *command(*short, "train.num_nodes=2"),
-                    "--force",
-                ],
+                machine.command(
+                    [
+                        *launch,
+                        *("--master-addr", machines[0].address, "--node-rank", str(rank)),
+                        *command(*short, "train.num_nodes=2"),
+                        "--force",
+                    ]
+                ),
                 cwd=root,
                 # gloo would take the address that the host's name has, which is another one
-                env={**os.environ, "GLOO_SOCKET_IFNAME": machine.device},
+                env={**os.environ, "GLOO_SOCKET_IFNAME": DEVICE},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,

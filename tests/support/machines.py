@@ -19,6 +19,7 @@ from tests.support.servers import require_or_skip
 
 CLONE_NEWUTS, CLONE_NEWNET = 0x04000000, 0x40000000
 KINDS = {"net": CLONE_NEWNET, "uts": CLONE_NEWUTS}
+DEVICE = "eth0"  # the end of the cable on each
 START_LIMIT_S = 30
 
 
@@ -66,14 +67,14 @@ def two_machines(*hosts: str) -> Iterator[list[Machine]]:
         for machine in machines:
             _wait_for(lambda pid=machine.pid: _is_apart(pid))  # type: ignore[misc]
         first, second = machines
-        peer = ("peer", "name", "eth0", "netns", str(second.pid))
+        peer = ("peer", "name", DEVICE, "netns", str(second.pid))
         try:
-            first.run("ip", "link", "add", "eth0", "type", "veth", *peer)
+            first.run("ip", "link", "add", DEVICE, "type", "veth", *peer)
         except subprocess.CalledProcessError as error:  # a kernel without veth
             require_or_skip("namespaces", error.stderr.decode().strip())
         for machine in machines:
-            machine.run("ip", "address", "add", f"{machine.address}/24", "dev", "eth0")
-            machine.run("ip", "link", "set", "eth0", "up")
+            machine.run("ip", "address", "add", f"{machine.address}/24", "dev", DEVICE)
+            machine.run("ip", "link", "set", DEVICE, "up")
             machine.run("ip", "link", "set", "lo", "up")
             _run_there(machine, lambda host=machine.host: socket.sethostname(host))  # type: ignore[misc]
         yield machines

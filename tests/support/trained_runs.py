@@ -61,7 +61,11 @@ def wait_until(ready: Callable[[], bool]) -> None:
 
 
 def read_record(root: Path, run: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((root / "runs" / run / "run.json").read_text())
+    """run.json as it is on disk, an empty one before that."""
+    path = root / "runs" / run / "run.json"
+    found: dict[str, Any] = (
+        json.loads(path.read_text()) if path.is_file() else {"epoch": -1, "pid": 0, "status": ""}
+    )
     return found
 
 
