@@ -19,7 +19,7 @@ from tracker.run_folder.output import notify, outlive_terminal
 from tracker.run_folder.read import load_config
 from tracker.run_folder.record import RunRecord
 from tracker.run_folder.recorder import Recorder
-from tracker.run_folder.resumes import explain_resume, list_resumes, render_resume
+from tracker.run_folder.resumes import list_resumes, render_resume
 from tracker.run_folder.stop_note import take_stop_note
 from tracker.run_folder.system_metrics import SystemMetrics
 from tracker.training.libraries import translate_import_errors
@@ -77,8 +77,13 @@ def _interrupted(recorder: Recorder, end: BaseException) -> InterruptedByUserErr
     """The error that says how to resume an interrupted run."""
     return InterruptedByUserError(
         f"{recorder.record.name} was interrupted ({recorder.record.error or describe_error(end)})",
-        hint=explain_resume(recorder.record),
+        hint=_how_to_resume(recorder),
     )
+
+
+def _how_to_resume(recorder: Recorder) -> str:
+    record = recorder.record
+    return f"tracker run train --from {record.name} --resume" if record.kind == "train" else ""
 
 
 def record_stuck(workspace: Workspace, recorder: Recorder, error: BaseException) -> None:
@@ -87,7 +92,7 @@ def record_stuck(workspace: Workspace, recorder: Recorder, error: BaseException)
     That is said here, because no error reaches `main`.
     """
     record_failure(workspace, recorder, error)
-    go_on = explain_resume(recorder.record)
+    go_on = _how_to_resume(recorder)
     if isinstance(error, KeyboardInterrupt):
         notify(f"{_interrupted(recorder, error)}; continue with: {go_on}")
     else:
