@@ -75,6 +75,14 @@ def init_command(
             metavar="HOST[:PORT]",
         ),
     ] = "",
+    bind: Annotated[
+        str,
+        typer.Option(
+            help="With --team: the address on which the server listens. 0.0.0.0 lets the team's"
+            " machines in; without it they come by an SSH tunnel.",
+            metavar="ADDRESS",
+        ),
+    ] = "",
     gitignore: Annotated[
         bool,
         typer.Option(
@@ -89,7 +97,7 @@ def init_command(
     from tracker.setup.pretrained import look_for_weights
 
     _refuse_contradictions(context.obj)
-    server = _plan_server(folder, team, context.obj) if team else None
+    server = _plan_server(folder, team, bind, context.obj)
     if holdout:
         _refuse_beside_holdout(context.obj, has_images=data is not None)
     given = read_given(context.obj)
@@ -130,7 +138,7 @@ def init_command(
     if reason:
         print_text(reason)
     if server:
-        _explain_server(folder)
+        _explain_server(folder, is_open=server.is_open)
         return
     has_images = bool(found or given["data"].get("train_dir"))
     step = "set classes and [data] in tracker.toml, or tracker ledger import FILE"
@@ -141,24 +149,45 @@ def init_command(
     print(f"next: {step}")
 
 
-def _plan_server(folder: Path, host: str, given: Mapping[str, str]) -> TeamServer:
-    """The passwords of the server that docker-compose.yml starts; raises ConfigError."""
+def _plan_server(folder: Path, host: str, bind: str, given: Mapping[str, str]) -> TeamServer | None:
+    """The passwords of the server for --team, which docker-compose.yml starts; may refuse."""
     from tracker.commands.options import refuse_beside
-    from tracker.setup.team import TeamServer, parse_address
+    from tracker.setup.team import HERE, TeamServer, parse_address
+    from tracker.training.errors import ConfigError
 
+    if not host:
+        if bind:
+            raise ConfigError("--bind needs --team HOST, the server that it is about")
+        return None
     others = ("--ledger-url", "--mlflow-uri")
     why = "they are those of the server that docker-compose.yml starts"
     refuse_beside("--team", {flag: flag in given for flag in others}, why=why)
-    return TeamServer(folder, parse_address(host))
+    return TeamServer(folder, parse_address(host), bind=_read_address(bind) if bind else HERE)
 
 
-def _explain_server(folder: Path) -> None:
-    """Say where the passwords are, and what is typed next."""
+def _read_address(text: str) -> str:
+    """An address of this machine; raises ConfigError."""
+    from ipaddress import ip_address
+
+    from tracker.training.errors import ConfigError
+
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        raise ConfigError(
+            f"--bind {text}: no address of this machine", hint="--bind 0.0.0.0, or an IP address"
+        ) from None
+
+
+def _explain_server(folder: Path, *, is_open: bool) -> None:
+    """Say where the passwords are, who reaches the server, and what is typed next."""
     from tracker.core.terminal import print_text
     from tracker.setup.team import DOTENV
 
     path = folder.resolve() / DOTENV
     print_text(f"random passwords of the server are in {path}, which only you can read")
+    if not is_open:
+        print("other machines reach it by an SSH tunnel, or after TRACKER_BIND=0.0.0.0 in .env")
     print("next, with the docker-compose.yml of tracker:")
     print(f"  docker compose --env-file {shlex.quote(str(path))} up --detach --wait")
     print(f"  cd {shlex.quote(str(folder.resolve()))} && tracker ledger init")

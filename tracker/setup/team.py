@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -29,6 +29,9 @@ from tracker.workspace.tracker_toml import (
 DOTENV = ".env"
 DATABASE, POSTGRES_PORT, MLFLOW_PORT = "ledger", 5432, 5000
 OWNER, ADMIN = "owner", "admin"
+HERE = "127.0.0.1"
+LOCAL_NAMES = ("localhost:*", "127.0.0.1:*")
+EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 (published there only where --bind says so)
 PASSWORDS = (  # of docker-compose.yml, each random
     "POSTGRES_PASSWORD",
     "LEDGER_OWNER_PASSWORD",
@@ -99,8 +102,11 @@ def parse_secret(text: str) -> Secret:
 class TeamServer:
     """The passwords of a new server: in .env for compose, in the workspace for its owner."""
 
-    def __init__(self, root: Path, address: Address) -> None:
-        """Raises ConfigError where there is an .env, which has the passwords of a server."""
+    def __init__(self, root: Path, address: Address, *, bind: str = HERE) -> None:
+        """`address` is how the others reach it, `bind` where compose publishes it for all.
+
+        Raises ConfigError where there is an .env, which has the passwords of a server.
+        """
         self._path = root / DOTENV
         if self._path.exists() or self._path.is_symlink():
             raise ConfigError(
@@ -108,12 +114,20 @@ class TeamServer:
                 hint="move it away, or make the workspace in another folder",
             )
         self._address = address
+        self._bind = bind
         self._is_written = False
         self._passwords = {name: make_password() for name in PASSWORDS}
         # what Garage takes
         self._passwords[S3_SECRET] = token_hex(32)
-        self.ledger_url = f"postgresql+psycopg://{OWNER}@{address.place}/{address.database}"
-        self.mlflow_uri = f"http://{_bracket(address.host)}:{MLFLOW_PORT}"
+        # not by the name for the others, which often means another address than the published one
+        owner = replace(address, host=HERE if bind in EVERYWHERE else bind)
+        self.ledger_url = f"postgresql+psycopg://{OWNER}@{owner.place}/{owner.database}"
+        self.mlflow_uri = f"http://{_bracket(owner.host)}:{MLFLOW_PORT}"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether other machines reach it without a tunnel."""
+        return self._bind != HERE
 
     def write(self, root: Path) -> None:
         """Write .env and the workspace's secrets; raises StorageError."""
@@ -139,12 +153,13 @@ class TeamServer:
     def _render(self) -> str:
         """The text of .env: what .env.example explains, filled in."""
         host = _bracket(self._address.host)
-        names = dict.fromkeys((f"{host}:{MLFLOW_PORT}", "localhost:*", "127.0.0.1:*"))
+        hosts = (host, _bracket(self._bind)) if self._bind not in EVERYWHERE else (host,)
+        names = dict.fromkeys((*(f"{name}:{MLFLOW_PORT}" for name in hosts), *LOCAL_NAMES))
         lines = [
             "# Passwords of docker-compose.yml: no other copy is kept. .env.example explains them.",
             *(f"{name}={password}" for name, password in self._passwords.items()),
             "# 0.0.0.0 lets other machines in; 127.0.0.1 only this one, others by an SSH tunnel.",
-            "TRACKER_BIND=127.0.0.1",
+            f"TRACKER_BIND={self._bind}",
             f"TRACKER_POSTGRES_PORT={self._address.port}",
             f"MLFLOW_ALLOWED_HOSTS={','.join(names)}",
             f"MLFLOW_ALLOWED_ORIGINS=http://{host}:{MLFLOW_PORT}",

@@ -161,6 +161,31 @@ def test_a_second_server_in_the_folder_is_refused_and_its_env_stays(
     assert "beside --team" in str(beside.exception)
 
 
+def test_the_owner_reaches_the_server_where_it_is_published_and_others_by_its_name(
+    tmp_path: Path,
+) -> None:
+    # Debian gives a machine's own name the address 127.0.1.1, where nothing is published
+    everywhere = "0.0.0.0"  # noqa: S104 (nothing listens in this test)
+    cases = (("", "127.0.0.1"), (everywhere, "127.0.0.1"), ("10.77.0.1", "10.77.0.1"))
+    for number, (bind, owner) in enumerate(cases):
+        root = tmp_path / str(number)
+        words = ("--bind", bind) if bind else ()
+        made = tracker("init", root, "--team", "gpu1", *words, "--no-pretrained", cwd=tmp_path)
+        assert made.exit_code == 0, made.output
+        assert ("by an SSH tunnel" in made.output) == (not words)
+        dotenv = (root / ".env").read_text()
+        assert f"\nTRACKER_BIND={bind or owner}\n" in dotenv
+        assert "MLFLOW_ALLOWED_HOSTS=gpu1:5000," in dotenv
+        workspace = load_workspace(root)
+        assert f"@{owner}:5432/ledger" in workspace.ledger_url
+        assert workspace.shown_mlflow_uri == f"http://{owner}:5000"
+        assert 'tracking_uri = "http://{host}:5000"' in render_shared(workspace)
+    for words in (("--bind", everywhere), ("--team", "gpu1", "--bind", "everywhere")):
+        refused = tracker("init", tmp_path / "no", *words, cwd=tmp_path)
+        assert isinstance(refused.exception, ConfigError), refused.output
+        assert not (tmp_path / "no").exists()
+
+
 def test_places_with_blanks_and_dollars_are_quoted_in_env(tmp_path: Path) -> None:
     root = tmp_path / "the $team's"
     made = tracker("init", root, "--team", "gpu1", "--no-pretrained", cwd=tmp_path)
