@@ -1,24 +1,34 @@
 """Run the measurements of this folder, and write what they print to BENCHMARKS.md: `make bench`.
 
-`--quick` takes each measurement's short form; `--only startup input` takes some. A measurement that
-fails, or takes longer than its limit, is written down as that, and the others are made.
+`--quick` takes each measurement's short form; `--only startup input` takes some, and the others
+stay on the page as they were last measured here (build/bench); `--only` alone writes the page anew.
+A measurement that fails, or takes longer than its limit, is written down as that, and the others
+are made.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from bench.figures import FILE, Point, Row, read_figures
+from bench.plots import Plot, draw_plots
+
 BENCH = Path(__file__).resolve().parent
 ROOT = BENCH.parent
+RESULTS = ROOT / "build" / "bench"
+PICTURES = ROOT / "docs" / "pictures"
+DONE = "done"
 PAGE = ROOT / "BENCHMARKS.md"
 LIBRARIES = ("torch", "numpy", "mlflow", "sqlalchemy", "typer")
 
@@ -77,6 +87,20 @@ MEASUREMENTS = (
 )
 
 
+@dataclass(frozen=True)
+class Result:
+    """What a measurement printed and recorded, where, when and in which form."""
+
+    name: str
+    command: str
+    end: str
+    seconds: float
+    machine: str
+    printed: str
+    rows: tuple[Row, ...]
+    points: tuple[Point, ...]
+
+
 def main() -> int:
     """Measure, write the page after each measurement; 1 when one failed."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
@@ -84,39 +108,47 @@ def main() -> int:
         "--quick", action="store_true", help="the short form of those that have one"
     )
     names = [one.name for one in MEASUREMENTS]
-    parser.add_argument("--only", nargs="+", choices=names, default=names, help="some of them")
+    parser.add_argument("--only", nargs="*", choices=names, default=names, help="some of them")
     arguments = parser.parse_args()
-    sections: list[str] = []
     failed = 0
     for one in MEASUREMENTS:
         if one.name in arguments.only and (one.quick is not None or not arguments.quick):
-            text, worked = measure(one, quick=arguments.quick)
-            failed += not worked
-            sections.append(text)
-            PAGE.write_text(render_page(sections, quick=arguments.quick))
+            result = measure(one, quick=arguments.quick)
+            failed += result.end != DONE
+            RESULTS.mkdir(parents=True, exist_ok=True)
+            path = RESULTS / f"{one.name}.json"
+            path.write_text(json.dumps(asdict(result), indent=1))
+            write_page(read_results())
+    write_page(read_results())
     return min(failed, 1)
 
 
-def measure(one: Measurement, *, quick: bool) -> tuple[str, bool]:
-    """A section of the page, and whether the measurement came to its end."""
+def measure(one: Measurement, *, quick: bool) -> Result:
+    """Run a measurement to its end or its limit."""
     options = one.quick or () if quick else ()
     print(f"{one.name}: {one.question}", flush=True)
     started = time.monotonic()
-    printed, end = run_script(one, options)
+    with tempfile.TemporaryDirectory() as folder:
+        figures = Path(folder) / "figures.jsonl"
+        printed, end = run_script(one, options, figures)
+        rows, points = read_figures(figures)
     seconds = time.monotonic() - started
     print(f"{printed}\n{end} after {seconds:.0f} s", flush=True)
     command = " ".join(["python", f"bench/{one.name}.py", *options])
-    lines = [f"## {one.question}", "", f"`{command}`, {end} after {seconds:.0f} s.", ""]
-    return "\n".join([*lines, "```", printed.rstrip(), "```", ""]), end == "done"
+    machine = describe_machine()
+    return Result(
+        one.name, command, end, seconds, machine, printed.rstrip(), tuple(rows), tuple(points)
+    )
 
 
-def run_script(one: Measurement, options: Sequence[str]) -> tuple[str, str]:
+def run_script(one: Measurement, options: Sequence[str], figures: Path) -> tuple[str, str]:
     """What a script printed, and how it ended."""
     command = [sys.executable, str(BENCH / f"{one.name}.py"), *options]
     try:
         done = subprocess.run(
             command,
             cwd=ROOT,
+            env={**os.environ, FILE: str(figures)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -125,27 +157,76 @@ def run_script(one: Measurement, options: Sequence[str]) -> tuple[str, str]:
         )
     except subprocess.TimeoutExpired:
         return "", f"stopped: more than {one.limit_s:.0f} s"
-    return done.stdout, "done" if done.returncode == 0 else f"failed with {done.returncode}"
+    return done.stdout, DONE if done.returncode == 0 else f"failed with {done.returncode}"
 
 
-def render_page(sections: Sequence[str], *, quick: bool) -> str:
-    """BENCHMARKS.md: where and when it was measured, then a section for each measurement."""
-    form = " --quick" if quick else ""
+def read_results() -> list[Result]:
+    """What was measured last by each measurement, in the order of the page."""
+    results = []
+    for one in MEASUREMENTS:
+        path = RESULTS / f"{one.name}.json"
+        if path.is_file():
+            raw = json.loads(path.read_text())
+            rows = tuple(Row(**row) for row in raw.pop("rows"))
+            points = tuple(Point(**point) for point in raw.pop("points"))
+            results.append(Result(**raw, rows=rows, points=points))
+    return results
+
+
+def write_page(results: Sequence[Result]) -> None:
+    """BENCHMARKS.md: the verdicts, the plots, then a section for each measurement."""
+    drawn = draw_plots([point for one in results for point in one.points], PICTURES)
     head = [
         "# Benchmarks",
         "",
-        f"<!-- Written by `python -m bench{form}`: do not edit. -->",
+        "<!-- Written by `make bench`: do not edit. -->",
         "",
-        "What each measurement means, its goal and what was measured before is in"
-        " [bench/README.md](bench/README.md). Machines are noisy: only the ratios of one run mean"
-        " anything.",
+        "What each measurement means and what was measured before is in"
+        " [bench/README.md](bench/README.md). Machines are noisy: only what one run compares means"
+        " anything. Peers write to this machine, too, and send nothing.",
         "",
-        describe_machine(),
+        *render_verdicts([row for one in results for row in one.rows]),
+        *(line for plot in drawn for line in render_picture(plot)),
+    ]
+    missing = [one for one in MEASUREMENTS if one.name not in [done.name for done in results]]
+    if missing:
+        names = ", ".join(f"`bench/{one.name}.py`" for one in missing)
+        head += [f"Not measured for this page: {names}.", ""]
+    questions = {one.name: one.question for one in MEASUREMENTS}
+    sections = [render_section(questions[one.name], one) for one in results]
+    PAGE.write_text("\n".join([*head, *sections]))
+
+
+def render_verdicts(rows: Sequence[Row]) -> list[str]:
+    """The table of all rows; a missed goal has its reason."""
+    if not rows:
+        return []
+    lines = ["| what | tracker | others | limit | goal | verdict |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        verdict = {None: "", True: "reached", False: "**missed**"}[row.reached]
+        if row.reached is False and row.reason:
+            verdict += f": {row.reason}"
+        cells = (row.what, row.ours, row.peer, row.limit, row.goal, verdict)
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def render_picture(plot: Plot) -> list[str]:
+    """A plot that fits the reader's scheme."""
+    place = PICTURES.relative_to(ROOT).as_posix()
+    return [
+        "<picture>",
+        f'  <source media="(prefers-color-scheme: dark)" srcset="{place}/{plot.name}-dark.svg">',
+        f'  <img alt="{plot.alt}" src="{place}/{plot.name}-light.svg">',
+        "</picture>",
         "",
     ]
-    if quick:
-        head += ["The short form: few rounds, so that medians are rough.", ""]
-    return "\n".join([*head, *sections])
+
+
+def render_section(question: str, one: Result) -> str:
+    """What a measurement printed, and where."""
+    head = f"`{one.command}`, {one.end} after {one.seconds:.0f} s. {one.machine}"
+    return "\n".join([f"## {question}", "", head, "", "```", one.printed, "```", ""])
 
 
 def describe_machine() -> str:

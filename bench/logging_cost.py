@@ -14,12 +14,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from figures import Row, record
 from timing import print_ratios, time_calls
 
 from tracker.core.settings import quiet_libraries
 from tracker.run_folder.recorder import Recorder
 
 VALUES = {"train/loss": 0.51, "train/accuracy": 0.83, "lr": 0.0002, "train/images_per_s": 311.5}
+COST_GOAL = 2.0  # times a bare line
 KILL_AFTER_S = (0.05, 0.5)
 START_LIMIT_S = 60.0
 CHILD = """
@@ -91,6 +93,23 @@ def measure_cost(folder: Path, rounds: int) -> None:
     print_ratios(
         f"Logging four scalars, {rounds} rounds", each, base="tracker", unit="us a call", scale=1e6
     )
+    ours, bare_us = (each[name] * 1e6 for name in ("tracker", "bare JSON line, flushed"))
+    others = ", ".join(
+        f"{name} {seconds * 1e6:,.0f} us" for name, seconds in list(each.items())[2:]
+    )
+    record(
+        [
+            Row(
+                "log four values, against a bare JSON line",
+                f"{ours / bare_us:.2f} ({ours:.1f} us)",
+                others,
+                f"1.00 ({bare_us:.1f} us)",
+                f"{COST_GOAL}",
+                ours / bare_us <= COST_GOAL,
+                "others used the processors at the same time",
+            )
+        ]
+    )
     recorder.finish("finished")
     bare.close()
     board.close()
@@ -113,6 +132,8 @@ def measure_loss(folder: Path, kills: int) -> None:
         f"kill -9 while logging, {kills} times: {returned:,} calls had returned, {lost} of their"
         " points are missing"
     )
+    what = f"points lost of {returned:,} logged, {kills} times kill -9"
+    record([Row(what, str(lost), limit="0", goal="0", reached=not lost)])
     print(f"torn last lines, of calls that had not returned: {torn}")
 
 

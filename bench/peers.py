@@ -1,5 +1,6 @@
-"""How large are other experiment trackers, how long do they take to import, and what does a logged
-point cost? Each is installed into an environment of its own below build/peers, and logs offline.
+"""How large are other trackers, how long do their commands take to start, what does a logged step
+cost, and what is left of a run after kill -9? Each peer has an environment of its own below
+build/peers, and writes to this machine alone.
 
 A peer that cannot be installed here is named with pip's reason, and the others are measured.
 """
@@ -9,61 +10,29 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from timing import QUIET, print_table
+from figures import Point, Row, record
+from peer_programs import PEERS
+from timing import QUIET, measure_process, print_table
 
 ROOT = Path(__file__).resolve().parent.parent
 PLACE = ROOT / "build" / "peers"
 LIMIT_S = 900
+SETTLE_S = 5.0  # the helper processes of a killed one may still write what they have
 VALUES = {"train/loss": 0.5, "train/lr": 0.001, "val/f1": 0.7, "val/loss": 0.6}
-
-# A program: `log(step)` logs VALUES; what comes before it is not timed.
-BEGIN = {
-    "tracker": """
-import tracker
-run = tracker.start_run({}, note="n")
-def log(step): run.log(VALUES, step=step)
-""",
-    "mlflow": """
-import time
-from mlflow import MlflowClient
-from mlflow.entities import Metric
-client = MlflowClient("sqlite:///mlflow.db")
-run_id = client.create_run(client.create_experiment("bench")).info.run_id
-def log(step):
-    now = round(time.time() * 1000)
-    client.log_batch(run_id, metrics=[Metric(k, v, now, step) for k, v in VALUES.items()])
-""",
-    "wandb": """
-import wandb
-run = wandb.init(mode="offline", project="bench")
-def log(step): run.log(VALUES, step=step)
-""",
-    "aim": """
-from aim import Run
-run = Run(repo=".")
-def log(step):
-    for name, value in VALUES.items(): run.track(value, name=name, step=step)
-""",
-    "trackio": """
-import trackio
-trackio.init(project="bench")
-def log(step): trackio.log(VALUES, step=step)
-""",
-    "swanlab": """
-import swanlab
-swanlab.init(project="bench", mode="offline", logdir=".")
-def log(step): swanlab.log(VALUES, step=step)
-""",
-}
+PAUSE_S = 0.002  # between steps, as a quick training has
+OURS = "tracker"
 TIMED = """
 import json, os, sys, time
 VALUES = json.loads(sys.argv[1])
@@ -75,111 +44,201 @@ for step in range(1, int(sys.argv[2]) + 1):
     before = time.perf_counter()
     log(step)
     times.append(time.perf_counter() - before)
+    time.sleep({pause})
 times.sort()
 print("MEASURED", json.dumps([ready, times[len(times) // 2]]), flush=True)
-os._exit(0)  # what a tracker does at its end is not part of a point's cost
+os.kill(os.getpid(), 9)
 """
 
 
 @dataclass(frozen=True)
-class Row:
-    """What was measured of a tracker; `problem` where it could not be."""
+class Measured:
+    """What was measured of a tracker; `problem` where it could not be.
+
+    `help_ms` is the processor time of its help page; `kept` are the steps found after the kill, -1
+    for a program that logs none.
+    """
 
     name: str
     version: str = ""
     megabytes: float = 0.0
     packages: int = 0
+    help_ms: float = 0.0
     ready_s: float = 0.0
     call_us: float = 0.0
+    kept: int = -1
     problem: str = ""
 
 
 def install(name: str) -> Path:
     """The interpreter of the peer's environment; raises RuntimeError with pip's reason."""
-    python = PLACE / name / "bin" / "python"
-    done = PLACE / name / "installed"
-    if done.exists():
-        return python
-    run([sys.executable, "-m", "venv", str(PLACE / name)])
-    what = str(ROOT) if name == "tracker" else name
-    run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", what])
-    done.touch()
+    folder = PLACE / name
+    python = folder / "bin" / "python"
+    done = folder / "installed"
+    if not done.exists():
+        run([sys.executable, "-m", "venv", str(folder)])
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        run([*pip, *PEERS[name].packages])
+        done.touch()
     return python
 
 
-def run(command: list[str], *, cwd: Path = ROOT) -> str:
-    """What a command prints; raises RuntimeError with its last line."""
-    settings = {**os.environ, **QUIET, "WANDB_SILENT": "true", "AIM_TELEMETRY": "0"}
+def make_env(place: Path) -> dict[str, str]:
+    """What keeps each peer on this machine and quiet."""
+    quiet = {"WANDB_SILENT": "true", "AIM_TELEMETRY": "0", "DVC_NO_ANALYTICS": "1"}
+    nobody = {"KAGGLE_USERNAME": "nobody", "KAGGLE_KEY": "none"}  # it helps nobody without a login
+    return {**os.environ, **QUIET, **quiet, **nobody, "TRACKIO_DIR": str(place / "trackio")}
+
+
+def run(command: Sequence[str], *, cwd: Path = ROOT, killed: bool = False) -> str:
+    """What a command prints; raises RuntimeError with its last line, or where it did not end as it
+    should: by a signal for `killed`."""
+    with subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=make_env(cwd),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as child:
+        try:
+            if killed:  # its helpers hold the pipes and may live on: only its own end counts
+                child.wait(LIMIT_S)
+                time.sleep(SETTLE_S)
+                end_group(child.pid)
+            printed, errors = child.communicate(timeout=LIMIT_S)
+        except subprocess.TimeoutExpired as error:
+            end_group(child.pid)
+            raise RuntimeError(f"more than {LIMIT_S} s") from error
+    if child.returncode != (-signal.SIGKILL if killed else 0):
+        lines = (errors or printed).strip().splitlines()
+        raise RuntimeError(lines[-1] if lines else f"exit {child.returncode}")
+    return printed
+
+
+def end_group(leader: int) -> None:
+    """End what a killed program has left behind."""
     try:
-        done = subprocess.run(
-            command,
-            cwd=cwd,
-            env=settings,
-            capture_output=True,
-            text=True,
-            timeout=LIMIT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise RuntimeError(f"more than {LIMIT_S} s") from error
-    if done.returncode:
-        lines = (done.stderr or done.stdout).strip().splitlines()
-        raise RuntimeError(lines[-1] if lines else f"exit {done.returncode}")
-    return done.stdout
+        os.killpg(leader, signal.SIGKILL)
+    except ProcessLookupError:
+        return
 
 
-def measure(name: str, *, calls: int) -> Row:
+def measure_logging(name: str, python: Path, *, calls: int) -> tuple[float, float, int]:
+    """Seconds until a run is begun, microseconds of a call, and the steps kept after kill -9."""
+    peer = PEERS[name]
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        place = Path(folder)
+        if name == OURS:
+            words = ["init", ".", "--classes", "a,b", "--no-pretrained"]
+            run([str(python), "-m", "tracker.cli", *words], cwd=place)
+        program = TIMED.format(begin=peer.begin, pause=PAUSE_S)
+        command = [str(python), "-c", program, json.dumps(VALUES), str(calls)]
+        printed = run(command, cwd=place, killed=True)
+        kept = run([str(python), "-c", peer.read], cwd=place).split()[-1]
+    (line,) = [one for one in printed.splitlines() if one.startswith("MEASURED ")]
+    ready, call = json.loads(line.removeprefix("MEASURED "))
+    return ready, call * 1e6, int(kept)
+
+
+def measure_help(name: str, python: Path, *, rounds: int) -> float:
+    """Median milliseconds of processor time of the help page."""
+    words = [str(python.with_name(PEERS[name].command)), "--help"]
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        costs = [measure_process(words, place, make_env(place)).cpu for _ in range(rounds + 1)]
+    return statistics.median(costs[1:]) * 1e3
+
+
+def measure(name: str, *, calls: int, rounds: int) -> Measured:
     """Install a tracker, and measure it in an empty folder."""
     try:
         python = install(name)
-        with tempfile.TemporaryDirectory() as folder:
-            place = Path(folder)
-            if name == "tracker":
-                words = ["init", ".", "--classes", "a,b", "--no-pretrained"]
-                run([str(python), "-m", "tracker.cli", *words], cwd=place)
-            program = TIMED.format(begin=BEGIN[name])
-            printed = run([str(python), "-c", program, json.dumps(VALUES), str(calls)], cwd=place)
-        (line,) = [one for one in printed.splitlines() if one.startswith("MEASURED ")]
-        ready, call = json.loads(line.removeprefix("MEASURED "))
+        help_ms = measure_help(name, python, rounds=rounds)
+        ready, call, kept = 0.0, 0.0, -1
+        if PEERS[name].begin:
+            ready, call, kept = measure_logging(name, python, calls=calls)
         packages = json.loads(run([str(python), "-m", "pip", "list", "--format", "json"]))
-        project = "submission-ledger" if name == "tracker" else name
-        found = [one["version"] for one in packages if one["name"].lower() == project]
-        size = sum(file.stat().st_size for file in (PLACE / name).rglob("*") if file.is_file())
-        others = [one for one in packages if one["name"] not in ("pip", "setuptools")]
-        return Row(name, found[0] if found else "", size / 1e6, len(others), ready, call * 1e6)
-    except (RuntimeError, OSError, ValueError) as error:
-        return Row(name, problem=str(error))
+    except (RuntimeError, OSError, ValueError, subprocess.CalledProcessError) as error:
+        return Measured(name, problem=str(error))
+    project = "submission-ledger" if name == OURS else name
+    found = [one["version"] for one in packages if one["name"].lower() == project]
+    size = sum(file.stat().st_size for file in (PLACE / name).rglob("*") if file.is_file())
+    others = [one for one in packages if one["name"] not in ("pip", "setuptools")]
+    version = found[0] if found else ""
+    return Measured(name, version, size / 1e6, len(others), help_ms, ready, call, kept)
+
+
+def list_cells(one: Measured, calls: int) -> tuple[str, ...]:
+    """A line of the table."""
+    if one.problem:
+        return (one.name, "", "", "", "", "", "", one.problem[:60])
+    logs = one.kept >= 0
+    return (
+        f"{one.name} {one.version}",
+        f"{one.megabytes:,.0f}",
+        str(one.packages),
+        f"{one.help_ms:,.0f}",
+        f"{one.ready_s:.2f}" if logs else "",
+        f"{one.call_us:,.0f}" if logs else "",
+        f"{calls - one.kept:,}" if logs else "",
+        "",
+    )
+
+
+def record_figures(measured: Sequence[Measured], calls: int) -> None:
+    """The rows and points of BENCHMARKS.md: tracker against the best of the others."""
+    known = {one.name: one for one in measured if not one.problem}
+    others = [one for one in known.values() if one.name != OURS]
+    if OURS not in known or not others:
+        return
+    ours = known[OURS]
+    logging = [one for one in others if one.kept >= 0]
+    starts = ", ".join(f"{one.name} {one.help_ms:,.0f} ms" for one in others)
+    costs = ", ".join(f"{one.name} {one.call_us:,.0f}" for one in logging)
+    losses = ", ".join(f"{one.name} {max(0, calls - one.kept):,}" for one in logging)
+    sizes = ", ".join(f"{one.name} {one.megabytes:,.0f} MB" for one in others)
+    lost = max(0, calls - ours.kept)
+    record(
+        [
+            Row("`--help`, processor time", f"{ours.help_ms:,.0f} ms", starts),
+            Row("log four values, us a step", f"{ours.call_us:,.0f}", costs),
+            Row(f"steps lost of {calls:,} after kill -9", str(lost), losses, "0", "0", lost == 0),
+            Row("installed, without torch", f"{ours.megabytes:,.0f} MB", sizes),
+            Row("packages installed", str(ours.packages), list_packages(others)),
+        ]
+    )
+    for one in (ours, *logging):
+        record(
+            [
+                Point("logging-cost", one.name, 0, one.call_us),
+                Point("logging-loss", one.name, 0, max(0, calls - one.kept)),
+            ]
+        )
+
+
+def list_packages(others: Sequence[Measured]) -> str:
+    return ", ".join(f"{one.name} {one.packages}" for one in others)
 
 
 def main() -> None:
     """Print a row for each tracker."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=list(BEGIN), default=list(BEGIN))
+    parser.add_argument("--only", nargs="+", choices=list(PEERS), default=list(PEERS))
     parser.add_argument("--calls", type=int, default=2000)
-    parser.add_argument("--quick", action="store_true", help="200 calls each")
+    parser.add_argument("--rounds", type=int, default=7, help="starts of each help page")
+    parser.add_argument("--quick", action="store_true", help="500 calls, three starts")
     arguments = parser.parse_args()
     PLACE.mkdir(parents=True, exist_ok=True)
-    calls = 200 if arguments.quick else arguments.calls
+    calls, rounds = (500, 3) if arguments.quick else (arguments.calls, arguments.rounds)
     started = time.monotonic()
-    rows = [measure(name, calls=calls) for name in arguments.only]
-    cells = [
-        (
-            (row.name, "", "", "", "", row.problem[:60])
-            if row.problem
-            else (
-                f"{row.name} {row.version}",
-                f"{row.megabytes:,.0f}",
-                str(row.packages),
-                f"{row.ready_s:.2f}",
-                f"{row.call_us:,.0f}",
-                "",
-            )
-        )
-        for row in rows
-    ]
-    columns = ("tracker", "MB", "packages", "s to a run", "us a call of four", "not measured")
-    print_table(f"Offline, {calls} calls, medians", columns, cells)
+    measured = [measure(name, calls=calls, rounds=rounds) for name in arguments.only]
+    columns = ("tracker", "MB", "packages", "--help, CPU ms", "s to a run", "us a step", "lost", "")
+    title = f"On this machine alone: {calls} steps of four values, medians; lost after kill -9"
+    print_table(title, columns, [list_cells(one, calls) for one in measured])
     print(f"{time.monotonic() - started:.0f} s, installing what was not there")
+    record_figures(measured, calls)
 
 
 if __name__ == "__main__":

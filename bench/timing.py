@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -53,6 +54,27 @@ def run_process(
         "PYTHONDONTWRITEBYTECODE", None
     )  # else our modules are compiled at every start, installed ones not
     subprocess.run(words, cwd=cwd, env=settings, check=True, capture_output=True)
+
+
+class Cost(NamedTuple):
+    """What a process took, in seconds: of the processors, and of the clock."""
+
+    cpu: float
+    wall: float
+
+
+def measure_process(words: Sequence[str], cwd: Path, env: Mapping[str, str]) -> Cost:
+    """What a process takes; raises CalledProcessError when it fails."""
+    started = time.perf_counter()
+    child = subprocess.Popen(
+        words, cwd=cwd, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    _, status, usage = os.wait4(child.pid, 0)
+    wall = time.perf_counter() - started
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise subprocess.CalledProcessError(child.returncode, list(words))
+    return Cost(usage.ru_utime + usage.ru_stime, wall)
 
 
 def print_ratios(

@@ -1,0 +1,67 @@
+"""What a measurement leaves for BENCHMARKS.md beside what it prints: rows of the table of verdicts,
+and points of the plots.
+
+`make bench` names a file in BENCH_FIGURES, to which a script adds a line of JSON for each; run by
+itself, a script only prints.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+FILE = "BENCH_FIGURES"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A question with its answer: texts with units; `reached` is None where there is no goal.
+
+    `limit` is what the machine could do at best, `reason` why a goal is missed: it is printed only
+    where it is.
+    """
+
+    what: str
+    ours: str
+    peer: str = ""
+    limit: str = ""
+    goal: str = ""
+    reached: bool | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of a plot: a line has many, a bar one (its `x` is 0)."""
+
+    plot: str
+    series: str
+    x: float
+    y: float
+
+
+def record(figures: Iterable[Row | Point]) -> None:
+    """Add rows or points to the file of this measurement, if there is one."""
+    path = os.environ.get(FILE)
+    if not path:
+        return
+    with Path(path).open("a") as file:
+        for one in figures:
+            file.write(json.dumps({type(one).__name__: asdict(one)}) + "\n")
+
+
+def read_figures(path: Path) -> tuple[list[Row], list[Point]]:
+    """What a measurement recorded; nothing where it recorded nothing."""
+    rows: list[Row] = []
+    points: list[Point] = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        found: dict[str, Any] = json.loads(line)
+        if "Row" in found:
+            rows.append(Row(**found["Row"]))
+        else:
+            points.append(Point(**found["Point"]))
+    return rows, points

@@ -1,0 +1,181 @@
+"""What each peer is asked to do, in its own words: begin a run and log a step, and say after a kill
+how many steps it has.
+
+`begin` defines `log(step)`, which logs VALUES; `read` prints how many different steps are kept.
+Both run in an empty folder, with the peer's own interpreter. All write to this machine, to no
+service.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A program to compare with: what pip installs, its command, and its snippets if it logs."""
+
+    packages: tuple[str, ...]
+    command: str
+    begin: str = ""
+    read: str = ""
+
+
+TRACKER = Peer(
+    (".",),
+    "tracker",
+    """
+import tracker
+run = tracker.start_run({}, note="n")
+def log(step): run.log(VALUES, step=step)
+""",
+    """
+import json
+from pathlib import Path
+lines = Path("runs/exp1/metrics.jsonl").read_bytes().split(b"\\n")[:-1]
+points = [json.loads(line) for line in lines]
+print(len({point["step"] for point in points if "val/f1" in point["values"]}))
+""",
+)
+MLFLOW = Peer(
+    ("mlflow",),
+    "mlflow",
+    """
+import time
+from mlflow import MlflowClient
+from mlflow.entities import Metric
+client = MlflowClient("sqlite:///mlflow.db")
+run_id = client.create_run(client.create_experiment("bench")).info.run_id
+def log(step):
+    now = round(time.time() * 1000)
+    client.log_batch(run_id, metrics=[Metric(k, v, now, step) for k, v in VALUES.items()])
+""",
+    """
+from mlflow import MlflowClient
+client = MlflowClient("sqlite:///mlflow.db")
+(run,) = client.search_runs([client.get_experiment_by_name("bench").experiment_id])
+print(len({point.step for point in client.get_metric_history(run.info.run_id, "val/f1")}))
+""",
+)
+WANDB = Peer(
+    ("wandb",),
+    "wandb",
+    """
+import wandb
+run = wandb.init(mode="offline", project="bench")
+def log(step): run.log(VALUES, step=step)
+""",
+    # blocks of 32 KiB with chunks that have a head of seven bytes: LevelDB's log format
+    """
+from pathlib import Path
+from wandb.proto.wandb_internal_pb2 import Record
+steps = set()
+for path in Path(".").rglob("*.wandb"):
+    data, at, whole = path.read_bytes(), 7, b""
+    while at + 7 <= len(data):
+        left = 32768 - at % 32768
+        if left < 7:
+            at += left
+            continue
+        size, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
+        if kind == 0 or at + 7 + size > len(data):
+            break
+        part = data[at + 7 : at + 7 + size]
+        at += 7 + size
+        whole = part if kind in (1, 2) else whole + part
+        if kind in (1, 4):
+            record = Record.FromString(whole)
+            if record.WhichOneof("record_type") == "history":
+                steps.add(record.history.step.num)
+print(len(steps))
+""",
+)
+AIM = Peer(
+    ("aim",),
+    "aim",
+    """
+from aim import Run
+run = Run(repo=".")
+def log(step):
+    for name, value in VALUES.items(): run.track(value, name=name, step=step)
+""",
+    """
+from aim import Repo, Run
+steps = set()
+for name in Repo(".").list_all_runs():
+    for metric in Run(name, repo=".").metrics():
+        if metric.name == "val/f1":
+            steps.update(int(step) for step in metric.values.sparse_list()[0])
+print(len(steps))
+""",
+)
+DVC = Peer(
+    ("dvc", "dvclive"),
+    "dvc",
+    """
+from dvclive import Live
+live = Live(save_dvc_exp=False, dvcyaml=None)
+def log(step):
+    live.step = step
+    for name, value in VALUES.items(): live.log_metric(name, value)
+    live.make_summary()
+""",
+    """
+from pathlib import Path
+lines = Path("dvclive/plots/metrics/val/f1.tsv").read_text().split("\\n")[1:-1]
+print(len({line.split("\\t")[0] for line in lines}))
+""",
+)
+TRACKIO = Peer(
+    ("trackio",),
+    "trackio",
+    """
+import trackio
+trackio.init(project="bench", name="r")
+def log(step): trackio.log(VALUES, step=step)
+""",
+    """
+import os, sqlite3
+from pathlib import Path
+(path,) = Path(os.environ["TRACKIO_DIR"]).glob("bench.db")
+print(sqlite3.connect(path).execute("SELECT count(DISTINCT step) FROM metrics").fetchone()[0])
+""",
+)
+SWANLAB = Peer(
+    ("swanlab",),
+    "swanlab",
+    """
+import swanlab
+swanlab.init(project="bench", mode="offline", logdir="log")
+def log(step): swanlab.log(VALUES, step=step)
+""",
+    """
+from pathlib import Path
+from swanlab.proto.swanlab.record.v1.record_pb2 import Record
+from swanlab.sdk.internal.core_python.store import DataStoreReader
+steps = set()
+(path,) = Path("log").rglob("*.swanlab")
+reader = DataStoreReader()
+reader.open(path)
+try:
+    while (data := reader.scan()) is not None:
+        record = Record.FromString(data)
+        if record.HasField("scalar") and record.scalar.key == "val/f1":
+            steps.add(record.scalar.step)
+except Exception as error:  # the record that the kill has torn
+    assert "checksum" in str(error), error
+print(len(steps))
+""",
+)
+KAGGLE = Peer(("kaggle", "six"), "kaggle")  # which it imports and does not name
+
+PEERS = {
+    "tracker": TRACKER,
+    "mlflow": MLFLOW,
+    "wandb": WANDB,
+    "aim": AIM,
+    "dvc": DVC,
+    "trackio": TRACKIO,
+    "swanlab": SWANLAB,
+    "kaggle": KAGGLE,
+}
