@@ -95,7 +95,7 @@ def draw_panel(place: Axes, points: Sequence[Point], scheme: str) -> None:
         place.bar_label(bars, [f"{value:,.0f}" for value in values], padding=3)
         if min(values) > 0:
             place.set_xscale("log")
-            place.set_xlim(left=min(1.0, min(values)), right=max(values) * 8)
+            place.set_xlim(left=min(1.0, *values), right=max(values) * 8)
         else:
             place.set_xlim(right=max(1.0, max(values) * 1.25))
         return
