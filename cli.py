@@ -115,11 +115,11 @@ def _notify() -> None:
 
     if not get_setting("TRACKER_NOTIFY_URL"):
         return
-    from tracker.notifications.process import start_sender
+    from tracker.core.sender import start_sender
     from tracker.workspace.tracker_toml import find_workspace
 
     with suppress(TrackerError, OSError):
-        start_sender(find_workspace())
+        start_sender(find_workspace().root)
 
 
 def _watch_ledger(url: str, query: Any) -> None:

@@ -16,7 +16,8 @@ from tests.support.trained_runs import count_points, read_kinds, read_record, wa
 from tests.support.workspaces import begin_run
 from tracker.core.clock import utc_now
 from tracker.core.errors import ConfigError, TrackerError
-from tracker.jobs.slurm import JOB_NAME, check_job, settle_gone, submit_run, submit_sweep
+from tracker.jobs.slurm import check_job, submit_run, submit_sweep
+from tracker.jobs.slurm_state import JOB_NAME, settle_gone
 from tracker.jobs.stop import stop_run
 from tracker.run_folder import recorder as recording
 from tracker.run_folder.marks import archive_runs

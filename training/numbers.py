@@ -48,6 +48,15 @@ def _round(value: float, place: int) -> Decimal:
     return shortest.quantize(Decimal(1).scaleb(place), context=_AS_PEOPLE_DO)
 
 
+def read_number(text: str) -> float:
+    """A finite number of a cell; nan for anything else."""
+    try:
+        value = float(text) if text.isascii() else math.nan
+    except ValueError:
+        return math.nan
+    return value if math.isfinite(value) else math.nan
+
+
 def render_count(count: int, noun: str, plural: str = "") -> str:
     """A count with its noun: `1 run`, `2 runs`; `plural` where it is not noun + s."""
     several = plural or f"{noun}s"

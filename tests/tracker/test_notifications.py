@@ -20,8 +20,8 @@ from tests.support.workspaces import begin_run, make_run, make_workspace
 from tracker.commands.table import app
 from tracker.core.clock import to_utc_text
 from tracker.core.errors import TrackerError
+from tracker.core.sender import start_sender
 from tracker.notifications.find import find_notices
-from tracker.notifications.process import start_sender
 from tracker.notifications.queue import NAME, collect, send_queued
 from tracker.notifications.webhook import SETTING, list_webhooks
 from tracker.run_folder.record import STALE_HEARTBEAT_S
@@ -282,7 +282,7 @@ def test_messages_are_off_by_default(workspace: Workspace, monkeypatch: pytest.M
     make_run(workspace)
     started: list[object] = []
     monkeypatch.setattr("subprocess.Popen", lambda *words, **_: started.append(words))
-    start_sender(workspace)
+    start_sender(workspace.root)
     assert started == []
     monkeypatch.undo()
     monkeypatch.delenv(SETTING, raising=False)

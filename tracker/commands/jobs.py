@@ -32,7 +32,7 @@ def logs_command(
     from tracker.console.runs import render_end
     from tracker.core.terminal import print_note, print_text
     from tracker.jobs.logs import stream_logs
-    from tracker.jobs.slurm import settle_gone
+    from tracker.jobs.slurm_state import settle_gone
     from tracker.jobs.stop import resolve_running
     from tracker.run_folder.read import load_run
     from tracker.workspace.tracker_toml import find_workspace
@@ -57,7 +57,7 @@ def stop_command(
     """End a running run as Ctrl-C would; best.pth stays, and --resume goes on with it."""
     from tracker.console.runs import render_end
     from tracker.core.terminal import print_text
-    from tracker.jobs.slurm import settle_gone
+    from tracker.jobs.slurm_state import settle_gone
     from tracker.jobs.stop import resolve_running, stop_run
     from tracker.workspace.member_file import find_author
     from tracker.workspace.tracker_toml import find_workspace

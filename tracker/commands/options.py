@@ -113,7 +113,7 @@ def refuse_beside(option: str, given: Mapping[str, bool], *, why: str) -> None:
 def settle_gone_jobs(workspace: Workspace) -> None:
     """Runs that wait for a job which is gone are interrupted from now on."""
     if any(workspace.runs_dir.glob("exp*/slurm.json")):
-        from tracker.jobs.slurm import settle_gone
+        from tracker.jobs.slurm_state import settle_gone
 
         settle_gone(workspace)
 

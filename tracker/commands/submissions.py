@@ -11,8 +11,9 @@ from tracker.commands.options import Yes, ask, can_answer, may_ask, refuse_to_gu
 from tracker.commands.runs import Json, Wide
 
 if TYPE_CHECKING:
+    from tracker.comparison.check_report import CheckReport
     from tracker.ledger.records import Submission
-    from tracker.submission.examine import CheckReport, Examination
+    from tracker.submission.examine import Examination
     from tracker.workspace.quota import Quota
     from tracker.workspace.tracker_toml import Workspace
 

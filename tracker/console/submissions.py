@@ -26,9 +26,9 @@ from tracker.workspace.quota import BEFORE_DEADLINE, render_quota
 
 if TYPE_CHECKING:
     from tracker.comparison.audit import Audit
+    from tracker.comparison.check_report import CheckReport
     from tracker.ledger.history import Event
     from tracker.ledger.records import Submission
-    from tracker.submission.examine import CheckReport
     from tracker.workspace.tracker_toml import Competition
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tracker.core.clock import from_utc_text, to_utc_text
-from tracker.jobs.slurm import read_job, settle_gone
+from tracker.jobs.slurm_state import read_job, settle_gone
 from tracker.run_folder.output import OUTPUT_NAME
 from tracker.run_folder.points import SYSTEM_PREFIX, read_new_points, read_points
 from tracker.run_folder.read import load_config, load_run

@@ -67,7 +67,7 @@ def stop_run(
     folder = workspace.runs_dir / name
     record = load_run(workspace.runs_dir, name)
     if record.status in WAITING:
-        from tracker.jobs.slurm import stop_waiting
+        from tracker.jobs.slurm_state import stop_waiting
 
         record = stop_waiting(workspace, name, reason=reason)
         if record.status != "running":

@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 
 from tracker.core.errors import TrackerError, render_error
+from tracker.core.sender import start_sender
 from tracker.mirror.copy import RunCopy
 from tracker.mirror.mirror import write_progress
 from tracker.mirror.targets import TargetError
-from tracker.notifications.process import start_sender
 from tracker.run_folder.read import load_run
 from tracker.workspace.tracker_toml import Workspace, load_workspace
 
@@ -64,7 +64,7 @@ def main() -> int:
             copy_until_end(workspace, name)
         finally:
             # It has seen the end of the run, also of one that was killed.
-            start_sender(workspace)
+            start_sender(workspace.root)
     except TrackerError as error:
         print(render_error(error), file=sys.stderr)
         return error.exit_code

@@ -15,10 +15,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tracker.core.errors import TrackerError
+from tracker.core.sender import NOTIFY_SETTING
 from tracker.core.settings import get_setting
 from tracker.training.errors import ConfigError
 
-SETTING = "TRACKER_NOTIFY_URL"
+SETTING = NOTIFY_SETTING
 ANSWER_S = 10.0
 LIMIT = 1500  # characters of a message; Discord takes 2,000
 # What the service is when the address does not say it, by the end of the host's name.

@@ -11,6 +11,7 @@ if TYPE_CHECKING:  # every command asks the registry of formats, and few read im
     from tracker.training.formats.label_fixes import LabelFixes
     from tracker.training.formats.samples import Sample, Task
 
+IMAGES = "images"  # the folder of them, beside a table
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 
 

@@ -94,7 +94,7 @@ class LabelFixes:
         where it has none of them.
         """
         from tracker.training.formats.samples import LabelValues
-        from tracker.training.formats.table_rows import read_number
+        from tracker.training.numbers import read_number
 
         line, value = self._values.get((image, "label"), ("", ""))
         if not line:

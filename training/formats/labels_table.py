@@ -6,14 +6,13 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracker.training.formats.format import PLAIN_DEFAULTS, Format, TrainingFolder
+from tracker.training.formats.format import IMAGES, PLAIN_DEFAULTS, Format, TrainingFolder
 from tracker.training.tables import read_table
 
 if TYPE_CHECKING:
     from tracker.training.formats.samples import Sample
 
 TABLE = "labels.csv"  # in train_dir, where data.labels names no other
-IMAGES = "images"
 
 
 def _detect(folder: Path | None, table: Path | None) -> bool:

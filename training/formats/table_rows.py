@@ -14,24 +14,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tracker.training.errors import DataError
-from tracker.training.formats.format import IMAGE_SUFFIXES, TrainingFolder
+from tracker.training.formats.format import IMAGE_SUFFIXES, IMAGES, TrainingFolder
 from tracker.training.formats.image_index import ANY, ImageIndex, split_suffix
 from tracker.training.formats.image_names import ImageName, ImageNames
-from tracker.training.formats.labels_table import IMAGES
 from tracker.training.formats.samples import LabelValues, Sample
+from tracker.training.numbers import read_number
 from tracker.training.tables import LINE, read_table
 
 WHOLE_FLOAT = re.compile(r"(-?\d+)\.0+")  # class 3 as a float, which pandas writes beside gaps
 STRATA = 10  # parts by quantile of which a split takes its share, for a number
-
-
-def read_number(text: str) -> float:
-    """A finite number of a cell; nan for anything else."""
-    try:
-        value = float(text) if text.isascii() else math.nan
-    except ValueError:
-        return math.nan
-    return value if math.isfinite(value) else math.nan
 
 
 def to_whole(word: str) -> str:

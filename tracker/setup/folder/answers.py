@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 
 from tracker.setup.folder.tables import plain
 from tracker.training.errors import DataError
-from tracker.training.formats.table_rows import read_number, to_whole
-from tracker.training.numbers import render_count
+from tracker.training.formats.table_rows import to_whole
+from tracker.training.numbers import read_number, render_count
 
 # Metrics that judge a probability, a number or a grade; the words before : and @ of --metric.
 OF_PROBABILITY = ("roc_auc", "auc", "log_loss", "logloss", "average_precision", "brier")
