@@ -88,7 +88,8 @@ def _describe_relation(relation: ScoreRelation, *, schemes: int) -> Iterator[str
     if relation.scheme is not None and schemes > 1:
         yield f"  of one validation scheme: {join_numbers(relation.numbers)}"
     if relation.repeats:
-        repeat = "repeats an earlier one" if relation.repeats == 1 else "repeat earlier ones"
+        is_one = relation.repeats == 1
+        repeat = "is a duplicate" if is_one else "are duplicates"
         yield f"  {relation.repeats} of them {repeat}: {relation.points} points count"
     if relation.line is None:
         yield f"  no line: {relation.reason}"
@@ -103,7 +104,7 @@ def _describe_relation(relation: ScoreRelation, *, schemes: int) -> Iterator[str
         if not relation.predicts:
             yield f"  {explain_no_prediction(relation)}"
     if relation.n >= MIN_TO_RANK:  # else no line, for the same reason
-        yield f"  {describe_rank(relation.rank, relation.n)}"
+        yield f"  {describe_rank(relation.rank, relation.n, points=relation.points)}"
     for item in relation.outliers:
         expected = f"{render_number(item.y)}, the line predicts {render_number(item.expected)}"
         yield (

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from tests.support.winners_table import import_winners
 from tests.support.workspaces import begin_run, make_run, make_workspace
+from tracker.comparison.audit import find_duplicates
 from tracker.comparison.comparable import describe_validation, find_scheme
 from tracker.comparison.cv_lb import (
     CvLb,
@@ -418,8 +420,32 @@ def test_a_duplicate_is_one_point_in_cv_lb_check_and_select(tmp_path: Path) -> N
     assert (found.n, found.repeats, found.line and found.line.n) == (4, 1, 3)
     reason = "3 points are too few to tell whether validation predicts the public score"
     assert reason in (text := render_cv_lb(result))
-    assert "  1 of them repeats an earlier one: 3 points count\n" in text
+    assert "  1 of them is a duplicate: 3 points count\n" in text
+    assert re.search(r"\n  Spearman 0\.\d+ of all 4, each with its rank, no interval\n", text)
     assert {item.unused for item in select_final(workspace, 1).contenders} == {reason}
+
+
+def test_equal_scores_of_different_answers_are_two_points_and_copies_of_one_are_one(
+    tmp_path: Path,
+) -> None:
+    lines = ["memo,val_f1,public_f1,public_accuracy,file"]
+    # the first three are one answer by their scores, and the first of them did not validate
+    figures = [("", 0.71, 0.72), (0.7, 0.71, 0.72), (0.7, 0.71, 0.72)]
+    for validation, f1, accuracy in figures:
+        lines.append(f"m,{validation},{f1},{accuracy},")
+    for number, validation in enumerate((0.8, 0.8, 0.75)):  # two with the same scores
+        rows = "".join(f"i{n}.png,{int(n in range(40 + number))}\n" for n in range(100))
+        (tmp_path / f"{number}.csv").write_text("ImageID,ans\n" + rows)
+        lines.append(f"m,{validation},{validation - 0.01},{validation},{number}.csv")
+    workspace = make_workspace(tmp_path / "ws", solution=None)
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    import_table(workspace, read_submission_table(tmp_path / "t.csv", workspace.competition))
+    result = compare_cv_with_leaderboard(workspace, public_images=50)
+    assert [item["number"] for item in find_duplicates(list_submissions(workspace))] == [2, 3]
+    found = relation(result, "f1", "val", "public")
+    # 2 and 3 are one answer; 4 and 5 have equal scores and are two
+    assert (found.n, found.repeats, found.line and found.line.n) == (5, 1, 4)
+    assert result.luck is not None and result.luck.looks == 4
 
 
 def test_an_imported_ledger_knows_how_its_rows_validated(tmp_path: Path) -> None:
