@@ -45,7 +45,8 @@ from tracker.training.numbers import render_count
 from tracker.workspace.tracker_toml import Workspace
 
 if TYPE_CHECKING:
-    from tracker.comparison.leaderboard_noise import SampleSizes, SelectionBias
+    from tracker.comparison.expected_scores import SelectionBias
+    from tracker.comparison.leaderboard_noise import SampleSizes
 
 UNKNOWN_VALIDATION = "how it validated is not known"
 AGREEMENT = 0.5  # Spearman's rho; where it may be higher, validation may yet predict
@@ -67,13 +68,13 @@ class Outlier:
 class ScoreRelation:
     """How score `y` goes with score `x` over submissions `numbers`.
 
-    `repeats` of the `n` are duplicates of another one among them (`find_duplicates`, as everywhere):
-    rho has them, but the line, the intervals and what follows from them count each answer once. `scheme` is the index of
-    the validation scheme in `CvLb.schemes`, None without validation scores. `reason` says why there
-    is no line. `predicts`: the line rises and separates its outermost points, the interval of rho
-    leaves out 0, and all that holds whichever single point is left out; any other line predicts
-    nothing. `rests_on` is the only submission without which it does not hold. `refuted`: the points
-    speak against it; with neither, they are too few to tell.
+    `repeats` of the `n` are duplicates of another one among them (`find_duplicates`): rho has them,
+    but the line, the intervals and what follows from them count each answer once. `scheme` is the
+    index of the validation scheme in `CvLb.schemes`, None without validation scores. `reason` says
+    why there is no line. `predicts`: the line rises and separates its outermost points, the
+    interval of rho leaves out 0, and all that holds whichever single point is left out; any other
+    line predicts nothing. `rests_on` is the only submission without which it does not hold.
+    `refuted`: the points speak against it; with neither, they are too few to tell.
     """
 
     metric: str
@@ -149,7 +150,8 @@ def compare_cv_with_leaderboard(workspace: Workspace, *, public_images: int = 0)
     `public_images` is their number where nothing else says it. Raises ConfigError for a number
     below 0, LedgerError if the ledger cannot be reached.
     """
-    from tracker.comparison.leaderboard_noise import count_public_images, estimate_selection_bias
+    from tracker.comparison.expected_scores import estimate_selection_bias
+    from tracker.comparison.leaderboard_noise import count_public_images
 
     rows = list_submissions(workspace)
     metrics = [metric.name for metric in workspace.competition.metrics]
