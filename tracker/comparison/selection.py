@@ -222,7 +222,7 @@ def select_final(workspace: Workspace, count: int, *, public_images: int = 0) ->
         lucky=_find_lucky(by_public, chosen, separated),
         instead_of=instead_of,
         set_aside=set_aside,
-        untold=_list_untold(contenders, chosen, found.noise_of, metric),
+        untold=_list_untold(contenders, chosen, found.possible, found.noise_of, metric),
         validates_best=_find_best_validation(contenders, found.relations, metric),
         unscored=[row.number for row in rows if row.number not in scored and not row.is_rejected],
         greatest={
@@ -310,16 +310,22 @@ def _show_expected(
 def _list_untold(
     contenders: Sequence[Contender],
     chosen: Sequence[int],
+    possible: Collection[int],
     noise_of: PairNoise,
     metric: Metric,
 ) -> list[int]:
-    """Those that are not chosen and that public scores do not tell from the worst chosen one."""
+    """Those that are not chosen and that public scores do not tell from the worst chosen one.
+
+    Who is too far below to be the best is none of them, unless that chosen one is, too.
+    """
     sign = 1.0 if metric.higher_is_better else -1.0
     worst = min(
         (item for item in contenders if item.number in chosen), key=lambda item: sign * item.public
     )
     untold = []
     for item in contenders:
+        if worst.number in possible and item.number not in possible:
+            continue
         gap = abs(worst.public - item.public)
         if item.number not in chosen and not noise_of.can_tell(worst.number, item.number, gap):
             untold.append(item.number)

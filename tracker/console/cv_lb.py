@@ -316,17 +316,16 @@ def _admit_untold(result: Selection) -> str:
     others = join_numbers(untold) if len(untold) <= MAX_NAMED else f"{len(untold)} others"
     known = {item.number: item for item in result.contenders}
     worst = max(result.chosen, key=[*known].index)
-    decides = "the better public score decides"
-    if all(known[number].public == known[worst].public for number in untold):
-        nearest = min(untold, key=[*known].index)
-        validates = "better validation" if _validates(known[worst], known[nearest]) else "earlier"
-        decides = f"public scores are equal, and the {validates} one decides"
-        if validates != "earlier":
-            decides = "public scores are equal, and the better validation decides"
-    return (
-        f"; {others} may be as good{'' if single else ' as the last of them'}, as no more than"
-        f" chance ({SURE}) parts their public scores: {decides}"
-    )
+    as_good = f"{others} may be as good{'' if single else ' as the last of them'}"
+    if any(known[number].public != known[worst].public for number in untold):
+        return (
+            f"; {as_good}, as no more than chance ({SURE}) parts their public scores: the better"
+            " public score decides"
+        )
+    nearest = min(untold, key=[*known].index)
+    validates = _validates(known[worst], known[nearest])
+    decides = "the better validation decides" if validates else "the earlier one is taken"
+    return f"; {as_good}, as their public scores are equal: {decides}"
 
 
 def _validates(last: Contender, following: Contender) -> bool:
@@ -596,7 +595,9 @@ def _explain_why_not(result: Selection) -> Iterator[str]:
         if item.number in result.chosen and item.unused == FLATTERED
     ]:
         yield f"not simulated on validation images: {join_numbers(searched)} ({FLATTERED})"
-    elif result.own_sd is None and result.sample.public is None:
+    elif result.own_sd is not None:
+        yield "not simulated: no other submission could be the best"
+    elif result.sample.public is None:
         yield "not simulated: the number of public images is unknown (--public-images N)"
     else:
         yield f"not simulated: how noisy {result.metric} is cannot be measured from answers"

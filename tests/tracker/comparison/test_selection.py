@@ -496,6 +496,27 @@ def test_where_diff_sees_no_difference_select_prefers_nobody_by_validation_image
     assert "favors" not in text
 
 
+def test_who_is_too_far_below_may_not_be_as_good_and_equal_scores_are_said_to_be_that(
+    tmp_path: Path,
+) -> None:
+    wrong = [range(n * 10, n * 10 + 10) for n in range(5)]
+    workspace = import_scored(tmp_path / "ws", [0.8, 0.78, 0.77, 0.5, 0.49], wrong, [""] * 5)
+    found = select_final(workspace, 2)
+    assert [*found.untold] == [3] and "submission 3 may be as good as the last of" in conclude(
+        workspace, 2
+    )
+    text = render_selection(select_final(workspace, 3), workspace.competition)
+    assert text.endswith("\nnot simulated: no other submission could be the best\n")
+    assert text.startswith("choose submissions 1, 2 and 3: they have the best public f1\n")
+    # the fourth is chosen though it is too far below, so the fifth may be as good as it
+    assert [*select_final(workspace, 4).untold] == [5]
+    equal = import_scored(tmp_path / "equal", [0.8, 0.8, 0.8], WRONG, [""] * 3)
+    assert conclude(equal).endswith(
+        "; submissions 2 and 3 may be as good, as their public scores are equal: the earlier one is"
+        " taken"
+    )
+
+
 def test_the_words_beside_the_choice_agree_in_number(tmp_path: Path) -> None:
     workspace = import_scored(tmp_path / "ws", SCORES, WRONG, ["", "", ""])
     two = select_final(workspace, 2)
