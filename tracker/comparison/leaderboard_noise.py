@@ -167,7 +167,7 @@ def estimate_public_noise(
     every = looks
     looks = list_possible_best(workspace, every, metric, sample)
     weak = sorted({row.number for row in every} - {row.number for row in looks})
-    without = f"; without {join_numbers(weak)}, too far below to be the best" if weak else ""
+    without = f"; without {join_numbers(weak)}, too far below the best public score" if weak else ""
     answers = load_answers_of(workspace, [row.number for row in looks[-MAX_COMPARED:]])
     shares = list(compare_answers(answers).values())
     if shares:

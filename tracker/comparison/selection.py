@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 # Of the simulation, and of the validation images that it draws from: below, nothing differs.
 STANDARD_ERRORS = 3.0
 MAX_CONTENDERS = 12  # by expected score; sets are searched among these
-TOO_FAR_BELOW = "too far below to be the best"
+TOO_FAR_BELOW = "too far below the best public score"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -152,7 +152,10 @@ def _describe_noise(result: CvLb) -> Iterator[str]:
             f" that could be the best, there {'is' if count == 1 else 'are'} {count}"
         )
     if len(luck.among) == 1:
-        yield f"  no other could be the best: they are below it by more than chance ({SURE})"
+        yield (
+            "  by public score no other could be the best: they are below it by more than chance"
+            f" ({SURE})"
+        )
     elif len(luck.among) < luck.looks:
         yield (
             f"  counted among the {len(luck.among)} that could be the best, as no more than chance"
@@ -596,7 +599,7 @@ def _explain_why_not(result: Selection) -> Iterator[str]:
     ]:
         yield f"not simulated on validation images: {join_numbers(searched)} ({FLATTERED})"
     elif result.own_sd is not None:
-        yield "not simulated: no other submission could be the best"
+        yield "not simulated: by public score no other submission could be the best"
     elif result.sample.public is None:
         yield "not simulated: the number of public images is unknown (--public-images N)"
     else:

@@ -506,7 +506,7 @@ def test_who_is_too_far_below_may_not_be_as_good_and_equal_scores_are_said_to_be
         workspace, 2
     )
     text = render_selection(select_final(workspace, 3), workspace.competition)
-    assert text.endswith("\nnot simulated: no other submission could be the best\n")
+    assert text.endswith("\nnot simulated: by public score no other submission could be the best\n")
     assert text.startswith("choose submissions 1, 2 and 3: they have the best public f1\n")
     # the fourth is chosen though it is too far below, so the fifth may be as good as it
     assert [*select_final(workspace, 4).untold] == [5]
@@ -582,7 +582,7 @@ def test_a_leaked_run_far_below_the_best_is_not_simulated_and_a_ledger_alone_say
     found = select_final(workspace, 2)
     assert found.simulation is not None and found.simulation.source.startswith("40 validation")
     assert 4 not in found.simulation.among
-    assert 4 in found.simulation.left_out["too far below to be the best"]
+    assert 4 in found.simulation.left_out["too far below the best public score"]
     first = conclude(workspace, 2)
     assert first.startswith("choose submissions ")
     for name in ("exp1", "exp2", "exp3", "exp4"):
