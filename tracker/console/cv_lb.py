@@ -480,7 +480,9 @@ def _describe_next(result: Selection) -> Iterator[str]:
         near = min(shares, key=lambda number: shares[number])
         why = f"; it differs from {near} on only {render_share(shares[near])} of the images"
     private = result.private.scores.get(following.number) if result.private else None
-    score = f"expected {result.metric} {render_number(following.expected)}"
+    is_estimated = following.by_validation is not None or following.luck != 0
+    kind = "expected" if is_estimated else "public"
+    score = f"{kind} {result.metric} {render_number(following.expected)}"
     if private is not None:
         score = f"private {result.metric} {render_number(private)}"
     yield f"next after the chosen: submission {following.number}, {score}{why}"

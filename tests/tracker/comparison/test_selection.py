@@ -339,7 +339,7 @@ def test_each_reason_says_why_it_and_not_the_next(tmp_path: Path) -> None:
     workspace = import_scored(tmp_path / "ws", SCORES, WRONG, ["", "", ""])
     text = render_selection(select_final(workspace, 2), workspace.competition)
     assert (
-        "\nnext after the chosen: submission 2, expected f1 0.7990; it differs from 1 on only 0.3 %"
+        "\nnext after the chosen: submission 2, public f1 0.7990; it differs from 1 on only 0.3 %"
         " of the images\n" in text
     )
     assert text.splitlines()[1:3] == [
