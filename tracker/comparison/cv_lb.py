@@ -45,7 +45,8 @@ from tracker.training.numbers import render_count
 from tracker.workspace.tracker_toml import Workspace
 
 if TYPE_CHECKING:
-    from tracker.comparison.leaderboard_noise import SampleSizes, SelectionBias
+    from tracker.comparison.expected_scores import SelectionBias
+    from tracker.comparison.leaderboard_noise import SampleSizes
 
 UNKNOWN_VALIDATION = "how it validated is not known"
 AGREEMENT = 0.5  # Spearman's rho; where it may be higher, validation may yet predict
@@ -67,13 +68,13 @@ class Outlier:
 class ScoreRelation:
     """How score `y` goes with score `x` over submissions `numbers`.
 
-    `repeats` of the `n` points copy an earlier one, or are of its duplicates: rho has them, but the
-    line, the intervals and what follows from them count each point once. `scheme` is the index of
-    the validation scheme in `CvLb.schemes`, None without validation scores. `reason` says why there
-    is no line. `predicts`: the line rises and separates its outermost points, the interval of rho
-    leaves out 0, and all that holds whichever single point is left out; any other line predicts
-    nothing. `rests_on` is the only submission without which it does not hold. `refuted`: the points
-    speak against it; with neither, they are too few to tell.
+    `repeats` of the `n` are duplicates of another one among them (`find_duplicates`): rho has them,
+    but the line, the intervals and what follows from them count each answer once. `scheme` is the
+    index of the validation scheme in `CvLb.schemes`, None without validation scores. `reason` says
+    why there is no line. `predicts`: the line rises and separates its outermost points, the
+    interval of rho leaves out 0, and all that holds whichever single point is left out; any other
+    line predicts nothing. `rests_on` is the only submission without which it does not hold.
+    `refuted`: the points speak against it; with neither, they are too few to tell.
     """
 
     metric: str
@@ -93,7 +94,7 @@ class ScoreRelation:
 
     @property
     def points(self) -> int:
-        """The number of different points."""
+        """The number of submissions that repeat no other one."""
         return self.n - self.repeats
 
 
@@ -149,7 +150,8 @@ def compare_cv_with_leaderboard(workspace: Workspace, *, public_images: int = 0)
     `public_images` is their number where nothing else says it. Raises ConfigError for a number
     below 0, LedgerError if the ledger cannot be reached.
     """
-    from tracker.comparison.leaderboard_noise import count_public_images, estimate_selection_bias
+    from tracker.comparison.expected_scores import estimate_selection_bias
+    from tracker.comparison.leaderboard_noise import count_public_images
 
     rows = list_submissions(workspace)
     metrics = [metric.name for metric in workspace.competition.metrics]
@@ -394,15 +396,15 @@ def _build_relation(
     """`copied` has the earlier submission that each duplicate repeats."""
     metric, x, y = names
     numbers = [number for number, _, _ in points]
-    different: dict[tuple[float, float], int] = {}
-    for number, a, b in points:
-        if copied.get(number) not in numbers:
-            different.setdefault((a, b), number)
+    # Of duplicates the first with both scores counts, also where the one that they repeat has none.
+    first: dict[int, tuple[int, float, float]] = {}
+    for point in points:
+        first.setdefault(_find_original(point[0], copied), point)
+    different = [*first.values()]
     distinct = len(different)
-    xs, ys = [a for a, _ in different], [b for _, b in different]
-    line = fit_line(xs, ys)
+    line = fit_line([a for _, a, _ in different], [b for _, _, b in different])
     rank = rank_correlation([a for _, a, _ in points], [b for _, _, b in points], distinct=distinct)
-    needed = _list_needed(sorted(different))
+    needed = _list_needed(different)
     reason = ""
     if line is None:
         part = "validation" if x == "val" else x
@@ -425,39 +427,50 @@ def _build_relation(
         reason=reason,
         rank=rank,
         outliers=_list_outliers(line, different) if line else (),
-        rests_on=different[needed[0]] if needed and len(needed) == 1 else None,
+        rests_on=needed[0] if needed and len(needed) == 1 else None,
     )
 
 
-def _list_outliers(line: Line, points: Mapping[tuple[float, float], int]) -> list[Outlier]:
-    """The points {(x, y): submission} that are far from the line."""
-    xs, ys, outliers = [x for x, _ in points], [y for _, y in points], []
+def _find_original(number: int, copied: Mapping[int, int]) -> int:
+    """The first submission with the answers of this one."""
+    while number in copied:
+        number = copied[number]
+    return number
+
+
+def _list_outliers(line: Line, points: Sequence[tuple[int, float, float]]) -> list[Outlier]:
+    """The points (submission, x, y) that are far from the line."""
+    xs, ys, outliers = [x for _, x, _ in points], [y for _, _, y in points], []
     for index, distance in find_outliers(line, xs, ys):
         expected = line.intercept + line.slope * xs[index]
-        number = points[xs[index], ys[index]]
+        number = points[index][0]
         outliers.append(
             Outlier(number=number, x=xs[index], y=ys[index], expected=expected, distance=distance)
         )
     return outliers
 
 
-def _list_needed(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]] | None:
-    """The points, each by itself, without which the others show no line; None if all show none."""
-    if not _shows_line(points):
+def _list_needed(points: Sequence[tuple[int, float, float]]) -> list[int] | None:
+    """The submissions, each by itself, without which the others show no line.
+
+    None if all show none.
+    """
+    by_x = sorted(points, key=lambda point: point[1:])
+    if not _shows_line(by_x):
         return None
     needed = []
-    for index, point in enumerate(points):
-        if not _shows_line([*points[:index], *points[index + 1 :]]):
-            needed.append(point)
+    for index, (number, _, _) in enumerate(by_x):
+        if not _shows_line([*by_x[:index], *by_x[index + 1 :]]):
+            needed.append(number)
     return needed
 
 
-def _shows_line(points: Sequence[tuple[float, float]]) -> bool:
-    """Whether distinct points, by x, agree in order, and their line tells the outermost two apart.
+def _shows_line(points: Sequence[tuple[int, float, float]]) -> bool:
+    """Whether points, by x, agree in order, and their line tells the outermost two apart.
 
     A line that falls shows nothing.
     """
-    xs, ys = [x for x, _ in points], [y for _, y in points]
+    xs, ys = [x for _, x, _ in points], [y for _, _, y in points]
     line = fit_line(xs, ys)
     if line is None or line.slope <= 0 or not line.separates(xs[0], xs[-1]):
         return False

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from tracker.comparison.audit import find_duplicates
-from tracker.comparison.statistics.regression import fit_line
 from tracker.core.errors import TrackerError
 from tracker.core.text import join_numbers
 from tracker.leaderboards import build_leaderboard
@@ -26,12 +25,11 @@ from tracker.training.tables import read_table
 from tracker.workspace.predictions import Answers, Sketch, unpack, unpack_answers
 from tracker.workspace.tracker_toml import Metric, Workspace
 
-NUM_DRAWS = 20_000  # the simulated mean is then exact to about a hundredth of own_sd
-SEED = 0
 # Share of a score's variance that all submissions have in common, where no answers are known.
 SHARED_VARIANCE = 0.5
 MAX_COMPARED = 20  # submissions whose answers are compared with each other
 CHANCE = 1.96  # standard deviations of a difference; what is within them is told by nothing (95 %)
+MIN_TO_SHRINK = 4  # submissions that could be the best: James and Stein's estimate needs them
 MIN_PRIVATE_SCORES = 8  # public and private scores that are needed to see the noise in them
 
 
@@ -42,26 +40,6 @@ class SampleSizes:
     public: int | None
     private: int | None
     source: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class SelectionBias:
-    """How much of the best public score after `looks` submissions is luck: `low` to `high`.
-
-    `low` assumes that the scores are the true skills, `high` that all submissions are equally good.
-    Both count the submissions `among` alone: those that could be the best (`list_possible_best`).
-    `own_sd` is the noise of a single score, from `source`.
-    """
-
-    metric: str
-    best: int
-    score: float
-    looks: int
-    own_sd: float
-    source: str
-    low: float
-    high: float
-    among: Sequence[int] = ()
 
 
 def count_public_images(workspace: Workspace, *, given: int = 0) -> SampleSizes:
@@ -119,71 +97,56 @@ def list_distinct_scored(rows: Sequence[Submission], metric: str) -> list[Submis
     return [row for row in rows if f"public_{metric}" in row.scores and row.number not in repeats]
 
 
-def estimate_selection_bias(
-    workspace: Workspace, rows: Sequence[Submission], sample: SampleSizes
-) -> SelectionBias | None:
-    """How much of the best primary public score is luck.
+def estimate_noise(
+    workspace: Workspace,
+    looks: Sequence[Submission],
+    metric: Metric,
+    sample: SampleSizes,
+    *,
+    use_private: bool = True,
+) -> tuple[float, str] | None:
+    """Standard deviation of a public score's own noise, and its source; None if it is unknown.
 
-    None with fewer than two distinct scores, or if the noise is unknown.
+    Measured by private scores where enough submissions that could be the best have one; otherwise
+    `estimate_public_noise`.
     """
-    metric = workspace.competition.primary
-    looks = list_distinct_scored(rows, metric.name)
-    scores = [row.scores[f"public_{metric.name}"] for row in looks]
-    noise = _estimate_noise_from_private(looks, metric.name) or estimate_public_noise(
-        workspace, looks, metric, sample
-    )
-    if len(looks) < 2 or noise is None:
+    if not looks:
         return None
-    own_sd, source = noise
-    sign = 1.0 if metric.higher_is_better else -1.0
-    best = max(range(len(looks)), key=lambda index: sign * scores[index])
-    among = list_possible_best(workspace, looks, metric, sample)
-    figures = [sign * row.scores[f"public_{metric.name}"] for row in among]
-    return SelectionBias(
-        metric=metric.name,
-        best=looks[best].number,
-        score=scores[best],
-        looks=len(looks),
-        own_sd=own_sd,
-        source=source,
-        low=expected_selection_bias(figures, own_sd),
-        high=expected_selection_bias([0.0] * len(figures), own_sd),
-        among=[row.number for row in among],
+    possible = list_possible_best(workspace, looks, metric, sample)
+    gaps = [
+        row.scores[f"private_{metric.name}"] - row.scores[f"public_{metric.name}"]
+        for row in possible
+        if f"private_{metric.name}" in row.scores
+    ]
+    if use_private and len(gaps) >= MIN_PRIVATE_SCORES:
+        return _measure_noise(gaps, sample)
+    noise = estimate_public_noise(workspace, looks, metric, sample)
+    if noise is None or not (use_private and gaps):
+        return noise
+    few = (
+        f"; not measured by private scores, as {len(gaps)} of those that could be the best have one"
+        f" and {MIN_PRIVATE_SCORES} are needed"
     )
+    return noise[0], noise[1] + few
 
 
-def expected_selection_bias(skills: Sequence[float], own_sd: float) -> float:
-    """Mean noise in the best score, where higher is better: simulated with a fixed seed."""
+def _measure_noise(gaps: Sequence[float], sample: SampleSizes) -> tuple[float, str]:
+    """Noise of a public score by private less public scores of the same submissions.
+
+    A difference has no skill in it: its variance is that of m public and of k private images, so k
+    / (m + k) of it is public noise, a half where the numbers are unknown. What all have in common
+    (an easier private part) is in their mean and counts as no noise.
+    """
     import numpy as np
 
-    rng = np.random.default_rng(SEED)
-    noise = rng.normal(0.0, own_sd, (NUM_DRAWS, len(skills)))
-    best = (np.asarray(skills) + noise).argmax(axis=1)
-    return float(noise[np.arange(NUM_DRAWS), best].mean())
-
-
-def _estimate_noise_from_private(
-    looks: Sequence[Submission], metric: str
-) -> tuple[float, str] | None:
-    """Noise from private against public scores, by the scatter around their line.
-
-    The scatter is the noise of two parts of similar size.
-    """
-    pairs = [
-        (row.scores[f"public_{metric}"], row.scores[f"private_{metric}"])
-        for row in looks
-        if f"private_{metric}" in row.scores
-    ]
-    if len(pairs) < MIN_PRIVATE_SCORES:
-        return None
-    line = fit_line([public for public, _ in pairs], [private for _, private in pairs])
-    if line is None:
-        return None
+    public = 0.5
+    if sample.public and sample.private:
+        public = sample.private / (sample.public + sample.private)
     source = (
-        f"the scatter of {len(pairs)} private scores around their line (half of its variance is"
-        " counted as public noise)"
+        f"the private less the public scores of the {len(gaps)} that could be the best"
+        f" ({render_share(public)} of their variance is public noise)"
     )
-    return line.residual_sd / math.sqrt(2), source
+    return float(np.std(gaps, ddof=1)) * math.sqrt(public), source
 
 
 def estimate_public_noise(
@@ -204,7 +167,7 @@ def estimate_public_noise(
     every = looks
     looks = list_possible_best(workspace, every, metric, sample)
     weak = sorted({row.number for row in every} - {row.number for row in looks})
-    without = f"; without {join_numbers(weak)}, too far below to be the best" if weak else ""
+    without = f"; without {join_numbers(weak)}, too far below the best public score" if weak else ""
     answers = load_answers_of(workspace, [row.number for row in looks[-MAX_COMPARED:]])
     shares = list(compare_answers(answers).values())
     if shares:
@@ -222,6 +185,52 @@ def estimate_public_noise(
     return math.sqrt((1 - SHARED_VARIANCE) * middle * (1 - middle) / sample.public), source
 
 
+@dataclass(frozen=True, kw_only=True)
+class PairNoise:
+    """How far chance alone takes the public scores of two submissions apart (95 %).
+
+    `differing` is the share of images that two answer differently, `public` the number of public
+    images, `usual` the noise of a single score where answers are unknown. Where `public` is None or
+    0, noise is unknown, and every gap counts as it is.
+    """
+
+    differing: Mapping[tuple[int, int], float]
+    public: int | None
+    usual: float
+
+    def can_tell(self, number: int, other: int, gap: float) -> bool:
+        """Whether a gap is beyond chance."""
+        if not self.public:
+            return gap > 0
+        share = self.differing.get((min(number, other), max(number, other)))
+        noise = math.sqrt(2) * self.usual if share is None else math.sqrt(share / self.public)
+        return gap > CHANCE * noise
+
+
+def compare_public_scores(
+    workspace: Workspace, looks: Sequence[Submission], metric: Metric, sample: SampleSizes
+) -> PairNoise:
+    """The noise of public scores, pair by pair; unknown where a metric is not one of right and
+    wrong answers."""
+    if not looks or not sample.public or not is_resampled(metric.kind):
+        return PairNoise(differing={}, public=None, usual=0.0)
+    ranked = _rank_public(looks, metric)
+    best = ranked[0].scores[f"public_{metric.name}"]
+    middle = min(1.0, max(0.0, abs(best)))
+    answers = load_answers_of(workspace, [row.number for row in ranked[:MAX_COMPARED]])
+    return PairNoise(
+        differing=compare_answers(answers),
+        public=sample.public,
+        usual=math.sqrt((1 - SHARED_VARIANCE) * middle * (1 - middle) / sample.public),
+    )
+
+
+def _rank_public(looks: Sequence[Submission], metric: Metric) -> list[Submission]:
+    """The best public score first, of equal ones the earliest."""
+    sign = -1.0 if metric.higher_is_better else 1.0
+    return sorted(looks, key=lambda row: sign * row.scores[f"public_{metric.name}"])
+
+
 def list_possible_best(
     workspace: Workspace, looks: Sequence[Submission], metric: Metric, sample: SampleSizes
 ) -> list[Submission]:
@@ -230,39 +239,17 @@ def list_possible_best(
     That is 1.96 standard deviations of the difference of the two scores (95 %). All of them where
     the metric is not computed from right and wrong answers, or the number of images is unknown.
     """
-    if not sample.public or not is_resampled(metric.kind):
+    noise_of = compare_public_scores(workspace, looks, metric, sample)
+    if not noise_of.public:
         return [*looks]
-    sign = 1.0 if metric.higher_is_better else -1.0
-    scores = {row.number: sign * row.scores[f"public_{metric.name}"] for row in looks}
-    ranked = sorted(scores, key=lambda number: -scores[number])
-    best = ranked[0]
-    differing = compare_answers(load_answers_of(workspace, ranked[:MAX_COMPARED]))
-    middle = min(1.0, max(0.0, abs(scores[best])))
-    usual = math.sqrt((1 - SHARED_VARIANCE) * middle * (1 - middle) / sample.public)
+    best = _rank_public(looks, metric)[0]
+    name = f"public_{metric.name}"
     possible = []
     for row in looks:
-        share = find_share(differing, row.number, best)
-        noise = find_difference_noise(share, sample, usual) or 0.0
-        if scores[best] - scores[row.number] <= CHANCE * noise:
+        gap = abs(best.scores[name] - row.scores[name])
+        if not noise_of.can_tell(row.number, best.number, gap):
             possible.append(row)
     return possible
-
-
-def find_share(differing: Mapping[tuple[int, int], float], number: int, other: int) -> float | None:
-    """The share of images on which two submissions answer differently, None if unknown."""
-    return differing.get((min(number, other), max(number, other)))
-
-
-def find_difference_noise(
-    share: float | None, sample: SampleSizes, own_sd: float | None
-) -> float | None:
-    """The standard deviation of the difference of two public scores; None if it is unknown.
-
-    By the share of different answers, otherwise by the noise of a single score.
-    """
-    if own_sd is None or not sample.public:
-        return None
-    return math.sqrt(2) * own_sd if share is None else math.sqrt(share / sample.public)
 
 
 def compare_answers(answers: Mapping[int, Answers]) -> dict[tuple[int, int], float]:

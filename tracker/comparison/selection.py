@@ -9,23 +9,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tracker.comparison.cv_lb import explain_unused, is_undecided, relate_cv_to_public
+from tracker.comparison.expected_scores import Contender, estimate_expected_scores
 from tracker.comparison.leaderboard_noise import (
-    CHANCE,
+    PairNoise,
     SampleSizes,
     compare_answers,
     count_public_images,
-    estimate_public_noise,
-    find_difference_noise,
-    find_share,
     list_distinct_scored,
-    list_possible_best,
     load_answers_of,
 )
 from tracker.comparison.private_scores import (
@@ -35,7 +31,7 @@ from tracker.comparison.private_scores import (
 )
 from tracker.core.errors import TrackerError
 from tracker.core.list_marks import FLATTERED
-from tracker.ledger.read import find_metric_value, list_submissions
+from tracker.ledger.read import list_submissions
 from tracker.ledger.records import Submission
 from tracker.ledger.resolve import render_first_score_command
 from tracker.training.errors import ConfigError
@@ -48,33 +44,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tracker.comparison.cv_lb import ScoreRelation
-    from tracker.comparison.statistics.regression import Line
 
 # Of the simulation, and of the validation images that it draws from: below, nothing differs.
 STANDARD_ERRORS = 3.0
-MIN_TO_SHRINK = 4  # James and Stein's estimate needs more than three scores
 MAX_CONTENDERS = 12  # by expected score; sets are searched among these
-
-
-@dataclass(frozen=True, kw_only=True)
-class Contender:
-    """A submission that may be chosen.
-
-    `by_validation` is the score that its validation predicts, `expected` lies between it and
-    `public`. Without it, `expected` lies between `public` and the middle of the others, so that the
-    expected scores of all are on one scale. `unused` says why its validation score predicts
-    nothing; `undecided` where that is not refuted either, for its scheme has too few points to
-    tell.
-    """
-
-    number: int
-    run: str | None
-    public: float
-    validation: float | None
-    by_validation: float | None
-    expected: float
-    unused: str = ""
-    undecided: bool = False
+TOO_FAR_BELOW = "too far below the best public score"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,20 +95,6 @@ class Simulation:
         gaps = [abs(self.possible - item.mean_best) for item in (self.by_public, self.chosen)]
         gain = gaps[0] - gaps[1]
         return gain if abs(gain) > STANDARD_ERRORS * self.error else 0.0
-
-    def find_lead(self) -> float:
-        """How much more often the choice holds the best of all than a random one does.
-
-        Negative for less often; 0 within three standard errors.
-        """
-        chance = self.find_chance()
-        lead = self.chosen.holds_best - chance
-        error = math.sqrt(chance * (1 - chance) / self.draws)
-        return lead if abs(lead) > STANDARD_ERRORS * error else 0.0
-
-    def find_chance(self) -> float:
-        """How often a random choice holds the best of all."""
-        return len(self.chosen.numbers) / len(self.among)
 
     def is_public_more_often_best(self) -> bool:
         """Whether the best public ones hold the best of all more often, beyond chance."""
@@ -207,67 +167,63 @@ def select_final(workspace: Workspace, count: int, *, public_images: int = 0) ->
     looks = list_distinct_scored(rows, metric.name)
     if not looks:
         raise TrackerError(NO_PUBLIC_SCORE, hint=render_first_score_command(workspace))
-    # What each of them may score on the private images.
+    # What each of them may score on the private images. Private scores have no say.
     sample = count_public_images(workspace, given=public_images)
-    noise = estimate_public_noise(workspace, looks, metric, sample)
-    own_sd, noise_source = noise or (None, "")
-    relations = relate_cv_to_public(workspace, rows, metric.name)
-    possible = {row.number for row in list_possible_best(workspace, looks, metric, sample)}
-    ranked = rank_contenders(
-        workspace, looks, metric, own_sd, relations=relations, possible=possible
-    )
-    contenders = ranked[: max(MAX_CONTENDERS, count + 1)]
+    found = estimate_expected_scores(workspace, rows, sample, use_private=False)
+    contenders = [*found.contenders][: max(MAX_CONTENDERS, count + 1)]
     answers = load_answers_of(workspace, [item.number for item in contenders])
     differing = compare_answers(answers)
-    noise_of = _DifferenceNoise(differing, sample, own_sd)
-    set_aside = _list_set_aside(contenders, noise_of, metric, count)
-    candidates = [item for item in contenders if item.number not in set_aside]
-    private = _simulate_private_scores(candidates, differing, metric, own_sd, sample)
+    set_aside = _list_set_aside(contenders, found.noise_of, metric, count)
+    candidates = _list_candidates(contenders, set_aside, found.possible, count)
+    private = _simulate_private_scores(candidates, differing, metric, found.own_sd, sample)
     # The best set, with the best public score in it unless validation speaks against it.
-    separated = _find_separated(candidates, relations)
+    separated = _find_separated(candidates, found.relations)
     indexes = _choose(private, candidates, count)
     by_public = _best_public(candidates, len(indexes), metric)
     chosen, instead_of = _include_best_public(
         candidates, indexes, by_public[0], separated, differing
     )
     # How well that choice would have done on images with known labels.
+    compared = {*found.possible, *chosen, *by_public}
+    rivals = [item for item in candidates if item.number in compared]
     labeled, not_real = None, ""
-    if len(candidates) > count:
+    if len(rivals) > count:
         by_number = {row.number: row for row in looks}
         labeled, not_real = load_labeled_predictions(
             workspace,
-            [by_number[item.number] for item in candidates],
+            [by_number[item.number] for item in rivals],
             answers,
             sample,
             needed=[*chosen, *by_public],
         )
+    if private is not None:
+        private = private[:, [candidates.index(item) for item in rivals]]
     scored = [row.number for row in rows if f"public_{metric.name}" in row.scores]
     return Selection(
         metric=metric.name,
         chosen=chosen,
-        contenders=contenders,
+        contenders=_show_expected(workspace, rows, sample, contenders),
         differing={f"{a},{b}": share for (a, b), share in differing.items()},
         repeats=[row.number for row in rows if row not in looks and row.number in scored],
-        own_sd=own_sd,
-        noise_source=noise_source,
+        own_sd=found.own_sd,
+        noise_source=found.source,
         sample=sample,
         simulation=_simulate(
             labeled,
             private=private,
-            contenders=candidates,
+            contenders=rivals,
             chosen=chosen,
             by_public=by_public,
             metric=metric,
             not_real=not_real,
-            behind=[item.number for item in ranked[len(contenders) :]],
-            set_aside=set_aside,
+            left_out=_list_left_out(found.contenders, contenders, rivals, set_aside),
         ),
         private=_find_private_leader(looks, chosen, metric),
         lucky=_find_lucky(by_public, chosen, separated),
         instead_of=instead_of,
         set_aside=set_aside,
-        untold=_list_untold(contenders, chosen, noise_of, metric),
-        validates_best=_find_best_validation(contenders, relations, metric),
+        untold=_list_untold(contenders, chosen, found.possible, found.noise_of, metric),
+        validates_best=_find_best_validation(contenders, found.relations, metric),
         unscored=[row.number for row in rows if row.number not in scored and not row.is_rejected],
         greatest={
             f"{a},{b}": distance
@@ -276,23 +232,8 @@ def select_final(workspace: Workspace, count: int, *, public_images: int = 0) ->
     )
 
 
-@dataclass(frozen=True)
-class _DifferenceNoise:
-    """How far chance alone takes the public scores of two submissions apart (95 %)."""
-
-    differing: Mapping[tuple[int, int], float]
-    sample: SampleSizes
-    own_sd: float | None
-
-    def can_tell(self, number: int, other: int, gap: float) -> bool:
-        """Whether a gap is beyond chance; where the noise is unknown, every gap counts as it is."""
-        share = find_share(self.differing, number, other)
-        noise = find_difference_noise(share, self.sample, self.own_sd) or 0.0
-        return gap > CHANCE * noise
-
-
 def _list_set_aside(
-    contenders: Sequence[Contender], noise_of: _DifferenceNoise, metric: Metric, count: int
+    contenders: Sequence[Contender], noise_of: PairNoise, metric: Metric, count: int
 ) -> list[int]:
     """The flattered submissions that stand behind as many honest ones as are wanted.
 
@@ -314,19 +255,77 @@ def _list_set_aside(
     return aside
 
 
+def _list_candidates(
+    contenders: Sequence[Contender],
+    set_aside: Collection[int],
+    possible: Collection[int],
+    count: int,
+) -> list[Contender]:
+    """The honest ones that could be the best, by public score or by their validation.
+
+    Where they are too few, those that are too far below as well.
+    """
+    honest = [item for item in contenders if item.number not in set_aside]
+    strong = []
+    for item in honest:
+        if item.number in possible or item.by_validation is not None:
+            strong.append(item)
+    return strong if len(strong) >= count else honest
+
+
+def _list_left_out(
+    every: Sequence[Contender],
+    contenders: Sequence[Contender],
+    rivals: Sequence[Contender],
+    set_aside: Collection[int],
+) -> dict[str, list[int]]:
+    """{reason: numbers} of the submissions that are not compared with the choice."""
+    behind = f"not among the {len(contenders)} best by expected score"
+    reasons: dict[str, list[int]] = {behind: [], FLATTERED: [], TOO_FAR_BELOW: []}
+    for item in every:
+        if item not in contenders:
+            reasons[behind].append(item.number)
+        elif item.number in set_aside:
+            reasons[FLATTERED].append(item.number)
+        elif item not in rivals:
+            reasons[TOO_FAR_BELOW].append(item.number)
+    return reasons
+
+
+def _show_expected(
+    workspace: Workspace,
+    rows: Sequence[Submission],
+    sample: SampleSizes,
+    contenders: Sequence[Contender],
+) -> list[Contender]:
+    """The contenders with the expected scores that `leaderboard cv-lb` shows.
+
+    They differ from those of the choice where private scores tell how large the noise is.
+    """
+    shown = estimate_expected_scores(workspace, rows, sample)
+    by_number = {item.number: item for item in shown.contenders}
+    return [by_number[item.number] for item in contenders]
+
+
 def _list_untold(
     contenders: Sequence[Contender],
     chosen: Sequence[int],
-    noise_of: _DifferenceNoise,
+    possible: Collection[int],
+    noise_of: PairNoise,
     metric: Metric,
 ) -> list[int]:
-    """Those that are not chosen and that public scores do not tell from the worst chosen one."""
+    """Those that are not chosen and that public scores do not tell from the worst chosen one.
+
+    Who is too far below to be the best is none of them, unless that chosen one is, too.
+    """
     sign = 1.0 if metric.higher_is_better else -1.0
     worst = min(
         (item for item in contenders if item.number in chosen), key=lambda item: sign * item.public
     )
     untold = []
     for item in contenders:
+        if worst.number in possible and item.number not in possible:
+            continue
         gap = abs(worst.public - item.public)
         if item.number not in chosen and not noise_of.can_tell(worst.number, item.number, gap):
             untold.append(item.number)
@@ -348,123 +347,6 @@ def _compare_numbers(
     return greatest
 
 
-def rank_contenders(
-    workspace: Workspace,
-    looks: Sequence[Submission],
-    metric: Metric,
-    own_sd: float | None,
-    *,
-    relations: Mapping[int, ScoreRelation],
-    possible: Collection[int],
-) -> list[Contender]:
-    """Every distinct submission with its expected private score, the best first.
-
-    Where a line through submissions of its own validation scheme predicts a public score from
-    validation, the public score counts by how much of the scatter around the line is skill: s^2 /
-    (s^2 + own_sd^2), a half if unknown. What has no such prediction is moved by the same share to
-    the middle of those that have one. Without any line, all are moved alike, in their order.
-    """
-    sign = -1.0 if metric.higher_is_better else 1.0
-    contenders = [_predict(workspace, row, metric, relations.get(row.number)) for row in looks]
-    contenders = _put_on_one_scale(contenders, relations, metric, own_sd, possible)
-    # Of scores that are the same, those of one scheme stand together, the best validation first.
-    ties: dict[tuple[float, int | None], int] = {}
-    order: dict[int, tuple[float, float, bool, int, float, int]] = {}
-    for item in contenders:
-        relation, place, figure = relations.get(item.number), item.number, 0.0
-        if item.undecided and relation is not None and item.validation is not None:
-            place = ties.setdefault((item.public, relation.scheme), item.number)
-            figure = sign * item.validation
-        is_flattered = item.unused == FLATTERED
-        scores = (sign * item.expected, sign * item.public)
-        order[item.number] = (*scores, is_flattered, place, figure, item.number)
-    return sorted(contenders, key=lambda item: order[item.number])
-
-
-def _predict(
-    workspace: Workspace, row: Submission, metric: Metric, relation: ScoreRelation | None
-) -> Contender:
-    """A submission with what its validation predicts; its public score is what is expected yet."""
-    public = row.scores[f"public_{metric.name}"]
-    validation = find_metric_value(workspace, row, "val", metric.name)
-    predicted = None
-    unused = explain_unused(workspace, row, relation) if validation is not None else ""
-    if relation is not None and relation.line and validation is not None and not unused:
-        predicted = metric.clip(relation.line.predict(validation)[0])
-    return Contender(
-        number=row.number,
-        run=row.run,
-        public=public,
-        validation=validation,
-        by_validation=predicted,
-        expected=public,
-        unused=unused,
-        undecided=relation is not None and bool(unused) and is_undecided(relation),
-    )
-
-
-def _put_on_one_scale(
-    contenders: Sequence[Contender],
-    relations: Mapping[int, ScoreRelation],
-    metric: Metric,
-    own_sd: float | None,
-    possible: Collection[int],
-) -> list[Contender]:
-    """The contenders with their expected scores: each is moved to what it is without its luck."""
-    moved = [item for item in contenders if item.by_validation is not None]
-    if not moved:
-        return _shrink_all(contenders, metric, own_sd, possible)
-    middle = float(np.median([item.public for item in moved]))
-    largest = max((relations[item.number] for item in moved), key=lambda found: found.points)
-    placed = []
-    for item in contenders:
-        goal, line = middle, largest.line
-        if item.by_validation is not None:
-            goal, line = item.by_validation, relations[item.number].line
-        assert line is not None  # noqa: S101  (it predicts)
-        expected = goal + _skill_share(line, own_sd) * (item.public - goal)
-        placed.append(replace(item, expected=metric.clip(expected)))
-    return placed
-
-
-def _shrink_all(
-    contenders: Sequence[Contender],
-    metric: Metric,
-    own_sd: float | None,
-    possible: Collection[int],
-) -> list[Contender]:
-    """Expected scores by public scores alone, in their order.
-
-    Those that could be the best are moved to their mean by James and Stein's estimate; what lies
-    below them is moved as far as the lowest of them, so a weak one does not hide their noise.
-    """
-    sign = 1.0 if metric.higher_is_better else -1.0
-    edge = min(sign * item.public for item in contenders if item.number in possible)
-    top = [sign * item.public for item in contenders if sign * item.public >= edge]
-    middle, share = float(np.mean(top)), _find_skill(top, own_sd)
-    placed = []
-    for item in contenders:
-        value = sign * item.public
-        inner = max(value, edge)
-        expected = item.public
-        if share < 1:
-            expected = metric.clip(sign * (middle + share * (inner - middle) + (value - inner)))
-        placed.append(replace(item, expected=expected))
-    return placed
-
-
-def _find_skill(scores: Sequence[float], own_sd: float | None) -> float:
-    """How much of the distances of scores from their mean is skill (James and Stein), 0 to 1.
-
-    All of it for fewer than four scores, or where the noise is unknown.
-    """
-    if own_sd is None or len(scores) < MIN_TO_SHRINK:
-        return 1.0
-    squares = float(np.square(np.asarray(scores) - np.mean(scores)).sum())
-    noise = (len(scores) - 3) * own_sd**2
-    return max(0.0, 1 - noise / squares) if squares > 0 else 0.0
-
-
 def _find_best_validation(
     contenders: Sequence[Contender], relations: Mapping[int, ScoreRelation], metric: Metric
 ) -> int | None:
@@ -480,14 +362,6 @@ def _find_best_validation(
     known = {number: value for number, value in waiting.items() if number in largest.numbers}
     best = max if metric.higher_is_better else min
     return best(known, key=lambda number: known[number])
-
-
-def _skill_share(line: Line, own_sd: float | None) -> float:
-    """How much of the scatter around the line is skill, from 0 to 1."""
-    if own_sd is None:
-        return 0.5
-    skill = max(0.0, line.residual_sd**2 - own_sd**2)
-    return skill / (skill + own_sd**2)
 
 
 def _simulate_private_scores(
@@ -641,8 +515,7 @@ def _simulate(
     by_public: Sequence[int],
     metric: Metric,
     not_real: str,
-    behind: Sequence[int],
-    set_aside: Sequence[int],
+    left_out: Mapping[str, Sequence[int]],
 ) -> Simulation | None:
     """Compare the choice with the best public scores.
 
@@ -663,11 +536,9 @@ def _simulate(
 
     unscored = {item.number for item in contenders} - {*numbers}
     flattered = {item.number for item in contenders if item.unused == FLATTERED} & unscored
-    left_out = {
-        f"not among the {len(contenders)} best by expected score": behind,
-        FLATTERED: flattered | {*set_aside},
-        "without predictions on the same validation images": unscored - flattered,
-    }
+    reasons = {reason: [*members] for reason, members in left_out.items()}
+    reasons[FLATTERED] += flattered
+    reasons["without predictions on the same validation images"] = [*(unscored - flattered)]
 
     def draw_best(wanted: Sequence[int]) -> NDArray[np.float64]:
         best: NDArray[np.float64] = scores[:, [numbers.index(n) for n in wanted]].max(axis=1)
@@ -686,7 +557,7 @@ def _simulate(
         source=source,
         used=labeled is None,
         among=numbers,
-        left_out={reason: sorted(members) for reason, members in left_out.items() if members},
+        left_out={reason: sorted(members) for reason, members in reasons.items() if members},
         draws=len(scores),
         chosen=evaluate(chosen),
         by_public=evaluate(by_public),

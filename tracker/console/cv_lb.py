@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from tracker.comparison.cv_lb import UNKNOWN_VALIDATION, explain_no_prediction
-from tracker.comparison.leaderboard_noise import MIN_PRIVATE_SCORES
+from tracker.comparison.cv_lb import explain_no_prediction
+from tracker.comparison.leaderboard_noise import MIN_TO_SHRINK
 from tracker.comparison.statistics.regression import (
     CONFIDENCE,
     FEW_POINTS,
@@ -20,8 +20,8 @@ from tracker.training.numbers import render_share
 
 if TYPE_CHECKING:
     from tracker.comparison.cv_lb import CvLb, ScoreRelation
+    from tracker.comparison.expected_scores import Contender, SelectionBias
     from tracker.comparison.selection import (
-        Contender,
         PrivateLeader,
         Selection,
         SimulatedSet,
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 MAX_NAMED = 4  # submissions in a sentence that is long already
 WORDS = {"val": "validation", "public": "public", "private": "private"}
-SURELY = f"with {render_share(CONFIDENCE, decimals=0)} certainty"  # what Line.tells_apart asks for
+SURE = render_share(CONFIDENCE, decimals=0)
+SURELY = f"with {SURE} certainty"  # what Line.separates asks for
 
 
 def render_cv_lb(result: CvLb) -> str:
@@ -88,7 +89,8 @@ def _describe_relation(relation: ScoreRelation, *, schemes: int) -> Iterator[str
     if relation.scheme is not None and schemes > 1:
         yield f"  of one validation scheme: {join_numbers(relation.numbers)}"
     if relation.repeats:
-        repeat = "repeats an earlier one" if relation.repeats == 1 else "repeat earlier ones"
+        is_one = relation.repeats == 1
+        repeat = "is a duplicate" if is_one else "are duplicates"
         yield f"  {relation.repeats} of them {repeat}: {relation.points} points count"
     if relation.line is None:
         yield f"  no line: {relation.reason}"
@@ -103,7 +105,7 @@ def _describe_relation(relation: ScoreRelation, *, schemes: int) -> Iterator[str
         if not relation.predicts:
             yield f"  {explain_no_prediction(relation)}"
     if relation.n >= MIN_TO_RANK:  # else no line, for the same reason
-        yield f"  {describe_rank(relation.rank, relation.n)}"
+        yield f"  {describe_rank(relation.rank, relation.n, points=relation.points)}"
     for item in relation.outliers:
         expected = f"{render_number(item.y)}, the line predicts {render_number(item.expected)}"
         yield (
@@ -142,23 +144,56 @@ def _describe_noise(result: CvLb) -> Iterator[str]:
         )
     if luck is None:
         return
-    score = f"public {luck.metric} {render_number(luck.score)}"
-    yield f"the best of {luck.looks} looks is submission {luck.best} with {score}; of that, luck is"
-    low, high = (
-        render_number(max(0.0, luck.low)),
-        render_number(luck.high),
-    )  # below zero by the draws alone
-    yield f"  {low} if all scores are the true skills, and up to {high} if all are equally good"
-    if len(luck.among) < luck.looks:
+    yield _describe_best(luck)
+    if luck.luck is None:
+        count = len(luck.among)
+        yield (
+            f"  how much of it is luck cannot be estimated: that needs {MIN_TO_SHRINK} submissions"
+            f" that could be the best, there {'is' if count == 1 else 'are'} {count}"
+        )
+    if len(luck.among) == 1:
+        yield (
+            "  by public score no other could be the best: they are below it by more than chance"
+            f" ({SURE})"
+        )
+    elif len(luck.among) < luck.looks:
         yield (
             f"  counted among the {len(luck.among)} that could be the best, as no more than chance"
-            f" (95 %) parts them from it: {join_numbers(luck.among)}"
+            f" ({SURE}) parts them from it: {join_numbers(luck.among)}"
         )
-    yield f"  a score's own noise: {render_number(luck.own_sd)}, by {luck.source}"
-    yield (
-        "  assumed: normal noise, the same for all; looks at the leaderboard did not steer what was"
-        " tried next"
-    )
+    if luck.own_sd is not None:
+        yield f"  a score's own noise: {render_number(luck.own_sd)}, by {luck.source}"
+    if luck.luck is not None and luck.private is None:
+        yield (
+            "  assumed: normal noise, the same for all; looks at the leaderboard did not steer what"
+            " was tried next"
+        )
+
+
+def _describe_best(luck: SelectionBias) -> str:
+    """The best public score and what is to be expected of it, or came of it."""
+    best = f"the best of {luck.looks} is submission {luck.best} with public {luck.metric}"
+    expected = _describe_expected(luck.contender, luck.metric, luck.private)
+    return "; ".join([f"{best} {render_number(luck.score)}", *filter(None, [expected])])
+
+
+def _describe_expected(item: Contender, metric: str, private: float | None) -> str:
+    """What is to be expected of a submission, or what came of it: the same words in both views.
+
+    Empty where luck cannot be estimated, and where none is seen.
+    """
+    if private is not None:
+        return f"its private {metric} is {render_number(private)}"
+    expected = render_number(item.expected)
+    if item.by_validation is not None:
+        return (
+            f"validation {render_number(item.validation)} predicts"
+            f" {render_number(item.by_validation)}, so expect {expected}"
+        )
+    if expected == render_number(item.public):
+        return ""
+    kind = "luck" if item.luck > 0 else "bad luck"
+    return f"likely {kind} {render_number(abs(item.luck))}, so expect {expected}"
 
 
 def render_selection(result: Selection, competition: Competition) -> str:
@@ -170,7 +205,8 @@ def render_selection(result: Selection, competition: Competition) -> str:
     lines = [_conclude(result, ranks, competition)]
     for number in result.chosen:
         lines.append(f"  {_describe_chosen(by_number[number], ranks, result)}")
-    lines += [*_describe_difference(result), *_describe_next(result), *_list_left_out(result)]
+    lines += [*_describe_difference(result), *_describe_next(result), *_list_passed(result, ranks)]
+    lines += _list_left_out(result)
     lines += (
         _describe_simulation(result.simulation, result)
         if result.simulation
@@ -202,60 +238,20 @@ def _name_leader(private: PrivateLeader, result: Selection) -> str:
 
 
 def _conclude(result: Selection, ranks: Sequence[int], competition: Competition) -> str:
-    """What to do and why, in one sentence."""
+    """What to choose and why, in one sentence. It rests on the ledger alone."""
     best_public = [number for number in ranks if number not in result.set_aside]
     best_public = best_public[: len(result.chosen)]
-    last = max(ranks.index(number) for number in result.chosen)
-    better = [number for number in ranks[:last] if number in result.set_aside]
-    apart = f"apart from {join_numbers(better)}, " if better else ""
+    aside = _list_better_aside(result, ranks)
+    apart = f"apart from {join_numbers(aside)} (flattered), " if aside else ""
     reason = _find_main_reason(result, best_public, apart)
     private = _describe_private_scores(result, best_public, competition)
-    return f"{_recommend(result)}: {reason}{_explain_set_aside(better, result)}{private}"
+    return f"choose {join_numbers(result.chosen)}: {reason}{private}"
 
 
-def _recommend(result: Selection) -> str:
-    """Which to choose; where the simulation speaks against the choice, that comes first."""
-    simulated, chosen = result.simulation, join_numbers(result.chosen)
-    if simulated is None or _has_no_choice(simulated) or _is_revealed(simulated):
-        return f"choose {chosen}"
-    chance, lead = simulated.find_chance(), simulated.find_lead()
-    if _is_public_better(simulated, chance):
-        return _keep_public(simulated, result)
-    if lead > 0:
-        return f"choose {chosen}"
-    shares = [
-        f"{chosen} in {render_share(simulated.chosen.holds_best, decimals=0)}",
-        f"a random choice in {render_share(chance, decimals=0)}",
-    ]
-    if favored := _find_favored(simulated):
-        favors = render_share(favored.holds_best, decimals=0)
-        return (
-            f"consider {join_numbers(favored.numbers)}: in simulated private parts the best of all"
-            f" is among these in {favors}, {', '.join(shares)}. Without the simulation the choice"
-            f" would be {chosen}"
-        )
-    if lead < 0 and simulated.used:
-        return f"choose {chosen}"  # on average nothing is better, and that decides
-    return (
-        "the scores do not tell them apart: in simulated private parts the best is held by"
-        f" {', '.join(shares)}. Expected scores alone would choose {chosen}"
-    )
-
-
-def _keep_public(simulated: Simulation, result: Selection) -> str:
-    """The advice to keep the best public ones, with the figures that speak for them."""
-    chosen, public = join_numbers(result.chosen), join_numbers(simulated.by_public.numbers)
-    scores = [
-        f"{result.metric} {render_number(item.mean_best)}"
-        for item in (simulated.by_public, simulated.chosen)
-    ]
-    single = len(result.chosen) == 1
-    better = "" if single else f"the {_name_best(result.chosen).removesuffix(' one')} of "
-    return (
-        f"keep {public}, the best public: in simulated private parts"
-        f" {better}{'it' if single else 'them'} has {scores[0]} on average, {better}{chosen}"
-        f" has {scores[1]}. Without the simulation the choice would be {chosen}"
-    )
+def _list_better_aside(result: Selection, ranks: Sequence[int]) -> list[int]:
+    """The flattered ones that stand behind the chosen with a better public score."""
+    last = max(ranks.index(number) for number in result.chosen)
+    return [number for number in ranks[:last] if number in result.set_aside]
 
 
 def _is_revealed(simulated: Simulation) -> bool:
@@ -270,17 +266,6 @@ def _find_favored(simulated: Simulation) -> SimulatedSet | None:
     if is_same or render_number(favored.mean_best) == render_number(chosen.mean_best):
         return None
     return favored
-
-
-def _is_public_better(simulated: Simulation, chance: float) -> bool:
-    """Whether the simulation speaks for the best public ones: their better one scores more.
-
-    How often they hold the best of all does not count, since a judge takes the better score of the
-    chosen.
-    """
-    if simulated.by_public.holds_best <= chance:
-        return False
-    return _judge_gain(simulated) < 0
 
 
 def _judge_gain(simulated: Simulation) -> float:
@@ -306,59 +291,68 @@ def _find_main_reason(result: Selection, by_public: Sequence[int], apart: str) -
         return _explain_favor(result, by_public[0], result.instead_of)
     if chosen == set(by_public):
         known = [item.by_validation for item in result.contenders if item.number in chosen]
-        judged = None not in known
-        agrees = ", and validation agrees" if judged else _explain_unused(result)
+        agrees = ", and validation agrees" if None not in known else ""
         return f"{apart}{it_has} the best public {result.metric}{agrees}{_admit_untold(result)}"
     if chosen == set(usual):
         return _explain_validation(result, by_public)
     others = [number for number in result.chosen if number not in usual]
     passed = [number for number in usual if number not in chosen]
     by_number = {item.number: item for item in result.contenders}
-    is_tie = len({by_number[number].expected for number in (*others, *passed)}) == 1
-    score = f"{'public' if is_tie else 'expected'} {result.metric}"
+    figures = [by_number[number].expected for number in (*passed, *others)]
+    kind = "expected"
+    if all(item.by_validation is None for item in result.contenders):
+        kind, figures = "public", [by_number[number].public for number in (*passed, *others)]
+    score = "the same" if len(set(figures)) == 1 else f"a better {kind}"
     return (
         f"{join_numbers(others)} may be right where the rest is wrong, while"
-        f" {join_numbers(passed)}, with higher {score}, would say nearly the same"
+        f" {join_numbers(passed)}, with {score} {result.metric}, would say nearly the same"
         " as the rest"
     )
 
 
 def _admit_untold(result: Selection) -> str:
-    """Whom chance alone may have put behind the chosen ones; the flattered are named elsewhere."""
+    """Who may be as good as the chosen ones, and why these were chosen all the same."""
     untold = [number for number in result.untold if number not in result.set_aside]
     if not untold:
         return ""
-    which = "it" if len(result.chosen) == 1 else "the last of them"
+    single = len(result.chosen) == 1
     others = join_numbers(untold) if len(untold) <= MAX_NAMED else f"{len(untold)} others"
-    return f"; public scores cannot tell {which} from {others}"
+    known = {item.number: item for item in result.contenders}
+    worst = max(result.chosen, key=[*known].index)
+    as_good = f"{others} may be as good{'' if single else ' as the last of them'}"
+    if any(known[number].public != known[worst].public for number in untold):
+        return (
+            f"; {as_good}, as no more than chance ({SURE}) parts their public scores: the better"
+            " public score decides"
+        )
+    nearest = min(untold, key=[*known].index)
+    validates = _validates(known[worst], known[nearest])
+    decides = "the better validation decides" if validates else "the earlier one is taken"
+    return f"; {as_good}, as their public scores are equal: {decides}"
 
 
-def _explain_set_aside(better: Sequence[int], result: Selection) -> str:
-    """Why flattered ones with a better public score stand behind the chosen ones."""
-    if not better:
-        return ""
-    them = "it" if len(result.chosen) == 1 else "them"
-    told = f"; public scores cannot tell {join_numbers(better)} from {them}"
-    return f"{told}, and {_name_flattered(better)}"
+def _validates(last: Contender, following: Contender) -> bool:
+    """Whether validation put `last` before one with the same public score."""
+    is_undecided = last.undecided and following.undecided
+    return is_undecided and last.validation != following.validation
 
 
-def _explain_unused(result: Selection) -> str:
-    """Why validation has no say about the chosen ones, and whom it would prefer."""
-    reasons: dict[str, list[int]] = {}
-    for item in result.contenders:
-        if item.number in result.chosen and item.unused:
-            reasons.setdefault(item.unused, []).append(item.number)
-    if not reasons:
-        return ""
-    reason, numbers = next(iter(reasons.items()))
-    if reason == FLATTERED:
-        return f"; {_name_flattered(numbers)}"
-    if reason == UNKNOWN_VALIDATION:
-        return f"; how {join_numbers(numbers)} validated is not known"
+def _list_passed(result: Selection, ranks: Sequence[int]) -> Iterator[str]:
+    """Who was passed over though a score speaks for it, and why."""
+    if aside := _list_better_aside(result, ranks):
+        them = "it" if len(result.chosen) == 1 else "them"
+        stand = "stands" if len(aside) == 1 else "stand"
+        yield (
+            f"{join_numbers(aside)} {stand} behind {them}: public scores do not tell them apart,"
+            f" and {_name_flattered(aside)}"
+        )
     best = result.validates_best
-    other = f" (submission {best} has the best validation score)"
-    is_other = best is not None and best not in result.chosen
-    return f"; {reason}{other if is_other else ''}"
+    if best is not None and best not in result.chosen:
+        item = next(other for other in result.contenders if other.number == best)
+        yield (
+            f"the best validation score has submission {best}, {render_number(item.validation)};"
+            f" it is not used: {item.unused}"
+        )
 
 
 def _explain_validation(result: Selection, by_public: Sequence[int]) -> str:
@@ -369,8 +363,7 @@ def _explain_validation(result: Selection, by_public: Sequence[int]) -> str:
         return f"by validation, more is to be expected of {chosen}"
     if passed == list(result.lucky):
         whose = "the higher public score of" if len(passed) == 1 else "the higher public scores of"
-        sure = render_share(CONFIDENCE, decimals=0)
-        likely = f"{'is' if len(passed) == 1 else 'are'} likely luck ({sure} sure)"
+        likely = f"{'is' if len(passed) == 1 else 'are'} likely luck ({SURE} sure)"
         return f"by validation, {whose} {join_numbers(passed)} {likely}"
     rest = [number for number in result.chosen if number not in by_public]
     unclear = [number for number in passed if number not in result.lucky]
@@ -433,16 +426,11 @@ def _describe_chosen(item: Contender, ranks: Sequence[int], result: Selection) -
     rank = "the best" if place == 1 else f"number {place}"
     run = f" ({item.run})" if item.run else ""
     reasons = [f"{item.number}{run}: public {result.metric} {render_number(item.public)}, {rank}"]
-    if item.by_validation is not None:
-        reasons.append(
-            f"validation {render_number(item.validation)} predicts"
-            f" {render_number(item.by_validation)}, so expect {render_number(item.expected)}"
-        )
-    elif item.validation is not None:
+    if item.by_validation is None and item.validation is not None:
         reasons.append(f"validation {render_number(item.validation)} not used ({item.unused})")
-    is_moved = item.by_validation is None and item.expected != item.public
-    if is_moved and render_number(item.expected) != render_number(item.public):
-        reasons.append(f"less its likely luck, expect {render_number(item.expected)}")
+    private = result.private.scores.get(item.number) if result.private else None
+    if expected := _describe_expected(item, result.metric, private):
+        reasons.append(expected)
     shares = _list_shares(item.number, result)
     if len(shares) > 1:
         near = min(shares, key=lambda number: shares[number])
@@ -484,18 +472,20 @@ def _describe_next(result: Selection) -> Iterator[str]:
     elif place > order.index(worst):
         last = next(item for item in result.contenders if item.number == worst)
         is_tie = (last.expected, last.public) == (following.expected, following.public)
-        validates = (
-            last.undecided and following.undecided and last.validation != following.validation
-        )
-        which = "validates better" if validates else "is earlier"
+        which = "validates better" if _validates(last, following) else "is earlier"
         why = f"; equal to {worst}, which {which}" if is_tie else ""
     elif following.number == result.instead_of:
         why = f"; not told from {worst} by validation {SURELY}"
     elif shares := _list_shares(following.number, result):
         near = min(shares, key=lambda number: shares[number])
         why = f"; it differs from {near} on only {render_share(shares[near])} of the images"
-    score = f"expected {result.metric} {render_number(following.expected)}"
-    yield f"the best not chosen: submission {following.number}, {score}{why}"
+    private = result.private.scores.get(following.number) if result.private else None
+    is_estimated = following.by_validation is not None or following.luck != 0
+    kind = "expected" if is_estimated else "public"
+    score = f"{kind} {result.metric} {render_number(following.expected)}"
+    if private is not None:
+        score = f"private {result.metric} {render_number(private)}"
+    yield f"next after the chosen: submission {following.number}, {score}{why}"
 
 
 def _list_left_out(result: Selection) -> Iterator[str]:
@@ -562,20 +552,18 @@ def _weigh_simulated(simulated: Simulation, public: str, *, single: bool) -> Ite
     is_best, has = ("is the very best", "has") if single else ("hold the very best", "have")
     aside = f"; {public} {is_best} more often" if often else ""
     if gain > 0 and often:
-        yield f"  the choice has the higher expected score, and that decides{aside}"
+        decides = ", and that decides" if simulated.used else ""
+        yield f"  the choice has the better average{decides}{aside}"
     elif gain == 0:
-        yield f"  no difference in expected score beyond the simulation's error{aside}"
+        yield f"  no difference of these averages beyond the simulation's error{aside}"
     elif gain < 0:
-        unused = _is_revealed(simulated)
-        reason = "; a revealed solution does not change the choice" if unused else ""
-        yield f"  {public} {has} the higher expected score{reason}"
+        which = "the revealed" if _is_revealed(simulated) else "validation"
+        kept = "" if simulated.used else f" on {which} images, which have no say in the choice"
+        yield f"  {public} {has} the better average{kept}"
 
 
 def _describe_own_noise(result: Selection) -> str:
-    unlike = (
-        f"; leaderboard cv-lb measures it from {MIN_PRIVATE_SCORES} or more private scores,"
-        " this command does not"
-    )
+    unlike = "; private scores have no say in the choice, nor in this noise"
     unlike = unlike if result.private else ""
     return (
         f"  a score's own noise: {render_number(result.own_sd)}, by {result.noise_source};"
@@ -612,7 +600,9 @@ def _explain_why_not(result: Selection) -> Iterator[str]:
         if item.number in result.chosen and item.unused == FLATTERED
     ]:
         yield f"not simulated on validation images: {join_numbers(searched)} ({FLATTERED})"
-    elif result.own_sd is None and result.sample.public is None:
+    elif result.own_sd is not None:
+        yield "not simulated: by public score no other submission could be the best"
+    elif result.sample.public is None:
         yield "not simulated: the number of public images is unknown (--public-images N)"
     else:
         yield f"not simulated: how noisy {result.metric} is cannot be measured from answers"

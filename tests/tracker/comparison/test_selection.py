@@ -125,7 +125,7 @@ def test_a_slightly_worse_submission_that_errs_elsewhere_is_chosen_over_a_copy(
     assert (
         text.splitlines()[0]
         == "choose submissions 1 and 3: submission 3 may be right where the rest"
-        " is wrong, while submission 2, with higher expected f1, would say nearly the same as"
+        " is wrong, while submission 2, with a better public f1, would say nearly the same as"
         " the rest"
     )
 
@@ -275,8 +275,8 @@ def test_after_reveal_another_pair_may_do_better_and_it_is_said_why_it_is_not_ch
     )
     assert "), not used for the choice:" in text
     assert (
-        "the best public ones have the higher expected score; a revealed solution does not change"
-        " the choice" in text
+        "\n  the best public ones have the better average on the revealed images, which have no say"
+        " in the choice\n" in text
     )
     assert "a score's own noise" not in text
 
@@ -295,7 +295,7 @@ def test_the_noise_of_the_model_is_told_and_no_score_is_above_1(tmp_path: Path) 
     assert "expect less" not in text
     assert "a score's own noise: 0.1343, by 5 public images, half of the variance assumed" in text
     assert "number of images: half of 10 images (assumed; set public_share)" in text
-    assert "leaderboard cv-lb measures it from 8 or more private scores" in text
+    assert "; private scores have no say in the choice, nor in this noise\n" in text
 
 
 def test_a_choice_that_is_the_best_every_time_is_not_said_to_be_less(tmp_path: Path) -> None:
@@ -339,7 +339,7 @@ def test_each_reason_says_why_it_and_not_the_next(tmp_path: Path) -> None:
     workspace = import_scored(tmp_path / "ws", SCORES, WRONG, ["", "", ""])
     text = render_selection(select_final(workspace, 2), workspace.competition)
     assert (
-        "\nthe best not chosen: submission 2, expected f1 0.7990; it differs from 1 on only 0.3 %"
+        "\nnext after the chosen: submission 2, public f1 0.7990; it differs from 1 on only 0.3 %"
         " of the images\n" in text
     )
     assert text.splitlines()[1:3] == [
@@ -446,9 +446,10 @@ def test_an_honest_submission_goes_before_a_flattered_one_that_cannot_be_told_fr
     assert 3 not in (*found.simulation.among, *found.simulation.by_public.numbers)
     text = render_selection(found, workspace.competition)
     words = "flattered: weights were searched on these validation images"
-    told = "; public scores cannot tell submission 3 from it, and the validation score of"
-    assert f"{told} submission 3 is {words}\n" in text
-    assert "apart from submission 3, it has the best public f1" in text.splitlines()[0]
+    told = "stands behind it: public scores do not tell them apart, and the validation score of"
+    assert f"\nsubmission 3 {told} submission 3 is {words}\n" in text
+    first = text.splitlines()[0]
+    assert "apart from submission 3 (flattered), it has the best public f1" in first
     assert f"submission 3 ({words})" in text.split("not simulated: ")[1]
     # Where no honest one is left for its place, it is chosen as any other.
     assert 3 in select_final(workspace, 4).chosen
@@ -462,7 +463,7 @@ def test_the_set_that_does_best_in_the_simulation_is_named(tmp_path: Path) -> No
     assert found.simulation is not None and found.chosen == [1]
     assert [*found.simulation.favored.numbers] == [3]
     text = render_selection(found, workspace.competition)
-    assert text.startswith("consider submission 3: ")
+    assert text.startswith("choose submission 1: it has the best public f1")
     assert "\n  the simulation favors 3, which is the best of 3 in " in text
     for number in (2, 3):
         shutil.rmtree(workspace.runs_dir / f"exp{number}")
@@ -488,9 +489,32 @@ def test_where_diff_sees_no_difference_select_prefers_nobody_by_validation_image
     assert found.simulation.by_public.numbers == found.simulation.favored.numbers == [1]
     text = render_selection(found, workspace.competition)
     first = text.splitlines()[0]
-    assert first.startswith("choose submission 1: it has the best public f1; ")
-    assert first.endswith("; public scores cannot tell it from submission 2")
-    assert "consider" not in text and "favors" not in text
+    assert first == (
+        "choose submission 1: it has the best public f1; submission 2 may be as good, as no more"
+        " than chance (95 %) parts their public scores: the better public score decides"
+    )
+    assert "favors" not in text
+
+
+def test_who_is_too_far_below_may_not_be_as_good_and_equal_scores_are_said_to_be_that(
+    tmp_path: Path,
+) -> None:
+    wrong = [range(n * 10, n * 10 + 10) for n in range(5)]
+    workspace = import_scored(tmp_path / "ws", [0.8, 0.78, 0.77, 0.5, 0.49], wrong, [""] * 5)
+    found = select_final(workspace, 2)
+    assert [*found.untold] == [3] and "submission 3 may be as good as the last of" in conclude(
+        workspace, 2
+    )
+    text = render_selection(select_final(workspace, 3), workspace.competition)
+    assert text.endswith("\nnot simulated: by public score no other submission could be the best\n")
+    assert text.startswith("choose submissions 1, 2 and 3: they have the best public f1\n")
+    # the fourth is chosen though it is too far below, so the fifth may be as good as it
+    assert [*select_final(workspace, 4).untold] == [5]
+    equal = import_scored(tmp_path / "equal", [0.8, 0.8, 0.8], WRONG, [""] * 3)
+    assert conclude(equal).endswith(
+        "; submissions 2 and 3 may be as good, as their public scores are equal: the earlier one is"
+        " taken"
+    )
 
 
 def test_the_words_beside_the_choice_agree_in_number(tmp_path: Path) -> None:
@@ -507,48 +531,24 @@ def test_the_words_beside_the_choice_agree_in_number(tmp_path: Path) -> None:
     assert "no difference" not in text  # chosen and best public differ by more than the error
 
 
-def test_a_choice_no_better_than_one_by_lot_is_said_to_be_that(tmp_path: Path) -> None:
+def test_the_first_sentence_is_what_to_choose_whatever_is_simulated(tmp_path: Path) -> None:
     wrong = [*WRONG, range(300, 360)]
     workspace = import_scored(tmp_path / "ws", [*SCORES, 0.79], wrong, [""] * 4)
     found = select_final(workspace, 2)
     assert found.simulation is not None
-    # 0.51 is within three standard errors of chance; 0.29 is not, that tells them apart
-    for share, is_said in ((0.29, False), (0.5, True), (0.51, True), (0.6, False)):
-        chosen = replace(found.simulation.chosen, holds_best=share)
-        told = replace(found.simulation, among=[1, 2, 3, 4], chosen=chosen)
-        text = render_selection(replace(found, simulation=told), workspace.competition)
-        doubt = "the scores do not tell them apart: in simulated private parts the best is held by"
-        assert text.startswith(doubt) is is_said
-        assert (
-            f" in {100 * share:.0f} %, a random choice in 50 %." in text.splitlines()[0]
-        ) is is_said
-    # only the chosen are simulated: they hold the best every time, which says nothing
-    told = replace(found.simulation, among=[*found.chosen], chosen=replace(chosen, holds_best=1.0))
-    text = render_selection(replace(found, simulation=told), workspace.competition)
-    assert "100 %" not in text
-    assert "random choice" not in text
-    assert "\nnot simulated: no other submission could be compared with the choice\n" in text
-
-
-def test_the_best_public_ones_are_named_first_where_validation_images_speak_for_them(
-    tmp_path: Path,
-) -> None:
-    wrong = [*WRONG, range(300, 360)]
-    workspace = import_scored(tmp_path / "ws", [*SCORES, 0.79], wrong, [""] * 4)
-    found = select_final(workspace, 2)
-    assert found.simulation is not None
-    for source, own, public, is_kept in (
-        ("300 validation images", 0.21, 0.87, True),
-        ("300 validation images", 0.55, 0.87, True),
-        ("300 validation images", 0.87, 0.60, True),  # the better one's score decides
-        ("300 validation images", 0.21, 0.40, False),  # no better than by lot
-        ("10 images of the revealed solution", 0.21, 0.87, False),
+    sentences = set()
+    for source, own, public in (
+        ("300 validation images", 0.21, 0.87),
+        ("300 validation images", 0.51, 0.60),
+        ("300 validation images", 0.01, 0.005),
+        ("10 images of the revealed solution", 0.21, 0.87),
     ):
         chosen = replace(found.simulation.chosen, numbers=[2, 4], holds_best=own, mean_best=0.7)
         best = replace(found.simulation.by_public, numbers=[3, 1], holds_best=public, mean_best=0.8)
         told = replace(
             found.simulation,
             source=source,
+            used=False,
             among=[1, 2, 3, 4],
             chosen=chosen,
             by_public=best,
@@ -558,17 +558,36 @@ def test_the_best_public_ones_are_named_first_where_validation_images_speak_for_
         text = render_selection(
             replace(found, chosen=[2, 4], simulation=told), workspace.competition
         )
-        assert text.startswith("keep submissions 3 and 1, the best public: ") is is_kept
-        is_doubted = own < 0.5 and not is_kept and "revealed" not in source
-        assert text.startswith("consider submissions 3 and 4: ") is is_doubted
-        assert "do not tell them apart" not in text
-        if is_doubted:
-            assert (
-                "the best of all is among these in 90 %, submissions 2 and 4 in 21 %, a random"
-                " choice in 50 %. Without the simulation the choice would be submissions 2 and 4: "
-            ) in text
+        sentences.add(text.splitlines()[0])
+        which = "validation" if "validation" in source else "the revealed"
+        kept = f"the better average on {which} images, which have no say in the choice"
+        assert f"\n  the best public ones have {kept}\n" in text
         assert "\n  the simulation favors 3, 4, which would hold the best of 4 in 90 %; the" in text
-        assert text.startswith("choose ") is (not is_kept and (own > 0.5 or "revealed" in source))
+    assert len(sentences) == 1 and sentences.pop().startswith("choose submissions 2 and 4: ")
+    # only the chosen are simulated: they hold the best every time, which says nothing
+    chosen = replace(found.simulation.chosen, holds_best=1.0)
+    told = replace(found.simulation, among=[*found.chosen], chosen=chosen)
+    text = render_selection(replace(found, simulation=told), workspace.competition)
+    assert "100 %" not in text
+    assert "\nnot simulated: no other submission could be compared with the choice\n" in text
+
+
+def test_a_leaked_run_far_below_the_best_is_not_simulated_and_a_ledger_alone_says_the_same(
+    tmp_path: Path,
+) -> None:
+    workspace = make_workspace(tmp_path / "ws")
+    for answers, wrong in (("0000011111", 9), ("0000011101", 8), ("0000001111", 7)):
+        submit_with_validation(workspace, answers, wrong)
+    submit_with_validation(workspace, "1111100000", 0)  # every public answer wrong
+    found = select_final(workspace, 2)
+    assert found.simulation is not None and found.simulation.source.startswith("40 validation")
+    assert 4 not in found.simulation.among
+    assert 4 in found.simulation.left_out["too far below the best public score"]
+    first = conclude(workspace, 2)
+    assert first.startswith("choose submissions ")
+    for name in ("exp1", "exp2", "exp3", "exp4"):
+        shutil.rmtree(workspace.runs_dir / name)
+    assert conclude(workspace, 2) == first
 
 
 @pytest.mark.parametrize(
@@ -577,11 +596,10 @@ def test_the_best_public_ones_are_named_first_where_validation_images_speak_for_
         (
             0.9097,
             0.62,
-            "the choice has the higher expected score, and that decides; the best public ones hold"
-            " the very best more often",
+            "the choice has the better average; the best public ones hold the very best more often",
         ),
         (0.9097, 0.55, ""),
-        (0.91079, 0.55, "no difference in expected score beyond the simulation's error"),
+        (0.91079, 0.55, "no difference of these averages beyond the simulation's error"),
     ],
 )
 def test_the_expected_score_of_the_better_one_decides(
@@ -596,6 +614,7 @@ def test_the_expected_score_of_the_better_one_decides(
     told = replace(
         found.simulation,
         source="300 validation images",
+        used=False,
         among=[1, 2, 3, 4, 5, 6, 7, 8, 9],
         chosen=chosen,
         by_public=best,
@@ -604,7 +623,7 @@ def test_the_expected_score_of_the_better_one_decides(
     )
     text = render_selection(replace(found, chosen=[2, 4], simulation=told), workspace.competition)
     assert text.startswith("choose submissions 2 and 4: ")
-    for words in ("higher expected score, and", "no difference"):
+    for words in ("has the better average", "no difference"):
         assert (words in text) is (words in said)
     assert said in text
     assert "do better here" not in text

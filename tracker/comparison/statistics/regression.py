@@ -64,15 +64,21 @@ class RankCorrelation:
     high: float | None
 
 
-def describe_rank(rank: RankCorrelation | None, count: int) -> str:
-    """Spearman's rho of `count` submissions with its interval, or why there is none."""
+def describe_rank(rank: RankCorrelation | None, count: int, *, points: int | None = None) -> str:
+    """Spearman's rho of `count` submissions with its interval, or why there is none.
+
+    Where fewer `points` count, as some are duplicates, rho and its interval each say their number.
+    """
     if count < MIN_TO_RANK:
         return f"no rank correlation: it needs three submissions, there are {count}"
     if rank is None:
         return "no rank correlation: all have the same score on one side"
+    every = of = ""
+    if points is not None and points < count:
+        every, of = f" of all {count}, each with its rank", f" of {points} points"
     if rank.low is None:
-        return f"Spearman {rank.rho:.3f}, no interval"
-    return f"Spearman {rank.rho:.3f}, 95 % interval {rank.low:.3f} to {rank.high:.3f}"
+        return f"Spearman {rank.rho:.3f}{every}, no interval"
+    return f"Spearman {rank.rho:.3f}{every}, 95 % interval{of} {rank.low:.3f} to {rank.high:.3f}"
 
 
 def fit_line(x: Sequence[float], y: Sequence[float]) -> Line | None:
