@@ -472,6 +472,7 @@ def adopt_command(
     from tracker.core.terminal import print_text
     from tracker.training.errors import ConfigError
     from tracker.workflows.adopt.adopt import adopt_folder, adopt_mlflow
+    from tracker.workspace.metrics import list_model_metrics
     from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
@@ -485,7 +486,7 @@ def adopt_command(
         )
     else:
         raise ConfigError("give a folder or --mlflow RUN_ID", hint="tracker adopt ../old/exp3")
-    print(f"{record.name}: adopted, {len(record.summary)} metrics")
+    print(f"{record.name}: adopted, {len(list_model_metrics(record.summary))} metrics")
     for remark in remarks:
         print_text(f"  {remark}")
 
