@@ -247,8 +247,11 @@ def _check_weights(weights: Sequence[float], count: int) -> None:
         raise ConfigError(
             "weights and method weighted go together", reason="weights need their method"
         )
-    if len(weights) != count or min(weights) < 0 or not 0 < sum(weights) < float("inf"):
-        raise ConfigError(f"weights: expected {count} numbers of at least 0, not all 0")
+    if len(weights) != count:
+        raise ConfigError(f"got {len(weights)} weights for {count} members, expected one for each")
+    if min(weights) < 0 or not 0 < sum(weights) < float("inf"):
+        shown = ", ".join(f"{weight:g}" for weight in weights)
+        raise ConfigError(f"weights {shown}: expected numbers of at least 0, not all 0")
 
 
 def count_tied_votes(members: Sequence[Probabilities]) -> int:
