@@ -78,6 +78,10 @@ def test_an_archived_run_is_out_of_every_list_and_there_by_name(
     left_out = "2 archived runs left out: tracker tree --archived shows all"
     assert left_out in call(workspace, monkeypatch, capsys, "tree")
     assert left_out not in call(workspace, monkeypatch, capsys, "tree", "--archived")
+    left_out = "2 archived runs left out: tracker compare --archived includes them"
+    assert left_out in call(workspace, monkeypatch, capsys, "compare")
+    assert left_out not in call(workspace, monkeypatch, capsys, "compare", "exp1", "exp3")
+    left_out = "2 archived runs left out: tracker tree --archived shows all"
     report = build_report(workspace)
     assert left_out in render_page(report)
     assert left_out in render_report(report).replace("\\", "")

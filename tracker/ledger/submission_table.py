@@ -51,6 +51,7 @@ from tracker.workspace.predictions import load_answers
 from tracker.workspace.tracker_toml import Competition, Metric, Workspace, build_metric, parse_score
 
 MARK, FORMAT = "tracker_export", "1"
+MOST_NAMED = 12  # config keys in a summary; a table that is kept by hand has fewer
 SPLITS = ("public", "private", "overall")
 FIGURE_SPLITS = ("train", "val")
 FIGURE_METRICS = {
@@ -351,11 +352,18 @@ def render_summary(table: SubmissionTable) -> str:
         f"{table.path}: {count}, {rows[0].number} to {rows[-1].number}",
         f"scores: {', '.join(sorted(scores)) or 'none'}",
         f"training and validation: {', '.join(metrics) or 'none'}",
-        f"config keys: {', '.join(table.config_keys) or 'none'}",
+        f"config keys: {_name_some(table.config_keys) or 'none'}",
         f"stored with the rows: {', '.join(extra) or 'nothing'}",
         f"predictions known: {known} of {len(rows)}",
     ]
     return "\n".join(lines)
+
+
+def _name_some(names: Sequence[str]) -> str:
+    """Names with commas; of the eighty keys of an export only the first and their number."""
+    if len(names) <= MOST_NAMED:
+        return ", ".join(names)
+    return f"{', '.join(names[:MOST_NAMED])} and {len(names) - MOST_NAMED} more"
 
 
 # --- Export ---

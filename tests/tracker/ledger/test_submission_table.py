@@ -78,6 +78,10 @@ def test_the_summary_names_every_figure_that_is_taken_in(empty: Workspace, tmp_p
     table.write_text("memo,public_f1,val_acc,train_loss\na,0.7,0.81,0.2\n")
     summary = render_summary(read_submission_table(table, empty.competition))
     assert "training and validation: val_accuracy, train_loss" in summary
+    keys = [f"a.k{number}" for number in range(14)]
+    table.write_text(f"memo,{','.join(keys)}\na{',1' * 14}\n")
+    lines = render_summary(read_submission_table(table, empty.competition)).splitlines()
+    assert f"config keys: {', '.join(keys[:12])} and 2 more" in lines
 
 
 def test_audit_names_what_was_submitted_in_vain(winners: Workspace) -> None:
