@@ -26,8 +26,9 @@ def archive_command(runs: Runs) -> None:
     workspace = find_workspace()
     names = _resolve(workspace, runs)
     records = archive_runs(workspace, names)
+    them = "it" if len(names) == 1 else "them"
     print_text(
-        f"archived: {', '.join(names)} (tracker unarchive {' '.join(names)} takes them back)"
+        f"archived: {', '.join(names)} (tracker unarchive {' '.join(names)} takes {them} back)"
     )
     best = find_sota(workspace)
     if best is not None and best.run_uid in {record.uid for record in records}:

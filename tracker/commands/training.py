@@ -387,7 +387,9 @@ def _split_numbers(text: str) -> list[str]:
 
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if not all(re.fullmatch(r"\d+(\.\d*)?|\.\d+", part) for part in parts):
-        raise ConfigError(f"--weights {text}: expected numbers with commas between, as in 2,1,1")
+        raise ConfigError(
+            f"--weights {text}: expected numbers of at least 0 with commas between, as in 2,1,1"
+        )
     return parts
 
 
