@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -11,7 +12,15 @@ import pytest
 
 from tests.support.limits import Case, list_files, run_forked
 from tests.support.workspaces import make_run, make_workspace_with_images
+from tracker.jobs.queue import read_queue
+from tracker.jobs.sweep_file import read_sweep
+from tracker.ledger.heads import SeenHead
+from tracker.ledger.signing import sign_head
+from tracker.ledger.submission_table import read_submission_table
+from tracker.ledger.transfer import restore_ledger
 from tracker.submission.submit import submit
+from tracker.training.errors import ConfigError
+from tracker.workflows.resolve import resolve_config
 from tracker.workspace.tracker_toml import Workspace
 
 NO_MLFLOW = ["mlflow"]
@@ -25,6 +34,23 @@ WRITERS = {  # a command without the name of its file, and how the name ends
     "data split --out": ".csv",
 }
 FOLDERS = ("data stats --figures", "data remove-background photos --processes 1 --out")
+
+
+def test_a_file_that_is_not_there_is_a_usage_error_for_every_reader(workspace: Workspace) -> None:
+    path = workspace.root / "nosuch.file"
+    head = SeenHead(seq=1, hash="0" * 64, made_at="")
+    readers: dict[str, Callable[[], object]] = {
+        "run queue": lambda: read_queue(path),
+        "run sweep": lambda: read_sweep(path),
+        "run train": lambda: resolve_config(workspace, config_file=path),
+        "ledger restore": lambda: restore_ledger(path, workspace.ledger_url),
+        "ledger import": lambda: read_submission_table(path, workspace.competition),
+        "ledger head --sign --key": lambda: sign_head(workspace, head, path),
+    }
+    for command, read in readers.items():
+        with pytest.raises(ConfigError, match=r"^no such file: .*nosuch\.file") as caught:
+            read()
+        assert caught.value.exit_code == 2, command
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from tracker.core.errors import ConfigError
+from tracker.core.metric_names import OF_BATCHES
 from tracker.training.libraries import require
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ Part = Literal["eval", "val"]
 
 KINDS = ("pandas", "polars", "arrow")
 PARTS = ("eval", "val")
-OF_BATCHES = ("train/batch_loss", "train/batch_lr")  # their steps are batches also where equal
 _TIMES = ("created_at", "submitted_at")
 
 

@@ -149,6 +149,13 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} cannot be read as TOML: {error}") from error
 
 
+def read_given_toml(path: Path) -> dict[str, Any]:
+    """`read_toml` of a file that the user named: DataError where it is not there."""
+    if not path.exists() and not path.is_symlink():
+        raise DataError(f"no such file: {path}")
+    return read_toml(path)
+
+
 def _parse_toml(text: str) -> dict[str, Any]:
     """The tables of a TOML text; raises ValueError, in one line."""
     if DOTTED.search(text):  # tomllib takes time and memory by the square of a key's parts

@@ -24,6 +24,9 @@ from tracker.core.errors import UnknownRunError
 from tracker.ledger.read import find_sota, list_submissions
 from tracker.mirror.copy import Connections, sync_run
 from tracker.mirror.targets.mlflow_server import connect
+from tracker.report.data import build_report
+from tracker.report.markdown import render_markdown as render_report
+from tracker.report.page import render_page
 from tracker.run_folder.marks import archive_runs, change_marks, check_tags, tag_run, unarchive_runs
 from tracker.run_folder.read import find_latest, list_runs, load_run
 from tracker.run_folder.recorder import Recorder
@@ -72,6 +75,16 @@ def test_an_archived_run_is_out_of_every_list_and_there_by_name(
     assert [run["name"] for run in listed] == ["exp1"]
     assert "finished, archived" in call(workspace, monkeypatch, capsys, "runs", "--archived")
     assert [node.name for node in build_family(workspace).nodes] == ["exp1"]
+    left_out = "2 archived runs left out: tracker tree --archived shows all"
+    assert left_out in call(workspace, monkeypatch, capsys, "tree")
+    assert left_out not in call(workspace, monkeypatch, capsys, "tree", "--archived")
+    left_out = "2 archived runs left out: tracker compare --archived includes them"
+    assert left_out in call(workspace, monkeypatch, capsys, "compare")
+    assert left_out not in call(workspace, monkeypatch, capsys, "compare", "exp1", "exp3")
+    left_out = "2 archived runs left out: tracker tree --archived shows all"
+    report = build_report(workspace)
+    assert left_out in render_page(report)
+    assert left_out in render_report(report).replace("\\", "")
     assert compare_runs(workspace, []).runs == compare_runs(workspace, ["exp1..exp3"]).runs == 1
     assert compare_runs(workspace, ["exp1", "exp3"]).runs == 2
     assert compare_runs(workspace, [], archived=True).runs == 3

@@ -212,7 +212,8 @@ def test_a_note_is_in_the_description_when_the_command_returns(workspace: Worksp
     day = f"{record.created_at[:10]}, {record.author}"
     assert run.data.tags["mlflow.note.content"] == f"{start}{day}: public was lucky"
     done = run_tracker("note", "exp1", "seed 7 <b>next</b>", cwd=workspace.root)
-    assert (done.stdout, done.stderr) == ("exp1: noted\n", "")
+    assert re.fullmatch(r"exp1: noted, [0-9]{4}-[0-9-]{5} [0-9:]{5} \(UTC\)\n", done.stdout)
+    assert done.stderr == ""
     (run,) = find_runs(workspace)
     assert run.data.tags["mlflow.note.content"].endswith(
         f"public was lucky\n\n{day}: seed 7 <b>next</b>"

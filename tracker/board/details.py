@@ -25,7 +25,7 @@ from tracker.run_folder.points import read_curves
 from tracker.run_folder.read import load_config
 from tracker.run_folder.record import RunRecord, is_pulled, run_folder
 from tracker.training.numbers import render_count
-from tracker.workspace.metrics import deciding_first
+from tracker.workspace.metrics import deciding_first, list_model_metrics
 from tracker.workspace.tracker_toml import Competition, Workspace
 
 CHART = (420.0, 190.0)
@@ -148,6 +148,7 @@ def _list_facts(record: RunRecord, competition: Competition) -> Iterator[tuple[s
 
 def _list_metrics(summary: Mapping[str, float | None]) -> list[tuple[str, str]]:
     """Those of validation first, without those of single classes."""
+    summary = list_model_metrics(summary)
     names = sorted(summary, key=lambda name: (not name.startswith("val/"), name))
     shown = [name for name in names if name.count("/") <= MANY_SEGMENTS]
     return [(name, render_number(summary[name])) for name in shown]

@@ -26,8 +26,9 @@ def archive_command(runs: Runs) -> None:
     workspace = find_workspace()
     names = _resolve(workspace, runs)
     records = archive_runs(workspace, names)
+    them = "it" if len(names) == 1 else "them"
     print_text(
-        f"archived: {', '.join(names)} (tracker unarchive {' '.join(names)} takes them back)"
+        f"archived: {', '.join(names)} (tracker unarchive {' '.join(names)} takes {them} back)"
     )
     best = find_sota(workspace)
     if best is not None and best.run_uid in {record.uid for record in records}:
@@ -116,19 +117,22 @@ LAST_IS_FOR = (
     " with more train.epochs where sched.name is not cosine"
 )
 
+LAST_OF_OWN = "saved by a script of your own; tracker needs it no more, as the run is finished"
+
 
 def _describe_plan(plan: CleanPlan) -> Iterator[str]:
     """A line for each kind of file and one for what stays."""
     from tracker.workflows.clean import BEST, LAST
 
-    for what in dict.fromkeys(item.what for item in plan.files):
-        items = [item for item in plan.files if item.what == what]
+    kinds = dict.fromkeys((item.what, item.own_loop) for item in plan.files)
+    for what, own_loop in kinds:
+        items = [item for item in plan.files if (item.what, item.own_loop) == (what, own_loop)]
         names = [item.run for item in items if item.run]
         if what == BEST:  # nobody should free the best weights by accident
             names = [_mark_best(plan, name) for name in names]
         runs = ", ".join(names)
         size = _render_size(sum(item.size for item in items))
-        why = f" ({LAST_IS_FOR})" if what == LAST else ""
+        why = f" ({LAST_OF_OWN if own_loop else LAST_IS_FOR})" if what == LAST else ""
         yield f"{size:>12}  {len(items)} x {what}{f' of {runs}' if runs else ''}{why}"
     if kept := [f"{name} ({reason})" for name, reason in plan.protected.items()]:
         yield f"best.pth stays: {', '.join(kept)}"

@@ -39,8 +39,10 @@ def compare_command(
     from tracker.comparison.compare import DEFAULT_LIMIT, compare_runs
     from tracker.comparison.tree import read_marks
     from tracker.console.compare import print_comparison, render_csv, render_markdown
-    from tracker.core.terminal import print_json, print_note
+    from tracker.core.terminal import print_json, print_note, print_text
     from tracker.core.text import clean_text
+    from tracker.run_folder.record import count_archived
+    from tracker.training.numbers import render_count
     from tracker.workspace.tracker_toml import find_workspace
 
     refuse_together({"--json": as_json, "--md": markdown, "--csv": as_csv, "--wide": wide})
@@ -73,6 +75,9 @@ def compare_command(
         numbers = [number for row in result.rows for number in row.submissions]
         marks = read_marks(workspace, numbers=numbers)
         print_comparison(result, workspace.competition, marks=marks, wide=wide)
+        if not runs and not archived and (count := count_archived(workspace.runs_dir)):
+            left_out = render_count(count, "archived run")
+            print_text(f"{left_out} left out: tracker compare --archived includes them")
 
 
 PublicImages = Annotated[

@@ -237,9 +237,9 @@ def import_command(
 
 
 def export_command(file: File) -> None:
-    """Write all submissions to a .csv, .json or .md file; an import gives the same rows."""
+    """Write all submissions to a .csv, .json or .md file; .json has the whole ledger."""
     from tracker.comparison.comparable import describe_validation
-    from tracker.core.terminal import print_text
+    from tracker.core.terminal import print_note, print_text
     from tracker.ledger.read import list_submissions
     from tracker.ledger.submission_table import export_table
     from tracker.training.numbers import render_count
@@ -247,5 +247,12 @@ def export_command(file: File) -> None:
 
     workspace = find_workspace()
     validation = describe_validation(workspace, list_submissions(workspace))
-    count = export_table(workspace, file, validation=validation)
-    print_text(f"{file}: {render_count(count, 'submission')}")
+    written = export_table(workspace, file, validation=validation)
+    print_text(f"{file}: {render_count(written.count, 'submission')}")
+    if written.left_out and written.count:
+        print_note(f"left out: {written.left_out}; a .json file has them")
+    elif written.left_out:
+        print_note(
+            f"left out: {written.left_out}; without a submission only tracker ledger backup has"
+            " them"
+        )

@@ -387,7 +387,9 @@ def _split_numbers(text: str) -> list[str]:
 
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if not all(re.fullmatch(r"\d+(\.\d*)?|\.\d+", part) for part in parts):
-        raise ConfigError(f"--weights {text}: expected numbers with commas between, as in 2,1,1")
+        raise ConfigError(
+            f"--weights {text}: expected numbers of at least 0 with commas between, as in 2,1,1"
+        )
     return parts
 
 
@@ -472,6 +474,7 @@ def adopt_command(
     from tracker.core.terminal import print_text
     from tracker.training.errors import ConfigError
     from tracker.workflows.adopt.adopt import adopt_folder, adopt_mlflow
+    from tracker.workspace.metrics import list_model_metrics
     from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
@@ -485,7 +488,7 @@ def adopt_command(
         )
     else:
         raise ConfigError("give a folder or --mlflow RUN_ID", hint="tracker adopt ../old/exp3")
-    print(f"{record.name}: adopted, {len(record.summary)} metrics")
+    print(f"{record.name}: adopted, {len(list_model_metrics(record.summary))} metrics")
     for remark in remarks:
         print_text(f"  {remark}")
 

@@ -30,6 +30,7 @@ from tracker.run_folder.record import RunRecord, is_archived, list_run_numbers
 from tracker.training.config_fingerprint import outcome_values
 from tracker.training.errors import StorageError
 from tracker.training.tables import flatten
+from tracker.workspace.metrics import list_model_metrics
 from tracker.workspace.tracker_toml import Workspace
 
 FIELDS = (
@@ -203,7 +204,8 @@ def _build_run(
         "kind": record.kind,
         "data": data and shorten_fingerprint(data),
     }
-    summary = {name: value for name, value in record.summary.items() if value is not None}
+    measured = list_model_metrics(record.summary)
+    summary = {name: value for name, value in measured.items() if value is not None}
     fields = {name: getattr(record, name) for name in FIELDS} | {
         "tags": ", ".join(record.tags) or None
     }

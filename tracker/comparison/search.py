@@ -27,7 +27,7 @@ from tracker.run_folder.read import list_runs, load_config
 from tracker.run_folder.record import RunRecord
 from tracker.training.numbers import render_count
 from tracker.training.tables import flatten
-from tracker.workspace.metrics import higher_is_better, strip_split
+from tracker.workspace.metrics import SPLITS, higher_is_better, strip_split
 from tracker.workspace.tracker_toml import Competition, Workspace
 
 if TYPE_CHECKING:
@@ -54,19 +54,42 @@ def search_runs(
     records = list_runs(workspace.runs_dir, archived=archived)
     values = load_values(workspace, records)
     names = list(chain.from_iterable(values))
+    if not records:
+        names = list_known_names(workspace.competition)
     if condition is not None:
-        if records:
-            condition.check_names(names)
+        condition.check_names(names)
         chosen = [index for index, known in enumerate(values) if condition.test(known)]
     else:
         chosen = list(range(len(records)))
-    if sort and records:
+    if sort:
         check_sort_name(sort, names)
         metrics = set(chain.from_iterable(record.summary for record in records))
         is_metric = sort in metrics or sort.startswith(SCORE_PREFIXES)
         order = sort_key(workspace.competition.metrics, sort, is_metric=is_metric)
         chosen.sort(key=lambda index: order(values[index].get(sort)))
     return [records[index] for index in chosen[: limit or None]]
+
+
+def list_known_names(competition: Competition) -> list[str]:
+    """What a run or a submission may have, where there is none yet that would tell.
+
+    The names of fields, of config keys, and of the metrics that are declared or computed here.
+    """
+    from tracker.comparison.compared_run import FIELDS
+    from tracker.ledger.columns import list_columns
+    from tracker.training.config import Config, config_to_dict
+    from tracker.training.metrics import METRICS
+
+    declared = [metric.name for metric in competition.metrics]
+    scores = [f"{split}_{name}" for split in SPLITS for name in declared]
+    figures = [
+        f"{part}{mark}{name}"
+        for part in ("train", "val")
+        for mark in ("/", "_")
+        for name in ("loss", *declared, *METRICS)
+    ]
+    fields = [*FIELDS, "submission", *list_columns("submissions")]
+    return [*fields, *scores, *figures, *flatten(config_to_dict(Config()))]
 
 
 def list_incomparable(
@@ -173,9 +196,8 @@ def sort_submissions(
     from tracker.comparison.ordering import check_sort_name, sort_key
 
     values = {row.number: collect_values(row, validation.get(row.number, {})) for row in rows}
-    if not rows:
-        return []
-    check_sort_name(name, chain.from_iterable(values.values()), what="submission")
+    known = chain.from_iterable(values.values()) if rows else list_known_names(competition)
+    check_sort_name(name, known, what="submission")
     order = sort_key(competition.metrics, name, is_metric=name.startswith(SCORE_PREFIXES))
     return sorted(rows, key=lambda row: order(values[row.number].get(name)))
 

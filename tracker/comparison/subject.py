@@ -25,7 +25,7 @@ from tracker.ledger.resolve import load_resolved, parse_submission
 from tracker.run_folder.points import Curves, read_curves
 from tracker.run_folder.read import load_config
 from tracker.run_folder.record import RunRecord, run_folder
-from tracker.workspace.metrics import COLUMNS, deciding_first
+from tracker.workspace.metrics import COLUMNS, deciding_first, list_model_metrics
 from tracker.workspace.predictions import Answers, load_answers
 from tracker.workspace.tracker_toml import Workspace
 
@@ -98,7 +98,7 @@ def _load_run_subject(workspace: Workspace, record: RunRecord, row: Submission |
     return Subject(
         name=record.name,
         config=config,
-        metrics={**(row.scores if row else {}), **record.summary},
+        metrics={**(row.scores if row else {}), **list_model_metrics(record.summary)},
         best_epoch=record.best_epoch,
         fingerprints=record.fingerprints,
         submission=row.number if row else None,

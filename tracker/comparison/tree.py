@@ -104,15 +104,18 @@ class Node:
 class Family:
     """All nodes, each after its parent and before its younger siblings.
 
-    `problems` are sentences about parents that were ignored.
+    `problems` are sentences about parents that were ignored, `archived` the number of runs that are
+    left out because they are archived.
     """
 
     nodes: Sequence[Node]
     problems: Sequence[str]
+    archived: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json."""
         document = asdict(self)
+        del document["archived"]
         for node in document["nodes"]:
             # The document keeps its keys; `model` says enough for its readers.
             del node["has_config"], node["flattered"]
@@ -164,7 +167,16 @@ def build_family(
     hidden = {record.name for record in records if record.archived_at and not archived}
     sota = node_of[best.number] if best else None
     line = {sota, *_list_ancestors(workspace, best)} if best and sota else set[str]()
-    return _arrange(members, sota=sota, line=line, hidden=hidden)
+    family = _arrange(members, sota=sota, line=line, hidden=hidden)
+    return replace(family, archived=len(hidden))
+
+
+def describe_archived(family: Family) -> str:
+    """How many runs the family lacks because they are archived, and what shows them; or ""."""
+    if not family.archived:
+        return ""
+    count = render_count(family.archived, "archived run")
+    return f"{count} left out: tracker tree --archived shows all"
 
 
 def read_marks(workspace: Workspace, *, numbers: Collection[int] | None = None) -> Marks:

@@ -133,7 +133,8 @@ def _name_relation(relation: ScoreRelation) -> str:
 def _describe_noise(result: CvLb) -> Iterator[str]:
     luck, sample = result.luck, result.sample
     if sample.public:
-        yield f"public images: {sample.public} ({sample.source})"
+        source = sample.source
+        yield f"public images: {sample.public}" + (f": {source}" if source else "")
     if luck is None and not sample.public:
         yield "how much of the best score is luck: unknown without the number of public images"
         yield "  try: tracker leaderboard cv-lb --public-images N, or public_share in tracker.toml"

@@ -33,12 +33,12 @@ def render_corrections(
 
 
 def print_notes(notes: Sequence[Note], competition: Competition) -> None:
-    """Every remark with its day and author; nothing when there is none."""
+    """Every remark with its time and author; nothing when there is none."""
     if notes:
-        days = [competition.local_time(note.time, "%Y-%m-%d") for note in notes]
+        times = [competition.local_time(note.time, "%Y-%m-%d %H:%M") for note in notes]
         rows = [
-            (day, note.author, str(note.submission or "-"), str(note))
-            for day, note in zip(days, notes, strict=True)
+            (time, note.author, str(note.submission or "-"), str(note))
+            for time, note in zip(times, notes, strict=True)
         ]
         columns = (
             f"noted ({competition.time_zone})",

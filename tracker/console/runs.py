@@ -22,7 +22,12 @@ from tracker.core.terminal import fold_pairs, print_table, print_text, style_sta
 from tracker.core.text import render_number, render_value
 from tracker.run_folder.resumes import explain_own_resume
 from tracker.training.numbers import render_count
-from tracker.workspace.metrics import choose_metrics, list_measured, rank_metric_column
+from tracker.workspace.metrics import (
+    choose_metrics,
+    list_measured,
+    list_model_metrics,
+    rank_metric_column,
+)
 
 MINOR = ("train/lr", "train/images_per_s", "train/data_wait")
 
@@ -189,7 +194,8 @@ def print_run(
         "author": f"{record.author} on {record.host}",
         **_describe_time(record, comp),
     }
-    summary = sorted(record.summary.items(), key=lambda pair: not pair[0].startswith("val/"))
+    shown = record.summary if config.full else list_model_metrics(record.summary)
+    summary = sorted(shown.items(), key=lambda pair: not pair[0].startswith("val/"))
     figures = [pair for pair in summary if config.full or not _is_minor(pair[0])]
     own, of_rows = marks
     # the table of metrics brings its own empty line

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tracker.comparison.tree import (
     SPLITS,
+    describe_archived,
     describe_root,
     find_metric,
     indent,
@@ -31,7 +32,7 @@ def print_family(
 ) -> None:
     """A tree on stdout: a line a node with its marks, scores, change and memo."""
     if not family.nodes:
-        print("no runs and no submissions yet")
+        print(describe_archived(family) or "no runs and no submissions yet")
         return
     marks = marks or Marks()
     scores = [list_scores(node, competition) for node in family.nodes]
@@ -75,6 +76,8 @@ def print_family(
     print_table(columns, rows, legend=explain_marks(used), wide=wide)
     for problem in family.problems:
         print_text(problem, style="yellow")
+    if left_out := describe_archived(family):
+        print_text(left_out)
 
 
 def _rank_score(name: str) -> int:

@@ -14,6 +14,9 @@ LIMIT_BYTES = 250  # of a name that is logged
 MLFLOW_LIMIT = 250  # MLflow counts characters
 EMPTY = "_empty_"
 
+SYSTEM_PREFIX = "system/"  # metrics of the machine, not of the model
+OF_BATCHES = ("train/batch_loss", "train/batch_lr")  # their steps are batches also where equal
+
 # MLflow treats a name as a path; its \w has the letters and digits of every script
 _REFUSED = re.compile(r"[^\w.\- :/]|^/|(?<=/)/|/\Z|^\.(?=\.)|(?:^|(?<=/))\.(?=\.?(?:/|\Z))")
 # MLflow's run page has a section for each prefix, in alphabetical order, and names without a prefix

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tracker.core.clock import from_utc_text, to_utc_text
+from tracker.core.metric_names import SYSTEM_PREFIX
 from tracker.jobs.slurm_state import read_job, settle_gone
 from tracker.run_folder.output import OUTPUT_NAME
-from tracker.run_folder.points import SYSTEM_PREFIX, read_new_points, read_points
+from tracker.run_folder.points import read_new_points, read_points
 from tracker.run_folder.read import load_config, load_run
 from tracker.run_folder.record import OPEN, WAITING
 from tracker.run_folder.resumes import list_resumes, render_resume

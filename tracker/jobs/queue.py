@@ -40,7 +40,7 @@ from tracker.training.errors import ConfigError, StorageError
 from tracker.training.files import check_regular, remove_leftovers, write_json
 from tracker.training.libraries import TRAINING, require
 from tracker.training.reading import REQUIRED, Key, parse_tables, read_keys, refuse
-from tracker.training.tables import parse_json, read_toml
+from tracker.training.tables import parse_json, read_given_toml
 from tracker.workspace.tracker_toml import Workspace
 
 
@@ -92,7 +92,7 @@ class QueueResult:
 def read_queue(file: Path) -> list[Entry]:
     """The entries of a queue file; raises ConfigError or StorageError when it is none."""
     problems: list[str] = []
-    tables = read_keys({"run": RUNS}, read_toml(file), problems)
+    tables = read_keys({"run": RUNS}, read_given_toml(file), problems)
     entries, seen = [], Counter[str]()
     for number, table in enumerate(tables.get("run", ()), start=1):
         wrong: list[str] = []

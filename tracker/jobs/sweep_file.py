@@ -24,7 +24,7 @@ from tracker.training.reading import (
     refuse,
     suggest_key,
 )
-from tracker.training.tables import flatten, read_toml
+from tracker.training.tables import flatten, read_given_toml
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -139,7 +139,7 @@ TABLES = (
 
 def read_sweep(file: Path) -> Sweep:
     """Read a sweep file; raises StorageError, or ConfigError with every problem found."""
-    tables = read_toml(file)
+    tables = read_given_toml(file)
     problems: list[str] = []
     keys = {**list_keys(Sweep), **{known.name: known for known in TABLES}}
     values = read_keys(keys, tables, problems)

@@ -44,6 +44,7 @@ from tracker.ledger.connection import (
 from tracker.ledger.guards import check_before_submission
 from tracker.ledger.historical import METRIC_COLUMNS, HistoricalSubmission
 from tracker.ledger.read import sota_query
+from tracker.ledger.records import LedgerRow
 from tracker.ledger.refusals import find_duplicate_refusal, read_quota_window
 from tracker.run_folder.record import RunRecord
 from tracker.training.errors import first_line
@@ -134,15 +135,7 @@ class Ledger:
             for name in list_columns("runs")
         }
         with self._write() as connection:
-            newest = (
-                sa.select(RUNS).where(RUNS.c.uid == record.uid).order_by(RUNS.c.seq.desc()).limit(1)
-            )
-            before = connection.execute(newest).mappings().first()
-            same = before is not None and all(
-                before[name] == value for name, value in row.items() if name != "path"
-            )
-            if not same:
-                _append(connection, "run", row)
+            _append_run(connection, row)
 
     def append_submission(self, draft: Draft, competition: Competition) -> Receipt:
         """Give a submission the next number, or refuse it.
@@ -201,13 +194,18 @@ class Ledger:
                 *connection.execute(sa.select(SUBMISSIONS.c.number)).scalars(),
                 *(row.number for row in rows),
             }
+            beside = sorted((other for row in rows for other in row.beside), key=_seq_of)
             for row in rows:
                 if row.columns.get("sota") not in known:
                     raise RefusedError(
                         f"submission {row.number}: its sota, submission {row.columns['sota']}, is"
                         " not in the ledger"
                     )
+                before = [other for other in beside if row.seq and other.seq < row.seq]
+                _append_beside(connection, before)
+                beside = beside[len(before) :]
                 self._append_historical(connection, row, competition)
+            _append_beside(connection, beside)
             if not keep:
                 raise _TakenBackError
 
@@ -233,15 +231,17 @@ class Ledger:
             {**values, "config_diff": None if diff is None else canonical_json(diff)},
         )
         now, author = utc_now(), self._author
-        for (split, metric), value in row.scores.items():
+        has_rows = any(other.kind == "score" for other in row.beside)
+        for (split, metric), value in () if has_rows else row.scores.items():
             score = {"submission": row.number, "split": split, "metric": metric, "value": value}
             _append(connection, "score", {**score, "author": author, "scored_at": now})
-        note = {
-            "submission": row.number,
-            "run_uid": None,
-            "kind": "imported",
-            "text": canonical_json(row.extra),
-        }
+        text = canonical_json(row.extra)
+        kept = [
+            other.values["text"] for other in row.beside if other.values.get("kind") == "imported"
+        ]
+        if text in kept or (row.seq and not row.extra):
+            return
+        note = {"submission": row.number, "run_uid": None, "kind": "imported", "text": text}
         _append(connection, "note", {**note, "author": author, "noted_at": now})
 
     def _compare_with_sota(
@@ -343,6 +343,10 @@ class Ledger:
             yield connection
 
 
+def _seq_of(row: LedgerRow) -> int:
+    return row.seq
+
+
 def _fingerprints(table: str, record: RunRecord) -> dict[str, str | None]:
     """{column: value} for the fingerprint columns of a table, from a run's record."""
     names = list_columns(table, end="_fingerprint")
@@ -373,6 +377,26 @@ def _submission_row(
         "file": draft.file,
         "answers": draft.answers.pack(),
     }
+
+
+def _append_run(connection: sa.Connection, row: Mapping[str, Any]) -> None:
+    """Add a run unless its newest row has the same values, but for the path."""
+    newest = sa.select(RUNS).where(RUNS.c.uid == row["uid"]).order_by(RUNS.c.seq.desc()).limit(1)
+    before = connection.execute(newest).mappings().first()
+    same = before is not None and all(
+        before[name] == value for name, value in row.items() if name != "path"
+    )
+    if not same:
+        _append(connection, "run", row)
+
+
+def _append_beside(connection: sa.Connection, rows: Sequence[LedgerRow]) -> None:
+    """Add what an export has beside its submissions, as it was."""
+    for row in rows:
+        if row.kind == "run":
+            _append_run(connection, row.values)
+        else:
+            _append(connection, row.kind, row.values)
 
 
 def _ask(connection: sa.Connection) -> Query:

@@ -14,6 +14,7 @@ from typing import Any
 
 from tracker.core.clock import to_utc_text
 from tracker.ledger.columns import MAX_INTEGER, list_columns
+from tracker.ledger.records import LedgerRow
 from tracker.training.errors import ConfigError
 from tracker.training.tables import parse_json
 from tracker.workspace.predictions import Answers, Sketch, unpack
@@ -43,6 +44,8 @@ class HistoricalSubmission:
     scores: dict[tuple[str, str], float] = field(default_factory=dict)
     extra: dict[str, str] = field(default_factory=dict)
     derived: bool = True  # SOTA and config diff are computed from the rows before
+    seq: int | None = None  # its place in the ledger that it was exported from
+    beside: list[LedgerRow] = field(default_factory=list)  # what its export has beside it
 
     def ledger_columns(self) -> Mapping[str, Any]:
         """{column: value} for the ledger, unknown values as None."""

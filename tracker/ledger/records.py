@@ -14,6 +14,15 @@ REJECTED = (
 
 
 @dataclass(frozen=True, kw_only=True)
+class LedgerRow:
+    """A run, a score or a note as it is in its table; `seq` is its place in the old ledger."""
+
+    seq: int
+    kind: str
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Note:
     """A note on a submission, or on a run by its uid; `time` is UTC text."""
 

@@ -29,6 +29,8 @@ def sign_head(workspace: Workspace, head: SeenHead, key: Path | None) -> str:
     ssh-keygen, LedgerError when it does not sign.
     """
     program = _find_program()
+    if key is not None and not key.exists():
+        raise ConfigError(f"no such file: {key} (--key)")
     message = f"{TITLE}\n{name_ledger(workspace)}\n{head.render()}\n"
     command = [program, "-Y", "sign", "-n", NAMESPACE, "-f", str(key or _find_key())]
     done = _run(command, message)

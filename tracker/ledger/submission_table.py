@@ -4,7 +4,8 @@ A row is flat: `number`, `memo`, `<split>_<metric>`, `train_` and `val_` metrics
 columns for the config. Other columns are stored with the row. An empty cell means unknown.
 
 Cells that people typed are interpreted (81.65 is a percentage, `1,2` a list). Rows that export
-wrote have the column `MARK`, and their cells are read exactly.
+wrote have the column `MARK`, and their cells are read exactly. In JSON they also have what the
+ledger knows beside the row: exported_rows.py.
 """
 
 from __future__ import annotations
@@ -20,6 +21,15 @@ from typing import Any
 
 from tracker.core.errors import TrackerError
 from tracker.ledger.columns import list_added_columns
+from tracker.ledger.exported_rows import (
+    KEYS,
+    SEQ,
+    add_rows_beside,
+    find_contradiction,
+    parse_rows_beside,
+    read_rows_beside,
+    render_left_out,
+)
 from tracker.ledger.historical import (
     COLUMN_PARSERS,
     FINGERPRINT_COLUMNS,
@@ -41,6 +51,7 @@ from tracker.workspace.predictions import load_answers
 from tracker.workspace.tracker_toml import Competition, Metric, Workspace, build_metric, parse_score
 
 MARK, FORMAT = "tracker_export", "1"
+MOST_NAMED = 12  # config keys in a summary; a table that is kept by hand has fewer
 SPLITS = ("public", "private", "overall")
 FIGURE_SPLITS = ("train", "val")
 FIGURE_METRICS = {
@@ -59,6 +70,14 @@ class SubmissionTable:
     config_keys: Sequence[str]
     extra_keys: Sequence[str]
     figures: Sequence[str] = ()  # those of extra_keys that are metrics of the competition
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """What an export wrote: how many submissions, and what it `left_out` ("2 notes"), or ""."""
+
+    count: int
+    left_out: str
 
 
 # --- Import ---
@@ -83,8 +102,10 @@ def read_submission_table(path: Path, competition: Competition) -> SubmissionTab
         problems += [f"row {line}, {problem}" for problem in wrong]
         rows.append(row)
     numbers = [row.number for row in rows]
-    if numbers != sorted(set(numbers)):
-        problems.append("number: must increase from row to row")
+    seqs = [row.seq for row in rows if row.seq is not None]
+    for name, increasing in (("number", numbers), (SEQ, seqs)):
+        if increasing != sorted(set(increasing)):
+            problems.append(f"{name}: must increase from row to row")
     for line, row in enumerate(rows, start=2):
         sota = row.columns.get("sota")
         if sota is None:
@@ -96,6 +117,12 @@ def read_submission_table(path: Path, competition: Competition) -> SubmissionTab
             )
     if problems:
         raise ConfigError(f"{render_count(len(problems), 'problem')} in {path}:", problems=problems)
+    return _build_table(path, rows, competition)
+
+
+def _build_table(
+    path: Path, rows: Sequence[HistoricalSubmission], competition: Competition
+) -> SubmissionTable:
     config_keys = list(dict.fromkeys(key for row in rows for key in flatten(row.config)))
     extra_keys = list(dict.fromkeys(key for row in rows for key in row.extra))
     names = [f"{split}_{m.name}" for split in FIGURE_SPLITS for m in competition.metrics]
@@ -154,6 +181,8 @@ def _read_row(
     for name, cell in cells.items():
         if name == MARK or _is_unknown(name, cell, exact=exact):
             continue
+        if exact and name in KEYS:
+            continue
         try:
             _take(row, name, cell, competition, exact=exact)
         except REFUSALS as error:
@@ -163,6 +192,12 @@ def _read_row(
     except REFUSALS as error:
         column = "answers" if "answers" in row.columns else "file"
         problems.append(f"{column}: {error}")
+    if exact:
+        try:
+            row.seq, row.beside = parse_rows_beside(cells, row.number)
+            problems += filter(None, [find_contradiction(row.beside, cells)])
+        except REFUSALS as error:
+            problems.append(str(error))
     if not row.memo.strip():
         problems.append("memo: missing, expected what was new")
     return row, problems
@@ -317,11 +352,18 @@ def render_summary(table: SubmissionTable) -> str:
         f"{table.path}: {count}, {rows[0].number} to {rows[-1].number}",
         f"scores: {', '.join(sorted(scores)) or 'none'}",
         f"training and validation: {', '.join(metrics) or 'none'}",
-        f"config keys: {', '.join(table.config_keys) or 'none'}",
+        f"config keys: {_name_some(table.config_keys) or 'none'}",
         f"stored with the rows: {', '.join(extra) or 'nothing'}",
         f"predictions known: {known} of {len(rows)}",
     ]
     return "\n".join(lines)
+
+
+def _name_some(names: Sequence[str]) -> str:
+    """Names with commas; of the eighty keys of an export only the first and their number."""
+    if len(names) <= MOST_NAMED:
+        return ", ".join(names)
+    return f"{', '.join(names[:MOST_NAMED])} and {len(names) - MOST_NAMED} more"
 
 
 # --- Export ---
@@ -329,16 +371,17 @@ def render_summary(table: SubmissionTable) -> str:
 
 def export_table(
     workspace: Workspace, path: Path, *, validation: Mapping[int, Mapping[str, str]] | None = None
-) -> int:
-    """Write all submissions to a .csv, .json or .md file; returns how many.
+) -> Exported:
+    """Write all submissions to a .csv, .json or .md file; JSON has the rest of the ledger as well.
 
     `validation` has further columns by number: how the submissions validated, which the run folders
     know and the ledger does not. Raises ConfigError for another kind of file, StorageError when it
     cannot be written.
     """
+    beside = read_rows_beside(workspace)
     writers: dict[str, Callable[[list[dict[str, Any]]], str]] = {
         ".csv": _to_csv,
-        ".json": _to_json,
+        ".json": lambda rows: _to_json(add_rows_beside(rows, beside)),
         ".md": _to_markdown,
     }
     if path.suffix.lower() not in writers:
@@ -347,7 +390,8 @@ def export_table(
         )
     rows = list_flat(workspace, validation=validation)
     write_text(path, writers[path.suffix.lower()](rows))
-    return len(rows)
+    is_whole = path.suffix.lower() == ".json" and bool(rows)
+    return Exported(count=len(rows), left_out="" if is_whole else render_left_out(beside))
 
 
 def list_flat(

@@ -28,7 +28,7 @@ from tracker.ledger.connection import (
     refuse_leftover_logs,
     translate_sqlite,
 )
-from tracker.training.errors import StorageError
+from tracker.training.errors import DataError, StorageError
 from tracker.training.files import atomic_path, translate_os_errors
 
 ROWS_PER_BATCH = 1000  # rows in memory at a time
@@ -58,6 +58,8 @@ def restore_ledger(source: Path, url: str) -> int:
 
     Raises LedgerError when something is there already.
     """
+    if not source.exists():
+        raise DataError(f"no such file: {source}", hint="FILE is what tracker ledger backup wrote")
     if not source.is_file():
         raise missing_ledger_error(source)
     with open_engine(f"sqlite:///{source}"):

@@ -1,4 +1,4 @@
 """Messages to the team's chat: what happened, the queue on disk, and the one who sends it.
 
-Imports `ledger`, `run_folder` and below.
+Imports `events` and below.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tracker.comparison.tree import Node, describe_origin, indent, list_scores
+from tracker.comparison.tree import Node, describe_archived, describe_origin, indent, list_scores
 from tracker.core.config_diff import render_change
 from tracker.core.list_marks import explain_marks
 from tracker.core.markdown import escape, render_table
@@ -29,6 +29,7 @@ def render_markdown(report: TeamReport) -> str:
         f"\n## Family\n\n{escape(explain_marks(report.list_family_marks()))}\n",
         "\n".join(_render_node(node, report) for node in report.family.nodes)
         or "No runs and no submissions yet.",
+        escape(describe_archived(report.family)),
         "\n".join(f"\n{escape(problem)}" for problem in report.family.problems),
         "\n## Audit\n",
         "\n".join(_render_audit(report)),

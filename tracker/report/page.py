@@ -12,7 +12,15 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from tracker.comparison.tree import MAX_INDENT, Family, Node, find_metric, indent, list_scores
+from tracker.comparison.tree import (
+    MAX_INDENT,
+    Family,
+    Node,
+    describe_archived,
+    find_metric,
+    indent,
+    list_scores,
+)
 from tracker.core.config_diff import (
     list_changed_keys,
     list_implied_keys,
@@ -98,6 +106,7 @@ def describe_report(report: TeamReport) -> dict[str, Any]:
         "timeline_words": describe_timeline(report.entries, metric),
         "scatters": list(_draw_scatters(report)),
         "family": list(_nest(report.family)),
+        "archived": describe_archived(report.family),
         "scores": lambda node: list_scores(node, report.competition),
         "gain": lambda entry: render_gain(entry).replace("-", MINUS),
         "by_number": {entry.number: entry for entry in report.entries},

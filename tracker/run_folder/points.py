@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tracker.core.metric_names import SYSTEM_PREFIX
+
 Curves = Mapping[str, Mapping[int, tuple[int, float]]]  # by metric name: {step: (epoch, value)}
 
 MAX_STEP = 1 << 53  # the largest integer that a float and MLflow's database hold exactly
-
-SYSTEM_PREFIX = "system/"  # metrics of the machine, not of the model
 
 
 def read_points(path: Path) -> Iterator[dict[str, Any]]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracker.core.clock import utc_now
 from tracker.core.locks import FileLock
-from tracker.core.metric_names import check_name
+from tracker.core.metric_names import SYSTEM_PREFIX, check_name
 from tracker.core.text import check_utf8
 from tracker.run_folder.environment import collect_environment
 from tracker.run_folder.event_log import append_event, list_validation, open_lines
@@ -32,7 +32,7 @@ from tracker.run_folder.event_texts import (
     describe_start,
 )
 from tracker.run_folder.marks import check_tags, write_marks
-from tracker.run_folder.points import SYSTEM_PREFIX, read_points, replace_non_finite
+from tracker.run_folder.points import read_points, replace_non_finite
 from tracker.run_folder.read import load_run
 from tracker.run_folder.record import (
     JOB_FACT,

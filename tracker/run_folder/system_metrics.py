@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from tracker.core.errors import render_error
-from tracker.run_folder.points import SYSTEM_PREFIX
+from tracker.core.metric_names import SYSTEM_PREFIX
 from tracker.training.errors import MissingLibraryError, StorageError
 from tracker.training.libraries import is_installed, require
 

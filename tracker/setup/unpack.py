@@ -153,7 +153,7 @@ def _check_room(archive: Path, folder: Path, members: Sequence[_Member]) -> None
     if needed > free:
         raise StorageError(
             f"{archive.name} needs {needed / GIB:.1f} GB unpacked, {free / GIB:.1f} GB are free",
-            hint="choose another folder: --data",
+            hint="choose another folder with --data",
         )
 
 

@@ -30,12 +30,16 @@ LAST, CACHE, BEST, COPY = "last.pth", "pixel cache", "best.pth", "MLflow's copy 
 
 @dataclass(frozen=True, kw_only=True)
 class FreeableFile:
-    """A file that can be deleted; `what` is LAST, CACHE, BEST or COPY, `size` in bytes on disk."""
+    """A file that can be deleted; `what` is LAST, CACHE, BEST or COPY, `size` in bytes on disk.
+
+    `own_loop`: the run was trained by the user's own script.
+    """
 
     what: str
     path: Path
     run: str = ""
     size: int
+    own_loop: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +166,9 @@ def _find_file(workspace: Workspace, record: RunRecord, name: str) -> list[Freea
     path = workspace.runs_dir / record.name / name
     if not path.is_file():
         return []
-    return [FreeableFile(what=name, path=path, run=record.name, size=path.stat().st_size)]
+    own_loop = not record.fingerprints.get("data")  # of a training here it is known at its start
+    size = path.stat().st_size
+    return [FreeableFile(what=name, path=path, run=record.name, size=size, own_loop=own_loop)]
 
 
 def _find_copy(workspace: Workspace, record: RunRecord) -> list[FreeableFile]:

@@ -16,7 +16,7 @@ from tracker.training.errors import ConfigError
 from tracker.training.input.channels import inherit_model_input
 from tracker.training.input.pipeline_file import pin_pipeline_file
 from tracker.training.reading import refuse
-from tracker.training.tables import read_toml
+from tracker.training.tables import read_given_toml
 from tracker.workspace.tracker_toml import Workspace
 
 FLAGS = {  # options of `tracker run train` for popular keys
@@ -45,7 +45,9 @@ def resolve_config(
     the defaults that depend on data.format. `notify` gets the keys of the recipe. Raises
     ConfigError with every problem.
     """
-    layers: list[Mapping[str, Any]] = [read_toml(config_file)] if config_file is not None else []
+    layers: list[Mapping[str, Any]] = (
+        [read_given_toml(config_file)] if config_file is not None else []
+    )
     for name, value in (flags or {}).items():
         section, _, key = name.partition(".")
         layers.append({section: {key: value}})

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tracker.core.errors import AlreadyTrainedError, TrackerError
+from tracker.core.metric_names import SYSTEM_PREFIX
 from tracker.run_folder.environment import collect_code
-from tracker.run_folder.points import SYSTEM_PREFIX, parse_point
+from tracker.run_folder.points import parse_point
 from tracker.run_folder.read import list_runs, load_config
 from tracker.run_folder.record import RunRecord
 from tracker.training.config_fingerprint import (

@@ -11,6 +11,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from tracker.core.metric_names import OF_BATCHES, SYSTEM_PREFIX
 from tracker.training.metrics import METRICS, find_kind, has_spelling, list_spellings
 
 if TYPE_CHECKING:
@@ -178,6 +179,20 @@ def rank_metric_column(name: str, primary: str) -> int:
 def is_no_score(name: str) -> bool:
     """Whether no run is better by a logged value: `lr`, `train/grad_norm`, `eval_runtime`."""
     return _NO_SCORE.match(name) is not None
+
+
+def list_model_metrics(summary: Mapping[str, float | None]) -> dict[str, float | None]:
+    """A run's figures for people: without those of the machine and of single batches.
+
+    The loop here keeps them out of its summary; an own loop, and so a run that was adopted, may
+    have logged them.
+    """
+    return {
+        name: value
+        for name, value in summary.items()
+        if not name.removeprefix(LAST).startswith(SYSTEM_PREFIX)
+        and name.removeprefix(LAST) not in OF_BATCHES
+    }
 
 
 def is_of_training(name: str) -> bool:

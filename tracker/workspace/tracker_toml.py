@@ -619,7 +619,7 @@ def _guess_percentage(metric: Metric, text: str, value: float) -> str:
     share = value / 100
     if metric.percent or not 1 < value <= 100 or metric.clip(share) != share:
         return ""
-    return f"{text.strip()} looks like a percentage; {metric.name} as a share is {share:.6g}"
+    return f"if {text.strip()} is a percentage, write {share:.6g}"
 
 
 def already_made(root: Path) -> ConfigError:

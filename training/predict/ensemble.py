@@ -15,6 +15,7 @@ from tracker.training.config import EvalConfig
 from tracker.training.errors import ConfigError
 from tracker.training.formats.samples import Task, TaskMetric
 from tracker.training.metrics import COMPETITION, METRICS, find_kind, first_metric
+from tracker.training.numbers import render_count
 from tracker.training.predict.decide import build_outcome, compute_metric, plain_decision
 from tracker.training.predict.probabilities import Predictions, align
 from tracker.training.scorers import Outcome
@@ -247,8 +248,12 @@ def _check_weights(weights: Sequence[float], count: int) -> None:
         raise ConfigError(
             "weights and method weighted go together", reason="weights need their method"
         )
-    if len(weights) != count or min(weights) < 0 or not 0 < sum(weights) < float("inf"):
-        raise ConfigError(f"weights: expected {count} numbers of at least 0, not all 0")
+    if len(weights) != count:
+        given = render_count(len(weights), "weight")
+        raise ConfigError(f"got {given} for {count} members, expected one for each")
+    if min(weights) < 0 or not 0 < sum(weights) < float("inf"):
+        shown = ", ".join(f"{weight:g}" for weight in weights)
+        raise ConfigError(f"weights {shown}: expected numbers of at least 0, not all 0")
 
 
 def count_tied_votes(members: Sequence[Probabilities]) -> int:

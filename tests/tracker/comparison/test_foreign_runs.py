@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
-from tests.support.workspaces import make_loop, make_run
+from tests.support.workspaces import begin_run, make_loop, make_run
 from tracker.comparison.audit import audit
 from tracker.comparison.compare import compare_runs
 from tracker.comparison.diff import diff_runs
 from tracker.comparison.tree import build_family, shorten_change
 from tracker.console.compare import describe
 from tracker.console.diff import render_markdown
+from tracker.console.runs import print_run
+from tracker.console.shown_config import choose_config
 from tracker.console.submissions import print_leaderboard, style_change
 from tracker.console.tree import print_family
 from tracker.core.config_diff import (
@@ -31,11 +33,47 @@ from tracker.ledger.read import get_submission, list_submissions
 from tracker.report.data import build_report
 from tracker.report.markdown import render_markdown as render_report
 from tracker.report.page import render_page
+from tracker.run_folder.read import load_run
 from tracker.submission.examine import check
 from tracker.submission.headlines import _count_changes
 from tracker.submission.submit import submit
 from tracker.training.config import Config, config_to_dict
 from tracker.workspace.tracker_toml import Workspace
+
+
+def test_figures_of_the_machine_and_of_batches_are_no_metrics_for_people(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logged = {"val/f1": 0.5, "train/loss": 0.25, "train/batch_loss": 0.2, "train/batch_lr": 0.1}
+    machine = {"system/memory_mb": 891.0, "last/system/cpu_percent": 76.0}
+    for name in ("exp1", "exp2"):
+        recorder = begin_run(workspace, config={"optim": {"lr": 0.1}}, fingerprints={})
+        half = {key: value / 2 for key, value in {**logged, **machine}.items()}
+        summary = half if name == "exp2" else {**logged, **machine}
+        recorder.progress(epoch=1, best_epoch=1, summary=summary)
+        assert recorder.finish("finished").name == name
+    wanted = ["val/f1", "train/loss"]
+    assert sorted(diff_runs(workspace, "exp1", "exp2").metrics) == sorted(wanted)
+    (row, _) = compare_runs(workspace, ["exp1", "exp2"]).rows
+    assert sorted(row.metrics) == sorted(wanted)
+    record = load_run(workspace.runs_dir, "exp1")
+    assert record.summary == {**logged, **machine}
+    for full in (False, True):
+        print_run(
+            record,
+            choose_config(workspace, record, {}, full=full),
+            [],
+            workspace.competition,
+            marks=((), Marks()),
+            validation={},
+            flattered=False,
+            notes=[],
+            advice=None,
+            members=[],
+        )
+        text = capsys.readouterr().out
+        assert ("system/memory_mb" in text, "train/batch_lr" in text) == (full, full)
+        assert "train/loss" in text
 
 
 def test_what_another_program_does_not_know_is_no_change(workspace: Workspace) -> None:

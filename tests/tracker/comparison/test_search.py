@@ -17,6 +17,7 @@ from tracker.comparison.search import (
     list_incomparable,
     rank_submissions,
     search_runs,
+    search_submissions,
     sort_submissions,
 )
 from tracker.comparison.tree import build_family, read_marks
@@ -45,6 +46,23 @@ def three(workspace: Workspace) -> Workspace:
 
 def pick(workspace: Workspace, **options: str | int) -> list[str]:
     return [record.name for record in search_runs(workspace, **options)]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["bla", "val/f2", "model.nam", "public_rmse"])
+def test_an_unknown_name_is_refused_where_a_list_is_empty(workspace: Workspace, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"no run has '{name}'"):
+        search_runs(workspace, sort=name)
+    with pytest.raises(ConfigError, match=f"no run has '{name}'"):
+        search_runs(workspace, where=f"{name} > 1")
+    with pytest.raises(ConfigError, match=f"no submission has '{name}'"):
+        search_submissions(workspace, sort=name)
+
+
+@pytest.mark.parametrize("name", ["val/f1", "val_f1", "public_f1", "name", "optim.lr", "memo"])
+def test_a_known_name_is_taken_where_a_list_is_empty(workspace: Workspace, name: str) -> None:
+    assert search_runs(workspace, sort=name) == []
+    assert search_runs(workspace, where=f"{name} = 1") == []
+    assert search_submissions(workspace, sort=name)[0] == []
 
 
 def test_runs_are_chosen_and_put_in_order_as_in_compare(three: Workspace) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
 import shutil
 import zlib
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from tests.support.winners_table import TABLE
 from tests.support.workspaces import IMAGES, make_run, make_workspace
 from tracker.comparison.audit import audit
 from tracker.comparison.diff import diff_runs
+from tracker.core.clock import utc_now
 from tracker.core.errors import DuplicateError, RefusedError
 from tracker.ledger.append import open_ledger
 from tracker.ledger.chain import verify_ledger
@@ -29,6 +31,7 @@ from tracker.ledger.connection import read_rows
 from tracker.ledger.historical import METRIC_COLUMNS
 from tracker.ledger.read import find_sota, list_counted_times, list_sota_numbers, list_submissions
 from tracker.ledger.submission_table import (
+    Exported,
     export_table,
     import_table,
     list_flat,
@@ -38,6 +41,7 @@ from tracker.ledger.submission_table import (
     render_summary,
     try_import,
 )
+from tracker.run_folder.record import RunRecord
 from tracker.submission.examine import check
 from tracker.submission.submit import submit
 from tracker.training.errors import ConfigError, DataError
@@ -74,6 +78,10 @@ def test_the_summary_names_every_figure_that_is_taken_in(empty: Workspace, tmp_p
     table.write_text("memo,public_f1,val_acc,train_loss\na,0.7,0.81,0.2\n")
     summary = render_summary(read_submission_table(table, empty.competition))
     assert "training and validation: val_accuracy, train_loss" in summary
+    keys = [f"a.k{number}" for number in range(14)]
+    table.write_text(f"memo,{','.join(keys)}\na{',1' * 14}\n")
+    lines = render_summary(read_submission_table(table, empty.competition)).splitlines()
+    assert f"config keys: {', '.join(keys[:12])} and 2 more" in lines
 
 
 def test_audit_names_what_was_submitted_in_vain(winners: Workspace) -> None:
@@ -121,7 +129,7 @@ def test_the_unknown_stays_unknown(winners: Workspace) -> None:
 @pytest.mark.parametrize("kind", ["csv", "json"])
 def test_export_equals_import(winners: Workspace, tmp_path: Path, kind: str) -> None:
     first, again = tmp_path / f"first.{kind}", tmp_path / f"again.{kind}"
-    assert export_table(winners, first) == 18
+    assert export_table(winners, first).count == 18
     other = make_workspace(tmp_path / "other")
     import_table(other, read_submission_table(first, other.competition))
     export_table(other, again)
@@ -483,3 +491,127 @@ def test_markdown_shows_texts_as_they_are(empty: Workspace, tmp_path: Path) -> N
     add(empty, "0", memo="<script>a|b\nc</script>")
     export_table(empty, tmp_path / "x.md")
     assert r"&lt;script&gt;a\|b c&lt;/script&gt;" in (tmp_path / "x.md").read_text().splitlines()[2]
+
+
+CHAINED = ("runs", "submissions", "scores", "notes", "chain")
+
+
+@pytest.fixture
+def full(ledger_url: str, tmp_path: Path) -> Workspace:
+    """A ledger with a row of every kind: corrected, noted, rejected, sent, revealed, imported."""
+    workspace = make_workspace(tmp_path / "full", ledger_url=ledger_url)
+    row = {"number": 3, "memo": "표에서", "public_f1": "0.5", "gpu": "A100"}
+    path = tmp_path / "hand.json"
+    path.write_text(json.dumps([row]))
+    record = RunRecord(
+        name="exp9", uid="u9", summary={"val/f1": 0.25}, status="failed", created_at=utc_now()
+    )
+    with open_ledger(workspace) as ledger:
+        ledger.append_note(kind="note", text="제출 전", run_uid="u9")
+        ledger.append_run(record, {"optim": {"lr": 0.1}}, "/home/a/runs/exp9")
+        ledger.append_run(replace(record, status="finished"), {"optim": {"lr": 0.1}}, "/home/a")
+        ledger.append_submission(draft("0"), workspace.competition)
+        ledger.append_missing(1, {("public", "f1"): 0.25, ("private", "f1"): 0.1})
+        ledger.append_missing(1, {("public", "f1"): 0.1 + 0.2}, {"sent": "ref 1", "revealed": ""})
+        ledger.append_submission(draft("1"), workspace.competition)
+        ledger.append_note(kind="rejected", text="형식이 다름", submission=2)
+        ledger.append_historical(
+            read_submission_table(path, workspace.competition).rows, workspace.competition
+        )
+        ledger.append_note(kind="note", text="그리디와 같음\n| 끝", submission=3)
+        ledger.append_note(kind="note", text="나중에", run_uid="u9")
+    return workspace
+
+
+def test_a_json_export_is_the_whole_ledger(full: Workspace, tmp_path: Path) -> None:
+    path = tmp_path / "all.json"
+    assert export_table(full, path) == Exported(count=3, left_out="")
+    other = make_workspace(tmp_path / "other")
+    import_table(other, read_submission_table(path, other.competition))
+    assert verify_ledger(other.ledger_url).problem == ""
+    for table in CHAINED:
+        sql = f"SELECT * FROM {table} ORDER BY seq"
+        assert read_rows(other.ledger_url, sql) == read_rows(full.ledger_url, sql), table
+    assert [row.is_rejected for row in list_submissions(other)] == [False, True, False]
+    again = tmp_path / "again.json"
+    export_table(other, again)
+    assert again.read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["csv", "md"])
+def test_a_table_says_what_of_the_ledger_it_leaves_out(
+    full: Workspace, tmp_path: Path, kind: str
+) -> None:
+    left_out = export_table(full, tmp_path / f"x.{kind}").left_out
+    # notes: two on the run, rejected, sent, revealed, one on 3; 1 has a score from before
+    assert left_out == "6 notes, 1 earlier score and 2 runs"
+
+
+def test_a_ledger_with_runs_alone_has_no_export(workspace: Workspace, tmp_path: Path) -> None:
+    with open_ledger(workspace) as ledger:
+        ledger.append_note(kind="note", text="n", run_uid="u1")
+    written = export_table(workspace, tmp_path / "x.json")
+    assert (written.count, written.left_out) == (0, "1 note")
+
+
+def _change_rows(rows: list[dict[str, Any]], change: str) -> None:
+    first, second = rows[0], rows[1]
+    if change == "cell":
+        first["public_f1"] = 0.75
+    elif change == "split":
+        first["ledger_scores"][0]["split"] = "secret"
+    elif change == "time":
+        second["ledger_notes"][0]["noted_at"] = "yesterday"
+    elif change == "order":
+        second["ledger_notes"][0]["ledger_seq"] = 1
+    elif change == "config":
+        first["ledger_others"][1]["config"] = "[]"
+    elif change == "table":
+        first["ledger_others"][0]["table"] = "chain"
+    elif change == "missing":
+        del second["ledger_notes"][0]["author"]
+    elif change == "list":
+        second["ledger_notes"] = "none"
+    else:
+        rows[2]["ledger_seq"] = first["ledger_seq"]
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ("cell", "public_f1: 0.75, but the newest row of ledger_scores says 0.3"),
+        ("split", "ledger_scores: split: 'secret', expected one of public, private, overall"),
+        ("time", "ledger_notes: noted_at: 'yesterday', expected a time"),
+        ("order", "ledger_seq: .*, expected a number before those of its scores and notes"),
+        ("config", "ledger_others: config: .*expected a JSON object"),
+        ("table", "ledger_others: table 'chain', expected runs or notes"),
+        ("missing", "ledger_notes: author: missing"),
+        ("list", "ledger_notes: expected a list of objects"),
+        ("seq", "ledger_seq: must increase from row to row"),
+    ],
+)
+def test_a_wrong_row_beside_a_submission_is_refused(
+    full: Workspace, tmp_path: Path, change: str, problem: str
+) -> None:
+    path = tmp_path / "all.json"
+    export_table(full, path)
+    rows = json.loads(path.read_text())
+    _change_rows(rows, change)
+    path.write_text(json.dumps(rows))
+    with pytest.raises(ConfigError) as caught:
+        read_submission_table(path, full.competition)
+    assert re.search(problem, "\n".join(caught.value.problems))
+
+
+def test_a_corrected_cell_counts_where_its_scores_are_deleted(
+    full: Workspace, tmp_path: Path
+) -> None:
+    path = tmp_path / "all.json"
+    export_table(full, path)
+    rows = json.loads(path.read_text())
+    rows[0]["public_f1"] = 0.75
+    del rows[0]["ledger_scores"]
+    path.write_text(json.dumps(rows))
+    other = make_workspace(tmp_path / "other")
+    import_table(other, read_submission_table(path, other.competition))
+    assert list_submissions(other)[0].scores == {"public_f1": 0.75, "private_f1": 0.1}

@@ -412,6 +412,25 @@ def test_a_folder_whose_images_all_have_one_label_is_no_competition(
     assert "at least two different names" in str(wrong.value)
 
 
+def test_where_all_labels_are_equal_class_folders_are_suggested(tmp_path: Path) -> None:
+    made = Draft(tmp_path / "photos", tmp_path / "answers.csv")
+    for number in range(4):
+        made.image(f"train/{'c' if number % 2 else 'a b'}/t{number}.png", one_of(number % 2, 2))
+        made.image(f"eval/images/e{number}.png", one_of(number % 2, 2))
+    for name in ("info.csv", "solution.csv"):
+        made.table(f"eval/{name}", ("ImageID", "ans"), [(f"e{n}.png", "0") for n in range(4)])
+    with pytest.raises(DataError, match="are '0'") as error:
+        read_competition_folder(made.folder)
+    folder = made.folder.resolve()
+    assert error.value.hint == (
+        f"without --data: --train-dir {folder}/train --eval-dir {folder}/eval, where the folders"
+        " (a b, c) are the classes"
+    )
+    assert error.value.problems == (
+        "labels are read from eval/info.csv, not eval/solution.csv (--labels FILE takes another)",
+    )
+
+
 def test_a_class_of_one_image_is_named(draft: Draft) -> None:
     found = write_labels(draft, [*LINES[:9], "009,rare"])
     assert found.answer.classes == ("a", "b", "rare")

@@ -313,8 +313,8 @@ def test_a_wrong_score_is_refused(
 @pytest.mark.parametrize(
     ("typed", "hint"),
     [
-        ("81.6", "81.6 looks like a percentage; f1 as a share is 0.816"),
-        ("81.6%", "81.6% looks like a percentage; f1 as a share is 0.816"),
+        ("81.6", "if 81.6 is a percentage, write 0.816"),
+        ("81.6%", "if 81.6% is a percentage, write 0.816"),
         ("181", ""),
         ("-3", ""),
     ],

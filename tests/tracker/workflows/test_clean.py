@@ -217,7 +217,12 @@ def test_audit_tells_what_was_freed_from_what_has_gone_and_what_never_was(
 
 def test_clean_shows_and_frees_nothing_without_a_yes(workspace: Workspace) -> None:
     folder = make_trained(workspace, "0000011110")
+    own = begin_run(workspace, config={"hf": {"layers": 2}}, fingerprints={"data": None})
+    (own.folder / LAST).write_bytes(b"l" * 1000)
+    own.finish("finished")
     done = run_tracker("clean", "--checkpoints", cwd=workspace.root, ok=False)
+    assert "1 x last.pth of exp2 (saved by a script of your own; tracker needs it" in done.stdout
+    (own.folder / LAST).unlink()
     assert (done.returncode, "no terminal to ask on" in done.stderr) == (2, True)
     assert (
         "1 x last.pth of exp1 (only a new run of the same config and data goes on from it"

@@ -254,7 +254,7 @@ def test_a_sketch_goes_through_export_and_import_and_is_revealed(
     large: Workspace, tmp_path: Path
 ) -> None:
     submit(large, predict(large, TABLE), "first")
-    assert export_table(large, tmp_path / "all.csv") == 1
+    assert export_table(large, tmp_path / "all.csv").count == 1
     other = init_workspace(tmp_path / "other", data={}, competition={}, metrics=["rmse"])
     table = read_submission_table(tmp_path / "all.csv", other.competition)
     assert import_table(other, table) == 1

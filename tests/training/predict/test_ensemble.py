@@ -99,7 +99,7 @@ def test_the_winner_of_a_hard_vote_never_has_fewer_votes(stacked: np.ndarray) ->
         ("loud", (), "expected one of"),
         ("weighted", (), "go together"),
         ("soft", (1.0, 1.0), "go together"),
-        ("weighted", (1.0,), "expected 2 numbers"),
+        ("weighted", (1.0,), "got 1 weight for 2 members"),
         ("weighted", (0.0, 0.0), "not all 0"),
         ("weighted", (-1.0, 2.0), "at least 0"),
     ],

@@ -50,7 +50,9 @@ def find_sample(reading: Reading) -> Table | None:
     reading.why["data.sample"] = "its name says so"
     if len(named) > 1:
         others = ", ".join(reading.show(table.path) for table in named[1:])
-        reading.notes.append(f"{named[0].name} is taken as the sample, not {others}; --sample")
+        reading.notes.append(
+            f"{named[0].name} is taken as the sample, not {others} (--sample FILE takes another)"
+        )
     return named[0]
 
 
@@ -109,7 +111,10 @@ def find_label_table(reading: Reading, sample: Table | None) -> Table | None:
         reading.show(table.path) for key, table in candidates[1:] if key[:3] == candidates[0][0][:3]
     ]
     if rivals:
-        reading.notes.append(f"labels are read from {best.name}, not {', '.join(rivals)}; --labels")
+        reading.notes.append(
+            f"labels are read from {reading.show(best.path)}, not {', '.join(rivals)}"
+            " (--labels FILE takes another)"
+        )
     return best
 
 
@@ -199,7 +204,7 @@ def find_ids(reading: Reading, table: Table, id_column: str, sample: Table | Non
         if not match.found:
             raise DataError(
                 f"no image is named in column {given.name_column} of {table.path}",
-                hint="another column: --name-column",
+                hint="name another column with --name-column",
             )
         return Ids(wanted or given.name_column, match, given.name_column)
     matches = reading.match(table)

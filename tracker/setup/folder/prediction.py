@@ -50,7 +50,8 @@ def find_prediction(
     if own.found:
         return _build_prediction(reading, table, own)
     reading.notes.append(
-        f"no image has an id of {table.name}: training works, predicting does not; --eval-dir"
+        f"no image has an id of {table.name}: training works, predicting does not (--eval-dir DIR"
+        " says where the images to predict are)"
     )
     return Prediction(ids=len(table.lines))
 
@@ -118,8 +119,8 @@ def _build_prediction(reading: Reading, table: Table, match: Match) -> Predictio
     if rivals:
         shown = ", ".join(reading.show(name) for name in rivals)
         reading.notes.append(
-            f"images to predict are read from {reading.show(folder)}, {shown} would do as well;"
-            " --eval-dir"
+            f"images to predict are read from {reading.show(folder)}; {shown} would do as well"
+            " (--eval-dir DIR takes another)"
         )
     cells = table.columns[match.column]
     missing = [row for row, cell in enumerate(cells) if not has_image(reading.images, cell, folder)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,8 @@ from tracker.setup.folder.tables import Table, choose_folder, find_ending, list_
 from tracker.setup.unpack import is_archive
 from tracker.training.errors import DataError
 from tracker.training.formats.image_index import ANY, ImageIndex
+
+FEWEST_CLASSES = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +106,26 @@ def _refuse_one_class(reading: Reading, found: CompetitionFolder) -> None:
         f"{reading.folder} is no competition to train for: all {found.labeled} labels in"
         f" {place}{column} are {classes[0]!r}",
         problems=reading.notes,
-        hint="another folder: --data, or say where the labels are: --labels with --label-column",
+        hint=_suggest_class_folders(reading)
+        or "give another folder with --data, or say where the labels are with --labels and"
+        " --label-column",
+    )
+
+
+def _suggest_class_folders(reading: Reading) -> str:
+    """The options for a folder train/ with a folder for each class, or ""."""
+    train = reading.folder / "train"
+    inside = [name.split("/")[1] for name in reading.images.folders if name.startswith("train/")]
+    classes = sorted(set(inside))
+    if len(classes) < FEWEST_CLASSES:
+        return ""
+    others = reading.folder / "eval"
+    has_eval = (others / "info.csv").is_file() and (others / "images").is_dir()
+    also = f" --eval-dir {shlex.quote(str(others))}" if has_eval else ""
+    shown = ", ".join([*classes[:FEWEST_CLASSES], *(["..."] if classes[FEWEST_CLASSES:] else ())])
+    return (
+        f"without --data: --train-dir {shlex.quote(str(train))}{also}, where the folders ({shown})"
+        " are the classes"
     )
 
 
@@ -115,7 +137,9 @@ def _explain_no_images(folder: Path) -> DataError:
             f"{folder} has no image, but {shown}",
             hint="unpack them first, or let --kaggle NAME --download do it",
         )
-    return DataError(f"{folder} has no image that can be read", hint="another folder: --data")
+    return DataError(
+        f"{folder} has no image that can be read", hint="give another folder with --data"
+    )
 
 
 def _read_with_labels(reading: Reading, sample: Table | None, table: Table) -> CompetitionFolder:
@@ -129,13 +153,14 @@ def _read_with_labels(reading: Reading, sample: Table | None, table: Table) -> C
     if rivals and not given.train_dir:
         shown = ", ".join(reading.show(name) for name in rivals)
         reading.notes.append(
-            f"images are read from {reading.show(train)}, {shown} would do as well; --train-dir"
+            f"images are read from {reading.show(train)}; {shown} would do as well (--train-dir DIR"
+            " takes another)"
         )
     _, columns = match_label_columns(reading, table, asked, ids.join)
     if not columns:
         raise DataError(
             f"{reading.show(table.path)} has no column that is clearly the label",
-            hint=f"--label-column, one of {', '.join(list(table.columns)[:12])}",
+            hint=f"name it with --label-column: one of {', '.join(list(table.columns)[:12])}",
         )
     prediction = find_prediction(reading, sample, id_column, ids)
     cells = table.columns[ids.name_column or ids.label_id]
