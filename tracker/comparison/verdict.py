@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tracker.comparison.statistics.groups import FEW
-from tracker.comparison.statistics.paired import ALPHA
+from tracker.comparison.statistics.paired import ALPHA, excludes_zero, is_below_limit
 from tracker.core.config_diff import (
     list_changes,
     list_implied_keys,
@@ -126,18 +126,12 @@ def _explain_other_pair(difference: Difference, logged: Mapping[str, Any] | None
 
 
 def name_answer(difference: Difference, samples: int) -> str:
-    """The words for a tested difference, the same in every command.
-
-    Too close to call is only what has an interval that leaves out 0 and a p that is not below the
-    limit.
-    """
-    if difference.smallest is None:
+    """The words for a tested difference, the same in every command."""
+    if difference.answer == "equal":
         return "no difference at all"
-    if difference.better is not None:
-        return "real"
-    if difference.low <= 0 <= difference.high:
+    if difference.answer == "not shown":
         return f"no difference that {samples:,} samples can show"
-    return "too close to call"
+    return difference.answer
 
 
 def _count_answers(competition: Competition, predictions: Mapping[str, Any] | None) -> str:
@@ -200,16 +194,33 @@ def _describe_test(
         better = f"{_choose_name(difference.better, names)} is better"
         return f"{better} by {render_range(low, high)} ({scores}, {samples}; {p_value})"
     answer = name_answer(difference, paired.samples)
+    if difference.answer == "too close to call":
+        return f"{answer}: {scores} on {samples}; {_explain_close(difference)}"
     interval = f"95 % interval {render_range(difference.low, difference.high, signed=True)}"
-    if not difference.low <= 0 <= difference.high:  # the two tests disagree: the exact one decides
-        return (
-            f"{answer}: {scores} on {samples}; two equally good runs would differ this"
-            f" much in {render_share(difference.p)} of cases, and the limit is {100 * ALPHA:g} %"
-        )
     return (
         f"{answer}: {scores}, {interval} includes 0"
         f" (a true difference of {_render_size(difference.smallest)} would show)"
     )
+
+
+def _explain_close(difference: Difference) -> str:
+    """Why it is too close to call: the two tests disagree, or other random draws could decide."""
+    interval = f"95 % interval {render_range(difference.low, difference.high, signed=True)}"
+    half_width = (difference.high - difference.low) / 2
+    is_outside = excludes_zero(difference.delta, half_width, difference.resamples)
+    is_below = is_below_limit(difference.p, difference.resamples)
+    chance = f"two equally good runs would differ this much in {render_share(difference.p)} of"
+    limit = f"the limit is {100 * ALPHA:g} %"
+    if is_outside is not False and is_below is False:
+        return f"{chance} cases, and {limit}"
+    if is_outside is False and is_below is not False:
+        return f"{interval} includes 0, though {chance} cases ({limit})"
+    near = []
+    if is_outside is None:
+        near.append(f"an end of the {interval} is near 0")
+    if is_below is None:
+        near.append(f"p = {render_digits(difference.p, 2)} is near the limit of {ALPHA:g}")
+    return f"{' and '.join(near)}, so other random draws could decide otherwise"
 
 
 def describe_units(paired: PairedComparison) -> list[str]:

@@ -31,6 +31,7 @@ from tracker.training.predict.probabilities import (
     Predictions,
     load_probabilities,
     save_probabilities,
+    select,
 )
 from tracker.training.scorers import Outcome
 from tracker.workspace.tracker_toml import Metric, Workspace
@@ -164,6 +165,20 @@ def test_a_kept_decision_is_the_one_that_is_compared(tmp_path: Path) -> None:
     assert found.statistics.metrics["accuracy"].b == pytest.approx((expected == LABELS).mean())
     changed = int((expected != scores.argmax(axis=1)).sum())
     assert sum(move.images for move in found.moves["validation"]) == changed
+
+
+def test_the_images_own_order_and_that_of_the_runs_change_no_figure(tmp_path: Path) -> None:
+    """Weights are drawn image by image: in another order they would be other weights."""
+    workspace = make_classes(tmp_path / "ws", ["log_loss"], answer="columns")
+    path = workspace.runs_dir / "exp2" / "validation.npz"
+    save_probabilities(path, select(load_probabilities(path), list(range(IMAGES))[::-1]))
+    there, back = (
+        diff_runs(workspace, *runs, resamples=500).statistics
+        for runs in (("exp1", "exp2"), ("exp2", "exp1"))
+    )
+    assert there is not None
+    assert back is not None
+    assert there == back.mirror()
 
 
 def test_check_calls_a_gain_real_by_the_metric_itself(tmp_path: Path) -> None:
