@@ -84,7 +84,7 @@ def write_verdict(
         better = _choose_name(public["better"], names)
         lines.append(
             f"public {competition.primary.name} {old} -> {new}: {better} is ahead"
-            f"{_count_answers(competition, predictions)}"
+            f"{_count_answers(competition, metrics, predictions)}"
         )
     return lines
 
@@ -134,15 +134,28 @@ def name_answer(difference: Difference, samples: int) -> str:
     return difference.answer
 
 
-def _count_answers(competition: Competition, predictions: Mapping[str, Any] | None) -> str:
-    """On how few images a public score rests: nothing else tells its noise."""
+def _count_answers(
+    competition: Competition,
+    metrics: Mapping[str, Mapping[str, Any]],
+    predictions: Mapping[str, Any] | None,
+) -> str:
+    """How few images may decide a public score: nothing else tells its noise.
+
+    The images with other answers are not the lead: a lead of one image may come of ten of them.
+    """
     if predictions is None or predictions["changed"] is None:
         return ", not tested for chance"
     changed, total, share = predictions["changed"], predictions["total"], competition.public_share
-    public = ", public and private together"
+    public = "public and private together"
     if share:
-        public = f", about {changed * share:.0f} of them public"
-    return f" by answers that differ on {changed} of {total} images{public}; not tested for chance"
+        public += f", about {changed * share:.0f} of them public"
+    counted = f"; the answers to {changed} of {total} images differ ({public})"
+    accuracy = metrics.get("public_accuracy")
+    if share and accuracy and accuracy["delta"]:
+        net = abs(accuracy["delta"]) * share * total
+        images = render_count(max(1, round(net)), "image")
+        counted += f"; by public accuracy the runs are about {images} apart"
+    return f"{counted}; not tested for chance"
 
 
 def render_range(low: float, high: float, *, signed: bool = False) -> str:
