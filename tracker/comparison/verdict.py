@@ -287,8 +287,15 @@ def _render_size(value: float) -> str:
 def _list_other_metrics(paired: PairedComparison, metric: str, names: tuple[str, str]) -> list[str]:
     """The other metrics that disagree with the deciding one."""
     lines = []
+    decided = paired.metrics[metric].better
     for difference in paired.metrics.values():
-        if difference.better is None or difference.better == paired.metrics[metric].better:
+        ahead = _find_side_ahead(difference)
+        if difference.better is None and decided and ahead and ahead != decided:
+            lines.append(
+                f"by {difference.title} alone, {_choose_name(ahead, names)} is ahead"
+                f" ({name_answer(difference, paired.samples)})"
+            )
+        if difference.better is None or difference.better == decided:
             continue
         low, high = sorted((abs(difference.low), abs(difference.high)))
         better = _choose_name(difference.better, names)
@@ -296,6 +303,13 @@ def _list_other_metrics(paired: PairedComparison, metric: str, names: tuple[str,
             f"by {difference.title} alone, {better} is better by {render_range(low, high)}"
         )
     return lines
+
+
+def _find_side_ahead(difference: Difference) -> str | None:
+    """The side with the better figure, real or not."""
+    if are_equal(difference.a, difference.b):
+        return None
+    return "b" if (difference.delta > 0) == difference.higher_is_better else "a"
 
 
 def _describe_folds(test: FoldTest, difference: Difference) -> str:

@@ -404,6 +404,22 @@ def test_the_order_of_the_images_does_not_matter(workspace: Workspace) -> None:
     assert diff_runs(workspace, "exp1", "exp2", resamples=1000).statistics == found.statistics
 
 
+def test_a_metric_that_points_the_other_way_is_told_though_it_is_not_real(
+    workspace: Workspace,
+) -> None:
+    """exp2 gains 18 images of a rare class and loses 20 of a common one."""
+    truth = [0] * 380 + [1] * 20
+    for run, lost, right in (("exp1", 0, 2), ("exp2", 20, 20)):
+        make_run(workspace, "0000011110")
+        guesses = [*[1] * lost, *[0] * (380 - lost), *[1] * right, *[0] * (20 - right)]
+        keep(workspace, run, guesses, truth=truth)
+    found = diff_runs(workspace, "exp1", "exp2")
+    assert found.verdict[1].startswith("exp2 is better by 0.")
+    assert found.verdict[2] == (
+        "by accuracy alone, exp1 is ahead (no difference that 400 samples can show)"
+    )
+
+
 @pytest.mark.parametrize("errors", [45, 46])
 def test_two_runs_have_the_same_statistics_in_either_order(
     workspace: Workspace, errors: int
