@@ -115,23 +115,29 @@ def _compare_predictions(
     task = _find_task(workspace, a)
     folds, problem = _test_folds(workspace, left, right, task)
     guesses = None
-    paired = None
     if a.has_classes:
         guesses = tuple(
             decide_classes(workspace, _get_folder(side), predictions)
             for side, predictions in ((left, a), (right, b))
         )
-        paired = _compare_classes(a, guesses, groups, resamples)
+    # Always in one order, so that every command has the same draws for the same two runs.
+    subjects, sides, tested = (left, right), (a, b), guesses
+    is_mirrored = b.probabilities.tobytes() < a.probabilities.tobytes()
+    if is_mirrored:
+        subjects, sides, tested = (right, left), (b, a), guesses and guesses[::-1]
+    paired = None
+    if tested:
+        paired = _compare_classes(a, tested, groups, resamples)
     if task is not None:
         paired = _compare_outcomes(
-            (left, right), (a, b), task, paired, groups=groups, resamples=resamples
+            subjects, sides, task, paired, groups=groups, resamples=resamples
         )
     if paired is None or not paired.metrics:
         raise TrackerError(_explain_untested(paired))
     if paired.units < paired.samples:
         paired = replace(paired, unit=drawn.name)
     moves, listed = _list_changes(a, guesses, images) if guesses else ([], [])
-    paired = replace(paired, groups_problem=drawn.problem)
+    paired = replace(paired.mirror() if is_mirrored else paired, groups_problem=drawn.problem)
     return Evidence(paired=paired, folds=folds, folds_problem=problem, moves=moves, images=listed)
 
 
@@ -320,7 +326,11 @@ def _load_same_images(left: Subject, right: Subject) -> tuple[Predictions, Predi
                 f" {right.name} has {len(b.ids):,}, {shared:,} are in both"
                 f"{_list_causes(left, right)}"
             )
-        b = select(b, [index_of[name] for name in a.ids])
+        # an order of its own, whichever run comes first
+        ids = sorted(a.ids)
+        b = select(b, [index_of[name] for name in ids])
+        index_of = {name: index for index, name in enumerate(a.ids)}
+        a = select(a, [index_of[name] for name in ids])
     labels = [_get_labels(side).reshape(len(side.ids), -1) for side in (a, b)]
     if labels[0].shape != labels[1].shape or a.probabilities.shape != b.probabilities.shape:
         raise TrackerError(f"{left.name} and {right.name} predict different kinds of values")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tracker.comparison.statistics.groups import FEW
-from tracker.comparison.statistics.paired import ALPHA
+from tracker.comparison.statistics.paired import ALPHA, excludes_zero, is_below_limit
 from tracker.core.config_diff import (
     list_changes,
     list_implied_keys,
@@ -84,7 +84,7 @@ def write_verdict(
         better = _choose_name(public["better"], names)
         lines.append(
             f"public {competition.primary.name} {old} -> {new}: {better} is ahead"
-            f"{_count_answers(competition, predictions)}"
+            f"{_count_answers(competition, metrics, predictions)}"
         )
     return lines
 
@@ -126,29 +126,36 @@ def _explain_other_pair(difference: Difference, logged: Mapping[str, Any] | None
 
 
 def name_answer(difference: Difference, samples: int) -> str:
-    """The words for a tested difference, the same in every command.
-
-    Too close to call is only what has an interval that leaves out 0 and a p that is not below the
-    limit.
-    """
-    if difference.smallest is None:
+    """The words for a tested difference, the same in every command."""
+    if difference.answer == "equal":
         return "no difference at all"
-    if difference.better is not None:
-        return "real"
-    if difference.low <= 0 <= difference.high:
+    if difference.answer == "not shown":
         return f"no difference that {samples:,} samples can show"
-    return "too close to call"
+    return difference.answer
 
 
-def _count_answers(competition: Competition, predictions: Mapping[str, Any] | None) -> str:
-    """On how few images a public score rests: nothing else tells its noise."""
+def _count_answers(
+    competition: Competition,
+    metrics: Mapping[str, Mapping[str, Any]],
+    predictions: Mapping[str, Any] | None,
+) -> str:
+    """How few images may decide a public score: nothing else tells its noise.
+
+    The images with other answers are not the lead: a lead of one image may come of ten of them.
+    """
     if predictions is None or predictions["changed"] is None:
         return ", not tested for chance"
     changed, total, share = predictions["changed"], predictions["total"], competition.public_share
-    public = ", public and private together"
+    public = "public and private together"
     if share:
-        public = f", about {changed * share:.0f} of them public"
-    return f" by answers that differ on {changed} of {total} images{public}; not tested for chance"
+        public += f", about {changed * share:.0f} of them public"
+    counted = f"; the answers to {changed} of {total} images differ ({public})"
+    accuracy = metrics.get("public_accuracy")
+    if share and accuracy and accuracy["delta"]:
+        net = abs(accuracy["delta"]) * share * total
+        images = render_count(max(1, round(net)), "image")
+        counted += f"; by public accuracy the runs are about {images} apart"
+    return f"{counted}; not tested for chance"
 
 
 def render_range(low: float, high: float, *, signed: bool = False) -> str:
@@ -200,16 +207,33 @@ def _describe_test(
         better = f"{_choose_name(difference.better, names)} is better"
         return f"{better} by {render_range(low, high)} ({scores}, {samples}; {p_value})"
     answer = name_answer(difference, paired.samples)
+    if difference.answer == "too close to call":
+        return f"{answer}: {scores} on {samples}; {_explain_close(difference)}"
     interval = f"95 % interval {render_range(difference.low, difference.high, signed=True)}"
-    if not difference.low <= 0 <= difference.high:  # the two tests disagree: the exact one decides
-        return (
-            f"{answer}: {scores} on {samples}; two equally good runs would differ this"
-            f" much in {render_share(difference.p)} of cases, and the limit is {100 * ALPHA:g} %"
-        )
     return (
         f"{answer}: {scores}, {interval} includes 0"
         f" (a true difference of {_render_size(difference.smallest)} would show)"
     )
+
+
+def _explain_close(difference: Difference) -> str:
+    """Why it is too close to call: the two tests disagree, or other random draws could decide."""
+    interval = f"95 % interval {render_range(difference.low, difference.high, signed=True)}"
+    half_width = (difference.high - difference.low) / 2
+    is_outside = excludes_zero(difference.delta, half_width, difference.resamples)
+    is_below = is_below_limit(difference.p, difference.resamples)
+    chance = f"two equally good runs would differ this much in {render_share(difference.p)} of"
+    limit = f"the limit is {100 * ALPHA:g} %"
+    if is_outside is not False and is_below is False:
+        return f"{chance} cases, and {limit}"
+    if is_outside is False and is_below is not False:
+        return f"{interval} includes 0, though {chance} cases ({limit})"
+    near = []
+    if is_outside is None:
+        near.append(f"an end of the {interval} is near 0")
+    if is_below is None:
+        near.append(f"p = {render_digits(difference.p, 2)} is near the limit of {ALPHA:g}")
+    return f"{' and '.join(near)}, so other random draws could decide otherwise"
 
 
 def describe_units(paired: PairedComparison) -> list[str]:
@@ -263,8 +287,15 @@ def _render_size(value: float) -> str:
 def _list_other_metrics(paired: PairedComparison, metric: str, names: tuple[str, str]) -> list[str]:
     """The other metrics that disagree with the deciding one."""
     lines = []
+    decided = paired.metrics[metric].better
     for difference in paired.metrics.values():
-        if difference.better is None or difference.better == paired.metrics[metric].better:
+        ahead = _find_side_ahead(difference)
+        if difference.better is None and decided and ahead and ahead != decided:
+            lines.append(
+                f"by {difference.title} alone, {_choose_name(ahead, names)} is ahead"
+                f" ({name_answer(difference, paired.samples)})"
+            )
+        if difference.better is None or difference.better == decided:
             continue
         low, high = sorted((abs(difference.low), abs(difference.high)))
         better = _choose_name(difference.better, names)
@@ -272,6 +303,13 @@ def _list_other_metrics(paired: PairedComparison, metric: str, names: tuple[str,
             f"by {difference.title} alone, {better} is better by {render_range(low, high)}"
         )
     return lines
+
+
+def _find_side_ahead(difference: Difference) -> str | None:
+    """The side with the better figure, real or not."""
+    if are_equal(difference.a, difference.b):
+        return None
+    return "b" if (difference.delta > 0) == difference.higher_is_better else "a"
 
 
 def _describe_folds(test: FoldTest, difference: Difference) -> str:

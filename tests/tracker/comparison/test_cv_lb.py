@@ -596,7 +596,7 @@ def test_a_public_score_that_is_ahead_says_on_how_many_images_it_rests(
     submit_all(workspace)
     verdict = diff_runs(workspace, "exp2", "exp3").verdict
     assert verdict[-1].endswith(
-        "exp2 is ahead by answers that differ on 1 of 10 images, public and private together;"
+        "exp2 is ahead; the answers to 1 of 10 images differ (public and private together);"
         " not tested for chance"
     )
 

@@ -23,6 +23,7 @@ from tests.support.workspaces import make_run, make_workspace, set_data
 from tracker.comparison.audit import audit
 from tracker.comparison.diff import RunDiff, diff_runs
 from tracker.comparison.evidence import Move
+from tracker.comparison.statistics.paired import ALPHA, McNemar
 from tracker.comparison.verdict import render_range
 from tracker.console.diff import (
     draw_diff,
@@ -297,6 +298,30 @@ def test_an_interval_that_barely_excludes_zero_is_too_close_to_call(workspace: W
     assert "interval" not in found.verdict[1]  # one without 0 would contradict the answer
 
 
+def test_what_other_random_draws_could_decide_otherwise_is_too_close_to_call(
+    workspace: Workspace,
+) -> None:
+    """Of 104 images exp2 alone has 8 right and exp1 alone 2; McNemar's p is 0.109."""
+    truth = [0] * 52 + [1] * 52
+    first = [*[1] * 7, *[0] * 45, 0, *[1] * 51]
+    second = [*[0] * 51, 1, *[1] * 50, 0, 0]
+    first[51] = second[51] = 1  # both are wrong there
+    for run, guesses in (("exp1", first), ("exp2", second)):
+        make_run(workspace, "0000011110")
+        keep(workspace, run, guesses, truth=truth)
+    found = diff_runs(workspace, "exp1", "exp2")
+    assert found.statistics is not None
+    assert found.statistics.mcnemar == McNemar(only_a=2, only_b=8, p=0.109375)
+    f1 = found.statistics.metrics["f1"]
+    # these draws call it a difference; with their own errors they do not
+    assert (f1.low > 0, f1.p <= ALPHA, f1.better) == (True, True, None)
+    assert found.verdict[1].startswith("too close to call: macro F1 0.9")
+    assert found.verdict[1].endswith(
+        "near 0 and p = 0.028 is near the limit of 0.03, so other random draws could decide"
+        " otherwise"
+    )
+
+
 def test_every_verdict_says_the_limit_that_it_rests_on(
     workspace: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -377,6 +402,38 @@ def test_the_order_of_the_images_does_not_matter(workspace: Workspace) -> None:
     ids = [f"v{number:03d}.png" for number in range(IMAGES)]
     keep(workspace, "exp2", guess(20)[::-1], truth=TRUTH[::-1].tolist(), ids=ids[::-1])
     assert diff_runs(workspace, "exp1", "exp2", resamples=1000).statistics == found.statistics
+
+
+def test_a_metric_that_points_the_other_way_is_told_though_it_is_not_real(
+    workspace: Workspace,
+) -> None:
+    """exp2 gains 18 images of a rare class and loses 20 of a common one."""
+    truth = [0] * 380 + [1] * 20
+    for run, lost, right in (("exp1", 0, 2), ("exp2", 20, 20)):
+        make_run(workspace, "0000011110")
+        guesses = [*[1] * lost, *[0] * (380 - lost), *[1] * right, *[0] * (20 - right)]
+        keep(workspace, run, guesses, truth=truth)
+    found = diff_runs(workspace, "exp1", "exp2")
+    assert found.verdict[1].startswith("exp2 is better by 0.")
+    assert found.verdict[2] == (
+        "by accuracy alone, exp1 is ahead (no difference that 400 samples can show)"
+    )
+
+
+@pytest.mark.parametrize("errors", [45, 46])
+def test_two_runs_have_the_same_statistics_in_either_order(
+    workspace: Workspace, errors: int
+) -> None:
+    """Otherwise `diff A B` and `diff B A`, or `check`, could disagree about a close pair."""
+    make_pair(workspace, guess(60), guess(errors, since=21))
+    there, back = (
+        diff_runs(workspace, *runs, resamples=1000).statistics
+        for runs in (("exp1", "exp2"), ("exp2", "exp1"))
+    )
+    assert there is not None
+    assert back is not None
+    assert there == back.mirror()
+    assert there.metrics["f1"].low == -back.metrics["f1"].high
 
 
 def test_a_torn_file_is_a_reason_and_no_failure(workspace: Workspace) -> None:

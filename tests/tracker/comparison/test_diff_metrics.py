@@ -14,6 +14,7 @@ from sklearn.metrics import cohen_kappa_score, log_loss, roc_auc_score
 
 from tests.support.workspaces import begin_run, make_run
 from tracker.comparison.diff import RunDiff, diff_runs
+from tracker.comparison.evidence import Evidence
 from tracker.comparison.leaderboard_noise import SampleSizes
 from tracker.comparison.private_scores import (
     LabeledOutcomes,
@@ -21,6 +22,7 @@ from tracker.comparison.private_scores import (
     load_labeled_predictions,
 )
 from tracker.comparison.selection import select_final
+from tracker.comparison.verdict import write_verdict
 from tracker.console.diff import list_sections, render_markdown
 from tracker.ledger.read import list_submissions
 from tracker.setup.init import init_workspace
@@ -31,6 +33,7 @@ from tracker.training.predict.probabilities import (
     Predictions,
     load_probabilities,
     save_probabilities,
+    select,
 )
 from tracker.training.scorers import Outcome
 from tracker.workspace.tracker_toml import Metric, Workspace
@@ -164,6 +167,20 @@ def test_a_kept_decision_is_the_one_that_is_compared(tmp_path: Path) -> None:
     assert found.statistics.metrics["accuracy"].b == pytest.approx((expected == LABELS).mean())
     changed = int((expected != scores.argmax(axis=1)).sum())
     assert sum(move.images for move in found.moves["validation"]) == changed
+
+
+def test_the_images_own_order_and_that_of_the_runs_change_no_figure(tmp_path: Path) -> None:
+    """Weights are drawn image by image: in another order they would be other weights."""
+    workspace = make_classes(tmp_path / "ws", ["log_loss"], answer="columns")
+    path = workspace.runs_dir / "exp2" / "validation.npz"
+    save_probabilities(path, select(load_probabilities(path), list(range(IMAGES))[::-1]))
+    there, back = (
+        diff_runs(workspace, *runs, resamples=500).statistics
+        for runs in (("exp1", "exp2"), ("exp2", "exp1"))
+    )
+    assert there is not None
+    assert back is not None
+    assert there == back.mirror()
 
 
 def test_check_calls_a_gain_real_by_the_metric_itself(tmp_path: Path) -> None:
@@ -347,3 +364,27 @@ def test_a_judges_own_function_is_tested_on_few_drawn_resamples(tmp_path: Path) 
     assert (cost.a, cost.b) == pytest.approx((1 - accuracy.a, 1 - accuracy.b))
     assert (cost.resamples, cost.better, cost.title) == (200, "b", "cost")
     assert found.verdict[1].startswith("exp2 is better by")
+
+
+def test_images_with_other_answers_are_not_counted_as_the_lead(tmp_path: Path) -> None:
+    """Two answers differ and one image decides: 9 of 320 once read as a lead of nine."""
+    workspace = make_workspace(
+        tmp_path / "ws", ["accuracy"], classes=list(CLASSES), public_share=0.5
+    )
+    public = {"public_accuracy": {"a": 0.5, "b": 0.50625, "delta": 0.00625, "better": "b"}}
+    line = write_verdict(
+        workspace.competition,
+        ("exp1", "exp2"),
+        config={},
+        not_known=(),
+        metrics=public,
+        validation={},
+        not_comparable={},
+        evidence=Evidence(problem="none saved"),
+        predictions={"equal_share": 311 / 320, "changed": 9, "total": 320},
+    )[-1]
+    assert line == (
+        "public accuracy 0.5000 -> 0.5063: exp2 is ahead; the answers to 9 of 320 images differ"
+        " (public and private together, about 4 of them public); by public accuracy the runs are"
+        " about 1 image apart; not tested for chance"
+    )

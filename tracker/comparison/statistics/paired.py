@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tracker.comparison.statistics.groups import FEW, number_groups
 from tracker.training.metrics import Counts, list_resampled
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     Integers = NDArray[np.int64]
     Floats = NDArray[np.float64]
+
+Answer = Literal["equal", "real", "too close to call", "not shown"]
 
 RESAMPLES = 10_000
 COVERAGE = 0.95
@@ -43,8 +45,8 @@ class Difference:
     `p` is of the swap test: how often a difference is as large if the two predictions of every
     image are swapped at random. `smallest` is the true difference that would be found four times of
     five, if the runs differed on as many images as they do; None if the predictions are equal.
-    `better` is "a" or "b" if interval and swap test agree that the runs differ. `title` is the
-    metric in sentences.
+    `better` is "a" or "b" if the `answer` is "real": `decide_answer`. `title` is the metric in
+    sentences.
     """
 
     a: float
@@ -55,9 +57,17 @@ class Difference:
     p: float
     smallest: float | None
     better: str | None
+    answer: Answer
     title: str = ""
     higher_is_better: bool = True
     resamples: int = RESAMPLES
+
+    def mirror(self) -> Difference:
+        """The same of the runs in the other order."""
+        better = None if self.better is None else ("b" if self.better == "a" else "a")
+        # 0 - x: never -0
+        delta, low, high = 0 - self.delta, 0 - self.high, 0 - self.low
+        return replace(self, a=self.b, b=self.a, delta=delta, low=low, high=high, better=better)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +118,15 @@ class PairedComparison:
     def is_rough(self) -> bool:
         """Whether the groups are so few that the interval is rough."""
         return bool(self.unit) and self.units < FEW
+
+    def mirror(self) -> PairedComparison:
+        """The same of the runs in the other order."""
+        test = self.mcnemar
+        return replace(
+            self,
+            metrics={name: item.mirror() for name, item in self.metrics.items()},
+            mcnemar=test and McNemar(only_a=test.only_b, only_b=test.only_a, p=test.p),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json: each metric under its own name."""
@@ -400,9 +419,9 @@ def summarize(
     half_width = _find_quantile(groups) * error
     low, high = b - a - half_width, b - a + half_width
     p = float(1 + (np.abs(swapped) >= abs(b - a) - rounding).sum()) / (1 + len(swapped))
-    # Interval and swap test must agree; either alone calls too many equal pairs different.
+    answer = decide_answer(b - a, half_width, p, len(swapped))
     better = None
-    if p <= ALPHA and not low <= 0 <= high:
+    if answer == "real":
         better = "b" if (b > a) == higher_is_better else "a"
     return Difference(
         a=a,
@@ -413,9 +432,48 @@ def summarize(
         p=p,
         smallest=SMALLEST_FOUND * error or None,
         better=better,
+        answer=answer,
         higher_is_better=higher_is_better,
         resamples=len(drawn),
     )
+
+
+def decide_answer(delta: float, half_width: float, p: float, draws: int) -> Answer:
+    """Whether a difference is real: the one rule of every command.
+
+    The interval is `delta` plus and minus `half_width`, `p` is of the swap test, and both come from
+    so many random `draws`. Real is what both call a difference, and not shown what neither does.
+    Too close to call is what only one of them calls a difference, or what other draws could decide
+    otherwise.
+    """
+    if not half_width:
+        return "equal"
+    tests = {excludes_zero(delta, half_width, draws), is_below_limit(p, draws)}
+    if tests == {True}:
+        return "real"
+    return "not shown" if tests == {False} else "too close to call"
+
+
+def excludes_zero(delta: float, half_width: float, draws: int) -> bool | None:
+    """Whether the interval leaves out 0; None where other draws could say otherwise.
+
+    Its end has 1.96 standard errors of its own: of a standard deviation of so many normal draws.
+    """
+    distance = abs(delta) - half_width
+    if abs(distance) <= HALF_WIDTH * half_width / math.sqrt(2 * draws):
+        return None
+    return distance > 0
+
+
+def is_below_limit(p: float, draws: int) -> bool | None:
+    """Whether p is not above ALPHA; None where other draws could say otherwise.
+
+    It has 1.96 standard errors of its own: of a share of so many draws.
+    """
+    error = HALF_WIDTH * math.sqrt(p * (1 - p) / draws)
+    if p - error <= ALPHA < p + error:
+        return None
+    return p < ALPHA
 
 
 def _find_quantile(groups: int | None) -> float:

@@ -33,7 +33,7 @@ def list_statistics(diff: RunDiff) -> Iterator[Section]:
     lines = [
         (
             "a difference is called real where the 95 % interval leaves out 0 and the swap test"
-            f" has p <= {ALPHA:g}, {WHY_ALPHA}"
+            f" has p <= {ALPHA:g}, {WHY_ALPHA}; both by more than the error of the resamples"
         ),
         *_render_mcnemar(diff, paired),
         *_render_resamples(paired),
