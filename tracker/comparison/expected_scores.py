@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tracker.comparison.cv_lb import explain_unused, is_undecided, relate_cv_to_public
 from tracker.comparison.leaderboard_noise import (
     MIN_TO_SHRINK,
     PairNoise,
@@ -21,13 +20,14 @@ from tracker.comparison.leaderboard_noise import (
     list_distinct_scored,
     list_possible_best,
 )
+from tracker.comparison.score_relation import explain_unused, is_undecided, relate_cv_to_public
 from tracker.core.list_marks import FLATTERED
 from tracker.ledger.read import find_metric_value
 from tracker.ledger.records import Submission
 from tracker.workspace.tracker_toml import Metric, Workspace
 
 if TYPE_CHECKING:
-    from tracker.comparison.cv_lb import ScoreRelation
+    from tracker.comparison.score_relation import ScoreRelation
     from tracker.comparison.statistics.regression import Line
 
 

@@ -43,7 +43,7 @@ from tracker.workspace.tracker_toml import Metric, Workspace
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from tracker.comparison.cv_lb import ScoreRelation
+    from tracker.comparison.score_relation import ScoreRelation
 
 # Of the simulation, and of the validation images that it draws from: below, nothing differs.
 STANDARD_ERRORS = 3.0

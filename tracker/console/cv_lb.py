@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from tracker.comparison.cv_lb import explain_no_prediction
 from tracker.comparison.leaderboard_noise import MIN_TO_SHRINK
+from tracker.comparison.score_relation import explain_no_prediction
 from tracker.comparison.statistics.regression import (
     CONFIDENCE,
     FEW_POINTS,
@@ -19,8 +19,9 @@ from tracker.core.text import join_numbers, render_number, render_value
 from tracker.training.numbers import render_share
 
 if TYPE_CHECKING:
-    from tracker.comparison.cv_lb import CvLb, ScoreRelation
+    from tracker.comparison.cv_lb import CvLb
     from tracker.comparison.expected_scores import Contender, SelectionBias
+    from tracker.comparison.score_relation import ScoreRelation
     from tracker.comparison.selection import (
         PrivateLeader,
         Selection,

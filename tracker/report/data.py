@@ -14,8 +14,8 @@ from tracker.comparison.comparable import (
     basis_of_submission,
     explain_incomparable,
 )
-from tracker.comparison.cv_lb import group_by_scheme
 from tracker.comparison.members import list_flattered
+from tracker.comparison.score_relation import group_by_scheme
 from tracker.comparison.statistics.regression import MIN_TO_RANK, RankCorrelation, rank_correlation
 from tracker.comparison.tree import (
     Family,

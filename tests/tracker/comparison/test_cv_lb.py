@@ -17,12 +17,7 @@ from tests.support.winners_table import import_winners
 from tests.support.workspaces import begin_run, make_run, make_workspace
 from tracker.comparison.audit import find_duplicates
 from tracker.comparison.comparable import describe_validation, find_scheme
-from tracker.comparison.cv_lb import (
-    CvLb,
-    ScoreRelation,
-    compare_cv_with_leaderboard,
-    explain_no_prediction,
-)
+from tracker.comparison.cv_lb import CvLb, compare_cv_with_leaderboard
 from tracker.comparison.diff import diff_runs
 from tracker.comparison.expected_scores import (
     Contender,
@@ -30,6 +25,7 @@ from tracker.comparison.expected_scores import (
     estimate_selection_bias,
 )
 from tracker.comparison.leaderboard_noise import count_public_images, estimate_public_noise
+from tracker.comparison.score_relation import ScoreRelation, explain_no_prediction
 from tracker.comparison.selection import select_final
 from tracker.console.cv_lb import render_cv_lb, render_selection
 from tracker.console.submissions import print_check
