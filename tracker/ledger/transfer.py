@@ -56,7 +56,7 @@ def copy_ledger(url: str, target: Path) -> int:
 def restore_ledger(source: Path, url: str) -> int:
     """Copy a backup to a new ledger at `url`; returns the rows copied.
 
-    Raises LedgerError when something is there already.
+    Raises DataError for no such file, LedgerError when something is there already.
     """
     if not source.exists():
         raise DataError(f"no such file: {source}", hint="FILE is what tracker ledger backup wrote")

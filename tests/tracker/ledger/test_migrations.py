@@ -27,6 +27,7 @@ from tracker.ledger.guards import check_guards
 from tracker.ledger.migrations import STEPS, upgrade_ledger
 from tracker.ledger.read import list_submissions
 from tracker.ledger.transfer import copy_ledger, restore_ledger
+from tracker.training.errors import DataError
 from tracker.workspace.tracker_toml import Workspace
 
 ASSETS = ROOT / "tests" / "assets"
@@ -435,5 +436,5 @@ def test_a_backup_restores_to_an_empty_postgresql_and_to_no_other(
         restore_ledger(backup, url)
     with pytest.raises(LedgerError, match="exists"):
         restore_ledger(backup, workspace.ledger_url)
-    with pytest.raises(LedgerError, match="no ledger at"):
+    with pytest.raises(DataError, match="no such file"):
         restore_ledger(tmp_path / "nothing.db", f"sqlite:///{tmp_path}/n.db")

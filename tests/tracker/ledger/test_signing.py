@@ -94,7 +94,7 @@ def test_without_ssh_keygen_a_key_or_rows_it_says_what_is_missing(
     with pytest.raises(LedgerError, match="the ledger is empty"):
         run(workspace, "head", "--sign")
     add(workspace, "0")
-    with pytest.raises(LedgerError, match=r"ssh-keygen did not sign: .*nowhere"):
+    with pytest.raises(ConfigError, match=r"no such file: .*nowhere \(--key\)"):
         run(workspace, "head", "--sign", "--key", home / "nowhere")
     with pytest.raises(ConfigError, match="--key is for --sign"):
         run(workspace, "head", "--key", home / "eve")
