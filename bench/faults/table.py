@@ -59,8 +59,9 @@ Mended since, each with a test of its own:
 - The later of two upgrades of a ledger at once advised to restore a backup.
 - Temporary files of a run that died before its first record were never removed.
 
-What it cannot see: a server that answers 200 to a point and does not keep it (the sizes of files
-are compared, the points are not asked for again).
+Not among these faults: a server that answers 200 to points and tags and keeps nothing. After each batch
+the latest values and the tags are asked for, and the command says what was not kept
+(`tests/tracker/test_mlflow_log.py`).
 """
 
 

@@ -32,7 +32,9 @@ MODES = (
     "closes after",
     "cuts answers",
     "answers a page",  # of another program, as the login page of a network: 200
+    "keeps nothing",  # of points, params and tags, and answers as if it did
 )
+KEPT = b"POST /api/2.0/mlflow/runs/log-batch "
 PAGE = b"<html><body>please log in</body></html>"
 LIMIT_S = 60.0
 
@@ -116,15 +118,11 @@ class Proxy:
             mode = self._mode
             if not request or (mode and mode != "is slow" and self._random.random() > self._rate):
                 mode = ""
+            if mode == "keeps nothing" and not request.startswith(KEPT):
+                mode = ""
             self.faults += bool(mode)
-            if mode == "answers 500":
-                client.sendall(
-                    b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 2\r\nConnection:"
-                    b" close\r\n\r\nno"
-                )
-            elif mode == "answers a page":
-                head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(PAGE)}\r\nConnection: close"
-                client.sendall(f"{head}\r\n\r\n".encode() + PAGE)
+            if answer := _answer_itself(mode):
+                client.sendall(answer)
             elif mode == "closes before":
                 self._forward(request[: self._random.randrange(len(request))])
             elif request:
@@ -153,6 +151,19 @@ class Proxy:
             while part := server.recv(65536):
                 parts.append(part)
             return b"".join(parts)
+
+
+def _answer_itself(mode: str) -> bytes:
+    """What the proxy answers in place of the server; empty where the server is asked."""
+    status, kind, body = {
+        "answers 500": ("500 Internal Server Error", "text/plain", b"no"),
+        "answers a page": ("200 OK", "text/html", PAGE),
+        "keeps nothing": ("200 OK", "application/json", b"{}"),
+    }.get(mode, ("", "", b""))
+    if not status:
+        return b""
+    head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}"
+    return f"{head}\r\nConnection: close\r\n\r\n".encode() + body
 
 
 def _read_request(client: socket.socket) -> bytes:

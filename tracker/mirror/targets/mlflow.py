@@ -7,6 +7,8 @@ time.
 from __future__ import annotations
 
 import hashlib
+import math
+import sys
 import tempfile
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -54,6 +56,7 @@ STATUS = {
     "failed": "FAILED",
     **dict.fromkeys(WAITING, "SCHEDULED"),
 }
+LARGEST = sys.float_info.max
 LONGEST_TAG = 5000  # characters that MLflow takes
 
 
@@ -74,6 +77,7 @@ class MlflowTarget(Target):
         # Whether this process has looked for the run in MLflow since the last error.
         self._settled = False
         self._names: dict[str, str] = {}
+        self._refused: set[str] = set()  # metrics of which MLflow does not take a value
         # Whether the curves in MLflow have names that sort its charts.
         self._charts = False
 
@@ -154,6 +158,31 @@ class MlflowTarget(Target):
         ]
         for part in _batches(metrics, BATCH):
             self._log_batch("metrics", part)
+        if self._table is None:  # a server; our own database answers for itself
+            self._check_arrival(metrics)
+
+    def _check_arrival(self, metrics: Sequence[Any]) -> None:
+        """Raise MlflowError if the server answered and did not keep the last point of a metric.
+
+        One request: the latest value of each metric. Where that is another, as after a step that
+        was logged late, the metric's history is asked for.
+        """
+        last = {one.key: one for one in metrics if one.key not in self._refused}
+        there = self._client.get_run(self._run_id).data.metrics
+        lost = []
+        for key, one in last.items():
+            if _is_same(there.get(key), one.value):
+                continue
+            history = self._client.get_metric_history(self._run_id, key) if key in there else []
+            kept = [point.value for point in history if point.step == one.step]
+            if not any(_is_same(value, one.value) for value in kept):
+                lost.append(key)
+        if lost:
+            raise server.MlflowError(
+                f"MLflow at {self.workspace.shown_mlflow_uri} answered, and did not keep the points"
+                f" of {', '.join(sorted(lost))}",
+                hint="look at the server's disk and log; tracker sync sends them again",
+            )
 
     def artifact(self, path: Path, name: str) -> None:
         """Log a file, in the same folder as in the run folder."""
@@ -222,6 +251,13 @@ class MlflowTarget(Target):
         run_tags = [RunTag(key, _clean_text(str(value))) for key, value in tags.items()]
         for part in _batches(run_tags, 100):
             self._log_batch("tags", part)
+        there = self._client.get_run(run_id).data.tags
+        if lost := {tag.key for tag in run_tags} - set(there) - self._refused:
+            raise server.MlflowError(
+                f"MLflow at {self.workspace.shown_mlflow_uri} answered, and did not keep"
+                f" {', '.join(sorted(lost))}",
+                hint="look at the server's disk and log; tracker sync sends them again",
+            )
         for key in self._find_stale(data.tags, tags):
             self._client.delete_tag(run_id, key)
         if record.status in OPEN:
@@ -316,6 +352,7 @@ class MlflowTarget(Target):
                 self.log_once(
                     f"MLflow refuses {kind[:-1]} {items[0].key}: {first_line(error)[:300]}"
                 )
+                self._refused.add(items[0].key)
                 return
             # Halve the batch until the refused item is alone.
             middle = len(items) // 2
@@ -385,6 +422,13 @@ def _clean_text(text: str) -> str:
 
 def _milliseconds(text: str) -> int:
     return round(from_utc_text(text).timestamp() * 1000)
+
+
+def _is_same(there: float | None, sent: float) -> bool:
+    """Whether a value is the one that was sent; MLflow has the largest float for infinity."""
+    if there is None or math.isnan(sent):
+        return there is not None and math.isnan(there)
+    return math.isclose(there, max(-LARGEST, min(LARGEST, sent)), rel_tol=1e-9)
 
 
 def _batches(items: list[Any], size: int) -> Iterable[list[Any]]:
