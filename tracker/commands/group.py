@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 
 class Entry(NamedTuple):
@@ -57,16 +58,43 @@ class BuiltWhenTyped(Mapping[str, Any]):
         return len(self._entries)
 
 
+class Command(TyperCommand):
+    """A command with our own help page, which cuts no word."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        from tracker.commands.help import print_help
+
+        print_help(self, ctx, {})
+
+
+class CommandGroup(TyperGroup):
+    """A group with our own help page."""
+
+    entries: Mapping[str, Entry] = {}
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        from tracker.commands.help import print_help
+
+        print_help(self, ctx, {name: self._explain(name) for name in self.entries})
+
+    def _explain(self, name: str) -> Entry:
+        """The entry with its line on this page: the first paragraph of the command's own page."""
+        entry = self.entries[name]
+        return entry._replace(
+            help=entry.help or (self.commands[name].help or "").partition("\n\n")[0]
+        )
+
+
 def _build(name: str, entry: Entry) -> Any:
     """Typer's command or group for an entry."""
     app = typer.Typer(
         name=name,
         add_completion=False,
         pretty_exceptions_enable=False,
-        rich_markup_mode="rich",
+        cls=CommandGroup,
     )
     if not entry.below:
-        built_by = _load(entry.built_by) if entry.built_by else None
+        built_by = _load(entry.built_by) if entry.built_by else Command
         app.command(name, cls=built_by, hidden=entry.hidden)(entry.load())
         return typer.main.get_command(app)
     if entry.place:
@@ -75,6 +103,7 @@ def _build(name: str, entry: Entry) -> Any:
         app.callback(help=entry.help, no_args_is_help=True)(_do_nothing)
     group: Any = typer.main.get_command(app)
     group.commands = BuiltWhenTyped(entry.below)
+    group.entries = entry.below
     return group
 
 

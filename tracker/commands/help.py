@@ -1,12 +1,13 @@
-"""The page of `tracker --help`: the panels of Typer's own page, without the Markdown and traceback
-machinery.
+"""The help pages: the panels of Typer's own pages, without the Markdown and traceback machinery.
 
 Typer's renderer imports 77 ms of it, more than everything else that --help does; see
-bench/startup.py.
+bench/startup.py. And it cuts long words, which are the names of keys and settings here; these pages
+cut none.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,48 +16,70 @@ from tracker.commands.group import Entry
 if TYPE_CHECKING:
     from rich.panel import Panel
 
+Rows = list[tuple[str, str]]
+
 NARROW = 60  # columns of a terminal below which there is no room for two columns
+NAME_SHARE = 0.4  # of the width: where names need more, what an option does goes below its name
 
 
-def print_help(group: Any, context: Any, entries: Mapping[str, Entry]) -> None:
-    """Print a group's usage, sentence, options and commands, a panel for each `rich_help_panel`."""
+def print_help(command: Any, context: Any, entries: Mapping[str, Entry]) -> None:
+    """Print usage, sentences, arguments, options, and the commands of a group, a panel for each
+    `rich_help_panel`."""
     from rich.console import Console, Group
     from rich.padding import Padding
     from rich.text import Text
 
     usage = Text("Usage: ", style="yellow").append(
-        " ".join([context.command_path, *group.collect_usage_pieces(context)])
+        " ".join([context.command_path, *command.collect_usage_pieces(context)])
     )
-    records = [
-        record
-        for option in group.get_params(context)
-        if (record := option.get_help_record(context))
-    ]
-    panels: dict[str, list[tuple[str, str]]] = {
-        "Options": [(names, text.strip()) for names, text in records]
-    }
-    for name, entry in entries.items():
-        panels.setdefault(entry.panel, []).append((name, entry.help))
-    parts = [Padding(usage, (1, 1)), Padding(Text(group.help or ""), (0, 1, 1, 1))]
+    parts = [Padding(usage, (1, 1)), Padding(Text(_reflow(command.help or "")), (0, 1, 1, 1))]
     console = Console(highlight=False)
-    narrow = console.width < NARROW
+    panels = {**_list_parameters(command, context), **_list_commands(entries)}
     console.print(
-        Group(*parts, *[_panel(title, rows, narrow=narrow) for title, rows in panels.items()])
+        Group(*parts, *[_panel(title, rows, console.width) for title, rows in panels.items()])
     )
 
 
-def _panel(title: str, rows: list[tuple[str, str]], *, narrow: bool) -> Panel:
+def _reflow(text: str) -> str:
+    """Paragraphs as one line each, so that only the terminal's width breaks them."""
+    paragraphs = re.split(r"\n\s*\n", text.strip())
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
+def _list_parameters(command: Any, context: Any) -> dict[str, Rows]:
+    """Names and explanations of what a command takes, by panel; nothing of what is hidden."""
+    panels: dict[str, Rows] = {}
+    for kind, title in (("argument", "Arguments"), ("option", "Options")):
+        for parameter in command.get_params(context):
+            record = parameter.get_help_record(context)
+            if record and parameter.param_type_name == kind:
+                panel = getattr(parameter, "rich_help_panel", None) or title
+                panels.setdefault(panel, []).append((record[0], " ".join(record[1].split())))
+    return panels
+
+
+def _list_commands(entries: Mapping[str, Entry]) -> dict[str, Rows]:
+    panels: dict[str, Rows] = {}
+    for name, entry in entries.items():
+        if not entry.hidden:
+            panels.setdefault(entry.panel or "Commands", []).append((name, _reflow(entry.help)))
+    return panels
+
+
+def _panel(title: str, rows: Rows, width: int) -> Panel:
     from rich.panel import Panel
     from rich.table import Table
     from rich.text import Text
 
+    longest = max(len(name) for name, _ in rows)
+    is_stacked = width < NARROW or longest > NAME_SHARE * width
     table = Table.grid(padding=(0, 2), expand=True)
-    table.add_column(no_wrap=not narrow, ratio=1 if narrow else None, overflow="fold")
-    if not narrow:
-        table.add_column(ratio=1)
+    table.add_column(no_wrap=not is_stacked, ratio=1 if is_stacked else None, overflow="fold")
+    if not is_stacked:
+        table.add_column(ratio=1, overflow="fold")
     for name, text in rows:
-        cells = [Text(name, style="bold cyan"), Text(" ".join(text.split()))]
-        if narrow:  # what it does goes below its name
-            cells = [Text("\n").join(cells)]
+        cells = [Text(name, style="bold cyan"), Text(text)]
+        if is_stacked:  # what it does goes below its name
+            cells = [Text("\n").join([cells[0], Text("    ") + cells[1]])]
         table.add_row(*cells)
     return Panel(table, title=title, title_align="left", border_style="dim", padding=(0, 1))

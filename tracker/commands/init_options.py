@@ -10,7 +10,9 @@ import typing
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from typer.core import TyperCommand, TyperOption
+from typer.core import TyperOption
+
+from tracker.commands.group import Command
 
 if TYPE_CHECKING:
     from tracker.training.reading import Key
@@ -138,7 +140,7 @@ def _find_dest(flag: str) -> str:
     return f"toml{flag.replace('-', '_')}"
 
 
-class InitCommand(TyperCommand):
+class InitCommand(Command):
     """A command with the options above: its function gets their texts as the context's `obj`."""
 
     _params: list[Any]

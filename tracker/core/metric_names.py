@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -128,4 +127,6 @@ def sanitize_name(name: str) -> str:
 
 
 def _hash_end(name: str) -> str:
+    import hashlib  # 3 ms, and lists of runs need none of it
+
     return f"_xsha{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:16]}_"
