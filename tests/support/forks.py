@@ -39,7 +39,8 @@ import pytest
 COMMANDS, WORKER = "tracker.cli", "tracker.training.run.worker"
 MIRROR = "tracker.mirror.process"
 PROGRAM, TORCHRUN, MLFLOW = "", "torch.distributed.run", "mlflow"
-NAMES = {WORKER: "worker", MIRROR: "mirror"}
+JOB, TASK = "submitit.local._local", "submitit.core._submit"
+NAMES = {WORKER: "worker", MIRROR: "mirror", JOB: "job", TASK: "task"}
 # an environment variable: module:function that each forked process calls first, see `call_first`
 FIRST = "FORKS_FIRST"
 ROOT = Path(__file__).resolve().parents[2]
@@ -128,9 +129,10 @@ class Child:
 class Forks:
     """The server's client."""
 
-    def __init__(self, connection: socket.socket, folder: Path, pid: int) -> None:
+    def __init__(self, connection: socket.socket, folder: Path, pid: int, address: str) -> None:
         self._connection = connection
         self._folder = folder
+        self._address = address
         self.pid = pid  # of the server, the parent of all that it forks
 
     def start(
@@ -145,6 +147,7 @@ class Forks:
         spares: int = 0,
         workers: int = 0,
         ranks: int = 0,
+        jobs: bool = False,
         machine: int = 0,
         **env: str,
     ) -> Child:
@@ -160,7 +163,8 @@ class Forks:
         `spares` says are forked as well, from processes that wait from its beginning on, and so
         many of the other processes of a run as `workers` says: they are called "worker"; or of
         those that torchrun starts as `ranks` says. The one that copies its run to MLflow is forked
-        too, and called "mirror". `machine`: it runs on the machine
+        too, and called "mirror". `jobs`: what submitit's local executor starts is forked from the
+        server of the session, and called "job" and "task". `machine`: it runs on the machine
         (tests/support/machines.py) of this process.
         """
         out, out_end = os.pipe()
@@ -176,6 +180,7 @@ class Forks:
             "spares": spares,
             "workers": workers,
             "ranks": ranks,
+            "jobs": self._address if jobs else "",
             "machine": machine,
         }
         ends = [out_end, err_end] if writes_to is None else [writes_to, writes_to]
@@ -195,11 +200,12 @@ class Forks:
         cwd: Path,
         ok: bool = True,
         spares: int = 0,
+        jobs: bool = False,
         machine: int = 0,
         **env: str,
     ) -> subprocess.CompletedProcess[str]:
         """A tracker command to its end; with `ok`, its exit code must be 0."""
-        child = self.start(*words, cwd=cwd, spares=spares, machine=machine, **env)
+        child = self.start(*words, cwd=cwd, spares=spares, jobs=jobs, machine=machine, **env)
         stdout, stderr = child.communicate()
         code = child.wait()
         assert not ok or code == 0, f"{words}: exit {code}\n{stdout}\n{stderr}"
@@ -232,13 +238,18 @@ def serving_forks() -> Iterator[Forks]:
 def connect(folder: Path) -> Iterator[Forks]:
     """A server of this process alone, forked from the one that `start_server` has started."""
     with tempfile.TemporaryDirectory() as name, socket.socket(socket.AF_UNIX) as connection:
-        connection.connect((folder / "address").read_text())
-        connection.sendall(name.encode())
-        pid = int.from_bytes(connection.recv(4), "big")
-        yield Forks(connection, Path(name), pid)
+        yield ask_for_server(connection, (folder / "address").read_text(), Path(name))
         connection.shutdown(
             socket.SHUT_RDWR
         )  # a loader process that is still there has a copy of it: closing ends nothing
+
+
+def ask_for_server(connection: socket.socket, address: str, folder: Path) -> Forks:
+    """Connect to the server of the session, which forks one for this process."""
+    connection.connect(address)
+    connection.sendall(str(folder).encode())
+    pid = int.from_bytes(connection.recv(4), "big")
+    return Forks(connection, folder, pid, address)
 
 
 def start_server(folder: Path) -> None:
@@ -390,7 +401,9 @@ def become(call: dict[str, Any], files: list[int]) -> None:
     os.environ.update(call["env"])
     sys.argv = call["words"] if call["module"] == PROGRAM else ["tracker", *call["words"]]
     name_process(NAMES.get(call["module"], "tracker"))
-    if call["module"] == PROGRAM or starts_mirror(call["words"]):
+    if address := call.get("jobs"):
+        keep_jobs(address)
+    if call["module"] in (PROGRAM, TASK) or starts_mirror(call["words"]):
         keep_mirror()
     if call["module"] == MLFLOW or call["words"][:1] == ["ui"]:
         keep_server(call["module"])
@@ -630,6 +643,28 @@ def keep_ranks(count: int, files: list[int]) -> None:
 
     if count:
         subprocess_handler.Popen = start  # type: ignore[assignment,misc]
+
+
+def keep_jobs(address: str) -> None:
+    """Let the server of the session fork what submitit's local executor starts: a job, which
+    outlives who asked for it, and the tasks of a job, one after the other."""
+    from submitit.local import local  # not before: it reads the environment
+
+    asked: list[socket.socket] = []  # a server ends when nobody has its connection anymore
+
+    def start(command: list[str], *, env: dict[str, str], **options: Any) -> Child:
+        module, *words = command[command.index("-m") + 1 :]
+        folder = Path(tempfile.mkdtemp(dir=Path(address).parent))
+        asked.append(socket.socket(socket.AF_UNIX))
+        forks = ask_for_server(asked[-1], address, folder)
+        with Path(os.devnull).open("w") as nothing:
+            output = options.get("stdout", nothing).fileno()
+            cwd, session = Path.cwd(), module == JOB
+            return forks.start(
+                *words, cwd=cwd, module=module, writes_to=output, session=session, jobs=True, **env
+            )
+
+    local.subprocess = SimpleNamespace(Popen=start)  # type: ignore[assignment]
 
 
 def starts_mirror(words: list[str]) -> bool:
