@@ -37,7 +37,9 @@ def test_a_job_that_is_preempted_twice_ends_with_the_weights_of_an_uninterrupted
 ) -> None:
     root = training_root
     for name in ("exp1", "exp2"):
-        done = forks.run("run", "train", "base.toml", "--force", "--slurm", *HERE, cwd=root, jobs=True)
+        done = forks.run(
+            "run", "train", "base.toml", "--force", "--slurm", *HERE, cwd=root, jobs=True
+        )
         assert done.stdout.startswith(f"{name} waits for job ")
     trained = 0
     for _ in range(2):
