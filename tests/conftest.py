@@ -49,15 +49,18 @@ ROOT = Path(__file__).resolve().parent.parent
 LONGEST = (
     "test_jobs.py",
     "test_demo.py",
-    "test_competitions.py",
-    "test_reused_runs.py",
+    "test_compose.py",
+    "test_mlflow_log.py",
     "test_mlflow_paths.py",
     "test_options.py",
+    "test_competitions.py",
+    "test_reused_runs.py",
+    "test_faults.py",
     "test_races.py",
-    "test_mlflow_log.py",
+    "test_ui.py",
+    "test_slurm.py",
     "test_lifecycle.py",
     "test_install.py",  # not beside test_demo.py: both need the demo
-    "test_compose.py",
     "test_active_run.py",
     "test_libraries.py",
 )

@@ -88,3 +88,17 @@ def test_spare_processes_become_what_a_forked_command_starts_and_end_with_it(
     started = run_interpreter(*words, cwd=workspace.root, ok=False)
     assert (child.returncode, stderr) == (started.returncode, started.stderr)
     assert psutil.wait_procs(spares, timeout=LIMIT_S)[1] == []
+
+
+def test_a_command_that_needs_no_torch_is_forked_from_a_process_without_it(
+    forks: Forks, workspace: Workspace, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    small, large = (
+        forks.start(*words, cwd=workspace.root, gate=gate)
+        for words in (("runs",), ("run", "options"))
+    )
+    sizes = [psutil.Process(child.pid).memory_info().rss for child in (small, large)]
+    gate.touch()
+    assert [child.wait() for child in (small, large)] == [0, 0]
+    assert sizes[0] < sizes[1] / 2

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.forks import Forks
+from tests.support.forks import NAMES, TASK, Forks
 from tests.support.trained_runs import count_points, read_kinds, read_record, wait_until
 from tests.support.workspaces import begin_run
 from tracker.core.clock import utc_now
@@ -38,7 +38,9 @@ def test_a_job_that_is_preempted_twice_ends_with_the_weights_of_an_uninterrupted
 ) -> None:
     root = training_root
     for name in ("exp1", "exp2"):
-        done = forks.run("run", "train", "base.toml", "--force", "--slurm", *HERE, cwd=root)
+        done = forks.run(
+            "run", "train", "base.toml", "--force", "--slurm", *HERE, cwd=root, jobs=True
+        )
         assert done.stdout.startswith(f"{name} waits for job ")
     trained = 0
     for _ in range(2):
@@ -78,7 +80,7 @@ def test_a_worker_of_a_sweep_that_must_leave_saves_its_trial_and_goes_on_with_it
 ) -> None:
     root = training_root
     (root / "lr.toml").write_text(SWEEP)
-    done = forks.run("run", "sweep", "lr.toml", "--slurm", "1", *HERE, cwd=root)
+    done = forks.run("run", "sweep", "lr.toml", "--slurm", "1", *HERE, cwd=root, jobs=True)
     assert done.stdout.startswith("lr.toml is worked on by job ")
     wait_until(lambda: len(count_points(root, "exp1")) > 20)
     (worker,) = list_tasks(root)
@@ -103,10 +105,10 @@ def list_tasks(root: Path) -> list[int]:
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            words = (folder / "cmdline").read_bytes().decode().split("\0")
+            name, place = (folder / "comm").read_text().strip(), (folder / "cwd").readlink()
         except OSError:  # it has ended
             continue
-        if "submitit.core._submit" in words and any(str(root) in word for word in words):
+        if (name, place) == (NAMES[TASK], root):
             found.append(int(folder.name))
     return found
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
 
-from tests.conftest import COMMAND_LIMIT_S
-from tests.support.forks import Forks
+from tests.support.forks import COMMANDS, TORCHRUN, Forks
 from tests.support.machines import DEVICE, two_machines
-from tests.support.torchrun import TORCHRUN
 from tests.support.trained_runs import count_points, read_kinds, read_record, wait_until
 from tracker.training.run.checkpoint import load_checkpoint
 
@@ -24,7 +20,7 @@ PLAIN = ("model.name=test_vit", "optim.name=sgd", "optim.lr=0.02", "model.drop_p
 
 def command(*changes: str) -> list[str]:
     words = [word for text in changes for word in ("--set", text)]
-    return ["-m", "tracker.cli", "run", "train", "base.toml", *words]
+    return ["-m", COMMANDS, "run", "train", "base.toml", *words]
 
 
 def test_two_machines_with_an_address_each_train_what_one_process_trains(
@@ -33,29 +29,25 @@ def test_two_machines_with_an_address_each_train_what_one_process_trains(
     root = training_root
     short = (*PLAIN, "train.epochs=2", "train.batch_size=8")
     forks.run(*command(*short)[2:], cwd=root)
-    launch = [*TORCHRUN, "--nnodes", "2", "--nproc-per-node", "1", "--master-port", "29511"]
+    launch = ["--nnodes", "2", "--nproc-per-node", "1", "--master-port", "29511"]
     with two_machines("first", "second") as machines:
-        processes = [
-            subprocess.Popen(
-                machine.command(
-                    [
-                        *launch,
-                        *("--master-addr", machines[0].address, "--node-rank", str(rank)),
-                        *command(*short, "train.num_nodes=2"),
-                        "--force",
-                    ]
-                ),
+        agents = [
+            forks.start(
+                *launch,
+                *("--master-addr", machines[0].address, "--node-rank", str(rank)),
+                *command(*short, "train.num_nodes=2"),
+                "--force",
                 cwd=root,
+                module=TORCHRUN,
+                ranks=1,
+                machine=machine.pid,
                 # gloo would take the address that the host's name has, which is another one
-                env={**os.environ, "GLOO_SOCKET_IFNAME": DEVICE},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
+                GLOO_SOCKET_IFNAME=DEVICE,
             )
             for rank, machine in enumerate(machines)
         ]
-        outputs = [process.communicate(timeout=COMMAND_LIMIT_S)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs
+        outputs = [agent.communicate() for agent in agents]
+    assert [agent.wait() for agent in agents] == [0, 0], outputs
     one, two = (read_record(root, run) for run in ("exp1", "exp2"))
     assert (two["status"], two["facts"]["processes"]) == ("finished", 2)
     assert two["summary"]["val/loss"] == pytest.approx(one["summary"]["val/loss"], abs=1e-6)
@@ -68,23 +60,19 @@ def test_two_machines_with_an_address_each_train_what_one_process_trains(
 
 
 def test_a_group_that_torchrun_starts_again_after_a_kill_goes_on_with_its_run(
-    training_root: Path,
+    training_root: Path, forks: Forks
 ) -> None:
     root = training_root
-    launch = [*TORCHRUN, "--standalone", "--nproc-per-node", "2", "--max-restarts", "1"]
-    agent = subprocess.Popen(
-        [*launch, *command(*PLAIN, "train.devices=2")],
-        cwd=root,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    launch = ["--standalone", "--nproc-per-node", "2", "--max-restarts", "1"]
+    words = (*launch, *command(*PLAIN, "train.devices=2"))
+    agent = forks.start(*words, cwd=root, module=TORCHRUN, ranks=4)
     wait_until(lambda: len(count_points(root, "exp1")) > 20)
-    workers = psutil.Process(agent.pid).children()
-    (second,) = [process for process in workers if process.environ().get("RANK") == "1"]
+    first = read_record(root, "exp1")["pid"]
+    workers = [each for each in psutil.Process(agent.pid).children() if each.name() == "tracker"]
+    (second,) = [each for each in workers if each.pid != first]
     second.kill()
-    output, _ = agent.communicate(timeout=COMMAND_LIMIT_S)
-    assert agent.returncode == 0, output
+    outputs = agent.communicate()
+    assert agent.wait() == 0, outputs
     assert [path.name for path in (root / "runs").glob("exp*")] == ["exp1"]
     record = read_record(root, "exp1")
     assert (record["status"], record["epoch"]) == ("finished", 30)

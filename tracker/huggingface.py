@@ -88,7 +88,7 @@ TOTALS = (
 )
 
 
-class TrackerCallback(TrainerCallback):
+class TrackerCallback(TrainerCallback):  # type: ignore[misc]
     """Records a training as a run: config, curves, and the Trainer's best checkpoint as best.pth.
 
     The options are those of tracker.start_run. The arguments that differ from their defaults and

@@ -39,7 +39,8 @@ import pytest
 COMMANDS, WORKER = "tracker.cli", "tracker.training.run.worker"
 MIRROR = "tracker.mirror.process"
 PROGRAM, TORCHRUN, MLFLOW = "", "torch.distributed.run", "mlflow"
-NAMES = {WORKER: "worker", MIRROR: "mirror"}
+JOB, TASK = "submitit.local._local", "submitit.core._submit"
+NAMES = {WORKER: "worker", MIRROR: "mirror", JOB: "job", TASK: "task"}
 # an environment variable: module:function that each forked process calls first, see `call_first`
 FIRST = "FORKS_FIRST"
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,6 +63,21 @@ NOT_IMPORTED = (
     *("tracker.fastai", "tracker.huggingface", "tracker.keras", "tracker.lightning"),
     *(MIRROR, WORKER),
 )
+# A process with torch and MLflow has 600 MB of its own: to fork and to end it takes 50 ms of CPU,
+# one without them 10. Commands that need neither are forked from a server that has neither.
+NOT_LIGHT = (*NOT_IMPORTED, "tracker.training.", "tracker.board", "tracker.jobs.sweep")
+LIGHT_LIBRARIES = (
+    *("numpy.random", "tomli_w", "psutil", "alembic.command"),
+    *("sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql.psycopg"),
+)
+LIGHT = {
+    *("runs", "show", "diff", "tree", "compare", "logs", "stop", "events", "check", "sota"),
+    *("select", "audit", "--version", "--help"),
+}
+# these tell MLflow of it, which is quick where nothing listens
+LIGHT_WITHOUT_MLFLOW = {
+    *("submit", "score", "note", "tag", "archive", "unarchive", "leaderboard", "ledger"),
+}
 
 
 class Child:
@@ -128,9 +144,18 @@ class Child:
 class Forks:
     """The server's client."""
 
-    def __init__(self, connection: socket.socket, folder: Path, pid: int) -> None:
+    def __init__(
+        self,
+        connection: socket.socket,
+        folder: Path,
+        pid: int,
+        address: str,
+        light: socket.socket | None = None,
+    ) -> None:
         self._connection = connection
+        self._light = light
         self._folder = folder
+        self._address = address
         self.pid = pid  # of the server, the parent of all that it forks
 
     def start(
@@ -145,6 +170,7 @@ class Forks:
         spares: int = 0,
         workers: int = 0,
         ranks: int = 0,
+        jobs: bool = False,
         machine: int = 0,
         **env: str,
     ) -> Child:
@@ -160,7 +186,8 @@ class Forks:
         `spares` says are forked as well, from processes that wait from its beginning on, and so
         many of the other processes of a run as `workers` says: they are called "worker"; or of
         those that torchrun starts as `ranks` says. The one that copies its run to MLflow is forked
-        too, and called "mirror". `machine`: it runs on the machine
+        too, and called "mirror". `jobs`: what submitit's local executor starts is forked from the
+        server of the session, and called "job" and "task". `machine`: it runs on the machine
         (tests/support/machines.py) of this process.
         """
         out, out_end = os.pipe()
@@ -176,13 +203,17 @@ class Forks:
             "spares": spares,
             "workers": workers,
             "ranks": ranks,
+            "jobs": self._address if jobs else "",
             "machine": machine,
         }
         ends = [out_end, err_end] if writes_to is None else [writes_to, writes_to]
-        send_call(self._connection, call, ends)
+        connection = self._connection
+        if self._light is not None and is_light(call):
+            connection = self._light
+        send_call(connection, call, ends)
         os.close(out_end)
         os.close(err_end)
-        pid = int.from_bytes(self._connection.recv(4), "big")
+        pid = int.from_bytes(connection.recv(4), "big")
         child = Child(pid, (os.fdopen(out), os.fdopen(err)), self._folder / str(pid))
         if writes_to is not None:
             child.stdout.close()
@@ -195,11 +226,12 @@ class Forks:
         cwd: Path,
         ok: bool = True,
         spares: int = 0,
+        jobs: bool = False,
         machine: int = 0,
         **env: str,
     ) -> subprocess.CompletedProcess[str]:
         """A tracker command to its end; with `ok`, its exit code must be 0."""
-        child = self.start(*words, cwd=cwd, spares=spares, machine=machine, **env)
+        child = self.start(*words, cwd=cwd, spares=spares, jobs=jobs, machine=machine, **env)
         stdout, stderr = child.communicate()
         code = child.wait()
         assert not ok or code == 0, f"{words}: exit {code}\n{stdout}\n{stderr}"
@@ -231,14 +263,43 @@ def serving_forks() -> Iterator[Forks]:
 @contextlib.contextmanager
 def connect(folder: Path) -> Iterator[Forks]:
     """A server of this process alone, forked from the one that `start_server` has started."""
-    with tempfile.TemporaryDirectory() as name, socket.socket(socket.AF_UNIX) as connection:
-        connection.connect((folder / "address").read_text())
-        connection.sendall(name.encode())
-        pid = int.from_bytes(connection.recv(4), "big")
-        yield Forks(connection, Path(name), pid)
-        connection.shutdown(
-            socket.SHUT_RDWR
-        )  # a loader process that is still there has a copy of it: closing ends nothing
+    address = (folder / "address").read_text()
+    with (
+        tempfile.TemporaryDirectory() as name,
+        socket.socket(socket.AF_UNIX) as connection,
+        socket.socket(socket.AF_UNIX) as light,
+    ):
+        pid = ask_for_server(connection, address, Path(name))
+        ask_for_server(light, find_light(address), Path(name))
+        yield Forks(connection, Path(name), pid, address, light)
+        for each in (connection, light):
+            # a loader process that is still there has a copy of it: closing ends nothing
+            each.shutdown(socket.SHUT_RDWR)
+
+
+def ask_for_server(connection: socket.socket, address: str, folder: Path) -> int:
+    """Connect to a server of the session, which forks one for this process; its number."""
+    connection.connect(address)
+    connection.sendall(str(folder).encode())
+    return int.from_bytes(connection.recv(4), "big")
+
+
+def find_light(address: str) -> str:
+    """The address of the server beside that one which has neither torch nor MLflow."""
+    return f"{address}-light"
+
+
+def is_light(call: dict[str, Any]) -> bool:
+    """Whether a command needs neither torch nor MLflow, and starts nothing that would be forked."""
+    if call["module"] != COMMANDS or any(
+        call[name] for name in ("spares", "workers", "ranks", "jobs", "machine")
+    ):
+        return False
+    words, env = call["words"], call["env"]
+    if env.get("TRACKER_MLFLOW_URI") == "http://127.0.0.1:9":
+        return words[0] in LIGHT | LIGHT_WITHOUT_MLFLOW
+    # runs of the team are fetched from MLflow
+    return words[0] in LIGHT and not any("/" in word or word == "--team" for word in words)
 
 
 def start_server(folder: Path) -> None:
@@ -250,7 +311,9 @@ def start_server(folder: Path) -> None:
     # the process of the whole session: that of this one ends earlier with pytest-xdist
     session = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
     command = [sys.executable, "-P", __file__, str(address), str(session)]
-    subprocess.run(command, stdin=subprocess.DEVNULL, check=True, timeout=LIMIT_S)
+    # large pages: a fork copies a fourth fewer entries of them
+    env = {**os.environ, "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+    subprocess.run(command, stdin=subprocess.DEVNULL, check=True, timeout=LIMIT_S, env=env)
 
 
 @pytest.fixture
@@ -309,21 +372,41 @@ def receive_call(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
 def offer(address: Path, session: int) -> None:
     """Import once what commands need and go to the background; fork a server for each test process
     that connects, until the process of the test session has ended."""
+    heavy, light = listen(str(address)), listen(find_light(str(address)))
+    import_rooms(NOT_LIGHT, LIGHT_LIBRARIES)
+    if not os.fork():
+        heavy.close()
+        fork_servers(light, session)
+    light.close()
+    # what MLflow's server imports
+    warnings.filterwarnings("ignore", message="starlette.middleware.wsgi is deprecated")
+    import_rooms(NOT_IMPORTED, LIBRARIES)
+    if os.fork():
+        os._exit(0)  # libraries complain of what is frozen
+    fork_servers(heavy, session, folder=address.parent)
+
+
+def listen(address: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(address)
+    listener.listen()
+    return listener
+
+
+def import_rooms(without: tuple[str, ...], libraries: Sequence[str]) -> None:
+    """Import all of tracker but what begins like that, and what it takes from libraries."""
     import tracker
 
     for module in pkgutil.walk_packages(tracker.__path__, "tracker."):
-        if not module.name.startswith(NOT_IMPORTED):
+        if not module.name.startswith(without):
             importlib.import_module(module.name)
-    # what MLflow's server imports
-    warnings.filterwarnings("ignore", message="starlette.middleware.wsgi is deprecated")
-    for name in LIBRARIES:
+    for name in libraries:
         importlib.import_module(name)
     gc.freeze()  # what is never collected is never copied
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(address))
-    listener.listen()
-    if os.fork():
-        os._exit(0)  # libraries complain of what is frozen
+
+
+def fork_servers(listener: socket.socket, session: int, *, folder: Path | None = None) -> NoReturn:
+    """Fork a server for each test process that connects; at the end remove the folder."""
     while is_alive(session):
         with contextlib.suppress(ChildProcessError):
             os.waitpid(-1, os.WNOHANG)  # a server has ended with its test process
@@ -334,7 +417,8 @@ def offer(address: Path, session: int) -> None:
             listener.close()
             serve(connection)
         connection.close()
-    shutil.rmtree(address.parent)
+    if folder is not None:
+        shutil.rmtree(folder)
     os._exit(0)
 
 
@@ -364,9 +448,9 @@ def serve(connection: socket.socket) -> NoReturn:
                 from tests.support.machines import enter
 
                 enter(call["machine"])
-            keep_spares(call["spares"], files)
-            keep_workers(call["workers"], files)
-            keep_ranks(call["ranks"], files)
+            for name, keep in KEEP.items():
+                if call[name]:  # what they import may be heavy
+                    keep(call[name], files)
             become(call, files)
         for file in files:
             os.close(file)
@@ -390,7 +474,9 @@ def become(call: dict[str, Any], files: list[int]) -> None:
     os.environ.update(call["env"])
     sys.argv = call["words"] if call["module"] == PROGRAM else ["tracker", *call["words"]]
     name_process(NAMES.get(call["module"], "tracker"))
-    if call["module"] == PROGRAM or starts_mirror(call["words"]):
+    if address := call.get("jobs"):
+        keep_jobs(address)
+    if call["module"] in (PROGRAM, TASK) or starts_mirror(call["words"]):
         keep_mirror()
     if call["module"] == MLFLOW or call["words"][:1] == ["ui"]:
         keep_server(call["module"])
@@ -599,9 +685,8 @@ def keep_spares(count: int, files: list[int]) -> None:
         words = command[command.index("tracker.cli") + 1 :]
         return spares.pop(0).begin(words, options["cwd"], options["stdout"].fileno())
 
-    if count:
-        names = SimpleNamespace(Popen=start, PIPE=subprocess.PIPE)
-        background.subprocess = names  # type: ignore[assignment]
+    names = SimpleNamespace(Popen=start, PIPE=subprocess.PIPE)
+    background.subprocess = names  # type: ignore[assignment]
 
 
 def keep_workers(count: int, files: list[int]) -> None:
@@ -614,9 +699,8 @@ def keep_workers(count: int, files: list[int]) -> None:
         assert command[-2] == WORKER
         return spares.pop(0).work(command[-1:], env)
 
-    if count:
-        names = SimpleNamespace(Popen=start, PIPE=subprocess.PIPE, DEVNULL=subprocess.DEVNULL)
-        processes.subprocess = names  # type: ignore[assignment]
+    names = SimpleNamespace(Popen=start, PIPE=subprocess.PIPE, DEVNULL=subprocess.DEVNULL)
+    processes.subprocess = names  # type: ignore[assignment]
 
 
 def keep_ranks(count: int, files: list[int]) -> None:
@@ -628,8 +712,33 @@ def keep_ranks(count: int, files: list[int]) -> None:
     def start(args: Sequence[str], *, env: dict[str, str], **_: Any) -> Any:
         return spares.pop(0).rank(list(args), env)
 
-    if count:
-        subprocess_handler.Popen = start  # type: ignore[assignment,misc]
+    subprocess_handler.Popen = start  # type: ignore[assignment,misc]
+
+
+KEEP = {"spares": keep_spares, "workers": keep_workers, "ranks": keep_ranks}
+
+
+def keep_jobs(address: str) -> None:
+    """Let the server of the session fork what submitit's local executor starts: a job, which
+    outlives who asked for it, and the tasks of a job, one after the other."""
+    from submitit.local import local  # not before: it reads the environment
+
+    asked: list[socket.socket] = []  # a server ends when nobody has its connection anymore
+
+    def start(command: list[str], *, env: dict[str, str], **options: Any) -> Child:
+        module, *words = command[command.index("-m") + 1 :]
+        folder = Path(tempfile.mkdtemp(dir=Path(address).parent))
+        asked.append(socket.socket(socket.AF_UNIX))
+        pid = ask_for_server(asked[-1], address, folder)
+        forks = Forks(asked[-1], folder, pid, address)
+        with Path(os.devnull).open("w") as nothing:
+            output = options.get("stdout", nothing).fileno()
+            cwd, session = Path.cwd(), module == JOB
+            return forks.start(
+                *words, cwd=cwd, module=module, writes_to=output, session=session, jobs=True, **env
+            )
+
+    local.subprocess = SimpleNamespace(Popen=start)  # type: ignore[assignment]
 
 
 def starts_mirror(words: list[str]) -> bool:
