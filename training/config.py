@@ -462,7 +462,8 @@ class TrainConfig:
     eval_batch_size: int = option(64, "Images per validation batch.", low=1)
     precision: str = option(
         "auto",
-        "Number format of the forward pass.",
+        "Number format of the forward pass. auto: of 16 bits on a GPU; on a CPU bf16-mixed where it"
+        " has bfloat16 and a few measured steps are at least 1.25 times quicker, else 32-true.",
         choices=("auto", "32-true", "bf16-mixed", "16-mixed"),
     )
     accelerator: str = option(
