@@ -240,7 +240,10 @@ def compare_epochs(config: Config, data: LoadedData, folder: Path, rounds: int) 
         "so many times quicker",
     )
     print_table(
-        f"Epochs of {len(data.train)} + {len(data.val)} images, {rounds} rounds", columns, rows
+        f"Epochs of {len(data.train)} + {len(data.val)} images, {rounds} rounds,"
+        f" tracker in {config.train.precision}",
+        columns,
+        rows,
     )
     wait, own = (100 * statistics.median(values) for values in zip(*shares, strict=True))
     print(
@@ -254,6 +257,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--people", type=int, default=24)
+    parser.add_argument(
+        "--precision", default="32-true", choices=("32-true", "bf16-mixed"), help="tracker's"
+    )
     options = parser.parse_args()
     config = Config(
         data=DataConfig(
@@ -268,7 +274,12 @@ def main() -> None:
         model=ModelConfig(name="resnet18"),
         optim=OptimConfig(lr=1e-3),
         sched=SchedConfig(name="constant"),
-        train=TrainConfig(batch_size=BATCH, eval_batch_size=BATCH, accelerator="cpu"),
+        train=TrainConfig(
+            batch_size=BATCH,
+            eval_batch_size=BATCH,
+            accelerator="cpu",
+            precision=options.precision,
+        ),
     )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -205,7 +205,7 @@ def main() -> None:
     sizes, rounds = ([64], 1) if options.quick else (options.images, options.rounds)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        make_photographs(folder, -(-max(sizes) // 7))
+        make_photographs(folder, 24, eval_people=-(-max(sizes) // 7))
         data = load_data(CONFIG.data, TASK, root=folder)
         load = os.getloadavg()[0]
         print(f"{name_processor()}, {torch.get_num_threads()} threads, load {load:.1f}")
