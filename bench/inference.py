@@ -172,19 +172,22 @@ def measure(bench: Bench, rounds: int, *, limits: bool) -> None:
         calls["forward pass alone"] = bench.run_forward
         calls["reading alone"] = bench.run_reading
     times: dict[str, list[float]] = {name: [] for name in calls}
+    processors: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
-            started = time.perf_counter()
+            started, used = time.perf_counter(), sum(os.times()[:4])
             call()
             times[name].append(time.perf_counter() - started)
+            processors[name].append(sum(os.times()[:4]) - used)
     medians = {name: statistics.median(values) for name, values in times.items()}
     images = len(bench.data.eval)
     rows = []
     for name, seconds in medians.items():
         ratio, goal = medians[BASE] / seconds, GOALS.get(name)
         verdict = f"{goal:g}: {'reached' if ratio >= goal else 'missed'}" if goal else "-"
-        rows.append((name, f"{images / seconds:.1f}", f"{ratio:.2f}", verdict))
-    columns = ("from files to CSV", "images/s", "times quicker", "goal")
+        processor = 1e3 * statistics.median(processors[name]) / images
+        rows.append((name, f"{images / seconds:.1f}", f"{ratio:.2f}", f"{processor:.1f}", verdict))
+    columns = ("from files to CSV", "images/s", "times quicker", "CPU, ms an image", "goal")
     print_table(f"{images} images, {rounds} rounds", columns, rows)
     if limits:
         both = medians["forward pass alone"] + medians["reading alone"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,11 +30,10 @@ KEPT = 100  # measurements, the newest ones
 
 @dataclass(frozen=True)
 class Choice:
-    """What "auto" stands for (None: float32, which is not worth a word), its facts, a sentence."""
+    """What "auto" stands for (None: nothing was to choose), and the facts that say so."""
 
     precision: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
-    sentence: str = ""
 
 
 def choose_precision(
@@ -45,12 +44,14 @@ def choose_precision(
     *,
     earlier: RunRecord | None,
     threads: int | None,
+    notify: Callable[[str], None],
 ) -> Choice:
     """What "auto" stands for; a run that goes on from `earlier` takes what that has recorded.
 
     A short training, and a processor without bfloat16, are not measured. A measurement holds for
     every later training in the workspace with the same step on the same processor: the same
-    config has the same precision then. Raises ConfigError for a wrong setting.
+    config has the same precision then. `notify` gets sentences for the user. Raises ConfigError for
+    a wrong setting.
     """
     if config.train.precision != "auto":
         return Choice()
@@ -66,7 +67,12 @@ def choose_precision(
     if not wants_measuring(config, data):
         return Choice()
     with share_cores(config.train.devices * config.train.num_nodes, threads):
-        return _measure(workspace, config, data, task)
+        steps, sentence = _measure(workspace, config, data, task, notify=notify)
+    notify(sentence)
+    if steps is None:
+        return Choice()
+    figures = dict(zip(FIGURES, (steps.float32, steps.bfloat16), strict=True))
+    return Choice(steps.precision, {FACT: steps.precision, **figures})
 
 
 def read_precision_facts(record: RunRecord) -> dict[str, Any]:
@@ -74,8 +80,18 @@ def read_precision_facts(record: RunRecord) -> dict[str, Any]:
     return {key: record.facts[key] for key in (FACT, *FIGURES) if key in record.facts}
 
 
-def _measure(workspace: Workspace, config: Config, data: LoadedData, task: Task) -> Choice:
-    """Measure, unless it has been: trainings that begin together wait for the first one."""
+def _measure(
+    workspace: Workspace,
+    config: Config,
+    data: LoadedData,
+    task: Task,
+    *,
+    notify: Callable[[str], None],
+) -> tuple[MeasuredSteps | None, str]:
+    """The measurement, which may be an earlier one, and a sentence about it.
+
+    Trainings that begin together wait for the first one.
+    """
     from tracker.training.run.precision import MeasuredSteps, describe_step, measure_steps
 
     step, path = describe_step(config), workspace.state_dir / MEASURED_FILE
@@ -85,24 +101,23 @@ def _measure(workspace: Workspace, config: Config, data: LoadedData, task: Task)
         known = _read_measured(path)
         for one in known:
             if one["step"] == step:
-                return _describe(MeasuredSteps(**one["images_per_s"]), "measured before: ")
-        steps, sentence = measure_steps(config, data, task, root=workspace.root)
-        if steps is None:
-            return Choice(sentence=f"{sentence}: float32")
-        write_json(path, [*known, {"step": step, "images_per_s": asdict(steps)}][-KEPT:])
-        return _describe(steps, "")
+                steps = MeasuredSteps(**one["images_per_s"])
+                return steps, _describe(steps, "measured before: ")
+        notify("train.precision: a few steps in float32 and in bfloat16 are measured")
+        found, problem = measure_steps(config, data, task, root=workspace.root)
+        if found is None:
+            return None, f"{problem}: float32"
+        write_json(path, [*known, {"step": step, "images_per_s": asdict(found)}][-KEPT:])
+        return found, _describe(found, "")
     finally:
         lock.release()
 
 
-def _describe(steps: MeasuredSteps, when: str) -> Choice:
-    precision = steps.precision
-    facts = {FACT: precision, **dict(zip(FIGURES, (steps.float32, steps.bfloat16), strict=True))}
-    sentence = (
-        f"train.precision = {precision} (auto, {when}a step trains {steps.float32:.3g} images/s in"
-        f" float32, {steps.bfloat16:.3g} in bfloat16)"
+def _describe(steps: MeasuredSteps, when: str) -> str:
+    return (
+        f"train.precision = {steps.precision} (auto, {when}a step trains {steps.float32:.3g}"
+        f" images/s in float32, {steps.bfloat16:.3g} in bfloat16)"
     )
-    return Choice(precision, facts, sentence)
 
 
 def _read_measured(path: Path) -> list[dict[str, Any]]:

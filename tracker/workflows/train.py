@@ -289,11 +289,15 @@ def _fit(
 
         with translate_torch_errors():
             chosen = choose_precision(
-                workspace, config, begun.data, begun.task, earlier=earlier, threads=threads
+                workspace,
+                config,
+                begun.data,
+                begun.task,
+                earlier=earlier,
+                threads=threads,
+                notify=lambda sentence: None if quiet else print(sentence, file=sys.stderr),
             )
             recorder.params(chosen.facts)
-            if chosen.sentence and not quiet:
-                print(chosen.sentence, file=sys.stderr)
             result = fit(
                 config,
                 begun.data,
