@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from tests.support.training_loop import CONFIG, SHORT, train, vary
+from tests.support.training_loop import CONFIG, SHORT, Stop, train, vary
 from tests.training.conftest import TWO
 from tracker.training.data.data import load_data
 from tracker.training.formats.samples import LoadedData
 from tracker.training.model import model
-from tracker.training.run import precision
+from tracker.training.run import loop, precision
 from tracker.training.run.checkpoint import load_checkpoint
 from tracker.training.run.precision import MeasuredSteps, measure_steps, wants_measuring
 
@@ -93,3 +95,18 @@ def test_auto_trains_in_what_was_chosen_and_its_config_stays_auto(
         vary(SHORT, train__precision="32-true"), folders, "own", precision="bf16-mixed"
     )
     assert logger.facts["precision"] == "32-true"
+
+
+def test_the_other_processes_of_a_run_get_what_the_first_one_was_given(
+    folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Mapping[str, Any]] = []
+
+    def keep(_: Any, work: Mapping[str, Any], **__: Any) -> None:
+        given.append(work)
+        raise Stop
+
+    monkeypatch.setattr(loop, "share_work", keep)
+    with pytest.raises(Stop):
+        train(vary(SHORT, train__devices=2), folders, "two", precision="bf16-mixed")
+    assert given[0]["precision"] == "bf16-mixed"
