@@ -78,8 +78,9 @@ MEASUREMENTS = (
         ("--rounds", "1", "--images", "48"),
     ),
     Measurement(
-        "epochs", "How long does an epoch take?", ("--rounds", "1", "--people", "6"), 3600.0
+        "epochs", "How long does an epoch take?", ("--rounds", "1", "--people", "12"), 3600.0
     ),
+    Measurement("inference", "How long do predictions take, files to CSV?", ("--quick",)),
     Measurement("jitter_f1", "Does the quick jitter cost F1?", None, 7200.0),
     Measurement("suspects", "Does data suspects find wrong labels?", None, 7200.0),
     Measurement("sharing", "What do two trainings at once cost each other?", ("--seconds", "3")),

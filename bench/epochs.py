@@ -1,5 +1,4 @@
-"""How long does an epoch take? Against the winners' loop re-made, and a loop of timm's parts; and
-inference to CSV.
+"""How long does an epoch take? Against the winners' loop re-made, and a loop of timm's parts.
 
 Everything on the CPU: resnet18 at 224 pixels, batch 16, one loader process, photographs of 384 x
 512 pixels. The candidates take turns, an epoch each; ours is timed from its second epoch on, when
@@ -9,11 +8,10 @@ its input cache is full.
 from __future__ import annotations
 
 import argparse
-import csv
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,12 +35,7 @@ from tracker.training.config import (
 )
 from tracker.training.data.data import load_data
 from tracker.training.formats.samples import LoadedData
-from tracker.training.input.loader import ImageSource
-from tracker.training.predict.decide import plain_decision, save_predictions
-from tracker.training.predict.predict import Predictor
 from tracker.training.run import loop
-from tracker.training.run.infer import load_weights
-from tracker.training.run.setup import build_fabric
 from tracker.training.run.worker import NullLogger
 
 BATCH = 16
@@ -52,8 +45,8 @@ class WinnersLoop:
     """Jitter in training and validation, `.item()` and F1 at every step, a figure and a checkpoint
     every epoch."""
 
-    def __init__(self, data: LoadedData, folder: Path, *, jitter: bool = True) -> None:
-        custom = build_custom(224, jitter=jitter)
+    def __init__(self, data: LoadedData, folder: Path) -> None:
+        custom = build_custom(224)
         self._folder = folder
         self._model = timm.create_model("resnet18", num_classes=18)
         self._optimizer = torch.optim.AdamW(self._model.parameters(), lr=1e-3)
@@ -63,8 +56,6 @@ class WinnersLoop:
         self._val = _loader(
             Photographs([(s.path, s.label) for s in data.val], custom), shuffle=False
         )
-        self._eval = _loader(Photographs([(i.path, 0) for i in data.eval], custom), shuffle=False)
-        self._ids = [image.id for image in data.eval]
 
     def epoch(self) -> dict[str, float]:
         """Seconds of the training part and of all."""
@@ -96,22 +87,6 @@ class WinnersLoop:
         torch.save(self._model.state_dict(), self._folder / "best.pth")
         torch.save(self._model.state_dict(), self._folder / "last.pth")
         return {"train": trained - started, "epoch": time.perf_counter() - started}
-
-    def load(self, weights: Mapping[str, torch.Tensor]) -> None:
-        """Take these weights."""
-        self._model.load_state_dict(weights)
-
-    def infer(self) -> float:
-        """Seconds from files to a CSV."""
-        started = time.perf_counter()
-        self._model.eval()
-        answers: list[int] = []
-        with torch.no_grad():
-            for images, _ in self._eval:
-                answers.extend(self._model(images).argmax(dim=-1).cpu().numpy())
-        with (self._folder / "output.csv").open("w", newline="") as file:
-            csv.writer(file).writerows(zip(self._ids, answers, strict=True))
-        return time.perf_counter() - started
 
 
 class TimmLoop:
@@ -265,7 +240,10 @@ def compare_epochs(config: Config, data: LoadedData, folder: Path, rounds: int) 
         "so many times quicker",
     )
     print_table(
-        f"Epochs of {len(data.train)} + {len(data.val)} images, {rounds} rounds", columns, rows
+        f"Epochs of {len(data.train)} + {len(data.val)} images, {rounds} rounds,"
+        f" tracker in {config.train.precision}",
+        columns,
+        rows,
     )
     wait, own = (100 * statistics.median(values) for values in zip(*shares, strict=True))
     print(
@@ -274,50 +252,14 @@ def compare_epochs(config: Config, data: LoadedData, folder: Path, rounds: int) 
     )
 
 
-def compare_inference(config: Config, data: LoadedData, folder: Path, rounds: int) -> None:
-    """From image files to the prediction CSV, with the weights of best.pth in both and no jitter;
-    prints medians."""
-    weights, _ = load_weights(folder / "ours" / "best.pth")
-    theirs = WinnersLoop(data, folder / "theirs", jitter=False)
-    theirs.load(weights)
-    times: dict[str, list[float]] = {"tracker": [], "the winners' loop": []}
-    for number in range(rounds + 1):
-        run_dir = folder / f"infer{number}"
-        run_dir.mkdir()
-        model = timm.create_model("resnet18", num_classes=18).to(memory_format=torch.channels_last)
-        model.load_state_dict(weights)
-        fabric = build_fabric(config, environment=None, notify=print)
-        started = time.perf_counter()
-        predictor = Predictor(
-            config, data, TASK, fabric, ImageSource(folder, data.hashes, run_dir / "cache")
-        )  # a cold cache
-        path = save_predictions(
-            run_dir, predictor.evaluate(model), TASK, plain_decision(TASK, config.eval)
-        )
-        ours, other = time.perf_counter() - started, theirs.infer()
-        if number:
-            times["tracker"].append(ours)
-            times["the winners' loop"].append(other)
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    rows = [
-        (name, f"{len(data.eval) / median:.1f}", f"{median / medians['tracker']:.2f}")
-        for name, median in medians.items()
-    ]
-    columns = ("loop", "images/s from files to CSV", "tracker is so many times quicker")
-    print_table(f"Inference of {len(data.eval)} images, {rounds} rounds", columns, rows)
-    answers = [
-        list(csv.reader(file.open(newline=""))) for file in (path, folder / "theirs" / "output.csv")
-    ]
-    ours_by_id, theirs_by_id = (dict(row for row in rows) for rows in answers)
-    equal = sum(ours_by_id[name] == answer for name, answer in theirs_by_id.items())
-    print(f"{equal} of {len(theirs_by_id)} labels are equal")
-
-
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--people", type=int, default=24)
+    parser.add_argument(
+        "--precision", default="32-true", choices=("32-true", "bf16-mixed"), help="tracker's"
+    )
     options = parser.parse_args()
     config = Config(
         data=DataConfig(
@@ -332,14 +274,18 @@ def main() -> None:
         model=ModelConfig(name="resnet18"),
         optim=OptimConfig(lr=1e-3),
         sched=SchedConfig(name="constant"),
-        train=TrainConfig(batch_size=BATCH, eval_batch_size=BATCH, accelerator="cpu"),
+        train=TrainConfig(
+            batch_size=BATCH,
+            eval_batch_size=BATCH,
+            accelerator="cpu",
+            precision=options.precision,
+        ),
     )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_photographs(folder, options.people)
         data = load_data(config.data, TASK, root=folder)
         compare_epochs(config, data, folder, options.rounds)
-        compare_inference(config, data, folder, options.rounds)
 
 
 if __name__ == "__main__":

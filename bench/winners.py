@@ -57,9 +57,12 @@ def build_custom(size: int, *, jitter: bool = True) -> Callable[[Image.Image], t
     return composed
 
 
-def make_photographs(root: Path, people: int) -> None:
-    """The demo's drawn faces as JPEG files of the competition's size, train/ and eval/."""
-    make_competition(root, people=people, eval_people=people, seed=7)
+def make_photographs(root: Path, people: int, *, eval_people: int = 0) -> None:
+    """The demo's drawn faces as JPEG files of the competition's size, train/ and eval/.
+
+    By default as many people to predict as to train with; each has seven photographs.
+    """
+    make_competition(root, people=people, eval_people=eval_people or people, seed=7)
     for number, path in enumerate(sorted(root.rglob("*.jpg"))):
         save_photograph(path, path, seed=number)
 

@@ -29,12 +29,16 @@ with hide_library("torchmetrics"):
     from lightning_fabric import Fabric
     from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+    from lightning_fabric.plugins.precision import MixedPrecision
+    from lightning_fabric.plugins.precision import Precision as PlainPrecision
     from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
 
 __all__ = [
     "ClusterEnvironment",
     "Fabric",
     "LightningEnvironment",
+    "MixedPrecision",
     "ModelParallelStrategy",
+    "PlainPrecision",
     "hide_library",
 ]

@@ -26,6 +26,26 @@ def host_name() -> str:
     return os.uname().nodename if hasattr(os, "uname") else platform.node()
 
 
+def has_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 itself; False where that is not known."""
+    return bool(set(_read_processor("flags").split()) & {"amx_bf16", "avx512_bf16"})
+
+
+def name_processor() -> str:
+    """The processor's name, as Linux has it; empty elsewhere."""
+    return _read_processor("model name")
+
+
+def _read_processor(key: str) -> str:
+    """A value of the first core in /proc/cpuinfo, which no function of torch's interface gives."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    lines = (line.partition(":") for line in text.splitlines())
+    return next((value.strip() for name, _, value in lines if name.strip() == key), "")
+
+
 def count_cores() -> int:
     """The cores that this process may use, on Linux; those of the machine elsewhere."""
     if hasattr(os, "sched_getaffinity"):

@@ -81,6 +81,7 @@ def train(
     cache_dir: Path | None = None,
     task: Task = TWO,
     draws: bool = False,
+    precision: str | None = None,
 ) -> tuple[FitResult, ListLogger]:
     """Fit into root/name; raise Stop after epoch `stop_after`, or within one after optimizer step
     `stop_at_step`. After step `save_at_step` it gets SIGUSR1, and with `leaves` raises Stop when it
@@ -114,6 +115,7 @@ def train(
             saving=SaveRequest(on_saved=on_saved),
             cache_dir=cache_dir,
             resume=resume,
+            precision=precision,
             quiet=True,
         )
     return result, logger

@@ -19,9 +19,10 @@ from tracker.training.config import LossConfig, ModelConfig, OptimConfig, SchedC
 from tracker.training.errors import ConfigError, StorageError, WeightsError
 from tracker.training.files import atomic_path, write_json, write_text
 from tracker.training.input.sampler import BatchSampler, OrderedBatches, balance
+from tracker.training.machine import has_bfloat16
 from tracker.training.metrics import accuracy, f1_by_class, macro_f1
 from tracker.training.model.losses import build_loss, focal_loss, soft_f1_loss
-from tracker.training.model.model import build_model, list_cpu_features, resolve_precision
+from tracker.training.model.model import build_model, resolve_precision
 from tracker.training.model.optim import build_optimizer, lr_factor
 from tracker.training.run.checkpoint import load_checkpoint, save_checkpoint, weights_fingerprint
 from tracker.training.scores import confusion_matrix, count_classes
@@ -245,7 +246,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 
 def test_bf16_on_a_cpu_without_its_instructions_stays_in_float32() -> None:
     precision, note = resolve_precision("bf16-mixed", "cpu")
-    if list_cpu_features() & {"amx_bf16", "avx512_bf16"}:
+    if has_bfloat16():
         assert (precision, note) == ("bf16-mixed", "")
     else:
         assert precision == "32-true"

@@ -25,7 +25,7 @@ from tracker.ledger.read import (
 )
 from tracker.ledger.records import Note, Submission
 from tracker.ledger.resolve import resolve_run
-from tracker.run_folder.read import load_config, load_run
+from tracker.run_folder.read import load_compared_config, load_config, load_run
 from tracker.run_folder.record import RunRecord, is_archived, list_run_numbers
 from tracker.training.config_fingerprint import outcome_values
 from tracker.training.errors import StorageError
@@ -180,7 +180,7 @@ def _build_runs(
     notes = list_notes(workspace, [record.uid for record in records])
     for record in records:
         try:
-            config = load_config(workspace.runs_dir, record.name)
+            config = load_compared_config(workspace.runs_dir, record)
         except TrackerError as error:
             if skipped is None:
                 raise

@@ -23,7 +23,7 @@ from tracker.ledger.read import (
 from tracker.ledger.records import Note, Submission
 from tracker.ledger.resolve import load_resolved, parse_submission
 from tracker.run_folder.points import Curves, read_curves
-from tracker.run_folder.read import load_config
+from tracker.run_folder.read import load_compared_config
 from tracker.run_folder.record import RunRecord, run_folder
 from tracker.workspace.metrics import COLUMNS, deciding_first, list_model_metrics
 from tracker.workspace.predictions import Answers, load_answers
@@ -93,7 +93,7 @@ def _load_run_subject(workspace: Workspace, record: RunRecord, row: Submission |
     if row is None:
         row = next(reversed(list_submissions_of(workspace, record)), None)
     folder = run_folder(workspace.runs_dir, record.name)
-    config = load_config(workspace.runs_dir, record.name)
+    config = load_compared_config(workspace.runs_dir, record)
     path, curves = folder / "predictions.csv", read_curves(folder / "metrics.jsonl")
     return Subject(
         name=record.name,

@@ -42,6 +42,12 @@ SETTINGS = (
         " that file.",
     ),
     Setting(
+        "TRACKER_AUTO_PRECISION",
+        "",
+        'What train.precision = "auto" stands for on a CPU, 32-true or bf16-mixed; default:'
+        " measured where the processor has bfloat16 and the training is long.",
+    ),
+    Setting(
         "TRACKER_LEADERBOARD_WAIT_S",
         "600",
         "Seconds that submit waits for a score of Kaggle; tracker sync fetches later scores.",

@@ -231,6 +231,19 @@ def load_config(runs_dir: Path, name: str) -> dict[str, dict[str, Any]]:
     return link_members(runs_dir, name, tables)
 
 
+def load_compared_config(runs_dir: Path, record: RunRecord) -> dict[str, dict[str, Any]]:
+    """The config of a run for comparisons: with bfloat16 where "auto" was found to mean that.
+
+    Of two runs with "auto", one may have trained in it and the other in float32. Raises like
+    `load_config`.
+    """
+    tables = load_config(runs_dir, record.name)
+    train = tables.get("train", {})
+    if train.get("precision") == "auto" and record.facts.get("auto_precision") == "bf16-mixed":
+        return {**tables, "train": {**train, "precision": "bf16-mixed"}}
+    return tables
+
+
 def load_trained_config(runs_dir: Path, record: RunRecord) -> dict[str, dict[str, Any]]:
     """The config of a run of `tracker run`; raises ConfigError for a run of any other loop."""
     if record.uid and record.kind in ("train", "infer") and not record.fingerprints.get("data"):

@@ -100,6 +100,13 @@ def read_threads(record: RunRecord) -> int | None:
     return threads if type(threads) is int and threads > 0 else None
 
 
+def read_cpu_precision(record: RunRecord) -> str | None:
+    """The number format that a training on a CPU computed in; None elsewhere, or where unknown."""
+    precision = record.facts.get("precision")
+    on_cpu = str(record.facts.get("device", "")).startswith("cpu")
+    return precision if on_cpu and precision in ("32-true", "bf16-mixed") else None
+
+
 def is_pulled(name: str) -> bool:
     """Whether a name is that of a teammate's run, of which a copy was pulled."""
     return "/" in name

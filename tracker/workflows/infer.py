@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tracker.core.errors import AlreadyTrainedError, TrackerError
 from tracker.run_folder.environment import collect_code
 from tracker.run_folder.read import list_runs, load_config, load_run
-from tracker.run_folder.record import RunRecord, is_pulled, run_folder
+from tracker.run_folder.record import RunRecord, is_pulled, read_cpu_precision, run_folder
 from tracker.run_folder.recorder import Recorder
 from tracker.run_folder.resumes import explain_resume
 from tracker.training.config import Config, config_to_dict
@@ -92,7 +92,14 @@ def infer(
     with record_end(workspace, recorder):
         recorder.params({"weights_of": trained.uid})
         metrics, path = _predict(
-            workspace, recorder, config, task, data, weights=weights, quiet=quiet
+            workspace,
+            recorder,
+            config,
+            task,
+            data,
+            weights=weights,
+            precision=read_cpu_precision(trained),
+            quiet=quiet,
         )
         # Its only point is of the epoch that the weights are from.
         epoch = trained.best_epoch or 0
@@ -142,9 +149,13 @@ def _predict(
     data: LoadedData,
     *,
     weights: Weights,
+    precision: str | None,
     quiet: bool,
 ) -> tuple[dict[str, float], Path | None]:
-    """Predict into the run folder; returns validation metrics and the predictions file."""
+    """Predict into the run folder; returns validation metrics and the predictions file.
+
+    train.precision "auto" is what the run was trained in, where that was on a CPU.
+    """
     from tracker.training.input.loader import ImageSource
     from tracker.training.run.infer import infer as predict
     from tracker.training.run.loop import translate_torch_errors
@@ -158,6 +169,7 @@ def _predict(
             source=ImageSource(workspace.root, data.hashes, workspace.state_dir),
             run_dir=recorder.folder,
             logger=recorder,
+            precision=precision,
             quiet=quiet,
         )
 

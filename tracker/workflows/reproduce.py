@@ -15,11 +15,12 @@ from tracker.core.errors import TrackerError
 from tracker.core.settings import extend_environment
 from tracker.run_folder.environment import run_git
 from tracker.run_folder.read import load_run, load_trained_config
-from tracker.run_folder.record import RunRecord, read_threads, run_folder
+from tracker.run_folder.record import RunRecord, read_cpu_precision, read_threads, run_folder
 from tracker.training.config_reading import config_from_dict
 from tracker.training.errors import ConfigError
 from tracker.training.libraries import TRAINING, require
 from tracker.training.tables import parse_json
+from tracker.workflows.precision import SETTING
 from tracker.workflows.resolve import refuse_ensemble
 from tracker.workspace.data import prepare_data
 from tracker.workspace.tracker_toml import Workspace
@@ -77,6 +78,7 @@ def reproduce(workspace: Workspace, name: str, *, quiet: bool = False) -> Reprod
     lines = [
         remark,
         *_compare_threads(record, again),
+        *_compare_precision(record, again),
         *_compare_packages(workspace, environment, again),
     ]
     lines += _compare_fingerprints(record, again)
@@ -117,6 +119,13 @@ def _compare_threads(record: RunRecord, again: RunRecord) -> list[str]:
     if before is None or after is None or before == after:
         return []
     return [f"threads: {before} are now {after}, which may change the last bits of weights"]
+
+
+def _compare_precision(record: RunRecord, again: RunRecord) -> list[str]:
+    before, after = record.facts.get("precision"), again.facts.get("precision")
+    if before is None or after is None or before == after:
+        return []
+    return [f"precision: {before} is now {after}, which changes weights and predictions"]
 
 
 def _load_environment(workspace: Workspace, name: str) -> dict[str, Any]:
@@ -187,7 +196,7 @@ def _git(folder: Path, *arguments: str, given: str | None = None) -> bool:
 
 def _train(workspace: Workspace, record: RunRecord, code: Path | None, *, quiet: bool) -> RunRecord:
     """The run that `tracker run train --from NAME --force` makes with the code in `code`, with as
-    many threads."""
+    many threads and in the same precision."""
     name = record.name
     arguments = [
         "run",
@@ -199,12 +208,14 @@ def _train(workspace: Workspace, record: RunRecord, code: Path | None, *, quiet:
         f"reproduces {name}",
         "--quiet",
     ]
-    threads = read_threads(record)
+    threads, precision = read_threads(record), read_cpu_precision(record)
     environment = extend_environment(
         {
             **({"PYTHONPATH": str(code)} if code else {}),
             # Every version of the program takes it from there.
             **({"OMP_NUM_THREADS": str(threads)} if threads else {}),
+            # Versions that do not know it train in float32 anyway.
+            **({SETTING: precision} if precision else {}),
         }
     )
     # Before version 0.2 the module was called cli.

@@ -31,12 +31,14 @@ from tracker.workflows.ending import (
     record_end,
     record_stuck,
 )
+from tracker.workflows.precision import choose_precision, read_precision_facts
 from tracker.workflows.resolve import refuse_ensemble
 from tracker.workflows.reuse import copy_progress, find_reusable_run
 from tracker.workspace.data import build_task, prepare_data
 from tracker.workspace.tracker_toml import Workspace
 
 LAUNCH_FACT = "torchrun"  # the group of processes that torchrun started for the run
+COMPUTED = ("threads", "precision", "device")  # facts that a run which goes on keeps to
 
 if TYPE_CHECKING:
     from tracker.training.formats.samples import LoadedData, Task
@@ -186,8 +188,9 @@ def _continue_from(
 ) -> None:
     """Begin a run with the last epoch of an earlier one."""
     copy_progress(workspace.runs_dir / earlier.name, recorder.folder)
-    threads = {"threads": read_threads(earlier)} if waits and read_threads(earlier) else {}
-    recorder.params({"continues": earlier.uid, **threads})
+    # A job that continues it finds there how the earlier one computed.
+    kept = {key: earlier.facts[key] for key in COMPUTED if waits and key in earlier.facts}
+    recorder.params({"continues": earlier.uid, **kept, **read_precision_facts(earlier)})
     best = {key: value for key, value in earlier.summary.items() if value is not None}
     recorder.progress(epoch=earlier.epoch, best_epoch=earlier.best_epoch, summary=best)
 
@@ -273,7 +276,8 @@ def _fit(
 ) -> RunRecord:
     """Run the training loop and record the end, whatever ends it.
 
-    It continues the earlier run, with its number of threads: another one may change the last bits.
+    It continues the earlier run, with its number of threads and its precision: others may change
+    the weights.
     """
     recorder, config, earlier = begun.recorder, begun.config, begun.earlier
     if job := find_job():
@@ -284,6 +288,16 @@ def _fit(
         from tracker.training.run.loop import fit, translate_torch_errors
 
         with translate_torch_errors():
+            chosen = choose_precision(
+                workspace,
+                config,
+                begun.data,
+                begun.task,
+                earlier=earlier,
+                threads=threads,
+                notify=lambda sentence: None if quiet else print(sentence, file=sys.stderr),
+            )
+            recorder.params(chosen.facts)
             result = fit(
                 config,
                 begun.data,
@@ -299,6 +313,7 @@ def _fit(
                 cache_dir=workspace.state_dir,
                 resume=earlier is not None,
                 threads=threads,
+                precision=chosen.precision,
                 quiet=quiet,
             )
         _draw_curves(recorder)

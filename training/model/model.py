@@ -16,6 +16,7 @@ from torch.nn import functional
 from tracker.training.config import ModelConfig, locate
 from tracker.training.errors import ConfigError, WeightsError
 from tracker.training.formats.mask_profiles import ATTRIBUTES
+from tracker.training.machine import has_bfloat16
 from tracker.training.model.hub import (
     ModelSource,
     fetch_folder,
@@ -240,15 +241,6 @@ def train_mode(model: nn.Module) -> None:
             module.eval()
 
 
-def list_cpu_features() -> set[str]:
-    """The instruction sets of this CPU, as the kernel names them."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return set()
-    return set(next((line for line in lines if line.startswith("flags")), "").split())
-
-
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
@@ -256,7 +248,8 @@ def resolve_precision(wanted: str, device: str) -> tuple[Precision, str]:
     """The precision to use, and a sentence when it differs from the config.
 
     bf16 autocast on a CPU without AMX or AVX512-BF16 is ten times slower than float32, and fp16 is
-    not trained on CPUs.
+    not trained on CPUs. "auto" is float32 on a CPU: whether bf16 is quicker there was measured
+    before (training/run/precision.py).
     """
     if device == "cuda":
         best: Precision = "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
@@ -264,6 +257,6 @@ def resolve_precision(wanted: str, device: str) -> tuple[Precision, str]:
         return best if wanted == "auto" else cast("Precision", wanted), ""
     if wanted in ("auto", "32-true"):
         return "32-true", ""
-    if wanted == "bf16-mixed" and list_cpu_features() & {"amx_bf16", "avx512_bf16"}:
+    if wanted == "bf16-mixed" and device == "cpu" and has_bfloat16():
         return "bf16-mixed", ""
     return "32-true", f"{wanted} is slow or unsupported on this {device}: training in float32"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,15 @@ from tracker.training.config import Config, EvalConfig
 from tracker.training.data.split import name_group
 from tracker.training.fabric import Fabric
 from tracker.training.formats.samples import LoadedData, Task
-from tracker.training.input.loader import ImageSource, build_dataset, build_loader
+from tracker.training.input.loader import (
+    ImageDataset,
+    ImageSource,
+    build_dataset,
+    build_loader,
+)
 from tracker.training.input.sampler import OrderedBatches
 from tracker.training.predict.probabilities import Predictions
+from tracker.training.predict.threads import count_readers, predict_in_threads
 from tracker.training.processes import gather_images
 from tracker.training.targets import TARGETS, stack_values
 
@@ -25,8 +33,21 @@ from tracker.training.targets import TARGETS, stack_values
 ENLARGED = 1.125
 
 
+@dataclass(frozen=True)
+class _Reading:
+    """How a list of images is read: by a loader, or by a dataset for each thread that predicts."""
+
+    count: int
+    batch_size: int
+    loader: Any = None
+    datasets: Sequence[ImageDataset] = ()
+
+
 class Predictor:
-    """Predicts lists of images; a loader is built once. Each process must make the same calls."""
+    """Predicts lists of images, one process on a CPU in threads, otherwise with a loader.
+
+    What reads the validation images is built once. Each process must make the same calls.
+    """
 
     def __init__(
         self, config: Config, data: LoadedData, task: Task, fabric: Fabric, source: ImageSource
@@ -36,48 +57,61 @@ class Predictor:
         self._task = task
         self._fabric = fabric
         self._source = source
-        self._validation: Any = None
+        self._in_threads = fabric.device.type == "cpu" and fabric.world_size == 1
+        self._validation: _Reading | None = None
 
     def validate(self, model: Any) -> Predictions:
         """Predict the validation images as in training; the eval section is not used."""
         if self._validation is None:
             size = self._config.train.eval_batch_size
-            self._validation = self._build_loader(
-                [sample.path for sample in self._data.val], size, None
-            )
+            self._validation = self._prepare([sample.path for sample in self._data.val], size, None)
         return self._build_validation(self._predict(model, self._validation, "none"))
 
     def validate_as_eval(self, model: Any) -> Predictions:
         """Predict the validation images with the settings of the eval section."""
         evaluation = self._config.eval
-        loader = self._build_loader(
+        images = self._prepare(
             [sample.path for sample in self._data.val], evaluation.batch_size, evaluation
         )
-        return self._build_validation(self._predict(model, loader, self._config.eval.tta))
+        return self._build_validation(self._predict(model, images, self._config.eval.tta))
 
     def evaluate(self, model: Any) -> Predictions:
         """Predict the evaluation images with the settings of the eval section."""
         evaluation = self._config.eval
-        loader = self._build_loader(
+        images = self._prepare(
             [image.path for image in self._data.eval], evaluation.batch_size, evaluation
         )
-        logits = self._predict(model, loader, self._config.eval.tta)
+        logits = self._predict(model, images, self._config.eval.tta)
         return self._build_predictions([image.id for image in self._data.eval], logits)
 
-    def _build_loader(
+    def _prepare(
         self, paths: Sequence[Path], batch_size: int, evaluation: EvalConfig | None
-    ) -> Any:
+    ) -> _Reading:
         """This process's part of the images, in order.
 
         Only the color jitter of `evaluation` is random.
         """
-        dataset, _ = build_dataset(
-            self._config, paths, [0] * len(paths), self._source, train=False, evaluation=evaluation
-        )
+        readers = count_readers(batch_size) if self._in_threads else 1
+        datasets = [
+            build_dataset(
+                self._config,
+                paths,
+                [0] * len(paths),
+                self._source,
+                train=False,
+                evaluation=evaluation,
+            )[0]
+            for _ in range(readers)  # what prepares images is not for two threads
+        ]
+        if self._in_threads:
+            return _Reading(len(paths), batch_size, datasets=datasets)
         sampler = OrderedBatches(
             len(paths), batch_size, rank=self._fabric.global_rank, world=self._fabric.world_size
         )
-        return build_loader(dataset, sampler, workers=self._config.data.workers, pin_memory=False)
+        loader = build_loader(
+            datasets[0], sampler, workers=self._config.data.workers, pin_memory=False
+        )
+        return _Reading(len(paths), batch_size, loader=loader)
 
     def _build_validation(self, logits: Tensor) -> Predictions:
         predictions = self._build_predictions([sample.id for sample in self._data.val], logits)
@@ -95,21 +129,43 @@ class Predictor:
             tuple(ids), probabilities, classes=self._task.classes, logits=logits.numpy()
         )
 
-    def _predict(self, model: Any, loader: Any, tta: str) -> Tensor:
+    def _predict(self, model: Any, images: _Reading, tta: str) -> Tensor:
         """Logits [images, outputs], float32 on the CPU; the last image may be there twice or more.
 
         With test-time augmentation those of the views are averaged as `Target.average` says.
         """
-        fabric, average = self._fabric, TARGETS[self._task.target].average
         model.eval()
-        parts = []
-        with torch.inference_mode(), fabric.autocast():
-            for images, _, _ in loader:
-                batch = fabric.to_device(images.contiguous(memory_format=torch.channels_last))
-                views = [model(view).float() for view in _list_views(batch, tta)]
-                parts.append(views[0] if len(views) == 1 else average(torch.stack(views)))
+        forward = partial(self._forward, model, tta)
+        if images.datasets:
+            return predict_in_threads(
+                images.datasets,
+                images.count,
+                batch_size=images.batch_size,
+                forward=forward,
+                modes=self._modes,
+            )
+        with self._modes():
+            parts = [forward(batch) for batch, _, _ in images.loader]
         logits = torch.cat(parts)
-        return gather_images(fabric, logits).cpu()
+        return gather_images(self._fabric, logits).cpu()
+
+    @contextmanager
+    def _modes(self) -> Iterator[None]:
+        """torch's modes for predictions, of the thread that enters them.
+
+        Kept over all batches: autocast keeps the weights that it has cast until it is left.
+        """
+        with torch.inference_mode(), self._fabric.autocast():
+            yield
+
+    def _forward(self, model: Any, tta: str, images: Tensor) -> Tensor:
+        """Logits of a batch [n, 3, height, width]."""
+        batch = self._fabric.to_device(images.contiguous(memory_format=torch.channels_last))
+        views: list[Tensor] = [model(view).float() for view in _list_views(batch, tta)]
+        if len(views) == 1:
+            return views[0]
+        averaged: Tensor = TARGETS[self._task.target].average(torch.stack(views))
+        return averaged
 
 
 def _list_views(batch: Tensor, tta: str) -> Iterator[Tensor]:

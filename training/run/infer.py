@@ -70,16 +70,18 @@ def infer(
     source: ImageSource,
     run_dir: Path,
     logger: RunLogger,
+    precision: str | None = None,
     quiet: bool = False,
 ) -> tuple[dict[str, float], Path | None]:
     """Predict validation and evaluation images with the settings of the eval section.
 
-    Returns val/* metrics and the path of predictions.csv. Raises ConfigError, DataError and
-    StorageError.
+    `precision` is what train.precision "auto" stands for on a CPU, by default float32. Returns
+    val/* metrics and the path of predictions.csv. Raises ConfigError, DataError and StorageError.
     """
     alone = replace(config, train=replace(config.train, devices=1, num_nodes=1))
     with Progress(epochs=1, quiet=quiet) as progress:
-        fabric = build_fabric(alone, environment=None, notify=progress.notify)
+        fabric = build_fabric(alone, environment=None, notify=progress.notify, precision=precision)
+        logger.params({"precision": fabric.strategy.precision.precision})
         model = rebuild_model(config, task, weights, root=source.root)
         module = fabric.setup_module(model.to(memory_format=torch.channels_last))
         predictor = Predictor(alone, data, task, fabric, source)

@@ -147,6 +147,7 @@ def fit(
     cache_dir: Path | None = None,
     resume: bool = False,
     threads: int | None = None,
+    precision: str | None = None,
     quiet: bool = False,
     first: bool = True,
 ) -> FitResult:
@@ -154,6 +155,7 @@ def fit(
 
     `threads` are those that the run began with, where it is resumed: another number may change the
     last bits. By default the cores are divided among the trainings on this host.
+    `precision` is what train.precision "auto" stands for on a CPU, by default float32.
     `on_restored` gets the last complete epoch of a resumed run and the best one, which a killed
     process may have saved and not told.
     `on_trained` gets the fingerprint of the best weights before the predictions are made.
@@ -173,6 +175,7 @@ def fit(
         "root": root,
         "run_dir": run_dir,
         "cache_dir": cache_dir,
+        "precision": precision,
     }
     if first:  # copies in the run folder, so that the run can be repeated
         copy_pipeline_file(config.augment, root, run_dir)
@@ -200,6 +203,7 @@ def fit(
             environment=environment,
             resume=resume,
             notify=progress.notify,
+            precision=precision,
         )
         setup.saving = saving
         logger.params(_describe(setup))

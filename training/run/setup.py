@@ -12,7 +12,7 @@ import torch
 from torch.distributed.device_mesh import DeviceMesh
 from torch.optim.swa_utils import AveragedModel
 
-from tracker.training.config import Config
+from tracker.training.config import Config, TrainConfig
 from tracker.training.errors import ConfigError
 from tracker.training.fabric import ClusterEnvironment, Fabric, ModelParallelStrategy
 from tracker.training.formats.samples import LoadedData, Task
@@ -82,14 +82,16 @@ def build_setup(
     environment: ClusterEnvironment | None,
     resume: bool,
     notify: Callable[[str], None],
+    precision: str | None = None,
 ) -> Setup:
     """Build everything that a run needs; `notify` gets sentences for the user.
 
-    With `resume` no weights are read: they come from last.pth. Raises ConfigError and WeightsError.
+    With `resume` no weights are read: they come from last.pth. `precision` as in `build_fabric`.
+    Raises ConfigError and WeightsError.
     """
     train = config.train
     torch.use_deterministic_algorithms(train.deterministic, warn_only=True)
-    fabric = build_fabric(config, environment=environment, notify=notify)
+    fabric = build_fabric(config, environment=environment, notify=notify, precision=precision)
 
     # the model: seeded first, because a new head has random weights
     seed_torch(train.seed, 0)
@@ -173,10 +175,24 @@ def _prepare_module(module: Any, config: Config, fabric: Fabric) -> Any:
     return module
 
 
+def choose_device(train: TrainConfig) -> str:
+    """The kind of device: "cuda", "mps" or "cpu"."""
+    if train.accelerator != "auto":
+        return train.accelerator
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def build_fabric(
-    config: Config, *, environment: ClusterEnvironment | None, notify: Callable[[str], None]
+    config: Config,
+    *,
+    environment: ClusterEnvironment | None,
+    notify: Callable[[str], None],
+    precision: str | None = None,
 ) -> Fabric:
-    """Fabric on the devices of the config; raises ConfigError when they do not exist."""
+    """Fabric on the devices of the config; raises ConfigError when they do not exist.
+
+    `precision` is what train.precision "auto" stands for on a CPU, by default float32.
+    """
     train = config.train
     if train.accelerator == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
@@ -186,14 +202,14 @@ def build_fabric(
         raise ConfigError(
             "train.accelerator: no MPS device on this machine", reason="no such device"
         )
-    device = train.accelerator
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = choose_device(train)
     if device == "cuda" and torch.cuda.device_count() < train.devices:
         raise ConfigError(
             f"train.devices: {train.devices} asked for, {torch.cuda.device_count()} available"
         )
-    precision, note = resolve_precision(train.precision, device)
+    is_settled = precision is not None and train.precision == "auto" and device == "cpu"
+    wanted = str(precision) if is_settled else train.precision
+    used, note = resolve_precision(wanted, device)
     if note:
         notify(note)
     fabric = Fabric(
@@ -201,7 +217,7 @@ def build_fabric(
         devices=train.devices,
         num_nodes=train.num_nodes,
         strategy=_choose_strategy(config),
-        precision=precision,
+        precision=used,
         plugins=[environment] if environment else None,
     )
     fabric.launch()

@@ -87,6 +87,19 @@ def test_only_the_keys_that_differ_are_shown(workspace: Workspace) -> None:
     assert everything.metrics["val/f1"] == {"a": 0.5, "b": 0.5, "delta": 0.0, "better": None}
 
 
+def test_a_run_that_auto_trained_in_bfloat16_differs_from_one_in_float32(
+    workspace: Workspace,
+) -> None:
+    for precision in ("32-true", "bf16-mixed", "bf16-mixed"):
+        name = make_run(workspace).name
+        path = workspace.runs_dir / name / "run.json"
+        values = json.loads(path.read_text())
+        path.write_text(json.dumps({**values, "facts": {"auto_precision": precision}}))
+    changed = diff_runs(workspace, "exp1", "exp2").config
+    assert changed == {"train.precision": ["auto", "bf16-mixed"]}
+    assert diff_runs(workspace, "exp2", "exp3").config == {}
+
+
 def test_worker_counts_are_no_difference() -> None:
     base = {"data": {"workers": 1}, "optim": {"lr": 0.1}}
     assert diff_configs(base, {"data": {"workers": 4}, "optim": {"lr": 0.1}}) == {}

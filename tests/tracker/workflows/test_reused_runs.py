@@ -23,11 +23,15 @@ from tracker.run_folder.read import list_runs, load_config, load_run
 from tracker.run_folder.record import RunRecord
 from tracker.setup.init import init_workspace
 from tracker.training.errors import ConfigError
+from tracker.training.machine import has_bfloat16
+from tracker.training.model import model
 from tracker.training.predict.probabilities import load_probabilities, measure_classes
+from tracker.training.run import precision
 from tracker.training.run.checkpoint import load_checkpoint
 from tracker.workflows import train as workflow
 from tracker.workflows.folds import train_folds
 from tracker.workflows.infer import infer
+from tracker.workflows.precision import FIGURES
 from tracker.workflows.reproduce import reproduce
 from tracker.workflows.resolve import resolve_config
 from tracker.workflows.reuse import decides_alike
@@ -295,6 +299,42 @@ def test_a_recipe_is_shown_and_recorded_and_set_wins_over_it(ws: Workspace, fork
     assert all(f"--recipe {name}" in listed.stdout for name in ("fast", "strong"))
 
 
+def test_what_auto_stands_for_is_measured_once_and_kept_by_whatever_goes_on_from_a_run(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for module in (precision, model):
+        monkeypatch.setattr(module, "has_bfloat16", lambda: True)
+    monkeypatch.setattr(precision, "LEAST_PIXELS", 0)
+    monkeypatch.setattr(precision, "MARGIN", 0.0)
+    first = train(ws, resolve_config(ws, assignments=BASE))
+    assert "train.precision = bf16-mixed (auto, a step trains " in capsys.readouterr().err
+    figures = {name: first.facts[name] for name in FIGURES}
+    assert first.facts["auto_precision"] == first.facts["precision"] == "bf16-mixed"
+    assert all(value > 0 for value in figures.values())
+    assert load_config(ws.runs_dir, "exp1")["train"]["precision"] == "auto"
+    # From here on a measurement would be an error.
+    monkeypatch.setattr(precision, "measure_steps", None)
+    other = train(ws, resolve_config(ws, assignments=(*BASE, "train.seed=7")))
+    assert "(auto, measured before: " in capsys.readouterr().err
+    assert {name: other.facts[name] for name in FIGURES} == figures
+    # What was measured would mean float32 now, but a run stays what it is.
+    monkeypatch.setattr(precision, "MARGIN", 1e9)
+    longer = run(ws, "train.epochs=3", parent="exp1")
+    assert longer.facts["continues"]
+    assert longer.facts["precision"] == longer.facts["auto_precision"] == "bf16-mixed"
+    assert infer(ws, "exp1", ["eval.tta=flip"], quiet=True).facts["precision"] == "bf16-mixed"
+    # A damaged file of measurements is measured anew, and the setting comes before it.
+    (ws.state_dir / "precision.json").write_text('[{"step": 1}]')
+    monkeypatch.setenv("TRACKER_AUTO_PRECISION", "16-mixed")
+    with pytest.raises(ConfigError, match="TRACKER_AUTO_PRECISION=16-mixed: expected 32-true or"):
+        run(ws, "train.seed=9")
+    monkeypatch.setenv("TRACKER_AUTO_PRECISION", "32-true")
+    assert run(ws, "train.seed=9", force=True).facts["precision"] == "32-true"
+    monkeypatch.delenv("TRACKER_AUTO_PRECISION")
+    with pytest.raises(TypeError):
+        run(ws, "train.seed=10")
+
+
 def test_a_run_is_reproduced_from_its_record_on_its_commit(
     ws: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -310,12 +350,16 @@ def test_a_run_is_reproduced_from_its_record_on_its_commit(
         file.write(
             "\nfrom pathlib import Path as _Path\n_Path('code-of-exp1').write_text(__file__)\n"
         )
-    with threads(1):
+    with threads(1), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRACKER_AUTO_PRECISION", "bf16-mixed")
         record = run(ws)
+    expected = "bf16-mixed" if has_bfloat16() else "32-true"
+    assert record.facts["precision"] == expected
     shutil.rmtree(ws.root / "tracker")
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     found = reproduce(ws, "exp1", quiet=True)
     assert load_run(ws.runs_dir, "exp2").facts["threads"] == record.facts["threads"] == 1
+    assert load_run(ws.runs_dir, "exp2").facts["precision"] == expected
     assert found.agrees
     assert found.lines[0].startswith("code: commit ")
     assert found.lines[0].endswith(" with its uncommitted changes")
