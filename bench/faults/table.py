@@ -59,8 +59,8 @@ Mended since, each with a test of its own:
 - The later of two upgrades of a ledger at once advised to restore a backup.
 - Temporary files of a run that died before its first record were never removed.
 
-Not among these faults: a server that answers 200 to points and tags and keeps nothing. After each batch
-the latest values and the tags are asked for, and the command says what was not kept
+Not among these faults: a server that answers 200 to points and tags and keeps nothing. After each
+batch the latest values and the tags are asked for, and the command says what was not kept
 (`tests/tracker/test_mlflow_log.py`).
 """
 

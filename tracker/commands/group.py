@@ -75,7 +75,7 @@ class CommandGroup(TyperGroup):
     def format_help(self, ctx: Any, formatter: Any) -> None:
         from tracker.commands.help import print_help
 
-        print_help(self, ctx, {name: self._explain(name) for name in self.entries})
+        print_help(self, ctx, list_panels({name: self._explain(name) for name in self.entries}))
 
     def _explain(self, name: str) -> Entry:
         """The entry with its line on this page: the first paragraph of the command's own page."""
@@ -83,6 +83,15 @@ class CommandGroup(TyperGroup):
         return entry._replace(
             help=entry.help or (self.commands[name].help or "").partition("\n\n")[0]
         )
+
+
+def list_panels(entries: Mapping[str, Entry]) -> dict[str, list[tuple[str, str]]]:
+    """Names and lines of the help page by panel; nothing of what is hidden."""
+    panels: dict[str, list[tuple[str, str]]] = {}
+    for name, entry in entries.items():
+        if not entry.hidden:
+            panels.setdefault(entry.panel or "Commands", []).append((name, entry.help))
+    return panels
 
 
 def _build(name: str, entry: Entry) -> Any:

@@ -11,8 +11,6 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tracker.commands.group import Entry
-
 if TYPE_CHECKING:
     from rich.panel import Panel
 
@@ -22,9 +20,9 @@ NARROW = 60  # columns of a terminal below which there is no room for two column
 NAME_SHARE = 0.4  # of the width: where names need more, what an option does goes below its name
 
 
-def print_help(command: Any, context: Any, entries: Mapping[str, Entry]) -> None:
-    """Print usage, sentences, arguments, options, and the commands of a group, a panel for each
-    `rich_help_panel`."""
+def print_help(command: Any, context: Any, commands: Mapping[str, Rows]) -> None:
+    """Print usage, sentences, arguments and options, a panel for each `rich_help_panel`, and the
+    `commands` of a group by panel: names and what they do."""
     from rich.console import Console, Group
     from rich.padding import Padding
     from rich.text import Text
@@ -34,7 +32,7 @@ def print_help(command: Any, context: Any, entries: Mapping[str, Entry]) -> None
     )
     parts = [Padding(usage, (1, 1)), Padding(Text(_reflow(command.help or "")), (0, 1, 1, 1))]
     console = Console(highlight=False)
-    panels = {**_list_parameters(command, context), **_list_commands(entries)}
+    panels = {**_list_parameters(command, context), **commands}
     console.print(
         Group(*parts, *[_panel(title, rows, console.width) for title, rows in panels.items()])
     )
@@ -58,14 +56,6 @@ def _list_parameters(command: Any, context: Any) -> dict[str, Rows]:
     return panels
 
 
-def _list_commands(entries: Mapping[str, Entry]) -> dict[str, Rows]:
-    panels: dict[str, Rows] = {}
-    for name, entry in entries.items():
-        if not entry.hidden:
-            panels.setdefault(entry.panel or "Commands", []).append((name, _reflow(entry.help)))
-    return panels
-
-
 def _panel(title: str, rows: Rows, width: int) -> Panel:
     from rich.panel import Panel
     from rich.table import Table
@@ -78,7 +68,7 @@ def _panel(title: str, rows: Rows, width: int) -> Panel:
     if not is_stacked:
         table.add_column(ratio=1, overflow="fold")
     for name, text in rows:
-        cells = [Text(name, style="bold cyan"), Text(text)]
+        cells = [Text(name, style="bold cyan"), Text(_reflow(text))]
         if is_stacked:  # what it does goes below its name
             cells = [Text("\n").join([cells[0], Text("    ") + cells[1]])]
         table.add_row(*cells)

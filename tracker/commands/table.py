@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from tracker.commands.group import BuiltWhenTyped, Entry
+from tracker.commands.group import BuiltWhenTyped, Entry, list_panels
 from tracker.commands.help import print_help
 from tracker.core.errors import InterruptedByUserError
 
@@ -282,7 +282,7 @@ class Commands(TyperGroup):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """The help page, at a third of the time that Typer's takes."""
-        print_help(self, ctx, TABLE)
+        print_help(self, ctx, list_panels(TABLE))
 
 
 app = typer.Typer(
