@@ -12,6 +12,7 @@ from typing import Any
 from tracker.core.config_diff import (
     diff_configs,
     drop_path_changes,
+    is_own,
     list_unknown,
     translate,
 )
@@ -25,7 +26,7 @@ from tracker.ledger.connection import (
     parse_column,
     read_rows,
 )
-from tracker.ledger.records import REJECTED, Note, Origin, Submission
+from tracker.ledger.records import REJECTED, Note, Origin, ScoredSubmission, Submission
 from tracker.ledger.team_runs import find_run_by_uid
 from tracker.run_folder.read import load_run
 from tracker.run_folder.record import RunRecord, list_run_numbers, run_folder
@@ -91,7 +92,9 @@ def list_submissions(
         imported = {row["submission"]: parse_column(row["text"]) for row in found}
     by_number, by_run = _group_notes(notes)
     submissions = []
-    parsed: dict[str, Any] = {}  # the configs of the few that were SOTA, each parsed once
+    parsed: dict[
+        str, tuple[Any, bool]
+    ] = {}  # the configs of the few that were SOTA, each parsed once
     for row in rows:
         own_notes = [*by_number.get(row["number"], ()), *by_run.get(row["run_uid"], ())]
         own_notes.sort(key=lambda note: note.time)
@@ -233,12 +236,16 @@ def _group_notes(notes: Sequence[Note]) -> tuple[dict[int, list[Note]], dict[str
 
 
 def _build(
-    row: Row, scores: Mapping[str, float], notes: Sequence[Note], sota_configs: dict[str, Any]
+    row: Row,
+    scores: Mapping[str, float],
+    notes: Sequence[Note],
+    sota_configs: dict[str, tuple[Any, bool]],
 ) -> Submission:
     """A submission from its row; keys that earlier versions counted as changes leave its diff.
 
-    `sota_configs` has the configs of SOTA that were parsed before, by their text. A diff in which a
-    side has the key names of another program is made anew: earlier versions did not know them.
+    `sota_configs` has the configs of SOTA that were parsed before, by their text, and whether each
+    `is_own`. A diff in which a side has the key names of another program is made anew: earlier
+    versions did not know them.
     """
     columns = dict(row)
     data = (columns.pop("sota_data"), row["data_fingerprint"])
@@ -246,12 +253,15 @@ def _build(
     diff, not_known = None, []
     if row["config_diff"] is not None:
         if before not in sota_configs:
-            sota_configs[before] = parse_column(before)
-        old, recorded = sota_configs[before], row["run_uid"] is not None
-        not_known = list_unknown(old, config, recorded=recorded)
+            old = parse_column(before)
+            sota_configs[before] = (old, is_own(old))
+        old, is_plain = sota_configs[before]
         stored = parse_column(row["config_diff"])
-        if any(translate(side) != side for side in (old, config)):
-            stored = diff_configs(old, config, data=data, recorded=recorded)
+        if not (is_plain and is_own(config)):
+            recorded = row["run_uid"] is not None
+            not_known = list_unknown(old, config, recorded=recorded)
+            if any(translate(side) != side for side in (old, config)):
+                stored = diff_configs(old, config, data=data, recorded=recorded)
         known = {key: pair for key, pair in stored.items() if key not in not_known}
         diff = drop_path_changes(known, data=data)
     parsed = {"config": config, "config_diff": diff}
@@ -279,12 +289,21 @@ def list_submissions_of(workspace: Workspace, record: RunRecord) -> list[Submiss
     return list_submissions(workspace, "WHERE s.run_uid = :uid", {"uid": record.uid})
 
 
-def list_newest_of_runs(workspace: Workspace, uids: Sequence[str]) -> dict[str, Submission]:
-    """{uid: newest submission} of the runs that have one."""
-    newest: dict[str, Submission] = {}
-    for where, known in _split_list(uids, "WHERE s.run_uid IN"):
-        # in the order of their numbers, so a later one replaces an earlier one
-        newest |= {str(row.run_uid): row for row in list_submissions(workspace, where, known)}
+def list_newest_scores(workspace: Workspace, uids: Collection[str]) -> dict[str, ScoredSubmission]:
+    """{uid: number and scores of the newest submission} of the runs that have one."""
+    newest: dict[str, ScoredSubmission] = {}
+    with open_reader(workspace.ledger_url) as query:
+        for which, known in _split_list(uids, "WHERE run_uid IN"):
+            own = f"SELECT max(number) AS number, run_uid FROM submissions {which} GROUP BY run_uid"
+            sql = (
+                f"SELECT n.run_uid, n.number, c.split, c.metric, c.value FROM ({own}) n LEFT JOIN"
+                " latest_scores c ON c.submission = n.number ORDER BY c.seq"
+            )
+            for row in query(sql, known):
+                if (scored := newest.get(row["run_uid"])) is None:
+                    scored = newest[row["run_uid"]] = ScoredSubmission(row["number"], {})
+                if row["split"] is not None:
+                    scored.scores[f"{row['split']}_{row['metric']}"] = row["value"]
     return newest
 
 

@@ -34,6 +34,8 @@ from tracker.training.machine import host_name
 from tracker.training.numbers import render_count
 from tracker.training.tables import parse_json, read_toml
 
+PLAIN = {str, int, float, bool}
+_RECORDED = frozenset(f.name for f in fields(RunRecord)).difference(MARK_FIELDS)
 # the files that a run folder may have before run.json is written
 FIRST_FILES = {".lock", ".lock.held", "config.toml", "env.json", "output.log", MARKS}
 
@@ -47,8 +49,7 @@ def load_run(runs_dir: Path, name: str) -> RunRecord:
     path = folder / "run.json"
     try:
         raw = parse_json(path.read_text(encoding="utf-8"))
-        known = {f.name for f in fields(RunRecord)}.difference(MARK_FIELDS)
-        own = {key: value for key, value in raw.items() if key in known}
+        own = {key: value for key, value in raw.items() if key in _RECORDED}
         record = RunRecord(**own, **read_marks(folder))
         check_record(record)
         # a value that cannot be written back as JSON means that the file is damaged
@@ -252,6 +253,8 @@ def _find_foreign(tables: Mapping[str, Any]) -> Iterator[str]:
     for section, table in tables.items():
         if not isinstance(table, Mapping):
             yield f"{section}: is a table, write [{section}]"
+            continue
+        if PLAIN.issuperset(map(type, table.values())):
             continue
         for key, value in table.items():
             items = value if isinstance(value, list) else [value]
