@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -170,9 +170,13 @@ def find_basis(
 
 def _select_named(values: Mapping[str, Any], pattern: re.Pattern[str]) -> dict[str, Any]:
     """The values whose last part of the key matches the pattern."""
-    return {
-        key: value for key, value in values.items() if pattern.fullmatch(key.rpartition(".")[2])
-    }
+    return {key: value for key, value in values.items() if _ends_with(pattern, key)}
+
+
+@lru_cache(maxsize=4096)
+def _ends_with(pattern: re.Pattern[str], key: str) -> bool:
+    """Asked for each key of very many configs, which have few different keys."""
+    return bool(pattern.fullmatch(key.rpartition(".")[2]))
 
 
 def basis_of_run(workspace: Workspace, record: RunRecord, config: Mapping[str, Any]) -> Basis:
@@ -313,12 +317,17 @@ def _find_own_loss(values: Mapping[str, Any]) -> dict[str, Any]:
     """What the config of the user's own loop says about its loss: `criterion`, `reduction`."""
     loss = {}
     for key, value in values.items():
-        if any(_OWN_LOSS.fullmatch(part) for part in key.split(".")) and not _OPTIMIZER.fullmatch(
-            key
-        ):
+        if _is_about_loss(key):
             loss[key] = value
     # Written out or not, what is usual is the same loss.
     return {key: value for key, value in loss.items() if value not in USUAL.get(key, ())}
+
+
+@lru_cache(maxsize=4096)
+def _is_about_loss(key: str) -> bool:
+    """Whether a key of the user's own loop is one of its loss."""
+    named = any(_OWN_LOSS.fullmatch(part) for part in key.split("."))
+    return named and not _OPTIMIZER.fullmatch(key)
 
 
 def _find_loss(known: Mapping[str, Any]) -> dict[str, Any]:

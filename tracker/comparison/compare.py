@@ -21,6 +21,7 @@ from tracker.comparison.diff import UNCOMPARED_METRICS
 from tracker.comparison.ordering import check_sort_name, sort_key
 from tracker.comparison.where import Condition, explain_no_matches, parse_where
 from tracker.core.config_diff import (
+    are_different,
     has_only_known_options,
     is_complete,
     knows,
@@ -345,19 +346,12 @@ def _find_keys(
     def differs(key: str) -> bool:
         asked = subjects if key.startswith("ensemble.") else list_knowing(key)
         values = [run.outcome.get(key) for run in asked]
-        return any(_are_different(values[0], value) for value in values)
+        return any(are_different(values[0], value) for value in values)
 
     differing = [key for key in known if differs(key)]
     missed = [key for key in known if is_missed(key)]
     equal = [key for key in known if key not in differing and key not in missed]
     return (known if everything else differing), len(equal), missed
-
-
-def _are_different(one: Any, other: Any) -> bool:
-    """Whether two values of a config key differ as JSON: 1 is not true."""
-    if type(one) is type(other) and not isinstance(one, list | dict) and one == other:
-        return False
-    return json.dumps(one) != json.dumps(other)
 
 
 def _list_metrics(
