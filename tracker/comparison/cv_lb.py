@@ -8,6 +8,7 @@ are never read.
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import product
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from tracker.comparison.leaderboard_noise import SampleSizes, SelectionBias
 
 UNKNOWN_VALIDATION = "how it validated is not known"
+MAX_LEFT_OUT = 100  # points without each of which a line is looked at again
 AGREEMENT = 0.5  # Spearman's rho; where it may be higher, validation may yet predict
 _PAIRS = (("val", "public"), ("val", "private"), ("public", "private"))
 
@@ -332,23 +334,26 @@ def group_by_scheme(workspace: Workspace, rows: Sequence[Submission]) -> list[Sc
         basis = basis_of_submission(workspace, row)
         if is_known(basis):
             groups = _add_to_groups(groups, basis, row.number)
+    for group in groups:
+        group.numbers.sort()
     return sorted(groups, key=lambda group: (-len(group.numbers), group.numbers[0]))
 
 
 def _add_to_groups(groups: Sequence[SchemeGroup], basis: Basis, number: int) -> list[SchemeGroup]:
     """The groups with one more submission; those that it belongs to are one from then on."""
-    joined, others = SchemeGroup(), []
+    holding: list[SchemeGroup] = []
+    others: list[SchemeGroup] = []
     for group in groups:
-        if group.holds(basis):
-            joined.bases.extend(group.bases)
-            joined.numbers.extend(group.numbers)
-        else:
-            others.append(group)
+        (holding if group.holds(basis) else others).append(group)
+    joined = holding[0] if holding else SchemeGroup()
+    for group in holding[1:]:
+        joined.bases.extend(group.bases)
+        joined.numbers.extend(group.numbers)
     # One basis of each kind is enough: the next comparison may have to read its file.
     if not any(_measures_the_same(basis, other) for other in joined.bases):
         joined.bases.append(basis)
-    numbers = sorted([*joined.numbers, number])
-    return [*others, SchemeGroup(bases=joined.bases, numbers=numbers)]
+    joined.numbers.append(number)
+    return [*others, joined]
 
 
 def _measures_the_same(a: Basis, b: Basis) -> bool:
@@ -370,7 +375,7 @@ def _relate(
     for index, group in enumerate(schemes):
         scheme_of.update(dict.fromkeys(group.numbers, index))
     groups: dict[int | None, list[tuple[int, float, float]]] = {}
-    flattered = list_flattered(workspace, rows) if x == "val" else []
+    flattered = set(list_flattered(workspace, rows) if x == "val" else [])
     for row in rows:
         if x == "val" and (row.number not in scheme_of or row.number in flattered):
             continue
@@ -395,8 +400,9 @@ def _build_relation(
     metric, x, y = names
     numbers = [number for number, _, _ in points]
     different: dict[tuple[float, float], int] = {}
+    here = set(numbers)
     for number, a, b in points:
-        if copied.get(number) not in numbers:
+        if copied.get(number) not in here:
             different.setdefault((a, b), number)
     distinct = len(different)
     xs, ys = [a for a, _ in different], [b for _, b in different]
@@ -442,14 +448,29 @@ def _list_outliers(line: Line, points: Mapping[tuple[float, float], int]) -> lis
 
 
 def _list_needed(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]] | None:
-    """The points, each by itself, without which the others show no line; None if all show none."""
+    """The points, each by itself, without which the others show no line; None if all show none.
+
+    Of very many points only the `MAX_LEFT_OUT` farthest from the line's middle are left out in
+    turn: any other moves the line less than these.
+    """
     if not _shows_line(points):
         return None
+    asked: Sequence[int] = range(len(points))
+    if len(points) > MAX_LEFT_OUT:
+        asked = _list_farthest(points)
     needed = []
-    for index, point in enumerate(points):
+    for index in asked:
         if not _shows_line([*points[:index], *points[index + 1 :]]):
-            needed.append(point)
+            needed.append(points[index])
     return needed
+
+
+def _list_farthest(points: Sequence[tuple[float, float]]) -> list[int]:
+    """The indexes of the `MAX_LEFT_OUT` points that pull most at a line, in their order."""
+    middle = [statistics.fmean(values) for values in zip(*points, strict=True)]
+    pull = [abs((x - middle[0]) * (y - middle[1])) for x, y in points]
+    farthest = sorted(range(len(points)), key=lambda index: -pull[index])[:MAX_LEFT_OUT]
+    return sorted(farthest)
 
 
 def _shows_line(points: Sequence[tuple[float, float]]) -> bool:

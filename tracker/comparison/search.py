@@ -17,6 +17,7 @@ from tracker.comparison.comparable import (
 )
 from tracker.core.errors import TrackerError
 from tracker.ledger.read import (
+    list_best_submissions,
     list_newest_submissions,
     list_ranks,
     list_submissions,
@@ -119,12 +120,15 @@ def search_submissions(
 ) -> tuple[list[Submission], dict[int, int]]:
     """The newest submissions, or the first by `sort` (`limit` 0: all), and their ranks among all.
 
-    Without `sort`, no other submission is read. Raises ConfigError for a name that no submission
-    has.
+    Without `sort`, or by a score, no other submission is read. Raises ConfigError for a name that
+    no submission has.
     """
     competition = workspace.competition
+    best_is_high = higher_is_better(competition.metrics, sort)
     if not sort:
         rows = list_newest_submissions(workspace, limit)
+    elif found := list_best_submissions(workspace, sort, limit, higher_is_better=best_is_high):
+        rows = found
     else:
         every = list_submissions(workspace)
         validation = list_validation_scores(workspace, every)
@@ -133,7 +137,7 @@ def search_submissions(
             return rows, rank_submissions(competition, every, validation, sort)
     # Ranks are by the score that the list is sorted by, else by the deciding public one.
     name = sort
-    if not sort.startswith(("public_", "private_")):
+    if not sort.startswith(SCORE_PREFIXES):
         name = f"public_{competition.primary_metric}"
     best_is_high = higher_is_better(competition.metrics, name)
     return rows, list_ranks(
@@ -150,7 +154,7 @@ def explain_no_runs(workspace: Workspace, where: str, *, archived: bool) -> str:
     condition = parse_where(where)
     records = list_runs(workspace.runs_dir)
     searched = [record for record in records if archived or record.archived_at is None]
-    others = [record for record in records if record not in searched]
+    others = [record for record in records if not archived and record.archived_at is not None]
     scope = render_count(len(searched), "run", "runs, however they ended")
     scope += ", without the archived ones" if others else ""
     matches = find_matching_elsewhere(workspace, condition, others)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from bisect import bisect_left
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -113,6 +113,40 @@ def list_newest_submissions(workspace: Workspace, limit: int) -> list[Submission
     return list_submissions(workspace, where, {"limit": min(limit, MAX_INTEGER)})
 
 
+def list_best_submissions(
+    workspace: Workspace, name: str, limit: int, *, higher_is_better: bool
+) -> list[Submission] | None:
+    """The first `limit` submissions by a score (`public_f1`) or by `val_f1`, the best first.
+
+    None where the ledger cannot tell: for other names, and where fewer have a value. The database
+    sorts, so that no other submission is read.
+    """
+    split, _, metric = name.partition("_")
+    order = "DESC" if higher_is_better else "ASC"
+    if split in ("public", "private"):
+        sql = (
+            "SELECT submission AS number FROM latest_scores WHERE split = :split AND"
+            f" metric = :metric ORDER BY value {order}, submission LIMIT :limit"
+        )
+    elif split == "val" and metric in COLUMNS and metric in METRICS:
+        column = f"val_{metric}"
+        sql = (
+            f"SELECT number FROM submissions WHERE {column} IS NOT NULL"
+            f" ORDER BY {column} {order}, number LIMIT :limit"
+        )
+    else:
+        return None
+    known = {"split": split, "metric": metric, "limit": min(limit, MAX_INTEGER)}
+    with one_moment(workspace.ledger_url), open_reader(workspace.ledger_url) as query:
+        numbers = [row["number"] for row in query(sql, known)]
+        if not limit or len(numbers) < limit:
+            return None
+        rows: dict[int, Submission] = {}
+        for which, values in _split_list(numbers, "WHERE s.number IN"):
+            rows |= {row.number: row for row in list_submissions(workspace, which, values)}
+    return [rows[number] for number in numbers]
+
+
 def list_numbers(workspace: Workspace) -> list[int]:
     """The numbers of all submissions, in order."""
     rows = read_rows(workspace.ledger_url, "SELECT number FROM submissions ORDER BY number")
@@ -142,7 +176,7 @@ def list_duplicates(workspace: Workspace, numbers: Collection[int] | None = None
 def list_ranks(
     workspace: Workspace, name: str, numbers: Collection[int], *, higher_is_better: bool
 ) -> dict[int, int]:
-    """{number: rank among all submissions} by a score such as `public_f1`, 1 for the best.
+    """{number: rank among all submissions} by a score (`public_f1`) or `val_f1`, 1 for the best.
 
     Only those of `numbers` that have the score; equal scores have the same rank.
     """
@@ -150,6 +184,11 @@ def list_ranks(
     scored = {"split": split, "metric": metric}
     which = "split = :split AND metric = :metric"
     own: dict[int, float] = {}
+    if split == "val":  # a column of the submission, which nothing corrects
+        rows = read_rows(workspace.ledger_url, f"SELECT number, {name} AS value FROM submissions")
+        known_values = {row["number"]: row["value"] for row in rows if row["value"] is not None}
+        own = {number: known_values[number] for number in numbers if number in known_values}
+        return _rank(own, known_values.values(), (), higher_is_better=higher_is_better)
     with open_reader(workspace.ledger_url) as query:
         for among, known in _split_list(numbers, "submission IN"):
             sql = f"SELECT submission, value FROM latest_scores WHERE {which} AND {among}"
@@ -159,9 +198,21 @@ def list_ranks(
         # all values minus the corrected ones: an index has all, and none has only the newest
         rows = query(f"SELECT value FROM scores WHERE {which}", scored)
         replaced = _list_replaced(query, split, metric)
+    values = [row["value"] for row in rows]
+    return _rank(own, values, replaced, higher_is_better=higher_is_better)
+
+
+def _rank(
+    own: Mapping[int, float],
+    values: Iterable[float],
+    replaced: Iterable[float],
+    *,
+    higher_is_better: bool,
+) -> dict[int, int]:
+    """{number: rank} of `own` among `values` without those that were `replaced`."""
     # with this sign a smaller value is better, so a rank is the number of smaller values
     sign = -1 if higher_is_better else 1
-    every = sorted(sign * row["value"] for row in rows)
+    every = sorted(sign * value for value in values)
     old = sorted(sign * value for value in replaced)
     ranks = {}
     for number, value in own.items():

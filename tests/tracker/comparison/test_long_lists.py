@@ -14,12 +14,18 @@ from tests.support.workspaces import make_workspace
 from tracker.commands.runs import runs_command
 from tracker.commands.submissions import _print_rows
 from tracker.comparison.audit import find_duplicates
-from tracker.comparison.search import rank_submissions, search_submissions
+from tracker.comparison.search import rank_submissions, search_submissions, sort_submissions
 from tracker.comparison.tree import read_marks
 from tracker.ledger.append import open_ledger
 from tracker.ledger.historical import HistoricalSubmission
-from tracker.ledger.read import list_sota_numbers, list_submissions, list_unscored
+from tracker.ledger.read import (
+    list_sota_numbers,
+    list_submissions,
+    list_unscored,
+    list_validation_scores,
+)
 from tracker.ledger.records import Submission
+from tracker.training.errors import ConfigError
 from tracker.workspace.tracker_toml import Metric, Workspace
 
 ROWS, SHOWN = 300, 10
@@ -79,6 +85,52 @@ def test_a_list_reads_the_submissions_that_it_shows(
     read.clear()
     runs_command(limit=SHOWN)
     assert set(read) == {best}
+
+
+def test_an_order_by_a_score_reads_the_submissions_that_it_shows(
+    long: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = list_submissions(long)
+    read = count_parsed(monkeypatch)
+    for sort in ("public_f1", "public_accuracy", "private_f1"):
+        whole = sort_submissions(long.competition, every, {}, sort)
+        rows, ranks = search_submissions(long, sort=sort, limit=SHOWN)
+        assert [row.number for row in rows] == [row.number for row in whole[:SHOWN]]
+        assert ranks.keys() == {row.number for row in rows}
+        assert set(read) == {row.number for row in rows}
+        read.clear()
+    # so few have a value that the others follow: all are read
+    rows, _ = search_submissions(long, sort="private_f1", limit=ROWS)
+    assert [row.number for row in rows] == [
+        row.number for row in sort_submissions(long.competition, every, {}, "private_f1")[:ROWS]
+    ]
+    with pytest.raises(ConfigError, match="no submission has 'val_f2'"):
+        search_submissions(long, sort="val_f2", limit=SHOWN)
+
+
+def test_an_order_by_validation_is_that_of_all_submissions(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path / "ws")
+    rng = random.Random(4)  # noqa: S311
+    rows = [
+        HistoricalSubmission(
+            number=number,
+            memo="m",
+            scores={},
+            columns={"val_f1": rng.choice([None, rng.randrange(9) / 9])},
+        )
+        for number in range(1, 60)
+    ]
+    with open_ledger(workspace) as ledger:
+        ledger.append_historical(rows, workspace.competition)
+    every = list_submissions(workspace)
+    validation = list_validation_scores(workspace, every)
+    for limit in (SHOWN, 59, 0):
+        found, ranks = search_submissions(workspace, sort="val_f1", limit=limit)
+        whole = sort_submissions(workspace.competition, every, validation, "val_f1")
+        assert [row.number for row in found] == [row.number for row in whole[: limit or None]]
+        slow = rank_submissions(workspace.competition, every, validation, "val_f1")
+        assert {number: ranks[number] for number in ranks if number in slow} == ranks
+        assert all(ranks[row.number] == slow[row.number] for row in found if row.number in slow)
 
 
 def test_ranks_and_marks_are_those_of_the_whole_ledger(long: Workspace) -> None:
