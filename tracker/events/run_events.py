@@ -39,9 +39,10 @@ SLACK = dt.timedelta(minutes=2)  # a file server's clock may be behind
 
 def list_run_events(workspace: Workspace, since: dt.datetime) -> Iterator[Event]:
     """The events of all runs here from `since` on, in no order; unreadable runs have none."""
+    runs = str(workspace.runs_dir)  # asked once: there may be very many runs
     earliest = (since - SLACK).timestamp()
     for number in list_run_numbers(workspace.runs_dir):
-        if not _has_changed(f"{workspace.runs_dir}/exp{number}", earliest):
+        if not _has_changed(f"{runs}/exp{number}", earliest):
             continue
         folder = workspace.runs_dir / f"exp{number}"
         logged = list(read_event_log(folder))

@@ -153,6 +153,12 @@ def list_numbers(workspace: Workspace) -> list[int]:
     return [row["number"] for row in rows]
 
 
+def count_submissions(workspace: Workspace) -> int:
+    """How many submissions the ledger has."""
+    (row,) = read_rows(workspace.ledger_url, "SELECT count(*) AS n FROM submissions")
+    return int(row["n"])
+
+
 def list_unscored(workspace: Workspace) -> list[Submission]:
     """The submissions without any public score."""
     scored = "SELECT 1 FROM scores c WHERE c.submission = s.number AND c.split = 'public'"

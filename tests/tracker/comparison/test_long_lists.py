@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 import tracker.ledger.read
+import tracker.run_folder.read
 from tests.support.ledger_rows import draft
-from tests.support.workspaces import make_workspace
+from tests.support.workspaces import begin_run, make_run, make_workspace
+from tracker.commands import options
 from tracker.commands.runs import runs_command
-from tracker.commands.submissions import _print_rows
+from tracker.commands.submissions import _print_rows, audit_command
 from tracker.comparison.audit import find_duplicates
 from tracker.comparison.search import rank_submissions, search_submissions, sort_submissions
 from tracker.comparison.tree import read_marks
@@ -25,6 +27,9 @@ from tracker.ledger.read import (
     list_validation_scores,
 )
 from tracker.ledger.records import Submission
+from tracker.run_folder.read import list_running
+from tracker.run_folder.record import RunRecord
+from tracker.run_folder.running import RunWatcher
 from tracker.training.errors import ConfigError
 from tracker.workspace.tracker_toml import Metric, Workspace
 
@@ -180,3 +185,40 @@ def test_duplicates_are_those_of_a_comparison_with_every_earlier_one(long: Works
                 slow.append((row.number, earlier.number))
                 break
     assert [(item["number"], item["equal_to"]) for item in find_duplicates(rows)] == slow
+
+
+def test_a_command_says_before_it_reads_very_many_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace = make_workspace(tmp_path / "ws")
+    make_run(workspace, "01")
+    monkeypatch.chdir(workspace.root)
+    audit_command()
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(options, "MANY", 0)
+    audit_command()
+    assert capsys.readouterr().err == "reading 1 run folders: about 2 seconds for each 0\n"
+    runs_command()
+    assert capsys.readouterr().err == ""
+    runs_command(sort="name")
+    assert "run folders" in capsys.readouterr().err
+
+
+def test_whoever_watches_parses_the_records_of_running_runs_only(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        make_run(workspace, "01")
+    make_run(workspace, "01", note="was running well")
+    open_run = begin_run(workspace)
+    parsed: list[str] = []
+    load = tracker.run_folder.read.load_run
+
+    def load_counted(runs_dir: Path, name: str) -> RunRecord:
+        parsed.append(name)
+        return load(runs_dir, name)
+
+    monkeypatch.setattr(tracker.run_folder.read, "load_run", load_counted)
+    assert [record.name for record in list_running(workspace.runs_dir)] == [open_run.folder.name]
+    assert parsed == ["exp5", "exp4"]
+    assert [run.name for run in RunWatcher(workspace).read()] == ["exp5"]
