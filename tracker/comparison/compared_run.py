@@ -251,8 +251,12 @@ def load_values(workspace: Workspace, records: Sequence[RunRecord]) -> list[dict
 
     A run whose config cannot be read has only the values of its record.
     """
+    return list(read_values(workspace, records))
+
+
+def read_values(workspace: Workspace, records: Sequence[RunRecord]) -> Iterator[dict[str, Any]]:
+    """`load_values` one after the other: those of 100,000 runs take a gigabyte."""
     submitted = list_newest_scores(workspace, [record.uid for record in records])
-    values = []
     for record in records:
         try:
             config = load_config(workspace.runs_dir, record.name)
@@ -261,8 +265,7 @@ def load_values(workspace: Workspace, records: Sequence[RunRecord]) -> list[dict
         row = submitted.get(record.uid)
         own = {**_list_fields(record), "submission": row.number if row else None}
         known = {**_list_facts(record), **own, **_flatten_both(config, translate(config))}
-        values.append(known | _list_metrics(record, row))
-    return values
+        yield known | _list_metrics(record, row)
 
 
 def _load_historical(workspace: Workspace, word: str) -> ComparedRun:
