@@ -70,6 +70,9 @@ MEASUREMENTS = (
         ("--rounds", "2", "--rows", "10000"),
     ),
     Measurement(
+        "scale", "Does every command that reads answer with very many runs?", ("--quick",), 3600.0
+    ),
+    Measurement(
         "report_size", "How long does the report take, how large is it?", ("--rounds", "1")
     ),
     Measurement(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 from tracker.training.config import TABLE_KEYS, list_options
@@ -21,10 +22,9 @@ def outcome_values(values: Mapping[str, Any]) -> dict[str, Any]:
     default is left out: runs made before had no such key, and are the same. Files have their names
     only, for it does not matter in which folder they lie.
     """
-    options = list_options()
-    silent = {name for name, f in options.items() if not f.metadata["outcome"]}
+    silent = _kinds_of_keys().silent
     return name_files(
-        {name: value for name, value in _unify_all(values, options).items() if name not in silent}
+        {name: value for name, value in _unify_all(values).items() if name not in silent}
     )
 
 
@@ -32,23 +32,44 @@ def exact_values(values: Mapping[str, Any]) -> dict[str, Any]:
     """`outcome_values` and the keys that change the last bits of a result."""
     options = list_options()
     rounding = {name for name, f in options.items() if f.metadata["rounding"]}
-    found = {name: value for name, value in _unify_all(values, options).items() if name in rounding}
+    found = {name: value for name, value in _unify_all(values).items() if name in rounding}
     return {**outcome_values(values), **found}
 
 
-def _unify_all(
-    values: Mapping[str, Any], options: Mapping[str, dataclasses.Field[Any]]
-) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class _Keys:
+    """What is to be known of all options, made once: configs of very many runs are compared."""
+
+    silent: Set[str]
+    later: Mapping[str, Any]
+    kinds: Mapping[str, type]
+
+
+@functools.cache
+def _kinds_of_keys() -> _Keys:
+    options = list_options()
+    return _Keys(
+        silent={name for name, f in options.items() if not f.metadata["outcome"]},
+        later=later_defaults(),
+        kinds={name: _find_kind(f.default) for name, f in options.items()},
+    )
+
+
+def _unify_all(values: Mapping[str, Any]) -> dict[str, Any]:
     """Every dotted key with its number in one form, without those of `later` at their default."""
     sections = {
         f'"{name}"' if "." in name else name: table for name, table in values.items()
     }  # as in TOML
-    later = later_defaults()
-    return {
-        name: _unify(value, _find_kind(options[name].default) if name in options else int)
-        for name, value in flatten(sections).items()
-        if not (name in later and value == later[name])
-    }
+    keys = _kinds_of_keys()
+    later, kinds = keys.later, keys.kinds
+    unified = {}
+    for name, value in flatten(sections).items():
+        if name in later and value == later[name]:
+            continue
+        # most values are texts and truth values, which stay as they are
+        plain = type(value) is str or type(value) is bool
+        unified[name] = value if plain else _unify(value, kinds.get(name, int))
+    return unified
 
 
 def name_files(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,11 +134,8 @@ def trajectory_fingerprint(values: Mapping[str, Any]) -> str:
 
 def old_trajectory_fingerprint(values: Mapping[str, Any]) -> str:
     """The fingerprint in old checkpoints, which covered the paths of the files."""
-    options = list_options()
     silent = ("data.workers", "data.cache", "train.log_every")
-    return _hash_trajectory(
-        {key: v for key, v in _unify_all(values, options).items() if key not in silent}
-    )
+    return _hash_trajectory({key: v for key, v in _unify_all(values).items() if key not in silent})
 
 
 def _hash_trajectory(values: Mapping[str, Any]) -> str:

@@ -158,10 +158,80 @@ def read_given_toml(path: Path) -> dict[str, Any]:
 
 def _parse_toml(text: str) -> dict[str, Any]:
     """The tables of a TOML text; raises ValueError, in one line."""
+    if (known := _STATEMENTS.parse(text)) is not None:
+        return known
     if DOTTED.search(text):  # tomllib takes time and memory by the square of a key's parts
         raise ValueError(TOO_DEEP)
     tables: dict[str, Any] = _parse_shallow(tomllib.loads, text)
     return tables
+
+
+class _Statements:
+    """The statements of earlier TOML texts, each with its value.
+
+    The configs of many runs differ in few lines, and tomllib takes half a millisecond for one: here
+    each different statement is parsed once, by tomllib.
+    """
+
+    FIRST = 8  # texts that are parsed as a whole: for few, splitting does not pay
+    MOST = 50_000
+    HEADER = re.compile(r"\[([A-Za-z0-9_-]+)\]\s*")
+    START = re.compile(r"\n(?=[A-Za-z0-9_\[-])")  # of a statement; lists go on with blanks or ]
+
+    def __init__(self) -> None:
+        self.texts = 0
+        # {text of a statement: (key, value)}; of a header: (its name, None)
+        self.known: dict[str, tuple[str, Any]] = {}
+
+    def parse(self, text: str) -> dict[str, Any] | None:
+        """The tables of a text of `[section]` and `key = value`; None for any other text."""
+        self.texts += 1
+        if self.texts <= self.FIRST or '"""' in text or "'''" in text:
+            return None
+        if len(self.known) > self.MOST:
+            self.known.clear()
+        tables: dict[str, Any] = {}
+        table: dict[str, Any] | None = None
+        for part in self.START.split(text):
+            found = self.known.get(part) or self._learn(part)
+            if found is None:
+                return None
+            key, value = found
+            if part[0] == "[":
+                if key in tables:
+                    return None
+                table = tables[key] = {}
+            elif table is None or key in table:
+                return None
+            else:
+                table[key] = value.copy() if type(value) is list else value
+        return tables
+
+    def _learn(self, part: str) -> tuple[str, Any] | None:
+        """What one statement says; None where it is more than a name and a plain value."""
+        if part.startswith("["):
+            header = self.HEADER.fullmatch(part)
+            found = (header[1], None) if header else None
+        else:
+            found = self._parse_pair(part)
+        if found is not None:
+            self.known[part] = found
+        return found
+
+    def _parse_pair(self, part: str) -> tuple[str, Any] | None:
+        if DOTTED.search(part):
+            return None
+        try:
+            pairs = list(tomllib.loads(part).items())
+        except (ValueError, RecursionError):
+            return None
+        if len(pairs) != 1:
+            return None
+        items = pairs[0][1] if isinstance(pairs[0][1], list) else [pairs[0][1]]
+        return None if any(isinstance(item, dict | list) for item in items) else pairs[0]
+
+
+_STATEMENTS = _Statements()
 
 
 def check_depth(value: Any) -> None:

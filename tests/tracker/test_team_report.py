@@ -28,7 +28,7 @@ from tracker.core.markdown import escape
 from tracker.ledger.submission_table import import_table, read_submission_table
 from tracker.mirror.targets.mlflow_server import connect
 from tracker.mirror.targets.mlflow_view import ensure_experiment
-from tracker.report import page
+from tracker.report import charts, page
 from tracker.report.charts import (
     _list_rising,
     describe_scatter,
@@ -531,3 +531,42 @@ def test_the_timeline_rises_where_a_row_was_scored_late(tmp_path: Path) -> None:
     assert [entry.number for entry in rising] == [1, 2]
     text = render_markdown(report)
     assert "| 3 \\* |" in text and "exp3 \\* (submission 3)" in text
+
+
+def test_older_rows_are_folded_and_none_is_missing(
+    report: TeamReport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "<details" not in render_page(report)
+    whole = Page(render_page(report))
+    monkeypatch.setattr(page, "NEWEST", 5)
+    text = render_page(report)
+    found = Page(text)
+    rows = [a["id"] for tag, a, _ in found.elements if tag == "tr" and "id" in a]
+    assert sorted(rows) == sorted(
+        a["id"] for tag, a, _ in whole.elements if tag == "tr" and "id" in a
+    )
+    folded = re.findall("<details.*?</details>", text, re.DOTALL)
+    ids = {f"s{entry.number}" for entry in report.entries}
+    assert {one for one in ids if any(f'<tr id="{one}"' in part for part in folded)} == {
+        f"s{entry.number}" for entry in report.entries[:-5]
+    }
+    hidden = " ".join(folded)
+    for entry in report.entries[:-5]:
+        assert all(column.render(entry) in hidden for column in report.columns)
+    for node in report.family.nodes:
+        assert f">{node.name}<" in hidden
+    for item in report.audit.several_keys:
+        assert f'<a href="#s{item["number"]}">' in text
+    assert "<script" not in hidden
+
+
+def test_beyond_the_newest_points_only_steps_have_a_title(
+    report: TeamReport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(charts, "MAX_TITLED", 2)
+    metric = report.competition.primary
+    drawn = draw_timeline(report.entries, metric, width=900, height=400, name="t")
+    titled = {int(number) for number in re.findall(r"<title>(\d+), public", drawn)}
+    scored = [entry.number for entry in report.entries if f"public_{metric.name}" in entry.values]
+    assert titled == {*scored[-2:], *(entry.number for entry in report.entries if entry.was_sota)}
+    assert drawn.count("<circle") > len(titled)

@@ -19,6 +19,7 @@ const tick = () => {
 const swap = (fresh) => {
   const sorted = [...document.querySelectorAll("table.sortable th[aria-sort]")].map((heading) => [heading.dataset.column, heading.getAttribute("aria-sort") === "ascending"]);
   const scrolled = [...document.querySelectorAll(".scroll")].map((box) => [box.getAttribute("aria-labelledby"), box.scrollLeft, box.scrollTop]);
+  const opened = [...document.querySelectorAll("details[open][id]")].map((box) => box.id);
   const focused = document.activeElement?.closest("[id], [href]");
   const written = document.querySelector("form"); // what is chosen in it stays
   if (written) fresh.querySelector("form")?.replaceWith(written);
@@ -26,6 +27,7 @@ const swap = (fresh) => {
     document.querySelector(`body > ${part}`).replaceWith(fresh.querySelector(`body > ${part}`));
   }
   document.title = fresh.title;
+  for (const id of opened) document.getElementById(id)?.setAttribute("open", "");
   makeSortable(document);
   for (const [column, up] of sorted) {
     const heading = document.querySelector(`table.sortable th[data-column="${column}"]`);

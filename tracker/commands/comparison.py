@@ -35,7 +35,7 @@ def compare_command(
     as_json: Json = False,
 ) -> None:
     """Show many runs in one table: config keys that differ, and metrics; seeds as mean and sd."""
-    from tracker.commands.options import bring_runs, refuse_beside, refuse_together
+    from tracker.commands.options import bring_runs, notify_long, refuse_beside, refuse_together
     from tracker.comparison.compare import DEFAULT_LIMIT, compare_runs
     from tracker.comparison.tree import read_marks
     from tracker.console.compare import print_comparison, render_csv, render_markdown
@@ -51,6 +51,8 @@ def compare_command(
             "named runs", {"--limit": limit is not None}, why="all that are named are compared"
         )
     workspace = find_workspace()
+    if not limit and not runs:
+        notify_long(workspace, runs=True)
     bring_runs(workspace, *(runs or ()))
     newest = DEFAULT_LIMIT if limit is None else limit
     result = compare_runs(
@@ -87,6 +89,7 @@ PublicImages = Annotated[
 
 def cv_lb_command(public_images: PublicImages = 0, as_json: Json = False) -> None:
     """Compare validation (CV) with public and private scores (LB): is the leaderboard reliable?"""
+    from tracker.commands.options import notify_long
     from tracker.comparison.cv_lb import compare_cv_with_leaderboard
     from tracker.console.cv_lb import render_cv_lb
     from tracker.core.terminal import print_json, print_text
@@ -94,6 +97,7 @@ def cv_lb_command(public_images: PublicImages = 0, as_json: Json = False) -> Non
     from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
+    notify_long(workspace, submissions=True)
     result = compare_cv_with_leaderboard(workspace, public_images=public_images)
     if as_json:
         print_json(result.to_dict())
@@ -117,12 +121,14 @@ def select_command(
     as_json: Json = False,
 ) -> None:
     """Choose the final submissions: by public score, validation and difference, with reasons."""
+    from tracker.commands.options import notify_long
     from tracker.comparison.selection import select_final
     from tracker.console.cv_lb import render_selection
     from tracker.core.terminal import print_json, print_text
     from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
+    notify_long(workspace, submissions=True)
     result = select_final(workspace, count, public_images=public_images)
     if as_json:
         print_json(result.to_dict())

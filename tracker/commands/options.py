@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -146,6 +146,26 @@ def bring_runs(workspace: Workspace, *words: str | None, weights: bool = False) 
     from tracker.mirror.pull import bring
 
     bring(workspace, asked, weights=weights, notify=_notify)
+
+
+MANY = 20_000  # run folders or submissions, which take about 2 s to read
+
+
+def notify_long(workspace: Workspace, *, runs: bool = False, submissions: bool = False) -> None:
+    """Say on stderr what a command is about to read whole, where that takes more than 2 seconds."""
+    from tracker.core.errors import TrackerError
+    from tracker.core.terminal import print_note
+    from tracker.ledger.read import count_submissions
+    from tracker.run_folder.record import list_run_numbers
+
+    parts = []
+    if runs and (count := len(list_run_numbers(workspace.runs_dir))) > MANY:
+        parts.append(f"{count:,} run folders")
+    with suppress(TrackerError):  # the command itself says that it has no ledger
+        if submissions and (count := count_submissions(workspace)) > MANY:
+            parts.append(f"{count:,} submissions")
+    if parts:
+        print_note(f"reading {' and '.join(parts)}: about 2 seconds for each {MANY:,}")
 
 
 def warn_without_ledger(error: LedgerError) -> None:

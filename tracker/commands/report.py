@@ -21,6 +21,7 @@ def report_command(
     ] = False,
 ) -> None:
     """Write the team's report: submissions, steps of SOTA, agreement, family and audit."""
+    from tracker.commands.options import notify_long
     from tracker.core.terminal import print_note
     from tracker.report.write import copy_report, write_report
     from tracker.training.errors import ConfigError
@@ -31,6 +32,7 @@ def report_command(
             f"--html and --md name the same file: {html}", hint="give each a file of its own"
         )
     workspace = find_workspace()
+    notify_long(workspace, runs=True, submissions=True)
     if html is None and (md is None or browser):
         html = workspace.root / "report.html"
     written = write_report(workspace, html=html, markdown=md)
@@ -50,7 +52,7 @@ def _browse(path: Path) -> None:
 
 def tree_command(archived: Archived = False, wide: Wide = False, as_json: Json = False) -> None:
     """Show which run was made from which, with its change and its scores; SOTA's line is marked."""
-    from tracker.commands.options import refuse_together, warn_without_ledger
+    from tracker.commands.options import notify_long, refuse_together, warn_without_ledger
     from tracker.comparison.tree import build_family, read_marks
     from tracker.console.tree import print_family
     from tracker.core.errors import LedgerError
@@ -60,6 +62,7 @@ def tree_command(archived: Archived = False, wide: Wide = False, as_json: Json =
 
     refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
+    notify_long(workspace, runs=True, submissions=True)
     try:
         family = build_family(workspace, archived=archived)
         marks = Marks() if as_json else read_marks(workspace)

@@ -35,7 +35,12 @@ def runs_command(
     as_json: Json = False,
 ) -> None:
     """List the runs, newest first."""
-    from tracker.commands.options import refuse_beside, refuse_together, settle_gone_jobs
+    from tracker.commands.options import (
+        notify_long,
+        refuse_beside,
+        refuse_together,
+        settle_gone_jobs,
+    )
     from tracker.comparison.members import (
         list_searched,
         load_ensembles,
@@ -53,6 +58,8 @@ def runs_command(
 
     refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
+    if (where or sort or not limit) and not team:
+        notify_long(workspace, runs=True)
     settle_gone_jobs(workspace)
     if team:
         given = {"--where": bool(where), "--sort": bool(sort), "--archived": archived}

@@ -364,11 +364,14 @@ def leaderboard_command(
     if context.invoked_subcommand is not None:
         _refuse_own_options(context)
         return
-    from tracker.commands.options import refuse_together
+    from tracker.commands.options import notify_long, refuse_together
     from tracker.workspace.tracker_toml import find_workspace
 
     refuse_together({"--json": as_json, "--wide": wide})
-    _print_rows(find_workspace(), sort=sort, limit=limit, wide=wide, as_json=as_json)
+    workspace = find_workspace()
+    if not limit:
+        notify_long(workspace, submissions=True)
+    _print_rows(workspace, sort=sort, limit=limit, wide=wide, as_json=as_json)
 
 
 def _refuse_own_options(context: typer.Context) -> None:
@@ -517,6 +520,7 @@ def sota_command(wide: Wide = False, as_json: Json = False) -> None:
 
 def audit_command(as_json: Json = False) -> None:
     """Show how the submissions were spent: wasted, one key changed from SOTA, or several."""
+    from tracker.commands.options import notify_long
     from tracker.comparison.audit import audit
     from tracker.console.submissions import print_audit
     from tracker.core.terminal import print_json, print_text
@@ -524,6 +528,7 @@ def audit_command(as_json: Json = False) -> None:
     from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
+    notify_long(workspace, runs=True, submissions=True)
     result = audit(workspace)
     if as_json:
         print_json(result.to_dict())

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -153,15 +153,15 @@ def find_basis(
             checksums=checksums,
         )
     known = {**_defaults(), **values}
+    named = name_files(known)
+    members = bool(list_member_names(config))
     return Basis(
         name=name,
         own=False,
         recorded=recorded,
-        scheme=find_scheme(workspace, config, data=data),
-        images=_find_images(workspace, config),
-        training={
-            key: value for key, value in name_files(known).items() if key.startswith(TRAINING)
-        },
+        scheme=find_scheme(workspace, config, data=data, named=named),
+        images=_find_images(workspace, config) if members else _find_images_of(known),
+        training={key: value for key, value in named.items() if key.startswith(TRAINING)},
         loss={} if "ensemble" in config else _find_loss(known),
         file=file,
         checksums=checksums,
@@ -170,9 +170,13 @@ def find_basis(
 
 def _select_named(values: Mapping[str, Any], pattern: re.Pattern[str]) -> dict[str, Any]:
     """The values whose last part of the key matches the pattern."""
-    return {
-        key: value for key, value in values.items() if pattern.fullmatch(key.rpartition(".")[2])
-    }
+    return {key: value for key, value in values.items() if _ends_with(pattern, key)}
+
+
+@lru_cache(maxsize=4096)
+def _ends_with(pattern: re.Pattern[str], key: str) -> bool:
+    """Asked for each key of very many configs, which have few different keys."""
+    return bool(pattern.fullmatch(key.rpartition(".")[2]))
 
 
 def basis_of_run(workspace: Workspace, record: RunRecord, config: Mapping[str, Any]) -> Basis:
@@ -245,20 +249,24 @@ def describe_validation(
 
 
 def find_scheme(
-    workspace: Workspace, config: Mapping[str, Any], *, data: str | None = None
+    workspace: Workspace,
+    config: Mapping[str, Any],
+    *,
+    data: str | None = None,
+    named: Mapping[str, Any] | None = None,
 ) -> Scheme:
     """How a config validates: the keys that decide on images and labels; empty if unknown.
 
     The data fingerprint stands for images and labels. Where it is unknown, the names of folder,
     label fixes and exclusions do. An ensemble has the scheme of its members if it is the same for
-    all.
+    all. `named` are the values with the defaults, where `name_files` was asked before.
     """
     if list_member_names(config):
         schemes = [_scheme_of_run(workspace, name) for name in list_trained(workspace, config)]
         return schemes[0] if schemes and all(one == schemes[0] for one in schemes) else {}
     if not config.get("data"):
         return {}
-    known = name_files({**_defaults(), **flatten(config)})
+    known = dict(named or name_files({**_defaults(), **flatten(config)}))
     scheme = {key: known[key] for key in (*SPLIT, *LABELS)}
     if scheme["data.folds"] or scheme["data.fold_file"]:
         scheme["data.val_ratio"] = None  # folds need none
@@ -294,7 +302,11 @@ def _find_images(workspace: Workspace, config: Mapping[str, Any]) -> dict[str, A
             return {}
         folds = sorted({str(images.get("data.fold")) for images in by_member})
         return by_member[0] if len(folds) == 1 else {**by_member[0], "data.fold": ", ".join(folds)}
-    known = {**_defaults(), **flatten(config)}
+    return _find_images_of({**_defaults(), **flatten(config)})
+
+
+def _find_images_of(known: Mapping[str, Any]) -> dict[str, Any]:
+    """`_find_images` of a run that was trained, for its values and the defaults."""
     return {
         "data.split_seed": known["data.split_seed"],
         "data.fold": known["data.fold"] if known["data.folds"] or known["data.fold_file"] else 0,
@@ -305,12 +317,17 @@ def _find_own_loss(values: Mapping[str, Any]) -> dict[str, Any]:
     """What the config of the user's own loop says about its loss: `criterion`, `reduction`."""
     loss = {}
     for key, value in values.items():
-        if any(_OWN_LOSS.fullmatch(part) for part in key.split(".")) and not _OPTIMIZER.fullmatch(
-            key
-        ):
+        if _is_about_loss(key):
             loss[key] = value
     # Written out or not, what is usual is the same loss.
     return {key: value for key, value in loss.items() if value not in USUAL.get(key, ())}
+
+
+@lru_cache(maxsize=4096)
+def _is_about_loss(key: str) -> bool:
+    """Whether a key of the user's own loop is one of its loss."""
+    named = any(_OWN_LOSS.fullmatch(part) for part in key.split("."))
+    return named and not _OPTIMIZER.fullmatch(key)
 
 
 def _find_loss(known: Mapping[str, Any]) -> dict[str, Any]:

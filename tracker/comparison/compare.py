@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -20,6 +21,7 @@ from tracker.comparison.diff import UNCOMPARED_METRICS
 from tracker.comparison.ordering import check_sort_name, sort_key
 from tracker.comparison.where import Condition, explain_no_matches, parse_where
 from tracker.core.config_diff import (
+    are_different,
     has_only_known_options,
     is_complete,
     knows,
@@ -324,6 +326,8 @@ def _find_keys(
     complete = set(chain.from_iterable(configs))
     by_hand = all(not run.recorded and has_only_known_options(run.config) for run in trained)
 
+    logged = Counter(chain.from_iterable(run.outcome for run in trained))
+
     def is_known(run: ComparedRun, key: str) -> bool:
         if key == DATA:
             return run.outcome.get(key) is not None
@@ -331,14 +335,18 @@ def _find_keys(
             run.config, key, of_complete=key in complete, by_hand=by_hand
         )
 
+    def list_knowing(key: str) -> list[ComparedRun]:
+        if key != DATA and logged[key] == len(trained):
+            return trained  # as nearly always: no run has to be asked
+        return [run for run in trained if is_known(run, key)]
+
     def is_missed(key: str) -> bool:
-        return not all(is_known(run, key) for run in trained)
+        return len(list_knowing(key)) < len(trained)
 
     def differs(key: str) -> bool:
-        asked = subjects
-        if not key.startswith("ensemble."):
-            asked = [run for run in trained if is_known(run, key)]
-        return len({json.dumps(run.outcome.get(key)) for run in asked}) > 1
+        asked = subjects if key.startswith("ensemble.") else list_knowing(key)
+        values = [run.outcome.get(key) for run in asked]
+        return any(are_different(values[0], value) for value in values)
 
     differing = [key for key in known if differs(key)]
     missed = [key for key in known if is_missed(key)]
@@ -405,26 +413,46 @@ def _spread(group: Sequence[ComparedRun], name: str) -> Spread | None:
 
 
 def _group_repeats(subjects: Sequence[ComparedRun]) -> list[list[ComparedRun]]:
-    """Group runs with equal weights, or of one seed and fold: repeats of one training."""
-    groups: list[list[ComparedRun]] = []
-    for run in subjects:
-        same: list[list[ComparedRun]] = []
-        others: list[list[ComparedRun]] = []
-        for group in groups:
-            is_same = any(_is_repeat(run, other) for other in group)
-            (same if is_same else others).append(group)
-        # A run may join groups that were apart: equal weights here, an equal seed there.
-        groups = [*others, [run, *chain.from_iterable(same)]]
-    return groups
+    """Group runs with equal weights, or of one seed and fold: repeats of one training.
 
+    A run may join groups that were apart: equal weights here, an equal seed there.
+    """
+    parents = list(range(len(subjects)))
 
-def _is_repeat(one: ComparedRun, other: ComparedRun) -> bool:
-    if one.weights and one.weights == other.weights:
-        return True
-    if one.outcome.get("train.seed") is None:
+    def find_first(index: int) -> int:
+        while parents[index] != index:
+            parents[index] = parents[parents[index]]
+            index = parents[index]
+        return index
+
+    seen: dict[Any, list[int]] = {}  # by what repeats share, so that not each pair is compared
+    for index, run in enumerate(subjects):
+        weights, seed, figures = ("weights", run.weights), _seed_key(run), _figures_key(run)
+        shared = [weights] if run.weights else []
         # No seed is known: runs that agree in every figure are repeats, not a coincidence.
-        return one.metrics == other.metrics
-    return all(one.outcome.get(key) == other.outcome.get(key) for key in REPEATS)
+        shared.append(figures if seed is None else seed)
+        for key in shared:
+            for other in seen.get(key, ()):
+                parents[find_first(other)] = find_first(index)
+            seen[key] = [index]
+        if seed is not None:
+            seen.setdefault(figures, []).append(index)
+    groups: dict[int, list[ComparedRun]] = {}
+    for index, run in enumerate(subjects):
+        groups.setdefault(find_first(index), []).append(run)
+    return list(groups.values())
+
+
+def _seed_key(run: ComparedRun) -> Any:
+    """What the repeats of a seed share; None where no seed is known."""
+    if run.outcome.get("train.seed") is None:
+        return None
+    values = [run.outcome.get(key) for key in REPEATS]
+    return ("seed", *[json.dumps(value) if isinstance(value, list) else value for value in values])
+
+
+def _figures_key(run: ComparedRun) -> Any:
+    return ("figures", frozenset(run.metrics.items()))
 
 
 def _find_best(

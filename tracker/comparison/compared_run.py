@@ -19,11 +19,11 @@ from tracker.core.errors import TrackerError, UnknownRunError
 from tracker.ledger.read import (
     get_submission,
     has_run,
-    list_newest_of_runs,
+    list_newest_scores,
     list_notes,
     list_numbers,
 )
-from tracker.ledger.records import Note, Submission
+from tracker.ledger.records import Note, ScoredSubmission
 from tracker.ledger.resolve import resolve_run
 from tracker.run_folder.read import load_compared_config, load_config, load_run
 from tracker.run_folder.record import RunRecord, is_archived, list_run_numbers
@@ -176,7 +176,7 @@ def _build_runs(
 
     Raises the error of an unreadable config, or adds it to `skipped` if that is given.
     """
-    submitted = list_newest_of_runs(workspace, [record.uid for record in records])
+    submitted = list_newest_scores(workspace, [record.uid for record in records])
     notes = list_notes(workspace, [record.uid for record in records])
     for record in records:
         try:
@@ -195,35 +195,53 @@ def _build_run(
     workspace: Workspace,
     record: RunRecord,
     config: Mapping[str, Any],
-    row: Submission | None,
+    row: ScoredSubmission | None,
     notes: Sequence[Note],
 ) -> ComparedRun:
     data = record.fingerprints.get("data")
+    common = translate(config)
     outcome = {
-        **outcome_values(translate(config)),
+        **outcome_values(common),
         "kind": record.kind,
         "data": data and shorten_fingerprint(data),
     }
-    measured = list_model_metrics(record.summary)
-    summary = {name: value for name, value in measured.items() if value is not None}
+    return ComparedRun(
+        fields=_list_fields(record),
+        config=_flatten_both(config, common),
+        outcome=outcome,
+        metrics=_list_metrics(record, row),
+        submission=row.number if row else None,
+        basis=basis_of_run(workspace, record, config),
+        weights=record.fingerprints.get("weights"),
+        notes=notes,
+        facts=_list_facts(record),
+        flattered=is_flattered(workspace, config),
+    )
+
+
+def _list_fields(record: RunRecord) -> dict[str, Any]:
     fields = {name: getattr(record, name) for name in FIELDS} | {
         "tags": ", ".join(record.tags) or None
     }
     fields["error"] = record.error or None
     if "adopted_from" in record.facts:  # the time that adopting took
         fields["duration_s"] = None
-    return ComparedRun(
-        fields=fields,
-        config={**flatten(config), **flatten(translate(config))},
-        outcome=outcome,
-        metrics={**(row.scores if row else {}), **summary},
-        submission=row.number if row else None,
-        basis=basis_of_run(workspace, record, config),
-        weights=record.fingerprints.get("weights"),
-        notes=notes,
-        facts={name: value for name, value in record.facts.items() if _is_plain(value)},
-        flattered=is_flattered(workspace, config),
-    )
+    return fields
+
+
+def _flatten_both(config: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:
+    """A config by dotted keys, with the names that another program gave them and with ours."""
+    return flatten(config) if common is config else {**flatten(config), **flatten(common)}
+
+
+def _list_metrics(record: RunRecord, row: ScoredSubmission | None) -> dict[str, float]:
+    measured = list_model_metrics(record.summary)
+    summary = {name: value for name, value in measured.items() if value is not None}
+    return {**(row.scores if row else {}), **summary}
+
+
+def _list_facts(record: RunRecord) -> dict[str, Any]:
+    return {name: value for name, value in record.facts.items() if _is_plain(value)}
 
 
 def _is_plain(value: Any) -> bool:
@@ -235,15 +253,21 @@ def load_values(workspace: Workspace, records: Sequence[RunRecord]) -> list[dict
 
     A run whose config cannot be read has only the values of its record.
     """
-    submitted = list_newest_of_runs(workspace, [record.uid for record in records])
-    values = []
+    return list(read_values(workspace, records))
+
+
+def read_values(workspace: Workspace, records: Sequence[RunRecord]) -> Iterator[dict[str, Any]]:
+    """`load_values` one after the other: those of 100,000 runs take a gigabyte."""
+    submitted = list_newest_scores(workspace, [record.uid for record in records])
     for record in records:
         try:
             config = load_config(workspace.runs_dir, record.name)
         except TrackerError:
             config = {}
-        values.append(_build_run(workspace, record, config, submitted.get(record.uid), ()).values())
-    return values
+        row = submitted.get(record.uid)
+        own = {**_list_fields(record), "submission": row.number if row else None}
+        known = {**_list_facts(record), **own, **_flatten_both(config, translate(config))}
+        yield known | _list_metrics(record, row)
 
 
 def _load_historical(workspace: Workspace, word: str) -> ComparedRun:

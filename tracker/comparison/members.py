@@ -17,7 +17,7 @@ from tracker.core.config_diff import (
     name_elsewhere,
 )
 from tracker.core.errors import TrackerError
-from tracker.ledger.read import find_run, list_newest_of_runs
+from tracker.ledger.read import find_run, list_newest_scores
 from tracker.ledger.records import Submission
 from tracker.ledger.team_runs import find_run_by_uid, find_uids_beside
 from tracker.run_folder.members import list_member_names, replace_members
@@ -60,7 +60,7 @@ def list_members(
     records = [_find_record(workspace, name) for name in names]
     here = [record for record in records if record is not None]
     asks = with_ledger and bool(here)  # without a run, the ledger is not opened
-    sent = list_newest_of_runs(workspace, [record.uid for record in here]) if asks else {}
+    sent = list_newest_scores(workspace, [record.uid for record in here]) if asks else {}
     key = f"public_{workspace.competition.primary_metric}"
     measured = set(chain.from_iterable(_list_validation(record) for record in here))
     figures = choose_metrics(workspace.competition, measured)

@@ -6,6 +6,7 @@ Validation scores compare only within one validation scheme.
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     pass
 
 UNKNOWN_VALIDATION = "how it validated is not known"
+MAX_LEFT_OUT = 100  # points without each of which a line is looked at again
 AGREEMENT = 0.5  # Spearman's rho; where it may be higher, validation may yet predict
 
 
@@ -203,23 +205,26 @@ def group_by_scheme(workspace: Workspace, rows: Sequence[Submission]) -> list[Sc
         basis = basis_of_submission(workspace, row)
         if is_known(basis):
             groups = _add_to_groups(groups, basis, row.number)
+    for group in groups:
+        group.numbers.sort()
     return sorted(groups, key=lambda group: (-len(group.numbers), group.numbers[0]))
 
 
 def _add_to_groups(groups: Sequence[SchemeGroup], basis: Basis, number: int) -> list[SchemeGroup]:
     """The groups with one more submission; those that it belongs to are one from then on."""
-    joined, others = SchemeGroup(), []
+    holding: list[SchemeGroup] = []
+    others: list[SchemeGroup] = []
     for group in groups:
-        if group.holds(basis):
-            joined.bases.extend(group.bases)
-            joined.numbers.extend(group.numbers)
-        else:
-            others.append(group)
+        (holding if group.holds(basis) else others).append(group)
+    joined = holding[0] if holding else SchemeGroup()
+    for group in holding[1:]:
+        joined.bases.extend(group.bases)
+        joined.numbers.extend(group.numbers)
     # One basis of each kind is enough: the next comparison may have to read its file.
     if not any(_measures_the_same(basis, other) for other in joined.bases):
         joined.bases.append(basis)
-    numbers = sorted([*joined.numbers, number])
-    return [*others, SchemeGroup(bases=joined.bases, numbers=numbers)]
+    joined.numbers.append(number)
+    return [*others, joined]
 
 
 def _measures_the_same(a: Basis, b: Basis) -> bool:
@@ -241,7 +246,7 @@ def relate(
     for index, group in enumerate(schemes):
         scheme_of.update(dict.fromkeys(group.numbers, index))
     groups: dict[int | None, list[tuple[int, float, float]]] = {}
-    flattered = list_flattered(workspace, rows) if x == "val" else []
+    flattered = set(list_flattered(workspace, rows) if x == "val" else [])
     for row in rows:
         if x == "val" and (row.number not in scheme_of or row.number in flattered):
             continue
@@ -322,16 +327,29 @@ def _list_outliers(line: Line, points: Sequence[tuple[int, float, float]]) -> li
 def _list_needed(points: Sequence[tuple[int, float, float]]) -> list[int] | None:
     """The submissions, each by itself, without which the others show no line.
 
-    None if all show none.
+    None if all show none. Of very many points only the `MAX_LEFT_OUT` that pull most at the line
+    are left out in turn: any other moves it less than these.
     """
     by_x = sorted(points, key=lambda point: point[1:])
     if not _shows_line(by_x):
         return None
+    asked: Sequence[int] = range(len(by_x))
+    if len(by_x) > MAX_LEFT_OUT:
+        asked = _list_farthest(by_x)
     needed = []
-    for index, (number, _, _) in enumerate(by_x):
+    for index in asked:
         if not _shows_line([*by_x[:index], *by_x[index + 1 :]]):
-            needed.append(number)
+            needed.append(by_x[index][0])
     return needed
+
+
+def _list_farthest(points: Sequence[tuple[int, float, float]]) -> list[int]:
+    """The indexes of the `MAX_LEFT_OUT` points that pull most at a line, in their order."""
+    middle_x = statistics.fmean(x for _, x, _ in points)
+    middle_y = statistics.fmean(y for _, _, y in points)
+    pull = [abs((x - middle_x) * (y - middle_y)) for _, x, y in points]
+    farthest = sorted(range(len(points)), key=lambda index: -pull[index])[:MAX_LEFT_OUT]
+    return sorted(farthest)
 
 
 def _shows_line(points: Sequence[tuple[int, float, float]]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from tracker.comparison.comparable import (
 )
 from tracker.core.errors import TrackerError
 from tracker.ledger.read import (
+    list_best_submissions,
     list_newest_submissions,
     list_ranks,
     list_submissions,
@@ -25,6 +26,7 @@ from tracker.ledger.read import (
 from tracker.ledger.records import Submission
 from tracker.run_folder.read import list_runs, load_config
 from tracker.run_folder.record import RunRecord
+from tracker.training.errors import ConfigError
 from tracker.training.numbers import render_count
 from tracker.training.tables import flatten
 from tracker.workspace.metrics import SPLITS, higher_is_better, strip_split
@@ -32,6 +34,7 @@ from tracker.workspace.tracker_toml import Competition, Workspace
 
 if TYPE_CHECKING:
     from tracker.comparison.compare import Incomparable
+    from tracker.comparison.where import Condition
 
 SCORE_PREFIXES = ("public_", "private_", "val_")
 
@@ -46,28 +49,49 @@ def search_runs(
     if not where and not sort:
         return list_runs(workspace.runs_dir, limit=limit or None, archived=archived)
     # Only a search needs them: a plain list is the quicker by 10 ms.
-    from tracker.comparison.compared_run import load_values
     from tracker.comparison.ordering import check_sort_name, sort_key
     from tracker.comparison.where import parse_where
 
     condition = parse_where(where) if where else None
     records = list_runs(workspace.runs_dir, archived=archived)
-    values = load_values(workspace, records)
-    names = list(chain.from_iterable(values))
+    names, found = _test_all(workspace, records, condition, sort)
     if not records:
         names = list_known_names(workspace.competition)
-    if condition is not None:
-        condition.check_names(names)
-        chosen = [index for index, known in enumerate(values) if condition.test(known)]
-    else:
-        chosen = list(range(len(records)))
+        if condition is not None:
+            condition.check_names(names)
     if sort:
         check_sort_name(sort, names)
         metrics = set(chain.from_iterable(record.summary for record in records))
         is_metric = sort in metrics or sort.startswith(SCORE_PREFIXES)
         order = sort_key(workspace.competition.metrics, sort, is_metric=is_metric)
-        chosen.sort(key=lambda index: order(values[index].get(sort)))
-    return [records[index] for index in chosen[: limit or None]]
+        found.sort(key=lambda pair: order(pair[1]))
+    return [records[index] for index, _ in found[: limit or None]]
+
+
+def _test_all(
+    workspace: Workspace, records: Sequence[RunRecord], condition: Condition | None, sort: str
+) -> tuple[Collection[str], list[tuple[int, Any]]]:
+    """The names of all values, and (index, value of `sort`) of the records that match.
+
+    The values of one record at a time: those of very many need more memory than a laptop has.
+    """
+    from tracker.comparison.compared_run import read_values
+
+    names: dict[str, None] = {}
+    found: list[tuple[int, Any]] = []
+    problem: ConfigError | None = None
+    for index, known in enumerate(read_values(workspace, records)):
+        names.update(dict.fromkeys(known))
+        try:
+            if condition is None or condition.test(known):
+                found.append((index, known.get(sort)))
+        except ConfigError as error:  # a name that no run has is the first to be told
+            problem = problem or error
+    if condition is not None and records:
+        condition.check_names(names)
+    if problem is not None:
+        raise problem
+    return names, found
 
 
 def list_known_names(competition: Competition) -> list[str]:
@@ -142,12 +166,15 @@ def search_submissions(
 ) -> tuple[list[Submission], dict[int, int]]:
     """The newest submissions, or the first by `sort` (`limit` 0: all), and their ranks among all.
 
-    Without `sort`, no other submission is read. Raises ConfigError for a name that no submission
-    has.
+    Without `sort`, or by a score, no other submission is read. Raises ConfigError for a name that
+    no submission has.
     """
     competition = workspace.competition
+    best_is_high = higher_is_better(competition.metrics, sort)
     if not sort:
         rows = list_newest_submissions(workspace, limit)
+    elif found := list_best_submissions(workspace, sort, limit, higher_is_better=best_is_high):
+        rows = found
     else:
         every = list_submissions(workspace)
         validation = list_validation_scores(workspace, every)
@@ -156,7 +183,7 @@ def search_submissions(
             return rows, rank_submissions(competition, every, validation, sort)
     # Ranks are by the score that the list is sorted by, else by the deciding public one.
     name = sort
-    if not sort.startswith(("public_", "private_")):
+    if not sort.startswith(SCORE_PREFIXES):
         name = f"public_{competition.primary_metric}"
     best_is_high = higher_is_better(competition.metrics, name)
     return rows, list_ranks(
@@ -173,7 +200,7 @@ def explain_no_runs(workspace: Workspace, where: str, *, archived: bool) -> str:
     condition = parse_where(where)
     records = list_runs(workspace.runs_dir)
     searched = [record for record in records if archived or record.archived_at is None]
-    others = [record for record in records if record not in searched]
+    others = [record for record in records if not archived and record.archived_at is not None]
     scope = render_count(len(searched), "run", "runs, however they ended")
     scope += ", without the archived ones" if others else ""
     matches = find_matching_elsewhere(workspace, condition, others)

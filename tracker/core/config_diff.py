@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import PurePath
@@ -66,13 +67,20 @@ def diff_configs(
     changed = {}
     for key in keys:
         a, b = left.get(key), right.get(key)
-        if json.dumps(a) != json.dumps(b):  # as JSON, because true == 1 in Python
+        if are_different(a, b):
             changed[key] = [a, b]
     if PIPELINE in changed:
         changed.pop(PIPELINE_HASH, None)  # another file is one change, not two
     if mixed:
         return changed
     return {**_diff_data(old, new, data, changed), **changed}
+
+
+def are_different(one: Any, other: Any) -> bool:
+    """Whether two values of a config key differ as JSON, because true == 1 in Python."""
+    if type(one) is type(other) and not isinstance(one, list | dict) and one == other:
+        return False  # as nearly all are: what follows takes ten times as long
+    return json.dumps(one) != json.dumps(other)
 
 
 def list_unknown(
@@ -82,7 +90,7 @@ def list_unknown(
 
     `recorded` is as in `diff_configs`.
     """
-    if _are_mixed(old, new):
+    if _are_mixed(old, new) or (is_own(old) and is_own(new)):
         return []
     old, new = translate(old), translate(new)
     return _find_unknown(outcome_values(old), outcome_values(new), recorded=recorded)
@@ -91,12 +99,41 @@ def list_unknown(
 def translate(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """A config with this program's names of the keys, and of the loss, that another one logged."""
     options = list_options()
+    if is_own(config):
+        return config
     common = to_common_keys(config, options)
     loss = common.get("loss")
     if not isinstance(loss, Mapping) or is_complete(flatten(common).keys()):
         return common  # in a config of ours, the smoothing counts only with its own loss
     named = to_common_loss(loss)
     return common if named == loss else {**common, "loss": named}
+
+
+def is_own(config: Mapping[str, Any]) -> bool:
+    """Whether a nested config is complete and has options of this program only, as most have.
+
+    `translate` changes nothing then, and no key of it is unknown. It is asked for each of very many
+    configs, which have few forms.
+    """
+    tables = [tuple(table) if isinstance(table, dict) else None for table in config.values()]
+    return _is_own_form(tuple(config), tuple(tables))
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_own_form(sections: tuple[str, ...], tables: tuple[tuple[str, ...] | None, ...]) -> bool:
+    """`is_own` for the keys of each section, None where it is no table."""
+    options = list_options()
+    count = 0
+    for section, keys in zip(sections, tables, strict=True):
+        if keys is None:
+            return False
+        for key in keys:
+            option = options.get(f"{section}.{key}")
+            if option is None:
+                return False
+            # a key that `outcome_values` leaves out for some of its values does not count
+            count += bool(option.metadata["outcome"] and not option.metadata["later"])
+    return 3 * count >= len(options)
 
 
 def is_complete(keys: Collection[str]) -> bool:

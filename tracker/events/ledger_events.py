@@ -9,9 +9,9 @@ from typing import Any
 
 from tracker.core.clock import from_utc_text, to_utc_text
 from tracker.events.event import Event
-from tracker.ledger.connection import Query, Row, open_reader
+from tracker.ledger.connection import Query, Row, one_moment, open_reader
 from tracker.ledger.read import list_counted_times, list_sota_numbers
-from tracker.ledger.team_runs import TeamRuns, is_at_home
+from tracker.ledger.team_runs import is_at_home, name_runs
 from tracker.workspace.metrics import find_declared
 from tracker.workspace.quota import build_quota, render_quota, window_start
 from tracker.workspace.tracker_toml import Competition, Workspace
@@ -21,6 +21,17 @@ TOGETHER = dt.timedelta(seconds=5)
 _SUBMITTED = (
     "SELECT number, run, run_uid, memo, author, submitted_at AS time FROM submissions WHERE"
     " submitted_at >= :since ORDER BY seq"
+)
+# The newest row of each run; times are texts that sort.
+_ENDED = (
+    "SELECT r.uid, r.name, r.status, r.host, r.finished_at AS time FROM (SELECT max(seq) AS seq"
+    " FROM runs GROUP BY uid) n JOIN runs r ON r.seq = n.seq WHERE r.finished_at >= :since"
+    " ORDER BY r.seq DESC"
+)
+_CONCERNED = (
+    "SELECT DISTINCT run_uid AS uid FROM submissions WHERE submitted_at >= :since OR number IN"
+    " (SELECT submission FROM scores WHERE scored_at >= :since UNION SELECT submission FROM notes"
+    " WHERE noted_at >= :since)"
 )
 _SCORED = (
     "SELECT c.submission, s.run, s.run_uid, c.split, c.metric, c.value, c.scored_at AS time,"
@@ -44,18 +55,20 @@ def list_ledger_events(workspace: Workspace, since: dt.datetime) -> Iterator[Eve
 
     Runs of this workspace tell their own events, so only teammates' runs are taken from its index.
     """
-    team = TeamRuns(workspace)
-    names = {run.uid: run.name for run in team.runs}
     known = {"since": to_utc_text(since)}
-    with open_reader(workspace.ledger_url) as query:
-        yield from _list_submitted(query, known, names)
-        yield from _list_scored(workspace.competition, query, known, names)
-    yield from _list_sota(workspace, known, names)
-    for run in team.runs:
-        ended = _parse(run.finished_at)
-        if ended and ended >= since and not is_at_home(workspace, run.run, run.uid):
-            text = f"{run.name} {run.status} on {run.host}"
-            yield Event(time=ended, kind=run.status, run=run.name, submission=None, text=text)
+    with one_moment(workspace.ledger_url), open_reader(workspace.ledger_url) as query:
+        ended = query(_ENDED, known)
+        sent = query(_CONCERNED, known)
+        names = name_runs(workspace, {row["uid"] for row in [*ended, *sent] if row["uid"]})
+        events = [*_list_submitted(query, known, names)]
+        events += _list_scored(workspace.competition, query, known, names)
+        events += _list_sota(workspace, known, names)
+    yield from events
+    for row in ended:
+        run, time = names.get(row["uid"]), _parse(row["time"])
+        if time and run and not is_at_home(workspace, row["name"], row["uid"]):
+            text = f"{run} {row['status']} on {row['host']}"
+            yield Event(time=time, kind=row["status"], run=run, submission=None, text=text)
 
 
 def _parse(time: str | None) -> dt.datetime | None:
@@ -130,7 +143,8 @@ def _list_sota(
         rows = query(_FIRST_PUBLIC, {**known, "metric": primary.name})
     if not rows:
         return
-    chain = set(list_sota_numbers(workspace))
+    first = min(row["submission"] for row in rows)
+    chain = set(list_sota_numbers(workspace, since=first))
     for row in rows:
         if row["submission"] in chain:
             chain.remove(row["submission"])  # a correction later is not a second SOTA

@@ -7,9 +7,9 @@ runs wrote no events, and a run that was killed cannot tell its own death.
 from __future__ import annotations
 
 import datetime as dt
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from tracker.core.clock import from_utc_text
@@ -39,10 +39,12 @@ SLACK = dt.timedelta(minutes=2)  # a file server's clock may be behind
 
 def list_run_events(workspace: Workspace, since: dt.datetime) -> Iterator[Event]:
     """The events of all runs here from `since` on, in no order; unreadable runs have none."""
+    runs = str(workspace.runs_dir)  # asked once: there may be very many runs
+    earliest = (since - SLACK).timestamp()
     for number in list_run_numbers(workspace.runs_dir):
-        folder = workspace.runs_dir / f"exp{number}"
-        if not _has_changed(folder, since - SLACK):
+        if not _has_changed(f"{runs}/exp{number}", earliest):
             continue
+        folder = workspace.runs_dir / f"exp{number}"
         logged = list(read_event_log(folder))
         events = [_from_log(folder.name, line) for line in logged]
         with suppress(TrackerError):
@@ -54,13 +56,18 @@ def list_run_events(workspace: Workspace, since: dt.datetime) -> Iterator[Event]
             yield _from_log(str(line.values.get("run") or ""), line)
 
 
-def _has_changed(folder: Path, since: dt.datetime) -> bool:
-    """Whether a file that has events was written since then."""
-    newest = 0.0
+def _has_changed(folder: str, since: float) -> bool:
+    """Whether a file that has events was written since then, or there is none."""
+    found = False
     for name in ("run.json", "metrics.jsonl", EVENTS):
-        with suppress(OSError):
-            newest = max(newest, (folder / name).stat().st_mtime)
-    return newest >= since.timestamp() or newest == 0.0
+        try:
+            path = f"{folder}/{name}"
+            if os.stat(path).st_mtime >= since:  # noqa: PTH116 a third of the time, for many runs
+                return True
+            found = True
+        except OSError:
+            continue
+    return not found
 
 
 def _from_log(run: str, line: LoggedEvent) -> Event:

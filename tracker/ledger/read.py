@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from bisect import bisect_left
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from tracker.core.config_diff import (
     diff_configs,
     drop_path_changes,
+    is_own,
     list_unknown,
     translate,
 )
@@ -25,7 +26,7 @@ from tracker.ledger.connection import (
     parse_column,
     read_rows,
 )
-from tracker.ledger.records import REJECTED, Note, Origin, Submission
+from tracker.ledger.records import REJECTED, Note, Origin, ScoredSubmission, Submission
 from tracker.ledger.team_runs import find_run_by_uid
 from tracker.run_folder.read import load_run
 from tracker.run_folder.record import RunRecord, list_run_numbers, run_folder
@@ -91,7 +92,9 @@ def list_submissions(
         imported = {row["submission"]: parse_column(row["text"]) for row in found}
     by_number, by_run = _group_notes(notes)
     submissions = []
-    parsed: dict[str, Any] = {}  # the configs of the few that were SOTA, each parsed once
+    parsed: dict[
+        str, tuple[Any, bool]
+    ] = {}  # the configs of the few that were SOTA, each parsed once
     for row in rows:
         own_notes = [*by_number.get(row["number"], ()), *by_run.get(row["run_uid"], ())]
         own_notes.sort(key=lambda note: note.time)
@@ -110,10 +113,50 @@ def list_newest_submissions(workspace: Workspace, limit: int) -> list[Submission
     return list_submissions(workspace, where, {"limit": min(limit, MAX_INTEGER)})
 
 
+def list_best_submissions(
+    workspace: Workspace, name: str, limit: int, *, higher_is_better: bool
+) -> list[Submission] | None:
+    """The first `limit` submissions by a score (`public_f1`) or by `val_f1`, the best first.
+
+    None where the ledger cannot tell: for other names, and where fewer have a value. The database
+    sorts, so that no other submission is read.
+    """
+    split, _, metric = name.partition("_")
+    order = "DESC" if higher_is_better else "ASC"
+    if split in ("public", "private"):
+        sql = (
+            "SELECT submission AS number FROM latest_scores WHERE split = :split AND"
+            f" metric = :metric ORDER BY value {order}, submission LIMIT :limit"
+        )
+    elif split == "val" and metric in COLUMNS and metric in METRICS:
+        column = f"val_{metric}"
+        sql = (
+            f"SELECT number FROM submissions WHERE {column} IS NOT NULL"
+            f" ORDER BY {column} {order}, number LIMIT :limit"
+        )
+    else:
+        return None
+    known = {"split": split, "metric": metric, "limit": min(limit, MAX_INTEGER)}
+    with one_moment(workspace.ledger_url), open_reader(workspace.ledger_url) as query:
+        numbers = [row["number"] for row in query(sql, known)]
+        if not limit or len(numbers) < limit:
+            return None
+        rows: dict[int, Submission] = {}
+        for which, values in _split_list(numbers, "WHERE s.number IN"):
+            rows |= {row.number: row for row in list_submissions(workspace, which, values)}
+    return [rows[number] for number in numbers]
+
+
 def list_numbers(workspace: Workspace) -> list[int]:
     """The numbers of all submissions, in order."""
     rows = read_rows(workspace.ledger_url, "SELECT number FROM submissions ORDER BY number")
     return [row["number"] for row in rows]
+
+
+def count_submissions(workspace: Workspace) -> int:
+    """How many submissions the ledger has."""
+    (row,) = read_rows(workspace.ledger_url, "SELECT count(*) AS n FROM submissions")
+    return int(row["n"])
 
 
 def list_unscored(workspace: Workspace) -> list[Submission]:
@@ -139,7 +182,7 @@ def list_duplicates(workspace: Workspace, numbers: Collection[int] | None = None
 def list_ranks(
     workspace: Workspace, name: str, numbers: Collection[int], *, higher_is_better: bool
 ) -> dict[int, int]:
-    """{number: rank among all submissions} by a score such as `public_f1`, 1 for the best.
+    """{number: rank among all submissions} by a score (`public_f1`) or `val_f1`, 1 for the best.
 
     Only those of `numbers` that have the score; equal scores have the same rank.
     """
@@ -147,6 +190,11 @@ def list_ranks(
     scored = {"split": split, "metric": metric}
     which = "split = :split AND metric = :metric"
     own: dict[int, float] = {}
+    if split == "val":  # a column of the submission, which nothing corrects
+        rows = read_rows(workspace.ledger_url, f"SELECT number, {name} AS value FROM submissions")
+        known_values = {row["number"]: row["value"] for row in rows if row["value"] is not None}
+        own = {number: known_values[number] for number in numbers if number in known_values}
+        return _rank(own, known_values.values(), (), higher_is_better=higher_is_better)
     with open_reader(workspace.ledger_url) as query:
         for among, known in _split_list(numbers, "submission IN"):
             sql = f"SELECT submission, value FROM latest_scores WHERE {which} AND {among}"
@@ -156,9 +204,21 @@ def list_ranks(
         # all values minus the corrected ones: an index has all, and none has only the newest
         rows = query(f"SELECT value FROM scores WHERE {which}", scored)
         replaced = _list_replaced(query, split, metric)
+    values = [row["value"] for row in rows]
+    return _rank(own, values, replaced, higher_is_better=higher_is_better)
+
+
+def _rank(
+    own: Mapping[int, float],
+    values: Iterable[float],
+    replaced: Iterable[float],
+    *,
+    higher_is_better: bool,
+) -> dict[int, int]:
+    """{number: rank} of `own` among `values` without those that were `replaced`."""
     # with this sign a smaller value is better, so a rank is the number of smaller values
     sign = -1 if higher_is_better else 1
-    every = sorted(sign * row["value"] for row in rows)
+    every = sorted(sign * value for value in values)
     old = sorted(sign * value for value in replaced)
     ranks = {}
     for number, value in own.items():
@@ -233,12 +293,16 @@ def _group_notes(notes: Sequence[Note]) -> tuple[dict[int, list[Note]], dict[str
 
 
 def _build(
-    row: Row, scores: Mapping[str, float], notes: Sequence[Note], sota_configs: dict[str, Any]
+    row: Row,
+    scores: Mapping[str, float],
+    notes: Sequence[Note],
+    sota_configs: dict[str, tuple[Any, bool]],
 ) -> Submission:
     """A submission from its row; keys that earlier versions counted as changes leave its diff.
 
-    `sota_configs` has the configs of SOTA that were parsed before, by their text. A diff in which a
-    side has the key names of another program is made anew: earlier versions did not know them.
+    `sota_configs` has the configs of SOTA that were parsed before, by their text, and whether each
+    `is_own`. A diff in which a side has the key names of another program is made anew: earlier
+    versions did not know them.
     """
     columns = dict(row)
     data = (columns.pop("sota_data"), row["data_fingerprint"])
@@ -246,12 +310,15 @@ def _build(
     diff, not_known = None, []
     if row["config_diff"] is not None:
         if before not in sota_configs:
-            sota_configs[before] = parse_column(before)
-        old, recorded = sota_configs[before], row["run_uid"] is not None
-        not_known = list_unknown(old, config, recorded=recorded)
+            old = parse_column(before)
+            sota_configs[before] = (old, is_own(old))
+        old, is_plain = sota_configs[before]
         stored = parse_column(row["config_diff"])
-        if any(translate(side) != side for side in (old, config)):
-            stored = diff_configs(old, config, data=data, recorded=recorded)
+        if not (is_plain and is_own(config)):
+            recorded = row["run_uid"] is not None
+            not_known = list_unknown(old, config, recorded=recorded)
+            if any(translate(side) != side for side in (old, config)):
+                stored = diff_configs(old, config, data=data, recorded=recorded)
         known = {key: pair for key, pair in stored.items() if key not in not_known}
         diff = drop_path_changes(known, data=data)
     parsed = {"config": config, "config_diff": diff}
@@ -279,12 +346,21 @@ def list_submissions_of(workspace: Workspace, record: RunRecord) -> list[Submiss
     return list_submissions(workspace, "WHERE s.run_uid = :uid", {"uid": record.uid})
 
 
-def list_newest_of_runs(workspace: Workspace, uids: Sequence[str]) -> dict[str, Submission]:
-    """{uid: newest submission} of the runs that have one."""
-    newest: dict[str, Submission] = {}
-    for where, known in _split_list(uids, "WHERE s.run_uid IN"):
-        # in the order of their numbers, so a later one replaces an earlier one
-        newest |= {str(row.run_uid): row for row in list_submissions(workspace, where, known)}
+def list_newest_scores(workspace: Workspace, uids: Collection[str]) -> dict[str, ScoredSubmission]:
+    """{uid: number and scores of the newest submission} of the runs that have one."""
+    newest: dict[str, ScoredSubmission] = {}
+    with open_reader(workspace.ledger_url) as query:
+        for which, known in _split_list(uids, "WHERE run_uid IN"):
+            own = f"SELECT max(number) AS number, run_uid FROM submissions {which} GROUP BY run_uid"
+            sql = (
+                f"SELECT n.run_uid, n.number, c.split, c.metric, c.value FROM ({own}) n LEFT JOIN"
+                " latest_scores c ON c.submission = n.number ORDER BY c.seq"
+            )
+            for row in query(sql, known):
+                if (scored := newest.get(row["run_uid"])) is None:
+                    scored = newest[row["run_uid"]] = ScoredSubmission(row["number"], {})
+                if row["split"] is not None:
+                    scored.scores[f"{row['split']}_{row['metric']}"] = row["value"]
     return newest
 
 

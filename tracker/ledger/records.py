@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 # `Submission.is_rejected` in SQL, for a submission `s`.
 REJECTED = (
@@ -88,6 +88,13 @@ class Submission:
         plain = asdict(self)
         del plain["imported"]
         return plain
+
+
+class ScoredSubmission(NamedTuple):
+    """The number of a submission, and its newest scores by `<split>_<metric>`."""
+
+    number: int
+    scores: dict[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import PurePath
 from typing import Any
 
@@ -59,9 +59,7 @@ class IndexedRun:
     @property
     def forms(self) -> tuple[str, str, str]:
         """Its names elsewhere, the shortest first."""
-        author, host = _word(self.author), _word(self.host)
-        full = f"{author}@{host}/{self.run}"
-        return f"{author}/{self.run}", full, f"{full}~{self.uid[:UID_DIGITS]}"
+        return _list_forms(self.run, self.uid, self.author, self.host)
 
 
 class TeamRuns:
@@ -127,6 +125,43 @@ class TeamRuns:
         return f"{run.forms[1].rpartition('/')[0]}/{word}" if RUN_NAME.fullmatch(word) else word
 
 
+def name_runs(workspace: Workspace, uids: Collection[str]) -> dict[str, str]:
+    """{uid: name here} of those of these runs that the ledger's index has, as `TeamRuns` says.
+
+    It reads no whole run, and asks only for the folders of these: a ledger may have very many.
+    """
+    wanted = set(uids)
+    rows = read_rows(
+        workspace.ledger_url,
+        "SELECT r.uid, r.name, r.author, r.host FROM (SELECT max(seq) AS seq FROM runs GROUP BY"
+        " uid) n JOIN runs r ON r.seq = n.seq",
+    )
+    rows = [row for row in rows if RUN_NAME.fullmatch(row["name"])]
+    asked = [row for row in rows if row["uid"] in wanted]
+    alike = {row["name"] for row in asked}  # only runs of one name can share a form
+    fitting: Counter[str] = Counter()
+    for row in rows:
+        if row["name"] in alike:
+            fitting.update(_forms_of_row(row))
+    names = {}
+    for row in asked:
+        forms = _forms_of_row(row)
+        shortest = next((form for form in forms if fitting[form] == 1), forms[-1])
+        is_here = is_at_home(workspace, row["name"], row["uid"])
+        names[row["uid"]] = row["name"] if is_here else shortest
+    return names
+
+
+def _forms_of_row(row: Row) -> tuple[str, str, str]:
+    return _list_forms(row["name"], row["uid"], row["author"], row["host"])
+
+
+def _list_forms(run: str, uid: str, author: str, host: str) -> tuple[str, str, str]:
+    who, place = _word(author), _word(host)
+    full = f"{who}@{place}/{run}"
+    return f"{who}/{run}", full, f"{full}~{uid[:UID_DIGITS]}"
+
+
 def _build(row: Row) -> IndexedRun:
     values = dict(row)
     prints = {name: values.pop(f"{name}_fingerprint") for name in FINGERPRINTS}
@@ -134,6 +169,7 @@ def _build(row: Row) -> IndexedRun:
     return IndexedRun(run=values.pop("name"), summary=summary, fingerprints=prints, **values)
 
 
+@lru_cache(maxsize=1024)
 def _word(text: str) -> str:
     """An author or a host as a part of a name: it is typed in a shell, and is a folder's name."""
     return re.sub(r"[^\w.@+-]+", "_", text).strip(".") or "_"

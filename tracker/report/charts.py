@@ -18,6 +18,7 @@ from tracker.workspace.tracker_toml import Metric
 MAX_LABELED = 40  # beyond, only SOTA's steps have a label of their own
 MAX_JOINED = 60  # beyond, public and private of a submission are not joined by a line
 MAX_LARGE = 60  # beyond, points are smaller
+MAX_TITLED = 500  # beyond, only the newest points and SOTA's steps have a title: the table has all
 MAX_STEPS_LISTED = 10  # in the sentence below the timeline
 
 
@@ -44,8 +45,10 @@ def draw_timeline(
     steps = [entry for entry in entries if entry.was_sota]
     rising = _list_rising(steps, metric)
     _draw_steps(drawing, [(x(entry.number), y(entry.values[public])) for entry in rising], right)
+    titled = {entry.number for entry in [*scored[-MAX_TITLED:], *steps]}
     for entry in scored:
-        _draw_entry(drawing, entry, metric, x(entry.number), y, joined=len(scored) <= MAX_JOINED)
+        joined, is_titled = len(scored) <= MAX_JOINED, entry.number in titled
+        _draw_entry(drawing, entry, metric, x(entry.number), y, joined=joined, titled=is_titled)
     for entry in reversed(steps):
         text = metric.render(entry.values[public])
         drawing.label((x(entry.number), y(entry.values[public])), text, "label strong")
@@ -120,7 +123,14 @@ def _draw_steps(drawing: Drawing, corners: Sequence[tuple[float, float]], right:
 
 
 def _draw_entry(
-    drawing: Drawing, entry: SubmissionEntry, metric: Metric, x: float, y: Scale, *, joined: bool
+    drawing: Drawing,
+    entry: SubmissionEntry,
+    metric: Metric,
+    x: float,
+    y: Scale,
+    *,
+    joined: bool,
+    titled: bool,
 ) -> None:
     """The public score filled, the private one hollow.
 
@@ -141,12 +151,8 @@ def _draw_entry(
             at = y(value)
             drawing.path(f"M{x - 4:.1f} {at - 4:.1f}l8 8m0 -8l-8 8", "duplicate")
             kind = "hidden"
-        drawing.dot(
-            (x, y(value)),
-            radius,
-            kind,
-            f"{entry.number}, {split} {metric.render(value)}: {entry.memo}",
-        )
+        title = f"{entry.number}, {split} {metric.render(value)}: {entry.memo}"
+        drawing.dot((x, y(value)), radius, kind, title if titled else "")
 
 
 def describe_timeline(entries: Sequence[SubmissionEntry], metric: Metric) -> str:
@@ -209,13 +215,15 @@ def draw_scatter(
         drawing.line((x(low), y(low)), (x(high), y(high)), "equal")
     best = set(steps)
     ordered = sorted(relation.points, key=lambda point: (point[0] in best, point[0]))
+    titled = best.union(sorted(number for number, _, _ in ordered)[-MAX_TITLED:])
+    others = set(relation.others)
     for number, a, b in ordered:
         kind = "public first" if number in best else "public"
         drawing.dot(
             (x(a), y(b)),
             4 if len(ordered) <= MAX_LARGE else 2.5,
-            f"{kind} other" if number in relation.others else kind,
-            f"{number}: {metrics[0].render(a)}, {metrics[1].render(b)}",
+            f"{kind} other" if number in others else kind,
+            f"{number}: {metrics[0].render(a)}, {metrics[1].render(b)}" if number in titled else "",
         )
     for number, a, b in reversed(ordered):
         if number in best or len(ordered) <= MAX_LABELED:

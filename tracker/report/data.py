@@ -181,7 +181,8 @@ def build_report(workspace: Workspace) -> TeamReport:
     checked = audit(workspace)
     rows = list_submissions(workspace)
     marks = read_marks(workspace)
-    entries = _build_entries(workspace, rows, checked, marks)
+    bases = {row.number: basis_of_submission(workspace, row) for row in rows}
+    entries = _build_entries(workspace, rows, checked, marks, bases)
     family = build_family(workspace)
     times, _ = split_times(
         competition, now, list_counted_times(workspace, window_start(competition, now))
@@ -200,13 +201,17 @@ def build_report(workspace: Workspace) -> TeamReport:
         ),
         family=family,
         audit=checked,
-        node_marks=_mark_nodes(workspace, family, rows),
+        node_marks=_mark_nodes(workspace, family, bases),
         marks=marks,
     )
 
 
 def _build_entries(
-    workspace: Workspace, rows: Sequence[Submission], checked: Audit, marks: Marks
+    workspace: Workspace,
+    rows: Sequence[Submission],
+    checked: Audit,
+    marks: Marks,
+    bases: Mapping[int, Basis],
 ) -> list[SubmissionEntry]:
     best = find_sota(workspace)
     remarks = _list_remarks(workspace)
@@ -216,7 +221,7 @@ def _build_entries(
     equal_to = {item["number"]: item["equal_to"] for item in checked.wasted}
     chain = set(checked.sota_chain)
     validation = list_validation_scores(workspace, rows)
-    reference = basis_of_submission(workspace, best) if best else None
+    reference = bases[best.number] if best else None
     known = _name_validation(best, validation[best.number]) if best else set()
     flattered = set(list_flattered(workspace, rows))
     entries = []
@@ -244,8 +249,7 @@ def _build_entries(
                 was_sota=row.number in chain,
                 equal_to=equal_to.get(row.number),
                 marks=_mark_figures(
-                    workspace,
-                    row,
+                    bases[row.number],
                     reference,
                     list(figures),
                     known,
@@ -266,8 +270,7 @@ def _name_validation(row: Submission, scores: Mapping[str, float]) -> set[str]:
 
 
 def _mark_figures(
-    workspace: Workspace,
-    row: Submission,
+    own: Basis,
     reference: Basis | None,
     names: Sequence[str],
     known: Set[str],
@@ -278,7 +281,6 @@ def _mark_figures(
 
     `known` are the figures that SOTA has: the others have nothing to be compared with.
     """
-    own = basis_of_submission(workspace, row)
     marks = {}
     for name in names:
         if name.startswith("val_"):
@@ -296,25 +298,22 @@ def _find_mark(own: Basis, reference: Basis | None, name: str, *, flattered: boo
     return SEARCHED if flattered else ""
 
 
-def _mark_nodes(workspace: Workspace, family: Family, rows: Sequence[Submission]) -> dict[str, str]:
+def _mark_nodes(workspace: Workspace, family: Family, bases: Mapping[int, Basis]) -> dict[str, str]:
     """{node: the mark of its validation score}, as in the table; runs are marked as well."""
-    by_number = {row.number: row for row in rows}
     reference, known = None, set[str]()
     for node in family.nodes:
-        row = by_number.get(node.submission or 0)
-        if node.is_sota and row:
+        submitted = bases.get(node.submission or 0)
+        if node.is_sota and submitted:
             known = {name for name in node.scores if name.startswith("val_")}
-            reference = basis_of_submission(workspace, row)
+            reference = submitted
     marks = {}
     for node in family.nodes:
         name = next((name for name in node.scores if name.startswith("val_")), None)
         if name is None:
             continue
-        row = by_number.get(node.submission or 0)
+        own = bases.get(node.submission or 0)
         try:
-            if row is not None:
-                own = basis_of_submission(workspace, row)
-            else:
+            if own is None:
                 record = load_run(workspace.runs_dir, node.name)
                 config = load_config(workspace.runs_dir, node.name)
                 own = basis_of_run(workspace, record, config)
@@ -451,7 +450,7 @@ def _relate(
     if x.startswith("val_"):
         # Validation scores compare only within one scheme.
         groups = []
-        for numbers in schemes:
+        for numbers in map(set, schemes):
             group = [point for point in points if point[0] in numbers]
             if group:
                 groups.append(group)
@@ -459,7 +458,8 @@ def _relate(
     if x.startswith("val_"):
         searched = {entry.number for entry in entries if entry.searched}
         flattered = [point[0] for point in points if point[0] in searched]
-    fair = [[point for point in group if point[0] not in flattered] for group in groups]
+    unfair = set(flattered)
+    fair = [[point for point in group if point[0] not in unfair] for group in groups]
     groups = [group for group in fair if group]
     largest = max(groups, key=len, default=[])
     rank = None
@@ -470,7 +470,8 @@ def _relate(
         copies = {entry.number for entry in entries if entry.equal_to in ranked}
         different = {point[1:] for point in largest if point[0] not in copies}
         rank = rank_correlation(xs, ys, distinct=len(different))
-    others = [point[0] for point in points if point not in largest]
+    drawn = {point[0] for point in largest}
+    others = [point[0] for point in points if point[0] not in drawn]
     return Scatter(
         x=x,
         y=y,

@@ -24,6 +24,7 @@ from tracker.comparison.tree import (
 from tracker.core.config_diff import (
     list_changed_keys,
     list_implied_keys,
+    render_change,
     render_ensemble_change,
     render_unknown_keys,
 )
@@ -42,6 +43,7 @@ from tracker.workspace.tracker_toml import Competition, Metric
 
 FOLDER = Path(__file__).resolve().parent
 MINUS = "\u2212"
+NEWEST = 500  # rows of a list that are shown; a browser takes seconds for more, so older ones fold
 LONG_TABLE = 40  # a list with more rows scrolls in its own box
 WIDE, NARROW = (1240.0, 400.0), (358.0, 300.0)
 SCATTER = 380.0
@@ -79,6 +81,7 @@ def build_environment(competition: Competition, *folders: Path) -> Environment:
     }
     environment.filters |= {
         "ensemble_change": render_ensemble_change,
+        "change": render_change,
         "unknown": render_unknown_keys,
         "own_keys": list_changed_keys,
         "implied_keys": list_implied_keys,
@@ -118,6 +121,7 @@ def describe_marks() -> dict[str, Any]:
     """What macros.html needs on any page."""
     return {
         "mark_meanings": MEANINGS,
+        "shown": NEWEST,
         "explain_mark": lambda mark: explain_marks([mark]).partition(" ")[2],
         "long_table": LONG_TABLE,
     }

@@ -90,11 +90,12 @@ class Drawing:
         self._parts.append(shape.format(kind, *at, anchor, text))
 
     def dot(self, at: tuple[float, float], radius: float, kind: str, title: str) -> None:
-        """A point that shows its title under the mouse; labels do not cover it."""
-        shape = Markup(
-            '<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="{}"><title>{}</title></circle>'
-        )
-        self._parts.append(shape.format(kind, *at, radius, title))
+        """A point that shows its title under the mouse, if it has one; labels do not cover it."""
+        about = Markup("<title>{}</title>").format(title) if title else Markup("")
+        shape = Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="{}">{}</circle>')
+        if not title:
+            shape = Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="{}"/>{}')
+        self._parts.append(shape.format(kind, *at, radius, about))
         self._occupied.append((at[0] - 4, at[1] - 4, at[0] + 4, at[1] + 4))
 
     def reserve_line(self, start: tuple[float, float], end: tuple[float, float]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from tracker.core.errors import TrackerError
 from tracker.run_folder.points import read_new_points
-from tracker.run_folder.read import list_runs, load_config
+from tracker.run_folder.read import list_running, load_config
 from tracker.run_folder.record import RunRecord
 from tracker.workspace.metrics import higher_is_better
 from tracker.workspace.tracker_toml import Competition, Workspace
@@ -52,8 +52,7 @@ class RunWatcher:
 
     def read(self, word: str = "") -> list[RunningRun]:
         """The running runs now, newest first; with `word` those that have it in name or note."""
-        records = list_runs(self._workspace.runs_dir, archived=False)
-        running = [record for record in records if record.status == "running"]
+        running = list_running(self._workspace.runs_dir)
         shown = [record for record in running if word in record.name or word in record.note]
         return [self._describe(record) for record in shown]
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+import random
 import shutil
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,14 @@ import pytest
 from tests.conftest import NO_MLFLOW, run_tracker
 from tests.support.winners_table import TABLE
 from tests.support.workspaces import begin_run, make_run, make_workspace
-from tracker.comparison.compare import Comparison, Incomparable, Spread, compare_runs
-from tracker.comparison.compared_run import expand_ranges
+from tracker.comparison.compare import (
+    Comparison,
+    Incomparable,
+    Spread,
+    _group_repeats,
+    compare_runs,
+)
+from tracker.comparison.compared_run import ComparedRun, expand_ranges, load_compared
 from tracker.comparison.diff import diff_runs
 from tracker.comparison.search import search_runs
 from tracker.console.compare import (
@@ -841,3 +849,34 @@ def test_what_follows_from_the_model_is_no_column_of_a_narrow_table(
     make_run(workspace, config={**own, "augment.crop_pct": 0.8})  # somebody chose it
     lines = show(compare_runs(workspace, []), workspace, 120, capsys)
     assert any(line.startswith("augment.crop_pct") for line in lines)
+
+
+def test_repeats_are_those_of_a_comparison_of_each_with_every_earlier_one(
+    workspace: Workspace,
+) -> None:
+    make_run(workspace, "01")
+    (plain,) = load_compared(workspace, ["exp1"], 0, [], archived=False, unfinished=True)
+    rng = random.Random(2)  # noqa: S311
+    runs = []
+    for _ in range(150):
+        seed = {"train.seed": rng.choice([None, 1, 2, 3, 4]), "data.fold": rng.choice([0, 1])}
+        figures = {"val/f1": rng.randrange(60) / 60}
+        weights = rng.choice([None, None, *"abcdefghijkl"])
+        runs.append(replace(plain, outcome=seed, metrics=figures, weights=weights))
+
+    def repeats(run: ComparedRun, other: ComparedRun) -> bool:
+        if run.weights and run.weights == other.weights:
+            return True
+        if run.outcome["train.seed"] is None:
+            return run.metrics == other.metrics
+        return run.outcome == other.outcome
+
+    slow: list[list[ComparedRun]] = []
+    for run in runs:
+        own = [group for group in slow if any(repeats(run, other) for other in group)]
+        slow = [group for group in slow if group not in own] + [[run, *chain.from_iterable(own)]]
+    found = _group_repeats(runs)
+    assert {frozenset(map(id, group)) for group in found} == {
+        frozenset(map(id, group)) for group in slow
+    }
+    assert 1 < len(found) < 100

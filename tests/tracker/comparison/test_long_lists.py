@@ -9,17 +9,28 @@ from pathlib import Path
 import pytest
 
 import tracker.ledger.read
+import tracker.run_folder.read
 from tests.support.ledger_rows import draft
-from tests.support.workspaces import make_workspace
+from tests.support.workspaces import begin_run, make_run, make_workspace
+from tracker.commands import options
 from tracker.commands.runs import runs_command
-from tracker.commands.submissions import _print_rows
+from tracker.commands.submissions import _print_rows, audit_command
 from tracker.comparison.audit import find_duplicates
-from tracker.comparison.search import rank_submissions, search_submissions
+from tracker.comparison.search import rank_submissions, search_submissions, sort_submissions
 from tracker.comparison.tree import read_marks
 from tracker.ledger.append import open_ledger
 from tracker.ledger.historical import HistoricalSubmission
-from tracker.ledger.read import list_sota_numbers, list_submissions, list_unscored
+from tracker.ledger.read import (
+    list_sota_numbers,
+    list_submissions,
+    list_unscored,
+    list_validation_scores,
+)
 from tracker.ledger.records import Submission
+from tracker.run_folder.read import list_running
+from tracker.run_folder.record import RunRecord
+from tracker.run_folder.running import RunWatcher
+from tracker.training.errors import ConfigError
 from tracker.workspace.tracker_toml import Metric, Workspace
 
 ROWS, SHOWN = 300, 10
@@ -81,6 +92,52 @@ def test_a_list_reads_the_submissions_that_it_shows(
     assert set(read) == {best}
 
 
+def test_an_order_by_a_score_reads_the_submissions_that_it_shows(
+    long: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = list_submissions(long)
+    read = count_parsed(monkeypatch)
+    for sort in ("public_f1", "public_accuracy", "private_f1"):
+        whole = sort_submissions(long.competition, every, {}, sort)
+        rows, ranks = search_submissions(long, sort=sort, limit=SHOWN)
+        assert [row.number for row in rows] == [row.number for row in whole[:SHOWN]]
+        assert ranks.keys() == {row.number for row in rows}
+        assert set(read) == {row.number for row in rows}
+        read.clear()
+    # so few have a value that the others follow: all are read
+    rows, _ = search_submissions(long, sort="private_f1", limit=ROWS)
+    assert [row.number for row in rows] == [
+        row.number for row in sort_submissions(long.competition, every, {}, "private_f1")[:ROWS]
+    ]
+    with pytest.raises(ConfigError, match="no submission has 'val_f2'"):
+        search_submissions(long, sort="val_f2", limit=SHOWN)
+
+
+def test_an_order_by_validation_is_that_of_all_submissions(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path / "ws")
+    rng = random.Random(4)  # noqa: S311
+    rows = [
+        HistoricalSubmission(
+            number=number,
+            memo="m",
+            scores={},
+            columns={"val_f1": rng.choice([None, rng.randrange(9) / 9])},
+        )
+        for number in range(1, 60)
+    ]
+    with open_ledger(workspace) as ledger:
+        ledger.append_historical(rows, workspace.competition)
+    every = list_submissions(workspace)
+    validation = list_validation_scores(workspace, every)
+    for limit in (SHOWN, 59, 0):
+        found, ranks = search_submissions(workspace, sort="val_f1", limit=limit)
+        whole = sort_submissions(workspace.competition, every, validation, "val_f1")
+        assert [row.number for row in found] == [row.number for row in whole[: limit or None]]
+        slow = rank_submissions(workspace.competition, every, validation, "val_f1")
+        assert {number: ranks[number] for number in ranks if number in slow} == ranks
+        assert all(ranks[row.number] == slow[row.number] for row in found if row.number in slow)
+
+
 def test_ranks_and_marks_are_those_of_the_whole_ledger(long: Workspace) -> None:
     every = list_submissions(long)
     turned = replace(
@@ -128,3 +185,40 @@ def test_duplicates_are_those_of_a_comparison_with_every_earlier_one(long: Works
                 slow.append((row.number, earlier.number))
                 break
     assert [(item["number"], item["equal_to"]) for item in find_duplicates(rows)] == slow
+
+
+def test_a_command_says_before_it_reads_very_many_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace = make_workspace(tmp_path / "ws")
+    make_run(workspace, "01")
+    monkeypatch.chdir(workspace.root)
+    audit_command()
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(options, "MANY", 0)
+    audit_command()
+    assert capsys.readouterr().err == "reading 1 run folders: about 2 seconds for each 0\n"
+    runs_command()
+    assert capsys.readouterr().err == ""
+    runs_command(sort="name")
+    assert "run folders" in capsys.readouterr().err
+
+
+def test_whoever_watches_parses_the_records_of_running_runs_only(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        make_run(workspace, "01")
+    make_run(workspace, "01", note="was running well")
+    open_run = begin_run(workspace)
+    parsed: list[str] = []
+    load = tracker.run_folder.read.load_run
+
+    def load_counted(runs_dir: Path, name: str) -> RunRecord:
+        parsed.append(name)
+        return load(runs_dir, name)
+
+    monkeypatch.setattr(tracker.run_folder.read, "load_run", load_counted)
+    assert [record.name for record in list_running(workspace.runs_dir)] == [open_run.folder.name]
+    assert parsed == ["exp5", "exp4"]
+    assert [run.name for run in RunWatcher(workspace).read()] == ["exp5"]

@@ -26,7 +26,7 @@ from tracker.ledger.history import list_history
 from tracker.ledger.read import (
     find_sota,
     get_submission,
-    list_newest_of_runs,
+    list_newest_scores,
     list_newest_submissions,
     list_notes,
 )
@@ -72,7 +72,7 @@ def test_a_run_and_its_submission_share_their_remarks(noted: Workspace) -> None:
 
 def test_the_newest_submission_of_many_runs_is_found_at_once(noted: Workspace) -> None:
     second, first = (record.uid for record in list_runs(noted.runs_dir))
-    found = list_newest_of_runs(noted, [*[f"u{number}" for number in range(600)], first, second])
+    found = list_newest_scores(noted, [*[f"u{number}" for number in range(600)], first, second])
     assert {uid: row.number for uid, row in found.items()} == {first: 1}
 
 
