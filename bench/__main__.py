@@ -68,6 +68,9 @@ MEASUREMENTS = (
         ("--rounds", "1", "--images", "48"),
     ),
     Measurement(
+        "data_check", "How long does data check of unchanged images take?", ("--quick",)
+    ),
+    Measurement(
         "epochs", "How long does an epoch take?", ("--rounds", "1", "--people", "6"), 3600.0
     ),
     Measurement("jitter_f1", "Does the quick jitter cost F1?", None, 7200.0),

@@ -20,16 +20,16 @@ class Listing(Protocol):
     `unlabeled` are the images that a table of labels does not name.
     """
 
-    unlabeled: list[Path]
+    unlabeled: list[str]
 
     def add_problem(self, name: str, place: Path | str, reason: str) -> None:
         """Add a problem of one training image or folder."""
 
-    def list_visible(self, folder: Path) -> list[Path]:
-        """The content of a folder, sorted by name."""
+    def list_names(self, folder: Path) -> list[str]:
+        """The names of what a folder has, sorted."""
 
-    def list_files(self, folder: Path) -> list[Path]:
-        """The files in a folder and below it, in order."""
+    def list_files(self, folder: Path) -> list[str]:
+        """The files in a folder and below it, in order, relative to it, with slashes."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,12 +32,12 @@ Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # images, labels, indic
 class ImageSource:
     """Where a config's images come from.
 
-    `root`: of relative paths; `hashes`: SHA-256 of the checked files; `cache_dir`: of prepared
+    `root`: of relative paths; `hashes`: SHA-256 by checked file; `cache_dir`: of prepared
     images, None: no cache.
     """
 
     root: Path
-    hashes: Mapping[Path, str] = field(default_factory=dict)
+    hashes: Mapping[str, str] = field(default_factory=dict)
     cache_dir: Path | None = None
 
 
