@@ -67,8 +67,9 @@ MEASUREMENTS = (
         "How many images a second does the input make?",
         ("--rounds", "1", "--images", "48"),
     ),
+    Measurement("data_check", "How long does data check of unchanged images take?", ("--quick",)),
     Measurement(
-        "data_check", "How long does data check of unchanged images take?", ("--quick",)
+        "decoding", "What does reducing a photograph while it is decoded save?", ("--quick",)
     ),
     Measurement(
         "epochs", "How long does an epoch take?", ("--rounds", "1", "--people", "6"), 3600.0

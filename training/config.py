@@ -261,6 +261,14 @@ class DataConfig:
         choices=("shuffle", "weighted"),
     )
     workers: int = option(-1, "Loader processes; -1: cores - 1, 4 at most.", low=-1, outcome=False)
+    decode: str = option(
+        "full",
+        "full: every pixel of a photograph. reduced: a JPEG is made smaller while it is decoded, by"
+        " 2, 4 or 8, as long as it stays twice as large as its resize or crop needs.",
+        choices=("full", "reduced"),
+        later=True,
+        by_format=by_format("data.decode"),
+    )
     cache: bool = option(
         True,
         "Keep decoded, cropped and resized images on disk for later epochs and runs.",

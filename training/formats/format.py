@@ -87,4 +87,5 @@ PLAIN_DEFAULTS: Mapping[str, Any] = {
     "data.split": "stratified",
     "data.mean": "model",
     "data.std": "model",
+    "data.decode": "reduced",
 }

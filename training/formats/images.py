@@ -30,6 +30,10 @@ PILLOW_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"GIF8")
 # network folder answers late.
 ASKED_AT_ONCE, ASKING_THREADS = 1024, 8
 CHECKED_AT_ONCE = 16
+# What a JPEG begins with, what begins each of its parts, and the parts that say its size.
+JPEG_START, MARKER = b"\xff\xd8", 0xFF
+FRAMES = (0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)
+REDUCTIONS = (8, 4, 2)  # by which a JPEG's sides are divided while it is decoded
 TIFF_BITS, TIFF_PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0
 BROKEN = (  # errors of Pillow about damaged files
     *(
@@ -149,12 +153,30 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def decode_image(path: Path, content: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+def read_jpeg_size(content: NDArray[np.uint8]) -> tuple[int, int] | None:
+    """(height, width) of a JPEG as stored in the file, before its EXIF rotates it; else None."""
+    place = 2
+    if content[:2].tobytes() != JPEG_START:
+        return None
+    while place + 9 <= len(content) and content[place] == MARKER:
+        kind = int(content[place + 1])
+        if kind in FRAMES:
+            height, width = struct.unpack(">HH", content[place + 5 : place + 9].tobytes())
+            return height, width
+        length = struct.unpack(">H", content[place + 2 : place + 4].tobytes())[0]
+        place += 1 if kind == MARKER else 2 + length
+    return None
+
+
+def decode_image(
+    path: Path, content: NDArray[np.uint8] | None = None, *, reduction: int = 1
+) -> NDArray[np.uint8]:
     """The image as RGB, uint8 [height, width, 3], rotated by its EXIF; raises DataError.
 
     The first one of a file that has several. Of 16 bits the upper 8 count, and of transparent
     pixels the color that is stored under them. `content` are the bytes of the file, where they
-    were read before.
+    were read before. A JPEG has its sides divided by `reduction`, one of REDUCTIONS or 1, while it
+    is decoded, which averages.
     """
     import cv2
 
@@ -162,11 +184,25 @@ def decode_image(path: Path, content: NDArray[np.uint8] | None = None) -> NDArra
     image = None
     if content.size and not content[:4].tobytes().startswith(PILLOW_STARTS):
         with suppress(cv2.error):  # of a size that cannot be: Pillow says so
-            image = cv2.imdecode(content, cv2.IMREAD_COLOR_RGB)
+            image = cv2.imdecode(content, _choose_flags(reduction))
     if image is None:
         return _decode_by_pillow(path, content)
     pixels: NDArray[np.uint8] = image
     return pixels
+
+
+def _choose_flags(reduction: int) -> int:
+    import cv2
+
+    reduced = {
+        2: cv2.IMREAD_REDUCED_COLOR_2,
+        4: cv2.IMREAD_REDUCED_COLOR_4,
+        8: cv2.IMREAD_REDUCED_COLOR_8,
+    }
+    if reduction not in reduced:
+        return cv2.IMREAD_COLOR_RGB
+    # of the reduced flags there are only those of BGR
+    return reduced[reduction] & ~cv2.IMREAD_COLOR_BGR | cv2.IMREAD_COLOR_RGB
 
 
 def _decode_by_pillow(path: Path, content: NDArray[np.uint8]) -> NDArray[np.uint8]:
