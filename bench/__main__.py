@@ -80,6 +80,10 @@ MEASUREMENTS = (
         "How many images a second does the input make?",
         ("--rounds", "1", "--images", "48"),
     ),
+    Measurement("data_check", "How long does data check of unchanged images take?", ("--quick",)),
+    Measurement(
+        "decoding", "What does reducing a photograph while it is decoded save?", ("--quick",)
+    ),
     Measurement(
         "epochs", "How long does an epoch take?", ("--rounds", "1", "--people", "12"), 3600.0
     ),

@@ -42,7 +42,7 @@ def build(mode: str, paths: Sequence[Path], cache: Path | None) -> ImageDataset:
         augment=AugmentConfig(name="custom", jitter_mode=mode),
         train=TrainConfig(batch_size=BATCH),
     )
-    hashes = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+    hashes = {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
     dataset, note = build_dataset(
         config, paths, [0] * len(paths), ImageSource(Path(), hashes, cache), train=True
     )

@@ -37,7 +37,7 @@ def measure_f1(config: Config, mode: str, seed: int, root: Path) -> float:
     )
     run_dir = root / f"{mode}{seed}"
     run_dir.mkdir()
-    data = load_data(config.data, TASK, root=root, cache=root / "images.json")
+    data = load_data(config.data, TASK, root=root, cache=root / "images.npz")
     result = fit(
         config,
         data,

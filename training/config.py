@@ -267,6 +267,14 @@ class DataConfig:
         low=-1,
         outcome=False,
     )
+    decode: str = option(
+        "full",
+        "full: every pixel of a photograph. reduced: a JPEG is made smaller while it is decoded, by"
+        " 2, 4 or 8, as long as it stays twice as large as its resize or crop needs. New workspaces"
+        " take reduced.",
+        choices=("full", "reduced"),
+        later=True,
+    )
     cache: bool = option(
         True,
         "Keep decoded, cropped and resized images on disk for later epochs and runs.",

@@ -32,7 +32,7 @@ def draw(path: Path) -> NDArray[np.uint8]:
 
 def open_for(folder: Path, files: list[Path], key: str = "key") -> PixelCache:
     """The cache of these files."""
-    hashes = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    hashes = {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
     cache, note = open_cache(folder / "cache", key, SHAPE, hashes)
     assert cache is not None, note
     return cache

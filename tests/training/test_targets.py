@@ -80,19 +80,19 @@ def make_predictions(probabilities: Any, labels: Any = None, classes: Any = WORD
 
 def test_values_of_several_labels_and_of_a_number_are_columns() -> None:
     samples = [
-        Sample("a", Path("a"), 0, "a", values=(1.0, 0.0, 1.0)),
-        Sample("b", Path("b"), 1, "b", values=(0.0, 0.0, 0.0)),
+        Sample("a", "a", 0, "a", values=(1.0, 0.0, 1.0)),
+        Sample("b", "b", 1, "b", values=(0.0, 0.0, 0.0)),
     ]
     assert stack_values(samples, make_task("labels")).tolist() == [[1, 0, 1], [0, 0, 0]]
     assert stack_values(samples, make_task("class")).tolist() == [0, 1]
-    numbers = [Sample("a", Path("a"), 0, "a", values=(37.5,))]
+    numbers = [Sample("a", "a", 0, "a", values=(37.5,))]
     assert stack_values(numbers, make_task("number")).tolist() == [[37.5]]
 
 
 @pytest.mark.parametrize("top", [1.0, 0.3], ids=["0 and 1", "shares"])
 def test_held_values_are_the_dense_ones_to_the_bit(top: float) -> None:
     dense = [(top, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.7 if top < 1 else 0.0)]
-    samples = [Sample(str(n), Path("x"), 0, "x", values=row) for n, row in enumerate(dense)]
+    samples = [Sample(str(n), "x", 0, "x", values=row) for n, row in enumerate(dense)]
     held = [replace(s, values=LabelValues.of_dense(s.values)) for s in samples]
     task = make_task("labels")
     assert [tuple(s.values) for s in held] == dense

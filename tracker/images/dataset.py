@@ -59,7 +59,7 @@ def check_data(
     `write_exclude`. Raises ConfigError and StorageError.
     """
     task = build_task(workspace)
-    cache = workspace.state_dir / "images.json"
+    cache = workspace.state_dir / "images.npz"
     if write_exclude and (write_exclude.suffix.lower() != CSV or "," in str(write_exclude)):
         raise ConfigError(
             f"--write-exclude {write_exclude}: expected the path of a .csv, without commas"

@@ -13,7 +13,7 @@ HEADING = "# tracker: runs and their copies, submitted files, databases, passwor
 OUTPUTS = {  # a line of .gitignore: what it must keep out
     "runs/": ("runs/exp1/run.json", "runs/exp1/best.pth"),
     "mlartifacts/": ("mlartifacts/1/artifacts/best.pth",),
-    ".tracker/": (".tracker/images.json", ".tracker/mlflow.lock"),
+    ".tracker/": (".tracker/images.npz", ".tracker/mlflow.lock"),
     "submissions/": ("submissions/exp1-0123456789ab.csv",),
     ".env": (".env",),
     "*.db*": ("ledger.db", "ledger.db-wal", "ledger.db-shm", "mlflow.db", "mlflow.db-journal"),

@@ -229,7 +229,11 @@ def _comment(known: Key, note: str = "") -> list[str]:
 
 def _build_data(data: Mapping[str, Any], root: Path) -> dict[str, Any]:
     """Section [data]: what is given, with paths as the file has them."""
-    table = {**data, "format": data.get("format") or detect_format(data)}
+    name = data.get("format") or detect_format(data)
+    own = (
+        formats.FORMATS[name].init_keys if data.get("train_dir") and name in formats.FORMATS else {}
+    )
+    table = {**own, **data, "format": name}
     for key in ("train_dir", "eval_dir", "labels", "sample", "eval_table", "image_table"):
         if data.get(key):
             table[key] = _make_path_relative(Path(data[key]), root)

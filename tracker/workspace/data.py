@@ -103,7 +103,7 @@ def prepare_data(workspace: Workspace, config: Config) -> tuple[Task, LoadedData
     from tracker.training.data.data import load_data
 
     task = build_task(workspace)
-    cache = workspace.state_dir / "images.json"
+    cache = workspace.state_dir / "images.npz"
     data = load_data(locate_data(workspace, config.data), task, root=workspace.root, cache=cache)
     return task, data
 

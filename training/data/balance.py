@@ -30,9 +30,10 @@ def describe_balance(
 
 def count_classes(samples: Sequence[Sample]) -> Counter[int]:
     """The number of images of each class; an image may have several."""
-    counts: Counter[int] = Counter()
+    counts = Counter(sample.label for sample in samples if not sample.values)
     for sample in samples:
-        counts.update(list_set(sample.values) if sample.values else [sample.label])
+        if sample.values:
+            counts.update(list_set(sample.values))
     return counts
 
 

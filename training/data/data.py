@@ -17,13 +17,15 @@ from tracker.training.config import DataConfig, locate
 from tracker.training.data.balance import count_classes, describe_balance
 from tracker.training.data.exclude import CSV, Exclude, split_entries
 from tracker.training.data.fold_file import FoldFile
+from tracker.training.data.listing import RealPaths, name_clutter, name_note, scan, walk
 from tracker.training.data.split import split_samples
 from tracker.training.data.to_predict import is_listed, list_ids, list_images
 from tracker.training.errors import DataError
 from tracker.training.files import check_regular, translate_os_errors, write_bytes
 from tracker.training.formats import FORMATS
 from tracker.training.formats.format import IMAGE_SUFFIXES, TrainingFolder
-from tracker.training.formats.images import ImageCheck, check_images
+from tracker.training.formats.image_index import split_suffix
+from tracker.training.formats.images import ImageChecks, check_images
 from tracker.training.formats.label_fixes import LabelFixes
 from tracker.training.formats.samples import (
     DataReport,
@@ -38,23 +40,7 @@ from tracker.training.numbers import render_count
 from tracker.training.tables import read_table
 from tracker.training.targets import TARGETS
 
-HIDDEN, CHECKPOINTS = "hidden", ".ipynb_checkpoints"
 NAMED = 5  # images that a sentence names
-CLUTTER = ("thumbs.db", "desktop.ini", "__macosx")  # files of operating systems and programs
-NOTES = (
-    ".txt",
-    ".csv",
-    ".tsv",
-    ".json",
-    ".xml",
-    ".yaml",
-    ".yml",
-    ".md",
-    ".html",
-    ".log",
-    ".ini",
-    ".db",
-)
 
 
 @dataclass
@@ -70,7 +56,7 @@ class Findings:
     problems: list[str] = field(default_factory=list)
     broken: dict[str, str] = field(default_factory=dict)
     ignored: Counter[str] = field(default_factory=Counter)
-    unlabeled: list[Path] = field(default_factory=list)
+    unlabeled: list[str] = field(default_factory=list)
 
     def add_problem(self, name: str, place: Path | str, reason: str) -> None:
         """Add a problem of a training image or folder, unless data.exclude covers it."""
@@ -79,25 +65,21 @@ class Findings:
             if name:
                 self.broken.setdefault(name, reason)
 
-    def list_visible(self, folder: Path) -> list[Path]:
-        """The content of a folder by name, without files that are no images; those are counted."""
-        return [path for path in sorted(folder.iterdir()) if not self._is_ignored(path, folder)]
+    def list_names(self, folder: Path) -> list[str]:
+        """The names in a folder, sorted, without files that are no images; those are counted."""
+        names, folders = scan(str(folder))
+        kinds = (name_clutter(name) or (name not in folders and name_note(name)) for name in names)
+        return [name for name, kind in zip(names, kinds, strict=True) if not self._ignore(kind)]
 
-    def list_files(self, folder: Path) -> list[Path]:
-        """The same of everything below a folder, without folders."""
-        paths = (path for path in sorted(folder.rglob("*")) if not path.is_dir())
-        return [path for path in paths if not self._is_ignored(path, folder)]
+    def list_files(self, folder: Path) -> list[str]:
+        """The same of everything below a folder, without folders: relative, with slashes."""
+        found = walk(str(folder))
+        return [name for name, kind in found if not self._ignore(kind)]
 
-    def _is_ignored(self, path: Path, folder: Path) -> bool:
-        """Whether a path is hidden, or is no image but a usual file beside images.
-
-        Ignored paths are counted by kind.
-        """
-        kind = _name_clutter(path.relative_to(folder))
-        if not kind and path.suffix.lower() in NOTES and not path.is_dir():
-            kind = path.suffix.lower()
+    def _ignore(self, kind: str | bool) -> bool:
+        """Whether a file is of a kind that is ignored; it is counted then."""
         if kind:
-            self.ignored[kind] += 1
+            self.ignored[str(kind)] += 1
         return bool(kind)
 
     def note_ignored(self) -> list[str]:
@@ -153,18 +135,12 @@ def inspect_data(
             findings.add_problem(sample.id, image.id, "is both a training and an evaluation image")
     # decode and hash all files
     checked = check_images(
-        [*(sample.path for sample in samples), *(image.path for image in images)], cache=cache
+        [*(sample.file for sample in samples), *(image.file for image in images)], cache=cache
     )
-    for sample in samples:
-        if checked[sample.path].problem:
-            findings.add_problem(sample.id, sample.path, checked[sample.path].problem)
-    problems += [
-        f"{image.path}: {checked[image.path].problem}"
-        for image in images
-        if checked[image.path].problem
-    ]
+    _add_broken(samples, images, checked.problems, findings)
     copies = _list_copies(samples, images, task, checked)
-    samples = [sample for sample in samples if sample.id not in copies]
+    if copies:
+        samples = [sample for sample in samples if sample.id not in copies]
     # rules and classes without an image
     eval_ids = [image.id for image in images]
     problems += findings.exclude.list_unused(eval_ids)
@@ -182,7 +158,8 @@ def inspect_data(
         problems += _list_split_problems(train, val, task, config)
     notes = (*findings.exclude.describe(eval_ids), *findings.note_ignored())
     eval_dir = locate(root, config.eval_dir)
-    notes += tuple(_describe_unmatched(findings, samples, images, train_dir, eval_dir))
+    notes += tuple(_describe_unmatched(findings, images, train_dir, eval_dir))
+    notes += tuple(_describe_gone(samples, checked))
     notes += folds.describe_unused(samples) if folds else ()
     if copies:
         count = render_count(len(copies), "training image")
@@ -190,7 +167,7 @@ def inspect_data(
     rows = (*findings.exclude.to_rows(), *findings.broken.items())
     if problems:
         return DataReport(tuple(problems), rows, len(findings.broken), notes)
-    hashes = {path: check.sha256 for path, check in checked.items()}
+    hashes = checked.sha256
     left_out = sorted(findings.exclude.left_out)
     lines = _list_units(samples, config)
     fingerprint = _fingerprint(samples, images, hashes, left_out, lines)
@@ -199,37 +176,57 @@ def inspect_data(
     return DataReport((), rows, 0, notes, data)
 
 
+def _add_broken(
+    samples: Sequence[Sample],
+    images: Sequence[EvalImage],
+    broken: Mapping[str, str],
+    findings: Findings,
+) -> None:
+    """Add the images that cannot be used to the problems; `broken` has the reasons by file."""
+    if not broken:
+        return
+    for sample in samples:
+        if sample.file in broken:
+            findings.add_problem(sample.id, sample.file, broken[sample.file])
+    findings.problems += [f"{i.file}: {broken[i.file]}" for i in images if i.file in broken]
+
+
 def _describe_unmatched(
     findings: Findings,
-    samples: Sequence[Sample],
     images: Sequence[EvalImage],
     train_dir: Path,
     eval_dir: Path,
 ) -> list[str]:
-    """Sentences about images without a label, which are not to be predicted, and the reverse."""
-    notes = []
+    """A sentence about images without a label, which are not to be predicted."""
+    if not findings.unlabeled:
+        return []
     above, apart = train_dir.resolve(), eval_dir.resolve()
-    predicted = {image.path.resolve() for image in images} if findings.unlabeled else set()
+    real_paths = RealPaths()
+    predicted = {real_paths.find(image.file) for image in images}
     alone = []
-    for path in findings.unlabeled:
-        relative = path.relative_to(train_dir)
+    for file in findings.unlabeled:
+        relative = Path(file).relative_to(train_dir)
         real = above / relative
         # a folder of its own, with images that a sample need not list
         beside = apart != above and apart.is_relative_to(above) and real.is_relative_to(apart)
-        if real not in predicted and not beside:
+        if str(real) not in predicted and not beside:
             alone.append(relative.as_posix())
-    if alone:
-        count = render_count(len(alone), "image")
-        verb = "has" if len(alone) == 1 else "have"
-        notes.append(
-            f"{count} of {train_dir} {verb} no row in the table of labels ({_name_first(alone)})"
-        )
-    gone = [sample.id for sample in samples if not os.path.lexists(sample.path)]
-    if gone:
-        count = render_count(len(gone), "label")
-        verb = "has" if len(gone) == 1 else "have"
-        notes.append(f"{count} {verb} no image ({_name_first(gone)})")
-    return notes
+    if not alone:
+        return []
+    count = render_count(len(alone), "image")
+    verb = "has" if len(alone) == 1 else "have"
+    return [f"{count} of {train_dir} {verb} no row in the table of labels ({_name_first(alone)})"]
+
+
+def _describe_gone(samples: Sequence[Sample], checked: ImageChecks) -> list[str]:
+    """A sentence about labels without an image."""
+    broken = [s for s in samples if s.file in checked.problems] if checked.problems else []
+    gone = [sample.id for sample in broken if not os.path.lexists(sample.file)]
+    if not gone:
+        return []
+    count = render_count(len(gone), "label")
+    verb = "has" if len(gone) == 1 else "have"
+    return [f"{count} {verb} no image ({_name_first(gone)})"]
 
 
 def _name_first(names: Sequence[str]) -> str:
@@ -287,7 +284,7 @@ def _read_samples(
         group=config.group,
     )
     samples = FORMATS[config.format].read(source)
-    fixed = [_fix(sample, fixes, task) for sample in samples]
+    fixed = [_fix(sample, fixes, task) for sample in samples] if fixes.table else samples
     if fixed != samples and not TARGETS[task.target].is_class:
         fixed = add_strata(fixed, task.target)
     findings.problems += fixes.list_unused()
@@ -310,13 +307,14 @@ def _hold_out(
     for key in ("eval_dir", "sample", "eval_table"):
         if getattr(config, key):
             problems.append(f"data.{key}: the held-out images are predicted here; leave it empty")
-    path_of = {sample.id: sample.path for sample in samples if sample.id in task.held_out}
-    missing = [name for name in task.held_out if name not in path_of]
+    file_of = {sample.id: sample.file for sample in samples if sample.id in task.held_out}
+    missing = [name for name in task.held_out if name not in file_of]
     problems += [f"held-out image {name} is no labeled image here" for name in missing]
-    images = tuple(EvalImage(name, path_of[name]) for name in task.held_out if name in path_of)
+    images = tuple(EvalImage(name, file_of[name]) for name in task.held_out if name in file_of)
     # two ids may name one file
-    paths = {image.path.resolve() for image in images}
-    left = [s for s in samples if s.id not in path_of and s.path.resolve() not in paths]
+    real_paths = RealPaths()
+    real = {real_paths.find(image.file) for image in images}
+    left = [s for s in samples if s.id not in file_of and real_paths.find(s.file) not in real]
     return left, images
 
 
@@ -324,14 +322,14 @@ def _list_copies(
     samples: Sequence[Sample],
     images: Sequence[EvalImage],
     task: Task,
-    checked: Mapping[Path, ImageCheck],
+    checked: ImageChecks,
 ) -> set[str]:
     """The ids of training images with the content of a held-out one, as it was or is now."""
     if not task.held_out:
         return set()
-    contents = {*task.held_out.values(), *(checked[image.path].sha256 for image in images)}
+    contents = {*task.held_out.values(), *(checked.sha256.get(i.file, "") for i in images)}
     contents.discard("")
-    return {sample.id for sample in samples if checked[sample.path].sha256 in contents}
+    return {sample.id for sample in samples if checked.sha256.get(sample.file) in contents}
 
 
 def read_labeled(config: DataConfig, task: Task, *, root: Path) -> list[Sample]:
@@ -347,7 +345,7 @@ def read_labeled(config: DataConfig, task: Task, *, root: Path) -> list[Sample]:
     findings = Findings(Exclude())
     samples = _read_samples(folder, config, task, root, findings)
     problems = findings.problems
-    problems += [f"{s.path}: no such file" for s in samples if not s.path.is_file()]
+    problems += [f"{s.file}: no such file" for s in samples if not s.path.is_file()]
     if problems:
         count = render_count(len(problems), "problem")
         raise DataError(f"{count} in the data:", problems=problems)
@@ -376,14 +374,11 @@ def _read_eval(
         twice = [name for name, count in Counter(names).items() if count > 1]
         findings.problems += [f"{table}: {name} is listed twice" for name in twice]
     else:
-        names = [
-            path.name
-            for path in findings.list_visible(images)
-            if path.suffix.lower() in IMAGE_SUFFIXES
-        ]
+        visible = findings.list_names(images)
+        names = [name for name in visible if split_suffix(name)[1].lower() in IMAGE_SUFFIXES]
     if not names:
         findings.problems.append(f"{folder}: no image to predict")
-    return tuple(EvalImage(name, images / name) for name in names)
+    return tuple(EvalImage(name, str(images / name)) for name in names)
 
 
 def list_eval_ids(config: DataConfig, task: Task, *, root: Path) -> list[str]:
@@ -403,15 +398,6 @@ def list_eval_ids(config: DataConfig, task: Task, *, root: Path) -> list[str]:
     return ids
 
 
-def _name_clutter(relative: Path) -> str:
-    for part in relative.parts:
-        if part.startswith("."):
-            return part if part == CHECKPOINTS else HIDDEN
-        if part.lower() in CLUTTER:
-            return part
-    return ""
-
-
 def _list_overlaps(
     samples: Sequence[Sample], images: Sequence[EvalImage], *, by_name: bool
 ) -> Iterator[tuple[Sample, EvalImage]]:
@@ -420,17 +406,21 @@ def _list_overlaps(
     Without `by_name` only where they are the same file: a table may count the ids of both sets from
     1.
     """
-    by_path = {sample.path.resolve(): sample for sample in samples}
+    if not images:
+        return
+    real_paths = RealPaths()
+    by_path = {real_paths.find(sample.file): sample for sample in samples}
     if not by_name:
-        pairs = ((by_path.get(image.path.resolve()), image) for image in images)
+        pairs = ((by_path.get(real_paths.find(image.file)), image) for image in images)
         yield from ((sample, image) for sample, image in pairs if sample)
         return
     by_id = {sample.id: sample for sample in samples}
-    names = {sample.path.name: sample for sample in samples}
+    names = {sample.file.rpartition(os.sep)[2]: sample for sample in samples}
     if len(names) < len(samples):  # mask1.jpg in every profile is no id
         names = {}
     for image in images:
-        sample = by_id.get(image.id) or names.get(image.id) or by_path.get(image.path.resolve())
+        sample = by_id.get(image.id) or names.get(image.id)
+        sample = sample or by_path.get(real_paths.find(image.file))
         if sample:
             yield sample, image
 
@@ -458,7 +448,7 @@ def _list_split_problems(
 def _fingerprint(
     samples: Sequence[Sample],
     images: Sequence[EvalImage],
-    hashes: dict[Path, str],
+    hashes: Mapping[str, str],
     left_out: Sequence[str],
     units: Sequence[str],
 ) -> str:
@@ -472,7 +462,7 @@ def _fingerprint(
     if any("," in s.id for s in samples):  # then one line may begin as another does
         lines += [begin + _render_rest(sample, hashes) for begin, sample in begins.items()]
         begins = {}
-    lines += [f"eval,{i.id},,{hashes[i.path]}" for i in images]
+    lines += [f"eval,{i.id},,{hashes[i.file]}" for i in images]
     lines += [f"excluded,{name},," for name in left_out]
     digest, between = hashlib.sha256(), ""
     for line in sorted([*lines, *begins]):
@@ -483,8 +473,8 @@ def _fingerprint(
     return f"sha256:{digest.hexdigest()}"
 
 
-def _render_rest(sample: Sample, hashes: Mapping[Path, str]) -> str:
-    return f"{_render_label(sample)},{hashes[sample.path]}"
+def _render_rest(sample: Sample, hashes: Mapping[str, str]) -> str:
+    return f"{_render_label(sample)},{hashes[sample.file]}"
 
 
 def _list_units(samples: Sequence[Sample], config: DataConfig) -> list[str]:

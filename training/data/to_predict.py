@@ -45,15 +45,15 @@ def list_images(
     images = []
     for name, place in ids.items():
         file_name = names.get(name, "" if names else name)
-        path = finder.find(file_name) if file_name else None
-        if path is None:
+        file = finder.find(file_name) if file_name else None
+        if file is None:
             what = f"no image {file_name or name} in {finder.folder}"
             known = file_name or not names
             problems.append(
                 f"{place}: {what}" if known else f"{place}: {name} is not in data.eval_table"
             )
         else:
-            images.append(EvalImage(name, path))
+            images.append(EvalImage(name, file))
     return tuple(images)
 
 

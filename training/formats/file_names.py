@@ -11,9 +11,11 @@ from tracker.training.errors import DataError
 from tracker.training.formats.format import (
     IMAGE_SUFFIXES,
     PLAIN_DEFAULTS,
+    PLAIN_INIT_KEYS,
     Format,
     TrainingFolder,
 )
+from tracker.training.formats.image_index import split_suffix
 
 if TYPE_CHECKING:
     from tracker.training.formats.samples import Sample
@@ -66,16 +68,17 @@ def _read(source: TrainingFolder) -> list[Sample]:
 
     samples = []
     shown = ", ".join(source.task.classes[:6])
-    for path in source.listing.list_files(source.folder):
-        name = path.relative_to(source.folder).as_posix()
-        label = _find_class(path.stem, source.task.classes)
-        if path.suffix.lower() not in IMAGE_SUFFIXES:
+    for name in source.listing.list_files(source.folder):
+        file = str(source.folder / name)
+        stem, suffix = split_suffix(name.rpartition("/")[2])
+        label = _find_class(stem, source.task.classes)
+        if suffix.lower() not in IMAGE_SUFFIXES:
             suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
-            source.listing.add_problem(name, path, f"not an image ({suffixes})")
+            source.listing.add_problem(name, file, f"not an image ({suffixes})")
         elif label is None:
-            source.listing.add_problem(name, path, f"its name begins with no class ({shown})")
+            source.listing.add_problem(name, file, f"its name begins with no class ({shown})")
         else:
-            samples.append(Sample(name, path, label, name))
+            samples.append(Sample(name, file, label, name))
     return samples
 
 
@@ -85,4 +88,5 @@ FILE_NAMES = Format(
     suggest_classes=_suggest_classes,
     read=_read,
     defaults=PLAIN_DEFAULTS,
+    init_keys=PLAIN_INIT_KEYS,
 )

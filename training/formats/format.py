@@ -21,16 +21,16 @@ class Listing(Protocol):
     `unlabeled` are the images that a table of labels does not name.
     """
 
-    unlabeled: list[Path]
+    unlabeled: list[str]
 
     def add_problem(self, name: str, place: Path | str, reason: str) -> None:
         """Add a problem of one training image or folder."""
 
-    def list_visible(self, folder: Path) -> list[Path]:
-        """The content of a folder, sorted by name."""
+    def list_names(self, folder: Path) -> list[str]:
+        """The names of what a folder has, sorted."""
 
-    def list_files(self, folder: Path) -> list[Path]:
-        """The files in a folder and below it, in order."""
+    def list_files(self, folder: Path) -> list[str]:
+        """The files in a folder and below it, in order, relative to it, with slashes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,8 @@ class Format:
     `detect` looks at a folder and at a table of labels (None where there is none).
     `suggest_classes` reads the keys of the competition from the data: it gets the folder, the
     table and the name of the label column, and raises DataError. `read` raises DataError, or
-    blames what it cannot read. `defaults` are the values of new runs, by dotted key. `only_keys`
+    blames what it cannot read. `defaults` are the values of new runs, by dotted key; `init_keys`
+    are keys of [data] that only a new workspace gets, written into its tracker.toml. `only_keys`
     have no effect with formats that do not list them. `images_folder` is the folder below
     train_dir that may hold the images. `count_attributes` counts images by the attributes that
     their class labels are made of.
@@ -74,6 +75,7 @@ class Format:
     suggest_classes: Callable[[Path, Path | None, str], dict[str, Any]]
     read: Callable[[TrainingFolder], list[Sample]]
     defaults: Mapping[str, Any]
+    init_keys: Mapping[str, Any] = field(default_factory=dict)
     has_people: bool = False
     only_keys: tuple[str, ...] = ()
     images_folder: str = ""
@@ -89,3 +91,6 @@ PLAIN_DEFAULTS: Mapping[str, Any] = {
     "data.mean": "model",
     "data.std": "model",
 }
+# Runs of a workspace compare with its earlier ones, so what is quicker and changes pixels by little
+# is for new workspaces alone.
+PLAIN_INIT_KEYS: Mapping[str, Any] = {"decode": "reduced"}

@@ -9,9 +9,11 @@ from tracker.training.errors import DataError
 from tracker.training.formats.format import (
     IMAGE_SUFFIXES,
     PLAIN_DEFAULTS,
+    PLAIN_INIT_KEYS,
     Format,
     TrainingFolder,
 )
+from tracker.training.formats.image_index import split_suffix
 from tracker.training.numbers import render_count
 
 if TYPE_CHECKING:
@@ -33,20 +35,23 @@ def _suggest_classes(folder: Path, table: Path | None, column: str) -> dict[str,
 def _read(source: TrainingFolder) -> list[Sample]:
     from tracker.training.formats.samples import Sample
 
-    samples, classes = [], source.task.classes
-    for class_dir in source.listing.list_visible(source.folder):
-        if class_dir.name not in classes or not class_dir.is_dir():
+    samples: list[Sample] = []
+    classes = source.task.classes
+    for class_name in source.listing.list_names(source.folder):
+        class_dir = source.folder / class_name
+        if class_name not in classes or not class_dir.is_dir():
             source.listing.add_problem(
-                class_dir.name, class_dir, f"not a folder named like a class ({', '.join(classes)})"
+                class_name, class_dir, f"not a folder named like a class ({', '.join(classes)})"
             )
             continue
-        for path in source.listing.list_files(class_dir):
-            name = path.relative_to(source.folder).as_posix()
-            if path.suffix.lower() in IMAGE_SUFFIXES:
-                samples.append(Sample(name, path, classes.index(class_dir.name), name))
+        label, before = classes.index(class_name), f"{class_dir}/"
+        for below in source.listing.list_files(class_dir):
+            name = f"{class_name}/{below}"
+            if split_suffix(below)[1].lower() in IMAGE_SUFFIXES:
+                samples.append(Sample(name, before + below, label, name))
             else:
                 source.listing.add_problem(
-                    name, path, f"not an image ({', '.join(sorted(IMAGE_SUFFIXES))})"
+                    name, before + below, f"not an image ({', '.join(sorted(IMAGE_SUFFIXES))})"
                 )
     return samples
 
@@ -57,4 +62,5 @@ IMAGE_FOLDER = Format(
     suggest_classes=_suggest_classes,
     read=_read,
     defaults=PLAIN_DEFAULTS,
+    init_keys=PLAIN_INIT_KEYS,
 )

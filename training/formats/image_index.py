@@ -12,10 +12,11 @@ from tracker.training.formats.format import IMAGE_SUFFIXES
 
 ANY = ".*"  # an ending: images have several
 SKIPPED = ("__macosx",)
+FEW = 8  # images of one stem that are looked through one by one
 DEEPEST = 12  # folders in folders; no data set has more
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageFile:
     """An image: its folder relative to the index's ("" is that itself), and its name in parts."""
 
@@ -37,6 +38,8 @@ class ImageIndex:
     root: Path
     by_stem: dict[str, list[ImageFile]] = field(default_factory=dict)
     folders: dict[str, int] = field(default_factory=dict)
+    # the images of a stem by the folder that they lie in, for stems that many folders have
+    _by_folder: dict[str, dict[str, list[ImageFile]]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, root: Path) -> ImageIndex:
@@ -57,16 +60,30 @@ class ImageIndex:
         """
         *above, name = text.replace("\\", "/").split("/")
         stem, suffix = split_suffix(name)
-        if suffix.lower() in IMAGE_SUFFIXES:
-            found = [image for image in self.by_stem.get(stem, ()) if image.suffix == suffix]
-        else:
-            found = self.by_stem.get(name, [])
+        if suffix.lower() not in IMAGE_SUFFIXES:
+            stem, suffix = name, ""
+        images = self.by_stem.get(stem, [])
+        if not above or not images:
+            return _with_suffix(images, suffix)
         if ".." in above:
             return []
         parts = [part for part in above if part not in ("", ".")]
-        return _choose_nearest(found, parts) if parts else list(found)
+        near = self._list_near(stem, parts[-1]) if parts else images
+        found = _with_suffix(near, suffix) or _with_suffix(images, suffix)
+        return _choose_nearest(found, parts) if parts and len(found) > 1 else found
 
-    def find_one(self, text: str, ending: str = "") -> Path | None:
+    def _list_near(self, stem: str, folder: str) -> list[ImageFile]:
+        """The images of a stem in folders of this name; where there are few or none, all."""
+        images = self.by_stem[stem]
+        if len(images) <= FEW:
+            return images
+        if stem not in self._by_folder:
+            by_folder = self._by_folder[stem] = {}
+            for image in images:
+                by_folder.setdefault(image.folder.rpartition("/")[2], []).append(image)
+        return self._by_folder[stem].get(folder, images)
+
+    def find_one(self, text: str, ending: str = "") -> ImageFile | None:
         """The image of an id, a file name or a path; None where there is none.
 
         `ending` is what images have that ids lack; with ANY, whatever an image has. Of images with
@@ -77,16 +94,20 @@ class ImageIndex:
             found = [image for image in found if text.endswith(image.stem + image.suffix)] or [
                 image for image in found if image.suffix == ending
             ]
-        if not found:
-            return None
-        nearest = min(found, key=lambda image: (image.folder.count("/"), image.folder != ""))
-        return self.root / nearest.relative
+        if len(found) < 2:
+            return found[0] if found else None
+        return min(found, key=lambda image: (image.folder.count("/"), image.folder != ""))
 
 
 def split_suffix(name: str) -> tuple[str, str]:
     """A file's name without its suffix, and the suffix; an id with dots has one too, as 1.2.826."""
     stem, dot, end = name.rpartition(".")
     return (stem, dot + end) if stem else (name, "")
+
+
+def _with_suffix(images: list[ImageFile], suffix: str) -> list[ImageFile]:
+    """Those with this suffix; all where it is empty."""
+    return [image for image in images if image.suffix == suffix] if suffix else list(images)
 
 
 def _choose_nearest(found: Sequence[ImageFile], parts: Sequence[str]) -> list[ImageFile]:

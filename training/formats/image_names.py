@@ -15,7 +15,7 @@ from tracker.training.formats.format import Listing, TrainingFolder
 from tracker.training.tables import LINE, read_header, read_table
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageName:
     """An image of a row of labels: where a table names it, its id and its file name.
 

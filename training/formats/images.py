@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import struct
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracker.training.errors import DataError, StorageError
-from tracker.training.files import check_regular, write_text
+from tracker.training.errors import DataError
+from tracker.training.files import check_regular
+from tracker.training.formats.check_table import CheckTable, ImageCheck
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +26,14 @@ if TYPE_CHECKING:
 # kinds for OpenCV.
 OPENCV_FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 PILLOW_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"GIF8")
+# The files that a thread asks for their size and time at once; more threads than cores, because a
+# network folder answers late.
+ASKED_AT_ONCE, ASKING_THREADS = 1024, 8
+CHECKED_AT_ONCE = 16
+# What a JPEG begins with, what begins each of its parts, and the parts that say its size.
+JPEG_START, MARKER = b"\xff\xd8", 0xFF
+FRAMES = (0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)
+REDUCTIONS = (8, 4, 2)  # by which a JPEG's sides are divided while it is decoded
 TIFF_BITS, TIFF_PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0
 BROKEN = (  # errors of Pillow about damaged files
     *(
@@ -43,42 +51,55 @@ BROKEN = (  # errors of Pillow about damaged files
 
 
 @dataclass(frozen=True)
-class ImageCheck:
-    """The result of a check; `problem` is empty when the image can be used.
+class ImageChecks:
+    """The results of checks, by file: the SHA-256 of each that could be read, and problems."""
 
-    Size in bytes, mtime in nanoseconds.
-    """
-
-    size: int
-    mtime_ns: int
-    sha256: str
-    problem: str
+    sha256: dict[str, str]
+    problems: dict[str, str]
 
 
-def check_images(paths: Iterable[Path], *, cache: Path | None = None) -> dict[Path, ImageCheck]:
+def check_images(files: Iterable[str], *, cache: Path | None = None) -> ImageChecks:
     """Decode each image completely and hash it.
 
-    Results for files with the same size and mtime come from `cache`.
+    Results for files with the same size and mtime come from the table `cache`.
     """
-    known = _load_cache(cache)
-    unique = list(dict.fromkeys(paths))
+    known = CheckTable.read(cache) if cache is not None else CheckTable()
+    unique = list(dict.fromkeys(files))
+    changed = list(_map_parts(known.list_changed, unique, ASKED_AT_ONCE, threads=ASKING_THREADS))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns about files that can still be used
+        checked = _map_parts(_check_all, changed, CHECKED_AT_ONCE, threads=os.cpu_count() or 1)
+        fresh = dict(zip(changed, checked, strict=True))
+    same = [name for name in unique if name not in fresh] if fresh else unique
+    sha256 = known.list_digests(same) if same else {}
+    sha256 |= {name: check.sha256 for name, check in fresh.items() if check.sha256}
+    problems = known.list_problems(same)
+    problems |= {name: check.problem for name, check in fresh.items() if check.problem}
+    is_new = any(check.sha256 for check in fresh.values())
+    if cache is not None and (is_new or (known.row_of and not cache.is_file())):
+        known.extend(fresh).save(cache)
+    return ImageChecks(sha256, problems)
+
+
+def _map_parts(
+    work: Callable[[Sequence[str]], list[Any]], files: Sequence[str], size: int, *, threads: int
+) -> Iterator[Any]:
+    """The results of `work` for parts of `files`, one after the other, in order."""
     from concurrent.futures import ThreadPoolExecutor
 
-    with warnings.catch_warnings(), ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        warnings.simplefilter("ignore")  # Pillow warns about files that can still be used
-        results = pool.map(lambda path: _check(path, known.get(str(path))), unique)
-        checks = dict(zip(unique, results, strict=True))
-    fresh = {str(path): check for path, check in checks.items()}
-    if cache is not None and any(known.get(path) != check for path, check in fresh.items()):
-        _save_cache(cache, {**known, **fresh})
-    return checks
+    parts = [files[start : start + size] for start in range(0, len(files), size)]
+    with ThreadPoolExecutor(max_workers=threads) as pool:
+        for results in pool.map(work, parts):
+            yield from results
 
 
-def _check(path: Path, before: ImageCheck | None) -> ImageCheck:
+def _check_all(files: Sequence[str]) -> list[ImageCheck]:
+    return [_check(Path(name)) for name in files]
+
+
+def _check(path: Path) -> ImageCheck:
     try:
         stat = check_regular(path)
-        if before and (before.size, before.mtime_ns) == (stat.st_size, stat.st_mtime_ns):
-            return before
         content = path.read_bytes()
     except FileNotFoundError:
         return ImageCheck(0, 0, "", "missing")
@@ -121,24 +142,6 @@ def read_header(path: Path) -> tuple[str, tuple[int, int]]:
         raise DataError(f"{path}: cannot be read ({error})") from error
 
 
-def _load_cache(cache: Path | None) -> dict[str, ImageCheck]:
-    if cache is None:
-        return {}
-    try:
-        raw: dict[str, dict[str, Any]] = json.loads(cache.read_text(encoding="utf-8"))
-        return {path: ImageCheck(**fields) for path, fields in raw.items()}
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
-        return {}  # it is only a cache: the checks are done again
-
-
-def _save_cache(cache: Path, checks: dict[str, ImageCheck]) -> None:
-    try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        write_text(cache, json.dumps({path: asdict(check) for path, check in checks.items()}))
-    except (OSError, StorageError):
-        return  # only time is lost
-
-
 def read_image(path: Path) -> NDArray[np.uint8]:
     """The bytes of an image file; raises DataError."""
     import numpy as np
@@ -150,12 +153,30 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def decode_image(path: Path, content: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+def read_jpeg_size(content: NDArray[np.uint8]) -> tuple[int, int] | None:
+    """(height, width) of a JPEG as stored in the file, before its EXIF rotates it; else None."""
+    place = 2
+    if content[:2].tobytes() != JPEG_START:
+        return None
+    while place + 9 <= len(content) and content[place] == MARKER:
+        kind = int(content[place + 1])
+        if kind in FRAMES:
+            height, width = struct.unpack(">HH", content[place + 5 : place + 9].tobytes())
+            return height, width
+        length = struct.unpack(">H", content[place + 2 : place + 4].tobytes())[0]
+        place += 1 if kind == MARKER else 2 + length
+    return None
+
+
+def decode_image(
+    path: Path, content: NDArray[np.uint8] | None = None, *, reduction: int = 1
+) -> NDArray[np.uint8]:
     """The image as RGB, uint8 [height, width, 3], rotated by its EXIF; raises DataError.
 
     The first one of a file that has several. Of 16 bits the upper 8 count, and of transparent
     pixels the color that is stored under them. `content` are the bytes of the file, where they
-    were read before.
+    were read before. A JPEG has its sides divided by `reduction`, one of REDUCTIONS or 1, while it
+    is decoded, which averages.
     """
     import cv2
 
@@ -163,11 +184,25 @@ def decode_image(path: Path, content: NDArray[np.uint8] | None = None) -> NDArra
     image = None
     if content.size and not content[:4].tobytes().startswith(PILLOW_STARTS):
         with suppress(cv2.error):  # of a size that cannot be: Pillow says so
-            image = cv2.imdecode(content, cv2.IMREAD_COLOR_RGB)
+            image = cv2.imdecode(content, _choose_flags(reduction))
     if image is None:
         return _decode_by_pillow(path, content)
     pixels: NDArray[np.uint8] = image
     return pixels
+
+
+def _choose_flags(reduction: int) -> int:
+    import cv2
+
+    reduced = {
+        2: cv2.IMREAD_REDUCED_COLOR_2,
+        4: cv2.IMREAD_REDUCED_COLOR_4,
+        8: cv2.IMREAD_REDUCED_COLOR_8,
+    }
+    if reduction not in reduced:
+        return cv2.IMREAD_COLOR_RGB
+    # of the reduced flags there are only those of BGR
+    return reduced[reduction] & ~cv2.IMREAD_COLOR_BGR | cv2.IMREAD_COLOR_RGB
 
 
 def _decode_by_pillow(path: Path, content: NDArray[np.uint8]) -> NDArray[np.uint8]:

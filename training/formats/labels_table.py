@@ -6,7 +6,13 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tracker.training.formats.format import IMAGES, PLAIN_DEFAULTS, Format, TrainingFolder
+from tracker.training.formats.format import (
+    IMAGES,
+    PLAIN_DEFAULTS,
+    PLAIN_INIT_KEYS,
+    Format,
+    TrainingFolder,
+)
 from tracker.training.tables import read_table
 
 if TYPE_CHECKING:
@@ -38,6 +44,7 @@ LABELS_TABLE = Format(
     suggest_classes=_suggest_classes,
     read=_read,
     defaults=PLAIN_DEFAULTS,
+    init_keys=PLAIN_INIT_KEYS,
     only_keys=("data.labels",),
     images_folder=IMAGES,
 )

@@ -65,7 +65,8 @@ def _read(source: TrainingFolder) -> list[Sample]:
             hint="set competition.classes in tracker.toml, or data.format",
         )
     samples = []
-    for profile in source.listing.list_visible(source.folder):
+    for folder in source.listing.list_names(source.folder):
+        profile = source.folder / folder
         match = PROFILE.fullmatch(profile.name) if profile.is_dir() else None
         if match is None:
             source.listing.add_problem(
@@ -82,7 +83,8 @@ def _read_person(source: TrainingFolder, profile: Path, person: Person) -> list[
     from tracker.training.formats.samples import Sample
 
     samples, missing = [], set(PHOTOS)
-    for path in source.listing.list_visible(profile):
+    for photo in source.listing.list_names(profile):
+        path = profile / photo
         name = f"{profile.name}/{path.name}"
         if path.stem not in PHOTOS or path.suffix.lower() not in IMAGE_SUFFIXES:
             source.listing.add_problem(
@@ -92,7 +94,7 @@ def _read_person(source: TrainingFolder, profile: Path, person: Person) -> list[
         missing.discard(path.stem)
         mask = PHOTOS[source.fixes.fix_photo(person.id, path.stem, tuple(PHOTOS))]
         label = mask_profile_label(mask, person.gender, person.age, source.age_bands)
-        samples.append(Sample(name, path, label, profile.name, person))
+        samples.append(Sample(name, str(path), label, profile.name, person))
     for photo in sorted(missing):
         source.listing.add_problem(f"{profile.name}/{photo}", profile, f"{photo} is missing")
     return samples

@@ -114,9 +114,9 @@ def stack_dense(values: Sequence[Sequence[float]]) -> NDArray[Any]:
     return stacked
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
-    """A training image; a split by profile does not divide a `group`.
+    """A training image in `file`; a split by profile does not divide a `group`.
 
     `label` is the index of its class. Where an image has several classes or a number, `values` has
     0 or 1 for each class (`LabelValues`) or the number, and `label` is only what a split is
@@ -125,27 +125,37 @@ class Sample:
     """
 
     id: str
-    path: Path
+    file: str  # a Path takes four times the memory of its text, and there may be a million
     label: int
     group: str
     person: Person | None = None
     values: Sequence[float] = ()
     fold: int | None = None
 
+    @property
+    def path(self) -> Path:
+        """The file as a path."""
+        return Path(self.file)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class EvalImage:
-    """An image to predict."""
+    """An image to predict, in `file`."""
 
     id: str
-    path: Path
+    file: str
+
+    @property
+    def path(self) -> Path:
+        """The file as a path."""
+        return Path(self.file)
 
 
 @dataclass(frozen=True)
 class LoadedData:
     """The checked data of a run.
 
-    `fingerprint` covers ids, labels and `hashes`, the SHA-256 of each image file. `notes` are
+    `fingerprint` covers ids, labels and `hashes`, the SHA-256 by image file. `notes` are
     sentences for the user: what was left out, and what lies beside the images. `balance` is one
     about how even the split is.
     """
@@ -154,7 +164,7 @@ class LoadedData:
     val: tuple[Sample, ...]
     eval: tuple[EvalImage, ...]
     fingerprint: str
-    hashes: Mapping[Path, str] = field(default_factory=dict)
+    hashes: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     balance: str = ""
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from tracker.training.errors import DataError
@@ -44,28 +45,36 @@ class ImageFinder:
         """List a folder once; raises StorageError."""
         return cls(folder, ending, ImageIndex.read(folder))
 
-    def find(self, text: str) -> Path | None:
-        """The image of an id, a file name or a path; None where there is none."""
+    def find(self, text: str) -> str | None:
+        """The file of the image of an id, a file name or a path; None where there is none."""
         if text.startswith(("/", "../")) and (self.folder / text).is_file():
-            return self.folder / text
+            return str(self.folder / text)
         found = self.index.find_one(text, self.ending)
-        if found is None and (self.folder / text).is_file():
-            return self.folder / text  # a suffix of its own, or a folder that is hidden
-        return found
+        if found is not None:
+            return self._before + found.relative
+        # a suffix of its own, or a folder that is hidden
+        return str(self.folder / text) if (self.folder / text).is_file() else None
 
-    def list_others(self, named: set[Path]) -> list[Path]:
-        """The images of the folder that are none of these."""
-        found = [
-            self.folder / image.relative
+    def list_others(self, named: Container[str]) -> list[str]:
+        """The image files of the folder that are none of these."""
+        found = (
+            self._before + image.relative
             for images in self.index.by_stem.values()
             for image in images
-        ]
-        return [path for path in found if path not in named]
+        )
+        return [file for file in found if file not in named]
 
-    def place(self, text: str) -> Path:
-        """The image, or where it would be expected."""
+    def place(self, text: str) -> str:
+        """The file of the image, or where it would be expected."""
+        found = self.find(text)
+        if found is not None:
+            return found
         bare = split_suffix(text)[1].lower() not in IMAGE_SUFFIXES and self.ending != ANY
-        return self.find(text) or self.folder / (text + self.ending if bare else text)
+        return str(self.folder / (text + self.ending if bare else text))
+
+    @cached_property
+    def _before(self) -> str:
+        return str(self.folder / "_")[:-1]  # without ./ where that is the folder
 
 
 def find_images(folder: Path) -> Path:
@@ -160,9 +169,9 @@ def read_rows(source: TrainingFolder, table: Path) -> list[Sample]:
         if names:
             images = names.list_images(name, place, source.listing)
         for image in images:
-            path, unit = finder.place(image.file_name), image.group or group or name
-            samples.append(Sample(image.id, path, label, unit, values=values))
-    named = {sample.path for sample in samples} | {finder.place(text) for text in refused}
+            file, unit = finder.place(image.file_name), image.group or group or name
+            samples.append(Sample(image.id, file, label, unit, values=values))
+    named = {sample.file for sample in samples} | {finder.place(text) for text in refused}
     source.listing.unlabeled += finder.list_others(named)
     return add_strata(samples, source.task.target)
 

@@ -32,6 +32,12 @@ from tracker.training.config import (
     EvalConfig,
 )
 from tracker.training.errors import ConfigError
+from tracker.training.formats.images import (
+    REDUCTIONS,
+    decode_image,
+    read_image,
+    read_jpeg_size,
+)
 from tracker.training.input.color import Matrix, jitter_matrix, normalization_matrix
 from tracker.training.input.fit_image import FitImage
 from tracker.training.input.pipeline_file import names_file, read_pipeline_file
@@ -102,10 +108,12 @@ class Pipeline:
         matrix: Matrix | None,
         jitter: Any,
         noise: float,
+        reduces: bool = False,
     ) -> None:
-        """`matrix` [3, 4] normalizes the result of the steps; with None the steps do it.
+        """With `reduces`, `decode` makes large JPEGs smaller.
 
-        `jitter` is a ColorJitter to apply before the matrix.
+        `matrix` [3, 4] normalizes the result of the steps; with None the steps do it. `jitter` is
+        a ColorJitter to apply before the matrix.
         """
         pictures = _make_test_pictures(size)
         tested = _test_steps(steps, pictures)
@@ -118,9 +126,51 @@ class Pipeline:
         self._random = any(one.draws for one in tested) or jitter is not None or noise > 0
         self._head = [one.step for one in head]
         self._tail = [one.step for one in tested[len(head) :]]
-        self.key = _make_key(self._head, prepared[0])
+        self.key = _make_key(self._head, prepared[0], reduces=reduces)
+        # the step that makes an image smaller, if it is the first: others would see other pixels
+        self._first = next(iter([*self._head, *self._tail]), None) if reduces else None
         self._matrix, self._jitter, self._noise = matrix, jitter, noise
         self._floats = np.empty((*size, 3), dtype=np.float32)
+
+    def decode(
+        self, path: Path, content: NDArray[np.uint8] | None = None, *, seed: int = 0
+    ) -> NDArray[np.uint8]:
+        """The image of a file as `decode_image` gives it, or smaller where that is enough.
+
+        `content` are the file's bytes; `seed` is that of `finish`, which draws the crop.
+        """
+        content = read_image(path) if content is None else content
+        reduction = 1 if self._first is None else self._find_reduction(content, seed)
+        return decode_image(path, content, reduction=reduction)
+
+    def _find_reduction(self, content: NDArray[np.uint8], seed: int) -> int:
+        """The largest one that leaves twice the pixels that are needed each way, else 1.
+
+        An image that EXIF may have turned has to be large enough both ways.
+        """
+        size = read_jpeg_size(content)
+        if size is None or not all(size):
+            return 1
+        room = min(self._find_room(*size, seed), self._find_room(size[1], size[0], seed))
+        return next((one for one in REDUCTIONS if room >= 2 * one), 1)
+
+    def _find_room(self, height: int, width: int, seed: int) -> float:
+        """How many pixels of the image the first step makes into one, on the side with fewest."""
+        step = self._first
+        if step is None or step.p < 1:
+            return 1.0
+        if isinstance(step, FitImage):
+            target = step.find_size(height, width)
+        elif isinstance(step, albu.Resize):
+            target = (step.height, step.width)
+        elif isinstance(step, albu.RandomResizedCrop):
+            step.set_random_state(np.random.default_rng(seed), random.Random(seed))  # noqa: S311
+            crop = step.get_params_dependent_on_data({"shape": (height, width, 3)}, {})
+            left, top, right, bottom = crop["crop_coords"]
+            height, width, target = bottom - top, right - left, self.size
+        else:
+            return 1.0
+        return min(height / target[0], width / target[1])
 
     def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The result of the head for a decoded image."""
@@ -187,7 +237,12 @@ def build_pipeline(
             "augment.jitter_mode: fast needs a pipeline file that ends in a plain Normalize"
         )
     return Pipeline(
-        steps, data.image_size, matrix=matrix, jitter=jitter, noise=augment.noise if train else 0.0
+        steps,
+        data.image_size,
+        matrix=matrix,
+        jitter=jitter,
+        noise=augment.noise if train else 0.0,
+        reduces=data.decode == "reduced",
     )
 
 
@@ -419,14 +474,17 @@ def _make_test_pictures(size: tuple[int, int]) -> list[NDArray[np.uint8]]:
     return [noise, np.ascontiguousarray(noise.transpose(1, 0, 2))] * 2
 
 
-def _make_key(head: Sequence[Any], prepared: NDArray[Any]) -> str:
+def _make_key(head: Sequence[Any], prepared: NDArray[Any], *, reduces: bool) -> str:
     """Equal for heads that do the same.
 
     It covers the parameters, the library versions and the result for a test picture.
     """
     steps = [step.to_dict_private() for step in head]
+    decoding = ["reduced"] if reduces else []
     facts = json.dumps(
-        [KEY_VERSION, albu.__version__, cv2.__version__, steps], sort_keys=True, default=str
+        [KEY_VERSION, albu.__version__, cv2.__version__, steps, *decoding],
+        sort_keys=True,
+        default=str,
     )
     return hashlib.sha256(facts.encode() + np.ascontiguousarray(prepared).tobytes()).hexdigest()
 

@@ -101,7 +101,7 @@ class PixelCache:
 
 
 def open_cache(
-    folder: Path, key: str, shape: tuple[int, ...], hashes: Mapping[Path, str]
+    folder: Path, key: str, shape: tuple[int, ...], hashes: Mapping[str, str]
 ) -> tuple[PixelCache | None, str]:
     """The cache in `folder` for these images and a pipeline's key.
 
@@ -123,7 +123,7 @@ def open_cache(
                     f" the free space in {folder}"
                 ),
             )
-        cache = PixelCache(file, shape, {str(path): digest for path, digest in hashes.items()})
+        cache = PixelCache(file, shape, hashes)
         os.utime(file)
     except OSError as error:
         return None, f"images are not cached: {folder}: {error.strerror}"

@@ -37,7 +37,6 @@ def measure_channels(
     config = resolve_model_input(config, root=root)
     import numpy as np
 
-    from tracker.training.formats.images import decode_image
     from tracker.training.input.augment import build_pipeline
 
     plain = replace(config.data, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
@@ -46,7 +45,7 @@ def measure_channels(
     def add_up(path: Path) -> NDArray[np.float64]:
         if not hasattr(pipelines, "own"):
             pipelines.own = build_pipeline(config.augment, plain, root=root, train=False)
-        pixels = pipelines.own.prepare(decode_image(path)).reshape(-1, 3)
+        pixels = pipelines.own.prepare(pipelines.own.decode(path)).reshape(-1, 3)
         counts = np.stack([np.bincount(pixels[:, channel], minlength=256) for channel in range(3)])
         shares = counts / len(pixels)
         values = np.arange(256) / 255

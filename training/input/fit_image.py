@@ -32,7 +32,7 @@ class FitImage(albu.ImageOnlyTransform):  # type: ignore[misc]
 
     def apply(self, img: NDArray[np.uint8], **_params: Any) -> NDArray[np.uint8]:
         """The resized and cropped image."""
-        height, width = self._find_size(*img.shape[:2])
+        height, width = self.find_size(*img.shape[:2])
         if self.interpolation == "area":
             shrinks = height < img.shape[0] or width < img.shape[1]
             resized = cv2.resize(
@@ -48,7 +48,7 @@ class FitImage(albu.ImageOnlyTransform):  # type: ignore[misc]
         )
         return np.ascontiguousarray(resized[top : top + self.size[0], left : left + self.size[1]])
 
-    def _find_size(self, height: int, width: int) -> Size:
+    def find_size(self, height: int, width: int) -> Size:
         """The size before the center crop, rounded as in timm and torchvision."""
         target = (
             math.floor(self.size[0] / self.crop_pct),

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from tracker.training.config import Config, EvalConfig
 from tracker.training.errors import DataError
-from tracker.training.formats.images import decode_image, read_image
+from tracker.training.formats.images import read_image
 from tracker.training.formats.samples import LabelValues, stack_dense
 from tracker.training.input.augment import STEP_ERRORS, Pipeline, build_pipeline
 from tracker.training.input.cache import PixelCache, open_cache
@@ -32,12 +32,12 @@ Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # images, labels, indic
 class ImageSource:
     """Where a config's images come from.
 
-    `root`: of relative paths; `hashes`: SHA-256 of the checked files; `cache_dir`: of prepared
+    `root`: of relative paths; `hashes`: SHA-256 by checked file; `cache_dir`: of prepared
     images, None: no cache.
     """
 
     root: Path
-    hashes: Mapping[Path, str] = field(default_factory=dict)
+    hashes: Mapping[str, str] = field(default_factory=dict)
     cache_dir: Path | None = None
 
 
@@ -90,7 +90,7 @@ class ImageDataset(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
             pixels = self._cache.find(name) if self._cache else None
             if pixels is None:
                 content = read_image(path)
-                pixels = self._pipeline.prepare(decode_image(path, content))
+                pixels = self._pipeline.prepare(self._pipeline.decode(path, content, seed=seed))
                 if self._cache:
                     self._cache.store(name, content, pixels)
             self._pipeline.finish(pixels, out, seed=seed)

@@ -121,8 +121,8 @@ def explain_images(
         pixels = np.empty((len(part), *config.data.image_size, 3), dtype=np.float32)
         sizes = []
         for image, out in zip(part, pixels, strict=True):
-            decoded = decode_image(image.path)
-            sizes.append(decoded.shape[:2])
+            sizes.append(decode_image(image.path).shape[:2])  # the view is of the whole photograph
+            decoded = pipeline.decode(image.path)
             pipeline.finish(pipeline.prepare(decoded), out, seed=config.train.seed)
             if sizes[-1] not in views:
                 views[sizes[-1]] = find_view(geometry, sizes[-1])

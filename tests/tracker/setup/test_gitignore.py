@@ -14,7 +14,7 @@ from tracker.setup.gitignore import GITIGNORE, HEADING, OUTPUTS, ignore_outputs
 from tracker.training.errors import StorageError
 
 ALL = [*OUTPUTS]
-MADE = ("runs/exp1/best.pth", "mlartifacts/1/a", ".tracker/images.json", "submissions/exp1.csv")
+MADE = ("runs/exp1/best.pth", "mlartifacts/1/a", ".tracker/images.npz", "submissions/exp1.csv")
 MADE += ("ledger.db", "ledger.db-wal", "mlflow.db", "mlflow.db-shm")
 
 

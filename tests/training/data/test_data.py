@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +19,9 @@ from tracker.training.config import Config, DataConfig
 from tracker.training.data.data import list_eval_ids, load_data
 from tracker.training.data.split import split_samples
 from tracker.training.errors import DataError
+from tracker.training.formats.check_table import CheckTable
 from tracker.training.formats.format import IMAGE_SUFFIXES
-from tracker.training.formats.images import check_images, decode_image
+from tracker.training.formats.images import ImageChecks, check_images, decode_image
 from tracker.training.formats.mask_profiles import mask_profile_label
 from tracker.training.formats.samples import Sample
 
@@ -76,7 +81,7 @@ def test_split_by_profile_never_divides_a_person(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("split", ["by_profile", "by_image", "stratified"])
 def test_a_split_loses_nothing_and_repeats(split: str) -> None:
-    samples = [Sample(f"p{n // 7}/i{n}", Path("x"), n % 3, f"p{n // 7}") for n in range(210)]
+    samples = [Sample(f"p{n // 7}/i{n}", "x", n % 3, f"p{n // 7}") for n in range(210)]
     first, again = (split_samples(samples, DataConfig(split=split)) for _ in range(2))
     assert first == again
     assert sorted(s.id for part in first for s in part) == sorted(s.id for s in samples)
@@ -92,7 +97,7 @@ def test_another_training_seed_validates_on_the_same_images(folders: Path) -> No
 
 
 def test_stratified_split_keeps_the_share_of_every_class() -> None:
-    samples = [Sample(str(n), Path("x"), 0 if n < 90 else 1, str(n)) for n in range(100)]
+    samples = [Sample(str(n), "x", 0 if n < 90 else 1, str(n)) for n in range(100)]
     _, val = split_samples(samples, DataConfig(split="stratified"))
     assert Counter(s.label for s in val) == {0: 18, 1: 2}
 
@@ -195,15 +200,63 @@ def test_every_image_kind_is_decoded_to_rgb(tmp_path: Path, suffix: str, mode: s
     if suffix in (".jpg", ".jpeg") and mode in ("RGBA", "P"):
         mode = "CMYK" if mode == "P" else "L"
     path = save_image(tmp_path / f"a{suffix}", seed=3, mode=mode)
-    assert not check_images([path])[path].problem
+    assert not check_images([str(path)]).problems
     assert decode_image(path).shape == (20, 24, 3)
 
 
 def test_check_is_taken_from_the_cache_until_the_file_changes(tmp_path: Path) -> None:
-    path, cache = save_image(tmp_path / "a.png", seed=1), tmp_path / "cache.json"
-    first = check_images([path], cache=cache)[path]
-    assert check_images([path], cache=cache)[path] == first
+    path, cache = save_image(tmp_path / "a.png", seed=1), tmp_path / "images.npz"
+    before = path.stat()
+    first = check_images([str(path)], cache=cache)
+    # another content of this size and time is not looked at
+    path.write_bytes(bytes(before.st_size))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert check_images([str(path)], cache=cache) == first
     path.write_bytes(b"no image any more")
-    assert check_images([path], cache=cache)[path].problem == "not an image"
-    cache.write_text("{broken")
-    assert check_images([path], cache=cache)[path].problem == "not an image"
+    told = ImageChecks({str(path): hashlib.sha256(path.read_bytes()).hexdigest()}, {})
+    told.problems[str(path)] = "not an image"
+    for damage in (lambda whole: whole, lambda _: b"{broken", lambda whole: whole[:-100], flip):
+        cache.write_bytes(damage(cache.read_bytes()))
+        assert check_images([str(path)], cache=cache) == told
+
+
+def flip(content: bytes) -> bytes:
+    """The content with a bit changed in the column of digests."""
+    place = content.index(b"digests.npy") + 150
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+def test_a_table_of_checks_keeps_the_images_of_other_configs(tmp_path: Path) -> None:
+    cache = tmp_path / "images.npz"
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/\xff,\n.png")
+    names = [str(tmp_path / "a.png"), odd, str(tmp_path / "b.png")]
+    for seed, name in enumerate(names):
+        save_image(Path(name), seed=seed)
+    Path(names[2]).write_bytes(b"no image")
+    check_images(names[:2], cache=cache)
+    found = check_images([*names[1:], str(tmp_path / "gone.png")], cache=cache)
+    assert found.problems == {names[2]: "not an image", str(tmp_path / "gone.png"): "missing"}
+    table = CheckTable.read(cache)
+    assert table.list_changed(names) == []
+    assert table.list_problems(names) == {names[2]: "not an image"}
+    expected = {name: hashlib.sha256(Path(name).read_bytes()).hexdigest() for name in names}
+    assert table.list_digests(names) == expected
+    # a file that is gone, and one that was repaired, replace what was known of them
+    Path(names[0]).unlink()
+    shutil.copy(odd, names[2])
+    assert check_images(names, cache=cache).problems == {names[0]: "missing"}
+    assert CheckTable.read(cache).list_changed(names) == [names[0]]
+
+
+def test_the_checks_of_earlier_versions_are_read_from_their_json_and_become_a_table(
+    tmp_path: Path,
+) -> None:
+    names = [str(save_image(tmp_path / f"{name}.png", seed=1)) for name in "ab"]
+    status = Path(names[0]).stat()
+    known = {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": 64 * "a"}
+    old = tmp_path / "images.json"
+    old.write_text(json.dumps({names[0]: {**known, "problem": "corrupt (as it was told)"}}))
+    found = check_images(names[:1], cache=tmp_path / "images.npz")
+    assert found == ImageChecks({names[0]: 64 * "a"}, {names[0]: "corrupt (as it was told)"})
+    assert not old.exists()
+    assert check_images(names, cache=tmp_path / "images.npz").problems == found.problems

@@ -54,7 +54,7 @@ def make_patients(count: int, *, seed: int = 0) -> list[Sample]:
         label = int(number % 5 == 0)
         group = f"p{number}"
         size = int(rng.integers(1, 13))
-        samples += [Sample(f"{group}-{n}", Path("x"), label, group) for n in range(size)]
+        samples += [Sample(f"{group}-{n}", "x", label, group) for n in range(size)]
     return samples
 
 
@@ -63,8 +63,7 @@ def make_tagged(count: int, *, seed: int = 0) -> list[Sample]:
     rng = np.random.default_rng(seed)
     flags = rng.random((count, 4)) < (0.5, 0.3, 0.1, 0.04)
     return [
-        Sample(str(n), Path("x"), 4, str(n), values=tuple(map(float, row)))
-        for n, row in enumerate(flags)
+        Sample(str(n), "x", 4, str(n), values=tuple(map(float, row))) for n, row in enumerate(flags)
     ]
 
 
@@ -142,8 +141,8 @@ def test_another_seed_takes_other_groups() -> None:
 
 
 def test_a_class_keeps_a_group_in_training() -> None:
-    samples = [Sample(str(n), Path("x"), n // 10, str(n // 2)) for n in range(40)]
-    samples += [Sample(f"rare{n}", Path("x"), 4, "rare") for n in range(3)]
+    samples = [Sample(str(n), "x", n // 10, str(n // 2)) for n in range(40)]
+    samples += [Sample(f"rare{n}", "x", 4, "rare") for n in range(3)]
     for seed in range(8):
         train, _ = split_samples(samples, replace(PATIENTS, val_ratio=0.5, split_seed=seed))
         assert {s.label for s in train} == {0, 1, 2, 3, 4}
@@ -192,9 +191,9 @@ def test_a_class_with_few_images_of_several_classes_keeps_one_in_training(
     monkeypatch.setattr(even_parts, "LARGEST", largest)
     rare = range(30)  # each has one image, which has a common class, too
     samples = [
-        Sample(str(n), Path("x"), n, str(n), values=LabelValues(32, (n % 30, 30 + n % 2)))
+        Sample(str(n), "x", n, str(n), values=LabelValues(32, (n % 30, 30 + n % 2)))
         if n in rare
-        else Sample(str(n), Path("x"), 30, str(n), values=LabelValues(32, (30 + n % 2,)))
+        else Sample(str(n), "x", 30, str(n), values=LabelValues(32, (30 + n % 2,)))
         for n in range(200)
     ]
     for seed in range(3):
@@ -205,7 +204,7 @@ def test_a_class_with_few_images_of_several_classes_keeps_one_in_training(
 
 
 def test_as_many_folds_as_groups_that_are_like_no_other_can_be_made() -> None:
-    samples = [Sample(str(n), Path("x"), n, str(n)) for n in range(6)]
+    samples = [Sample(str(n), "x", n, str(n)) for n in range(6)]
     for folds in (5, 6):
         fold_of = assign_folds(samples, replace(PATIENTS, folds=folds))
         assert set(fold_of.values()) == set(range(folds))
@@ -314,17 +313,17 @@ def _divide(text: str) -> str:
 
 def test_the_balance_names_the_class_that_differs_most_and_the_mean_of_a_number() -> None:
     task = replace(LABELS, classes=tuple("abcdef"), target="class")
-    train = [Sample(str(n), Path("x"), n % 5, "") for n in range(100)]
-    val = [Sample(str(n), Path("x"), n % 6, "") for n in range(60)]
+    train = [Sample(str(n), "x", n % 5, "") for n in range(100)]
+    val = [Sample(str(n), "x", n % 6, "") for n in range(60)]
     assert describe_balance(train, val, task, grouped=False) == (
         "split: class shares differ by 16.7 points at most (f: 0.0 % of training, 16.7 % of"
         " validation)"
     )
     number = replace(LABELS, classes=(), target="number", label_column="age")
-    old = [Sample("a", Path("x"), 0, "", values=(40.5,))]
+    old = [Sample("a", "x", 0, "", values=(40.5,))]
     young = [
-        Sample("b", Path("x"), 0, "", values=(20,)),
-        Sample("c", Path("x"), 0, "", values=(21,)),
+        Sample("b", "x", 0, "", values=(20,)),
+        Sample("c", "x", 0, "", values=(21,)),
     ]
     assert describe_balance(old, young, number, grouped=False) == (
         "split: mean age 40.5 in training, 20.5 in validation"
@@ -340,7 +339,7 @@ def test_the_table_of_a_split_has_several_classes_and_numbers() -> None:
     assert next(row[1] for row in table.rows if row[0] == both.id) == "a|b"
     assert table.sizes == {"train": len(train), "val": len(val)}
     assert table.counts["val"]["a"] == sum(s.values[0] for s in val)
-    ages = [Sample(str(n), Path("x"), n // 10, str(n), values=(float(n),)) for n in range(40)]
+    ages = [Sample(str(n), "x", n // 10, str(n), values=(float(n),)) for n in range(40)]
     train, val = split_samples(ages, config.data)
     number = replace(LABELS, classes=(), target="number")
     table = tabulate_split(config, LoadedData(train, val, (), ""), number)

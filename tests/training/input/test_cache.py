@@ -18,7 +18,7 @@ import pytest
 from tests.conftest import ROOT, save_image
 from tests.support.cache_filling import SHAPE, draw, keep, list_files, open_for
 from tests.support.training_loop import SHORT, train, vary
-from tracker.training.input import loader
+from tracker.training.input import augment
 from tracker.training.input.cache import MAX_FILES, open_cache
 
 
@@ -53,7 +53,7 @@ def test_training_with_the_cache_equals_training_without_to_the_bit(
     filling, logged_filling = train(
         vary(config, data__workers=2), folders, "filling", cache_dir=folders / "cache"
     )
-    monkeypatch.setattr(loader, "decode_image", refuse)
+    monkeypatch.setattr(augment, "decode_image", refuse)
     kept, _ = train(config, folders, "kept", cache_dir=folders / "cache")
     assert without.weights_fingerprint == filling.weights_fingerprint == kept.weights_fingerprint
     losses = [

@@ -1,0 +1,28 @@
+"""Images are found by what tables call them, also where many folders have the same file name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tracker.training.formats.image_index import FEW, ImageIndex
+
+
+def find(index: ImageIndex, text: str) -> list[str]:
+    return [image.relative for image in index.find(text)]
+
+
+def test_of_many_images_with_one_name_the_folders_of_the_path_decide(tmp_path: Path) -> None:
+    people = [f"p{number}" for number in range(FEW)]
+    names = [f"{person}/{side}/0.jpg" for person in people for side in ("left", "right")]
+    for name in [*names, "p3/left/0.png"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    index = ImageIndex.read(tmp_path)
+    left = [name for name in names if "left" in name]
+    assert [find(index, name) for name in names] == [[name] for name in names]
+    assert find(index, "p3/left/0") == ["p3/left/0.jpg", "p3/left/0.png"]
+    assert find(index, "./train/left/0.jpg") == left
+    # no folder of the path is there, or none that has this kind of image
+    assert find(index, "elsewhere/0.jpg") == find(index, "0.jpg") == names
+    assert find(index, "right/0.png") == ["p3/left/0.png"]
+    assert find(index, "p3/../0.jpg") == find(index, "left/1.jpg") == []
