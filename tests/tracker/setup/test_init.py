@@ -113,6 +113,7 @@ def test_a_competition_folder_becomes_a_workspace_in_one_command(tmp_path: Path)
     assert (competition.name, competition.id_column) == (built.name, "Id")
     assert (competition.classes, competition.answers) == (("0", "1", "8", "11", "19"), "name")
     assert workspace.data == {
+        "decode": "reduced",
         "format": "csv",
         "train_dir": f"../{built.name}/train_images",
         "eval_dir": f"../{built.name}/test_images",

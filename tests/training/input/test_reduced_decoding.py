@@ -16,6 +16,7 @@ from tracker.training.config import (
     format_defaults,
 )
 from tracker.training.config_fingerprint import config_fingerprint
+from tracker.training.formats import FORMATS
 from tracker.training.formats.images import decode_image, read_image, read_jpeg_size
 from tracker.training.input.augment import Pipeline, build_pipeline
 
@@ -94,11 +95,11 @@ def test_the_drawn_crop_decides_how_far_a_photograph_is_reduced_and_stays_the_sa
     assert heights <= {1200, 600, 300, 150}
 
 
-def test_new_runs_reduce_and_runs_made_before_stay_what_they_were() -> None:
-    defaults = format_defaults({"data": {"format": "csv"}})
-    assert defaults["data"]["decode"] == "reduced"
-    assert "decode" not in format_defaults({"data": {"format": "mask_profiles"}})["data"]
+def test_new_workspaces_reduce_and_runs_made_before_stay_what_they_were() -> None:
+    assert "decode" not in format_defaults({"data": {"format": "csv"}})["data"]
     assert Config().data.decode == "full"
+    reducing = {name for name, known in FORMATS.items() if known.init_keys == {"decode": "reduced"}}
+    assert reducing == set(FORMATS) - {"mask_profiles"}
     before = config_to_dict(Config())
     del before["data"]["decode"]
     assert config_fingerprint(before) == config_fingerprint(config_to_dict(Config()))
