@@ -403,7 +403,7 @@ def _print_rows(
 
         print_json(list_submission_rows(workspace, sort=sort, limit=limit))
         return
-    from tracker.comparison.search import search_submissions
+    from tracker.comparison.search import SCORE_PREFIXES, search_submissions
     from tracker.comparison.tree import read_submission_marks
     from tracker.console.submissions import print_leaderboard
     from tracker.core.terminal import print_text
@@ -417,7 +417,9 @@ def _print_rows(
         rows = found[: limit or None] if sort else found[-limit:]
         marks = read_submission_marks(workspace, rows)
         validation = list_validation_scores(workspace, rows)
-    print_leaderboard(rows, comp, validation, marks=marks, ranks=ranks, wide=wide)
+    by_score = sort.startswith(SCORE_PREFIXES) and sort != f"public_{comp.primary_metric}"
+    title = f"rank by {sort}" if by_score else "rank"
+    print_leaderboard(rows, comp, validation, marks=marks, ranks=ranks, rank_title=title, wide=wide)
     if len(found) > len(rows):
         which = "first" if sort else "newest"
         print_text(f"these are the {which} {limit}: --limit 0 shows all")

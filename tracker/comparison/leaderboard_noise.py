@@ -178,9 +178,10 @@ def estimate_public_noise(
         return math.sqrt(float(np.mean(shares)) / (2 * sample.public)), source
     scores = [row.scores[f"public_{metric.name}"] for row in looks]
     middle = min(1.0, max(0.0, float(np.median(scores))))
+    # One answer file alone differs from none.
+    why = "no other that could be the best" if len(looks) == 1 else "no answers known"
     source = (
-        f"{sample.public} public images, half of the variance assumed to be shared (no answers"
-        f" known){without}"
+        f"{sample.public} public images, half of the variance assumed to be shared ({why}){without}"
     )
     return math.sqrt((1 - SHARED_VARIANCE) * middle * (1 - middle) / sample.public), source
 

@@ -17,8 +17,15 @@ def check_sort_name(name: str, known: Iterable[str], *, what: str = "run") -> No
     if name not in names:
         near = find_nearest(name, names)
         raise ConfigError(
-            f"--sort: no {what} has {name!r}", hint=f"nearest: {near}" if near else ""
+            f"--sort: no {what} has {name!r}",
+            hint=f"nearest: {near}" if near else f"a name that is there, as {_name_some(names)}",
         )
+
+
+def _name_some(names: Sequence[str]) -> str:
+    """The first scores or figures, which people sort by, else the first names."""
+    figures = [name for name in names if "/" in name or name.startswith(("public_", "val_"))]
+    return " or ".join((figures or names)[:2])
 
 
 def sort_key(

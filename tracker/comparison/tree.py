@@ -149,16 +149,13 @@ def build_family(
         for record in records
     ]
     flattered = set(list_flattered(workspace, submissions))
-    members += [
-        _build_submission(
-            workspace,
-            row,
-            _find_parent_of_row(row, stated_parents, node_of.get),
-            names,
-            flattered=row.number in flattered,
-        )
-        for row in elsewhere
-    ]
+    recorded = _list_recorded_parents(workspace, elsewhere, {**_name_uids(sent, node_of), **here})
+    for row in elsewhere:
+        parent = _find_parent_of_row(row, stated_parents, node_of.get)
+        if row.run_uid in recorded:
+            parent = recorded[row.run_uid]
+        is_flattered = row.number in flattered
+        members.append(_build_submission(workspace, row, parent, names, flattered=is_flattered))
     members.sort(key=lambda member: (member.time, len(member.node.name), member.node.name))
     # Submissions come by their time, runs by their numbers: an adopted run was made long before.
     runs = filter(_is_run, members)
@@ -169,6 +166,33 @@ def build_family(
     line = {sota, *_list_ancestors(workspace, best)} if best and sota else set[str]()
     family = _arrange(members, sota=sota, line=line, hidden=hidden)
     return replace(family, archived=len(hidden))
+
+
+def _name_uids(sent: Mapping[str | None, Submission], node_of: Mapping[int, str]) -> dict[str, str]:
+    """{uid: node} of the runs that were submitted."""
+    return {uid: node_of[row.number] for uid, row in sent.items() if uid}
+
+
+def _list_recorded_parents(
+    workspace: Workspace, rows: Sequence[Submission], node_of: Mapping[str, str]
+) -> dict[str | None, str | None]:
+    """{uid: node} of the parents of runs whose folders are not here, as the ledger has their runs.
+
+    None where such a run was made from none, or from one that has no node.
+    """
+    if not any(row.run_uid for row in rows):
+        return {}
+    from tracker.ledger.team_runs import TeamRuns
+
+    runs = TeamRuns(workspace)
+    uid_of = {run.name: run.uid for run in runs.runs}
+    found: dict[str | None, str | None] = {}
+    for row in rows:
+        run = runs.by_uid.get(row.run_uid or "")
+        if run is not None:
+            name = runs.translate(run, run.parent) if run.parent else ""
+            found[run.uid] = node_of.get(uid_of.get(name, ""))
+    return found
 
 
 def describe_archived(family: Family) -> str:

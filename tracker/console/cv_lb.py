@@ -16,7 +16,7 @@ from tracker.comparison.statistics.regression import (
 )
 from tracker.core.list_marks import FLATTERED, SEARCHED
 from tracker.core.text import join_numbers, render_number, render_value
-from tracker.training.numbers import render_share
+from tracker.training.numbers import render_count, render_share
 
 if TYPE_CHECKING:
     from tracker.comparison.cv_lb import CvLb
@@ -38,7 +38,8 @@ SURELY = f"with {SURE} certainty"  # what Line.separates asks for
 
 def render_cv_lb(result: CvLb) -> str:
     """The whole answer as lines."""
-    lines = [f"{result.submissions} submissions, {result.scored} with public scores"]
+    count = render_count(result.submissions, "submission")
+    lines = [f"{count}, {result.scored} with a public score"]
     if not result.relations:
         lines.append(_explain_nothing(result))
     for relation in result.relations:

@@ -222,7 +222,8 @@ def print_run(
             legend=explain_marks([SEARCHED] if any(too_good) else []),
         )
     if minor := len(summary) - len(figures):
-        print_text(f"{render_count(minor, 'metric')} of classes and of speed: --full shows them")
+        verb = "is" if minor == 1 else "are"
+        print_text(f"{render_count(minor, 'more metric')} {verb} shown by --full")
     for sentence in advice.sentences if advice else ():
         print_text(sentence)
     if words := explain_own_resume(record):

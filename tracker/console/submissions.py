@@ -15,6 +15,7 @@ from tracker.core.config_diff import (
     list_changes,
     list_implied_changes,
     render_change,
+    render_unknown_keys,
 )
 from tracker.core.list_marks import SEARCHED, Marks, explain_marks, mark_flattered, style_marks
 from tracker.core.table import CUT, Cell, Column, Styled, measure
@@ -65,6 +66,7 @@ def style_change(
     if len(changes) == 1:
         heads = [changes[0].partition(" (")[0], *(brief or _list_brief(changes[0]))]
         shorter += ["; ".join([head, *rest]) for head in heads]
+    unknown = f" + {len(not_known)} unknown" if not_known else ""
     is_whole = not rest and not list_implied_changes(diff or {})
     for shown in range(len(changes) - is_whole, 0, -1):
         kept = [changes[:shown]]
@@ -78,7 +80,7 @@ def style_change(
     if briefest and len(changes) == 1:
         count = briefest
     shorter.append("; ".join([count, *rest]) if rest and changes else "")
-    least = before + (count if changes else rest[0])
+    least = before + (count + unknown if changes else rest[0])
     cut = [before + (text if CUT in text else f"{text} {CUT}") for text in shorter if text]
     return Styled(whole, whole=True, shorter=(*cut, least))
 
@@ -120,6 +122,7 @@ def print_leaderboard(
     *,
     marks: Marks,
     ranks: Mapping[int, int] | None = None,
+    rank_title: str = "rank",
     wide: bool | None = None,
 ) -> None:
     """The submissions with their marks; with `ranks`, and what was noted last, where there are any.
@@ -133,7 +136,7 @@ def print_leaderboard(
     alone = len(rows) == 1  # as after `score`: what was typed is shown
     columns = [
         Column("number"),
-        Column("rank", leaves=1, right=True),
+        Column(rank_title, leaves=1, right=True),
         Column("run", leaves=2),
         *_list_score_columns(competition, measured, alone=alone),
         Column("memo", leaves=1, text=True, least=SHORTEST_MEMO if alone else SHORT_MEMO),
@@ -178,7 +181,7 @@ def print_leaderboard(
                 render_newest(row.notes),
             ]
         )
-    left_out = {"rank"} if ranks is None else set()
+    left_out = {rank_title} if ranks is None else set()
     left_out |= set() if any(row.notes for row in rows) else {"noted last"}
     kept = [index for index, column in enumerate(columns) if column.title not in left_out]
     print_table(
@@ -291,7 +294,8 @@ def print_changes(report: CheckReport, answer: str) -> None:
     more = len(changes) - SHOWN_CHANGES
     rest = [render_count(more, "more key")] if more > 0 else []
     shown = ", ".join([*changes[:SHOWN_CHANGES], *rest])
-    print_text(f"change to SOTA (submission {report.sota}): {shown}")
+    unknown = f"; {render_unknown_keys(report.not_known)}" if report.not_known else ""
+    print_text(f"change to SOTA (submission {report.sota}): {shown}{unknown}")
 
 
 def _print_whole_check(report: CheckReport, competition: Competition) -> None:

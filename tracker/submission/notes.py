@@ -48,13 +48,13 @@ def add_note(workspace: Workspace, word: str, text: str, *, rejected: bool = Fal
     from tracker.ledger.append import open_ledger
 
     if not text.strip():
-        raise ConfigError("the note is empty", hint='tracker note 3 "the site was down"')
+        raise ConfigError("the note is empty", hint=f'tracker note {word} "the site was down"')
     check_utf8("the note", text)
     target = find_note_target(workspace, word)
     if rejected and target.submission is None:
         raise ConfigError(
             f"--rejected is for submissions, not for {target}",
-            hint="tracker note 3 --rejected TEXT",
+            hint="tracker note N --rejected TEXT, with the number of the submission",
         )
     if rejected and target.submission and get_submission(workspace, target.submission).scores:
         raise ConfigError(

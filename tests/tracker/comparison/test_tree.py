@@ -18,11 +18,13 @@ from tests.support.workspaces import make_run, make_workspace, set_parent
 from tracker.comparison.tree import MAX_INDENT, build_family, name_model
 from tracker.console.tree import print_family
 from tracker.core.clock import utc_now
-from tracker.ledger.submission_table import import_table, read_submission_table
+from tracker.ledger.submission_table import export_table, import_table, read_submission_table
+from tracker.run_folder.read import load_run
 from tracker.run_folder.record import RunRecord
 from tracker.submission.scores import score
 from tracker.submission.submit import submit
 from tracker.training.config import Config, config_to_dict
+from tracker.workflows.ending import index_run
 from tracker.workflows.own_loop.config_tables import to_tables
 from tracker.workspace.tracker_toml import Workspace
 
@@ -271,3 +273,19 @@ def test_runs_come_by_their_numbers_though_one_was_adopted_with_its_old_times(
     old = {**json.loads(path.read_text()), "created_at": "2020-01-01T00:00:00.000000+00:00"}
     path.write_text(json.dumps(old))
     assert [node.name for node in build_family(workspace).nodes] == ["exp1", "exp2", "exp3"]
+
+
+def test_imported_runs_stand_below_what_they_were_made_from_and_not_below_sota(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    for number, answers in enumerate(("0000011110", "0000011111", "0000001111"), 1):
+        make_run(workspace, answers)
+        if number == 3:
+            set_parent(workspace, "exp3", "exp1")
+        index_run(workspace, load_run(workspace.runs_dir, f"exp{number}"))
+        submit(workspace, f"exp{number}", f"number {number}")
+    export_table(workspace, tmp_path / "all.json")
+    other = make_workspace(tmp_path / "other")
+    import_table(other, read_submission_table(tmp_path / "all.json", other.competition))
+    parents = {node.name: node.parent for node in build_family(other).nodes}
+    assert parents == {"s1": None, "s2": None, "s3": "s1"}

@@ -25,8 +25,10 @@ from tracker.jobs.stop import resolve_running
 from tracker.ledger.history import list_history
 from tracker.submission.examine import check
 from tracker.submission.headlines import _render_gap, render_score_headline
+from tracker.submission.notes import add_note
 from tracker.submission.scores import score
 from tracker.submission.submit import submit
+from tracker.training.errors import ConfigError
 from tracker.training.predict.probabilities import Predictions, save_probabilities
 from tracker.workflows.ensemble import ensemble
 from tracker.workflows.own_loop.begin import begin
@@ -304,7 +306,7 @@ def test_show_has_the_metrics_of_classes_with_full_only(manual: Workspace) -> No
     for options, shown in (((), False), (("--full",), True)):
         lines = say("show", "exp1", *options)
         assert any("val/f1/cat" in line for line in lines) == shown
-        assert ("2 metrics of classes and of speed: --full shows them" in lines) != shown
+        assert ("2 more metrics are shown by --full" in lines) != shown
         assert not any(a == b == "" for a, b in pairwise(lines[:12]))
 
 
@@ -586,3 +588,18 @@ def test_check_and_submit_say_only_what_changes_the_decision(
     assert len(sent) <= 10
     assert len(set(sent)) == len(sent)
     assert [line for line in sent if line.startswith("submission 2: exp2, file ")]
+
+
+def test_the_rank_says_by_which_score_and_a_note_names_its_own_submission(
+    manual: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(manual.root)
+    make_run(manual)
+    say("submit", "exp1", "--memo", "first")
+    say("score", "1", "--public-f1", "0.5", "--public-accuracy", "0.6")
+    assert " rank " in say("leaderboard")[0]
+    assert "rank by public_accuracy" in say("leaderboard", "--sort", "public_accuracy", "--wide")[0]
+    with pytest.raises(ConfigError) as refused:
+        add_note(manual, "1", " ")
+    assert 'tracker note 1 "' in refused.value.hint
+    assert "1 submission, 1 with a public score" in say("leaderboard", "cv-lb")[0]
