@@ -367,6 +367,10 @@ def test_on_a_terminal_keys_work_sizes_change_and_all_is_restored(
         watched.read_until("no running run matches the filter")
         watched.type("/\x15\x1b[B\rs")
         watched.read_until("machine of exp1")
+        watched.type("\x1a")  # Ctrl-Z; nobody could continue this child, so it goes on at once
+        watched.read_until(LEAVE)
+        watched.read_until(ENTER)
+        watched.read_until("machine of exp1")
         watched.type("q")
         watched.read_until(LEAVE)
         assert watched.wait() == 0
