@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from tracker.console.viewer.state import State
-    from tracker.workspace.tracker_toml import Workspace
+    from tracker.console.viewer.program import LineReader
 
 
 def events_command(
@@ -65,38 +64,43 @@ def watch_command(
     ] = False,
     pin: Annotated[
         list[str] | None,
-        typer.Option(help="A run that stays on top, also one that has ended; may be repeated."),
+        typer.Option(
+            metavar="RUN",
+            help="A run to keep on top, also an ended one (exp3, sota); may be repeated.",
+        ),
     ] = None,
     every: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.2)] = 2.0,
     once: Annotated[bool, typer.Option("--once", help="Print them once and end.")] = False,
 ) -> None:
     """Watch the running runs: epoch, loss, speed, time left, curves; ? has the keys, q leaves."""
+    from tracker.commands.options import bring_runs
     from tracker.console.viewer.filters import parse_filter
+    from tracker.console.viewer.program import LineReader, watch_screen
     from tracker.console.viewer.state import State
     from tracker.core.terminal import has_screen
+    from tracker.ledger.resolve import resolve_run
     from tracker.run_folder.read import load_run
     from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
-    records = [load_run(workspace.runs_dir, name) for name in dict.fromkeys(pin or ())]
+    words = list(dict.fromkeys(pin or ()))
+    bring_runs(workspace, *words)
+    named = [resolve_run(workspace, one) for one in words]
+    records = [load_run(workspace.runs_dir, name) for name in named]
     pinned = tuple(record.uid or record.name for record in records)
     state = State(filter=parse_filter(word), pinned=pinned, team=team)
     if has_screen() and not once:
-        from tracker.console.viewer.program import watch_screen
-
-        watch_screen(workspace, state, every_s=every)
+        watch_screen(workspace, state, every_s=every, named=named)
         return
-    _print_lines(workspace, state, every, once=once)
+    _print_lines(LineReader(workspace, state, named), every, once=once)
 
 
-def _print_lines(workspace: Workspace, state: State, every: float, *, once: bool) -> None:
+def _print_lines(reader: LineReader, every: float, *, once: bool) -> None:
     """Print a line for each change until no run is running."""
     import time
 
-    from tracker.console.viewer.program import LineReader
     from tracker.core.terminal import print_note, print_text
 
-    reader = LineReader(workspace, state)
     lines = reader.read()
     print_text("\n".join(lines) or reader.explain_none())
     while True:

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tracker.core.errors import TrackerError
+from tracker.core.errors import TrackerError, UnknownRunError
 from tracker.core.metric_names import SYSTEM_PREFIX
 from tracker.run_folder.points import read_new_points
-from tracker.run_folder.read import list_runs, load_config
-from tracker.run_folder.record import RunRecord
+from tracker.run_folder.read import list_runs, load_config, load_run
+from tracker.run_folder.record import RunRecord, run_folder
 from tracker.workspace.metrics import higher_is_better
 from tracker.workspace.tracker_toml import Competition, Workspace
 
@@ -63,23 +63,33 @@ class RunningRun:
 
 
 class RunWatcher:
-    """Reads the running runs of a workspace again and again, each point once."""
+    """Reads the running runs of a workspace again and again, each point once.
 
-    def __init__(self, workspace: Workspace) -> None:
+    `named` are runs that are read whatever their status: ended, archived, a copy of a teammate's.
+    """
+
+    def __init__(self, workspace: Workspace, named: Sequence[str] = ()) -> None:
         self._workspace = workspace
+        self._named = named
         self._readers: dict[str, _PointReader] = {}
 
     def read(self, also: Collection[str] = ()) -> list[RunningRun]:
         """The running runs now, newest first, and those with a key in `also`, though they ended."""
-        records = list_runs(self._workspace.runs_dir, archived=False)
-        return [
-            self._describe(record)
-            for record in records
+        runs_dir = self._workspace.runs_dir
+        records = [
+            record
+            for record in list_runs(runs_dir, archived=False)
             if record.status == "running" or (record.uid or record.name) in also
         ]
+        found = {record.name for record in records}
+        for name in self._named:
+            if name not in found:
+                with suppress(UnknownRunError):  # it was deleted meanwhile
+                    records.append(load_run(runs_dir, name))
+        return [self._describe(record) for record in records]
 
     def _describe(self, record: RunRecord) -> RunningRun:
-        folder = self._workspace.runs_dir / record.name
+        folder = run_folder(self._workspace.runs_dir, record.name)
         reader = self._readers.setdefault(record.uid, _PointReader(folder))
         reader.read()
         config: Mapping[str, Any] = {}

@@ -10,6 +10,7 @@ import typer.testing
 from tests.support.workspaces import begin_run, make_run, workspace
 from tracker.commands.table import app
 from tracker.console.watch import draw_sparkline, render_left, render_line
+from tracker.run_folder.marks import archive_runs
 from tracker.run_folder.record import RunRecord
 from tracker.run_folder.recorder import Recorder
 from tracker.run_folder.running import RunningRun, RunWatcher
@@ -98,6 +99,7 @@ def test_watch_in_a_pipe_prints_lines(
     assert isinstance(wrong, ConfigError)
     assert str(wrong).startswith("filter, character 1: no run has 'val/f2'")
     ended = make_run(workspace)
+    archive_runs(workspace, [ended.name])
     pinned = runner.invoke(app, ["watch", "--once", "--pin", ended.name]).output.splitlines()
     assert pinned[0].startswith("exp2 ")
     assert pinned[0].endswith("  finished")

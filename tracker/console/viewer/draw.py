@@ -25,7 +25,7 @@ from tracker.run_folder.running import SPEED, RunningRun
 
 WATCH_COLUMNS = (*COLUMNS, Column("machine", leaves=8))
 TABLE_ROWS, MIN_TABLE_ROWS = 12, 3  # of runs, where a plot is below them
-MIN_PLOT, MAX_PLOT = 8, 24  # lines
+MIN_PLOT = 8  # lines
 LABEL, SPARK = 12, 24  # columns of the system pane
 GB = 1024.0
 FINAL = "? keys   q leaves; the runs go on"
@@ -48,11 +48,12 @@ def draw_screen(state: State, scene: Scene, *, width: int, height: int, style: S
         *_draw_table(state, shown, rows, width, style),
     ]
     lines += system[: max(0, height - 1 - len(lines))]
-    left = min(MAX_PLOT, height - 1 - len(lines))
+    left = height - 1 - len(lines)
     if wants_plot and left >= MIN_PLOT:
         lines += _draw_curves(state, shown, width, left, style)
-    lines = lines[: height - 1]
-    lines += [""] * (height - 1 - len(lines)) + [_draw_last(state, width)]
+    last = _draw_last(state, width)[-height:]
+    lines = lines[: height - len(last)]
+    lines += [""] * (height - len(last) - len(lines)) + last
     if not style.unicode:
         lines = [line.translate(PLAIN).translate(PLAIN_SIGNS) for line in lines]
         lines = [line.encode("ascii", "replace").decode() for line in lines]
@@ -180,15 +181,14 @@ def _say(samples: Mapping[str, Sequence[float]], name: str, unit: str, divisor: 
     return f"{value:,.0f} {unit}".rstrip() if value >= 100 else f"{value:.3g} {unit}".rstrip()
 
 
-def _draw_last(state: State, width: int) -> str:
-    """The last line: what is being typed, what went wrong, the keys, or how to leave."""
+def _draw_last(state: State, width: int) -> list[str]:
+    """The last lines: what went wrong, and what is being typed, the keys, or how to leave."""
+    lines = [state.message] if state.message else []
     if state.typing is not None:
-        problem = f"   ({state.message})" if state.message else ""
-        text = f"/{state.typing}_{problem}"
-        return cut(clean_text(text), width)
-    if state.message:
-        return cut(clean_text(state.message), width)
-    return cut(KEYS if state.help else FINAL, width)
+        lines.append(f"/{state.typing}_")
+    elif not lines:
+        lines.append(KEYS if state.help else FINAL)
+    return [cut(clean_text(line), width) for line in lines]
 
 
 def clip(line: str, width: int) -> str:

@@ -72,13 +72,16 @@ class OwnView:
 
 
 class OwnFeed:
-    """Reads the running runs of this workspace; `pinned` and `with_values` may change any time."""
+    """Reads the running runs of this workspace, and those that were `named`, however they ended.
 
-    def __init__(self, workspace: Workspace) -> None:
+    `pinned` and `with_values` may change any time.
+    """
+
+    def __init__(self, workspace: Workspace, named: Sequence[str] = ()) -> None:
         self.pinned: Collection[str] = ()
         self.with_values = False
         self._workspace = workspace
-        self._watcher = RunWatcher(workspace)
+        self._watcher = RunWatcher(workspace, named)
 
     def read(self) -> OwnView:
         """The runs now; raises LedgerError or StorageError."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from tracker.console.viewer.draw import draw_screen
@@ -24,11 +24,16 @@ from tracker.workspace.tracker_toml import Workspace
 BEYOND_ASCII = "\u2588\u28ff"  # blocks and dots
 
 
-def watch_screen(workspace: Workspace, state: State, *, every_s: float) -> None:
-    """Show the running runs until q; raises KeyboardInterrupt for Ctrl-C, SIGTERM and SIGHUP."""
+def watch_screen(
+    workspace: Workspace, state: State, *, every_s: float, named: Sequence[str] = ()
+) -> None:
+    """Show the running runs and those that are `named` until q.
+
+    Raises KeyboardInterrupt for Ctrl-C, SIGTERM and SIGHUP, and what a look did not expect.
+    """
     style = Style(color=has_color(), unicode=_has_unicode())
     with terminate_as_interrupt(*HANGUP), Terminal() as terminal:
-        feed = OwnFeed(workspace)
+        feed = OwnFeed(workspace, named)
         own = Poller(feed.read, OwnView(), every_s=every_s, wake=terminal.wake)
         team = Poller(
             TeamWatcher(workspace).read, TeamView(), every_s=ASK_AGAIN_S, wake=terminal.wake
@@ -51,11 +56,11 @@ def watch_screen(workspace: Workspace, state: State, *, every_s: float) -> None:
 class LineReader:
     """The same runs as plain lines, for a pipe; `note` says why something is not known, once."""
 
-    def __init__(self, workspace: Workspace, state: State) -> None:
+    def __init__(self, workspace: Workspace, state: State, named: Sequence[str]) -> None:
         self.note = ""
         self.is_running = False
         self._state = state
-        self._feed = OwnFeed(workspace)
+        self._feed = OwnFeed(workspace, named)
         _tell_feed(self._feed, state)
         self._team = TeamWatcher(workspace) if state.team else None
         self._asked, self._found, self._noted = float("-inf"), TeamView(), ""

@@ -58,9 +58,11 @@ class Terminal:
         self._restore()
 
     def _restore(self) -> None:
-        with contextlib.suppress(OSError):  # a terminal that was closed
-            _write(LEAVE)
-        self._input.end()
+        try:
+            with contextlib.suppress(OSError):  # a terminal that was closed
+                _write(LEAVE)
+        finally:
+            self._input.end()
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         sys.stderr = self._stderr
@@ -105,10 +107,10 @@ class Terminal:
     def show(self, lines: Sequence[str], size: tuple[int, int]) -> None:
         """Draw the lines that changed; all of them where the size has changed."""
         before = self._shown if size == self._size else []
-        text = render_changes(before, lines)
-        if text:
-            _write(text)
+        # before the write: a Ctrl-Z during it empties the list, and all is drawn again
         self._shown, self._size = list(lines), size
+        if text := render_changes(before, lines):
+            _write(text)
 
 
 def render_changes(before: Sequence[str], after: Sequence[str]) -> str:
