@@ -93,6 +93,8 @@ COMMANDS = (
     "ledger history",
     "ledger export table.csv",
     "board",
+    "watch --once",
+    "watch --pin exp1",
     "sync",
     "cd ../typed",
     "submit exp1 --memo first",

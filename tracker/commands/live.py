@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from tracker.run_folder.running import RunWatcher
+    from tracker.console.viewer.program import LineReader
 
 
 def events_command(
@@ -54,57 +53,63 @@ def events_command(
 
 def watch_command(
     word: Annotated[
-        str, typer.Argument(metavar="[WORD]", help="Only runs with this in their name or note.")
+        str,
+        typer.Argument(
+            metavar="[FILTER]",
+            help='A text in name or note, or a condition, as in "val/f1 > 0.7".',
+        ),
     ] = "",
+    team: Annotated[
+        bool, typer.Option("--team", help="Also what teammates run, asked once a minute.")
+    ] = False,
+    pin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RUN",
+            help="A run to keep on top, also an ended one (exp3, sota); may be repeated.",
+        ),
+    ] = None,
     every: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.2)] = 2.0,
     once: Annotated[bool, typer.Option("--once", help="Print them once and end.")] = False,
 ) -> None:
-    """Watch the running runs of this workspace: epoch, loss, speed, time left, curve; q leaves."""
-    import sys
-
-    from tracker.console.watch import draw_running, render_line
-    from tracker.core.terminal import find_width, has_color, print_text
-    from tracker.run_folder.running import RunWatcher
+    """Watch the running runs: epoch, loss, speed, time left, curves; ? has the keys, q leaves."""
+    from tracker.commands.options import bring_runs
+    from tracker.console.viewer.filters import parse_filter
+    from tracker.console.viewer.program import LineReader, watch_screen
+    from tracker.console.viewer.state import State
+    from tracker.core.terminal import has_screen
+    from tracker.ledger.resolve import resolve_run
+    from tracker.run_folder.read import load_run
     from tracker.workspace.tracker_toml import find_workspace
 
-    watcher = RunWatcher(find_workspace())
-    if sys.stdout.isatty() and not once:
-        _watch_screen(
-            lambda: draw_running(watcher.read(word), width=find_width(), color=has_color()), every
-        )
+    workspace = find_workspace()
+    words = list(dict.fromkeys(pin or ()))
+    bring_runs(workspace, *words)
+    named = [resolve_run(workspace, one) for one in words]
+    records = [load_run(workspace.runs_dir, name) for name in named]
+    pinned = tuple(record.uid or record.name for record in records)
+    state = State(filter=parse_filter(word), pinned=pinned, team=team)
+    if has_screen() and not once:
+        watch_screen(workspace, state, every_s=every, named=named)
         return
-    lines = [render_line(run) for run in watcher.read(word)]
-    print_text("\n".join(lines) or "no run is running")
-    while lines and not once:
-        lines = _print_changes(watcher, word, every, lines)
+    _print_lines(LineReader(workspace, state, named), every, once=once)
 
 
-def _print_changes(watcher: RunWatcher, word: str, every: float, before: list[str]) -> list[str]:
-    """Wait, then print the lines that are new; returns all lines now."""
+def _print_lines(reader: LineReader, every: float, *, once: bool) -> None:
+    """Print a line for each change until no run is running."""
     import time
 
-    from tracker.console.watch import render_line
+    from tracker.core.terminal import print_note, print_text
 
-    time.sleep(every)
-    lines = [render_line(run) for run in watcher.read(word)]
-    for line in lines:
-        if line not in before:
-            print(line, flush=True)
-    return lines
-
-
-def _watch_screen(draw: Callable[[], list[str]], every: float) -> None:
-    """Draw again and again until q is typed or Ctrl-C."""
-    from rich.console import Console
-    from rich.live import Live
-    from rich.text import Text
-
-    from tracker.core.terminal import wait_for_key
-
-    console = Console()
-    with Live(console=console, auto_refresh=False, screen=True) as live:
-        while True:
-            text = "\n".join([*draw(), "", "q leaves; the runs go on"])
-            live.update(Text.from_ansi(text), refresh=True)
-            if wait_for_key("q", every):
-                return
+    lines = reader.read()
+    print_text("\n".join(lines) or reader.explain_none())
+    while True:
+        if reader.note:
+            print_note(reader.note)
+        if once or not reader.is_running:
+            return
+        time.sleep(every)
+        before, lines = lines, reader.read()
+        for line in lines:
+            if line not in before:
+                print_text(line)

@@ -114,7 +114,7 @@ TABLE = {
     ),
     "watch": Entry(
         "live:watch_command",
-        "Watch the running runs of this workspace: epoch, loss, speed, time left, curve; q leaves.",
+        "Watch the running runs: epoch, loss, speed, time left, curves; ? has the keys, q leaves.",
         panel=RUNS,
     ),
     "adopt": Entry(

@@ -1,11 +1,11 @@
-"""Running runs on a terminal: a row each, drawn again and again, or plain lines in a pipe."""
+"""A running run as the cells of a row, or as a plain line in a pipe."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from tracker.console.textplot import EIGHTHS
-from tracker.core.table import Column, draw_table
+from tracker.core.table import Column
 from tracker.core.text import render_number
 from tracker.run_folder.running import RunningRun
 
@@ -40,15 +40,8 @@ def draw_sparkline(values: Sequence[float], width: int = SPARK) -> str:
     return "".join(EIGHTHS[round(share * (len(EIGHTHS) - 1))] for share in shares)
 
 
-def draw_running(runs: Sequence[RunningRun], *, width: int | None, color: bool) -> list[str]:
-    """The lines of the table of running runs, or one line when there is none."""
-    if not runs:
-        return ["no run is running"]
-    rows = [_build_row(run) for run in runs]
-    return draw_table(COLUMNS, rows, width=width, color=color, shows_all="a wider terminal")
-
-
-def _build_row(run: RunningRun) -> list[str]:
+def build_row(run: RunningRun) -> list[str]:
+    """The cells of a run, one for each of COLUMNS."""
     return [
         run.name,
         _render_epoch(run),
@@ -58,7 +51,7 @@ def _build_row(run: RunningRun) -> list[str]:
         render_number(run.best),
         "-" if run.images_per_s is None else f"{run.images_per_s:.0f}",
         "-" if run.gpu_percent is None else f"{run.gpu_percent:.0f} %",
-        render_left(run.left_s),
+        run.status if run.status != "running" else render_left(run.left_s),
         draw_sparkline(run.curve),
     ]
 
@@ -74,6 +67,8 @@ def render_line(run: RunningRun) -> str:
         parts.append(f"{run.images_per_s:.0f} images/s")
     if run.left_s is not None:
         parts.append(f"{render_left(run.left_s)} left")
+    if run.status != "running":
+        parts.append(run.status)
     return "  ".join(parts)
 
 

@@ -223,6 +223,11 @@ def allows_color() -> bool:
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"  # noqa: TID251
 
 
+def has_cursor() -> bool:
+    """Whether a terminal can write anywhere on its screen: TERM=dumb says that it cannot."""
+    return os.environ.get("TERM") != "dumb"  # noqa: TID251
+
+
 def extend_environment(values: Mapping[str, str]) -> dict[str, str]:
     """This process's environment with `values` added, for a process that we start."""
     return {**os.environ, **values}  # noqa: TID251

@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, TextIO, TypeGuard, TypeVar
 
-from tracker.core.settings import allows_color, get_columns
+from tracker.core.settings import allows_color, get_columns, has_cursor
 from tracker.core.table import (
     COMFORTABLE_WIDTH,
     CUT,
@@ -211,28 +211,6 @@ def style_status(status: str, *, archived: bool = False) -> Styled:
     return Styled(f"{status}, archived" if archived else status, STATUS_STYLES.get(status, ""))
 
 
-def wait_for_key(key: str, seconds: float) -> bool:
-    """Wait for `seconds` or until the key is typed, and say whether it was; echoes nothing.
-
-    Where stdin is no terminal, or keys cannot be read one by one, it only waits.
-    """
-    import time
-
-    try:
-        import select
-        import termios
-        import tty
-    except ImportError:  # Windows
-        time.sleep(seconds)
-        return False
-    if not _is_terminal(sys.stdin):
-        time.sleep(seconds)
-        return False
-    fd = sys.stdin.fileno()
-    before = termios.tcgetattr(fd)
-    try:
-        tty.setcbreak(fd, termios.TCSANOW)  # keeps a key that was typed while nobody waited
-        ready, _, _ = select.select([fd], [], [], seconds)
-        return bool(ready) and key in os.read(fd, 1024).decode(errors="replace")
-    finally:
-        termios.tcsetattr(fd, termios.TCSANOW, before)
+def has_screen() -> bool:
+    """Whether stdout is a terminal whose lines can be drawn anew."""
+    return _is_terminal(sys.stdout) and has_cursor()

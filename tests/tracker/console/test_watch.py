@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pty
-import sys
 from dataclasses import replace
 
 import pytest
@@ -12,11 +9,12 @@ import typer.testing
 
 from tests.support.workspaces import begin_run, make_run, workspace
 from tracker.commands.table import app
-from tracker.console.watch import draw_running, draw_sparkline, render_left, render_line
-from tracker.core.terminal import wait_for_key
+from tracker.console.watch import draw_sparkline, render_left, render_line
+from tracker.run_folder.marks import archive_runs
 from tracker.run_folder.record import RunRecord
 from tracker.run_folder.recorder import Recorder
 from tracker.run_folder.running import RunningRun, RunWatcher
+from tracker.training.errors import ConfigError
 from tracker.workspace.tracker_toml import Workspace
 
 __all__ = ["workspace"]
@@ -59,22 +57,11 @@ def test_only_running_runs_are_watched_and_new_points_are_read(workspace: Worksp
     assert (run.epoch, run.loss, run.curve) == (3, 1 / 3, (0.25, 0.75, 0.5))
     assert (run.value, run.best, run.images_per_s, run.gpu_percent) == (0.5, 0.75, 100.0, 50.0)
     assert run.left_s is not None
-    assert watcher.read("exp1") == []
-    assert [one.name for one in watcher.read("a")] == ["exp2"]
     ended: RunRecord = recorder.finish("finished")
     assert ended.status == "finished"
     assert watcher.read() == []
-
-
-def test_the_table_fits_80_columns_and_keeps_what_matters() -> None:
-    lines = draw_running([RUN, replace(RUN, name="exp9")], width=80, color=False)
-    assert max(map(len, lines)) <= 80
-    (row,) = [line for line in lines if line.lstrip().startswith("exp12")]
-    assert all(text in row for text in ("3/15", "0.7000", "12:30"))
-    wide = "\n".join(draw_running([RUN], width=200, color=False))
-    assert "97 %" in wide
-    assert draw_sparkline(RUN.curve) in wide
-    assert draw_running([], width=80, color=False) == ["no run is running"]
+    (run,) = watcher.read([ended.uid])
+    assert (run.name, run.status, run.curve) == ("exp2", "finished", (0.25, 0.75, 0.5))
 
 
 def test_a_sparkline_has_the_shape_of_its_curve() -> None:
@@ -102,25 +89,19 @@ def test_watch_in_a_pipe_prints_lines(
     assert runner.invoke(app, ["watch"]).output == "no run is running\n"
     recorder = begin_watched(workspace)
     once = runner.invoke(app, ["watch", "--once"])
-    assert once.output.startswith("exp1  epoch 1/4  train/loss 1.0000  val/f1 0.2500")
+    line = "exp1  epoch 1/4  train/loss 1.0000  val/f1 0.2500"
+    assert once.output.startswith(line)
+    assert runner.invoke(app, ["watch", "--once", "val/f1 < 0.5"]).output.startswith(line)
+    for words in (["zzz"], ["val/f1 > 0.5"]):
+        none = runner.invoke(app, ["watch", "--once", *words]).output
+        assert none == "no running run matches the filter\n"
+    wrong = runner.invoke(app, ["watch", "val/f2 > 0.5"]).exception
+    assert isinstance(wrong, ConfigError)
+    assert str(wrong).startswith("filter, character 1: no run has 'val/f2'")
+    ended = make_run(workspace)
+    archive_runs(workspace, [ended.name])
+    pinned = runner.invoke(app, ["watch", "--once", "--pin", ended.name]).output.splitlines()
+    assert pinned[0].startswith("exp2 ")
+    assert pinned[0].endswith("  finished")
+    assert pinned[1].startswith(line)
     recorder.finish("finished")
-
-
-def test_a_key_ends_the_wait_and_the_terminal_is_as_before(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    import termios
-
-    main, side = pty.openpty()
-    try:
-        with os.fdopen(os.dup(side)) as stdin:
-            monkeypatch.setattr(sys, "stdin", stdin)
-            before = termios.tcgetattr(side)
-            os.write(main, b"x\n")
-            assert not wait_for_key("q", 30.0)
-            os.write(main, b"q\n")
-            assert wait_for_key("q", 30.0)
-            assert termios.tcgetattr(side) == before
-    finally:
-        os.close(main)
-        os.close(side)

@@ -28,6 +28,7 @@ from tracker.core.errors import TrackerError
 from tracker.mirror.copy import sync_run
 from tracker.mirror.targets.mlflow_team import RunFiles
 from tracker.mirror.team import CACHE
+from tracker.mirror.team_watch import TeamWatcher
 from tracker.run_folder.read import load_run
 from tracker.run_folder.record import TEAM
 from tracker.run_folder.recorder import Recorder
@@ -330,6 +331,15 @@ def test_running_runs_are_listed_by_a_heartbeat_that_is_asked_for_once_a_minute(
     page = board.read("/")
     assert re.search(rf"mina/{name}.*mina on gpu1", page)
     assert "val/f1 0.7500 in epoch 2." in page
+    line = kim.run("watch", "--team", "--once").out
+    assert line == f"mina/{name}  epoch 2  train/loss 0.5000  val/f1 0.7500\n"
+    watcher = TeamWatcher(kim.workspace)
+    (watched,) = watcher.read().runs
+    assert (watched.host, watched.best, watched.status) == ("gpu1", 0.75, "running")
+    assert watched.curves == {
+        "val/f1": ((1, 0.25), (2, 0.75)),
+        "train/loss": ((1, 0.5), (2, 0.5)),
+    }
     with mina.at_work():
         recorder.finish("failed", error="out of memory")
         sync_run(mina.workspace, name)
@@ -345,6 +355,8 @@ def test_running_runs_are_listed_by_a_heartbeat_that_is_asked_for_once_a_minute(
         assert sync_all(mina.workspace, [name]) == ([name], [])
     forget_running(kim)
     assert _list(kim)[f"mina/{name}"]["status"] == "failed"
+    (watched,) = watcher.read().runs  # one that was pinned keeps its curves
+    assert (watched.status, watched.curve) == ("failed", (0.25, 0.75))
 
 
 def test_without_mlflow_the_ledger_is_listed_and_a_line_says_what_is_missing(

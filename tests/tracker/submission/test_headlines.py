@@ -594,9 +594,9 @@ def test_the_rank_says_by_which_score_and_a_note_names_its_own_submission(
     manual: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(manual.root)
-    make_run(manual)
+    make_run(manual, "0000011110")
     say("submit", "exp1", "--memo", "first")
-    say("score", "1", "--public-f1", "0.5", "--public-accuracy", "0.6")
+    say("score", "1", "--public-f1", "0.5", "--public-acc", "0.6")
     assert " rank " in say("leaderboard")[0]
     assert "rank by public_accuracy" in say("leaderboard", "--sort", "public_accuracy", "--wide")[0]
     with pytest.raises(ConfigError) as refused:

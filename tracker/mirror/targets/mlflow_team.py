@@ -76,6 +76,36 @@ def read_running_curves(
     return curves
 
 
+def read_running_points(
+    workspace: Workspace, uids: Collection[str], curves: Collection[str]
+) -> dict[str, dict[str, list[float]]]:
+    """{uid: {metric: values}} of running runs; raises MlflowError.
+
+    Of the metrics in `curves` all values so far in their order, of others the newest one.
+    """
+    client = connect(workspace)
+    found: dict[str, dict[str, list[float]]] = {}
+    try:
+        for run in _search(client, workspace, RUNNING, MAX_RUNNING):
+            uid = run.data.tags.get("tracker.uid", "")
+            if uid not in uids:
+                continue
+            names = {name: [value] for name, value in run.data.metrics.items()}
+            for metric in curves:
+                there = to_mlflow_name(metric)
+                if CHARTS_TAG in run.data.tags:
+                    there = to_chart_name(there)
+                if there in names:
+                    points = client.get_metric_history(run.info.run_id, there)
+                    by_step = {point.step: point.value for point in points}
+                    names.pop(there)
+                    names[metric] = [by_step[step] for step in sorted(by_step)]
+            found[uid] = names
+    except library_errors() as error:
+        raise translate(workspace, error) from error
+    return found
+
+
 def _describe(run: Any) -> RunningRun:
     tags = run.data.tags
     best_epoch = tags.get("tracker.best_epoch", "")
