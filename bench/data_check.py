@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
+from figures import Row, record
 from PIL import Image
 from timing import QUIET, print_table
 
@@ -122,10 +123,27 @@ def measure(folder: Path, count: int, rounds: int) -> None:
         )
         verdict = "-" if name == limit else judge(count, seconds, mb)
         rows.append((name, f"{seconds:.2f}", f"{cpu:.2f}", f"{mb:.0f}", verdict))
+        if name != limit:
+            record([build_row(name, count, seconds, mb, costs[limit])])
     print_table(
         f"{count:,} images, unchanged, {rounds} rounds, load {os.getloadavg()[0]:.1f}",
         ("what", "seconds", "CPU", "MB", "goal"),
         rows,
+    )
+
+
+def build_row(name: str, count: int, seconds: float, mb: float, limit: Sequence[Cost]) -> Row:
+    """The row of BENCHMARKS.md."""
+    verdict = judge(count, seconds, mb)
+    goal, _, word = verdict.partition(": ")
+    least = statistics.median(one.seconds for one in limit)
+    return Row(
+        f"`{name}`, {count:,} unchanged images",
+        f"{seconds:.2f} s, {mb:.0f} MB",
+        limit=f"{least:.2f} s (listing and stat)",
+        goal="" if goal == "-" else goal,
+        reached=word == "reached" if word else None,
+        reason="a name of the table is looked for in every folder",
     )
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 
+from figures import Row, record
 from timing import QUIET
 
 from tracker.training.machine import count_cores
@@ -92,6 +93,8 @@ def main() -> None:
         found = measure(seconds, threads)
         shares = " and ".join(f"{rate / alone:.0%} ({used} threads)" for rate, used in found)
         print(f"two at once, {name}: {shares} of one alone")
+        both = " and ".join(f"{rate / alone:.0%}" for rate, _ in found)
+        record([Row(f"two trainings at once, {name}", f"{both} of one alone", limit="50 % each")])
 
 
 if __name__ == "__main__":
