@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from tracker.setup.team import Address
+    from tracker.workspace.tracker_toml import Workspace
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the member, as in mina.")]
 
@@ -38,6 +42,7 @@ def join_command(
     The secret is typed in a terminal or read from stdin. At the end everything is checked as by
     tracker doctor, with exit code 1 when something is wrong. A workspace that has joined gets later
     settings of the team by --update alone: keys that were changed here, too, stay and are named.
+    With the HOST of its team it takes a new secret, and nothing else of it is changed.
     """
     if update:
         _update(bool(host or data or solution))
@@ -50,13 +55,13 @@ def join_command(
     from tracker.setup.team import join_team, list_lacking, parse_address, parse_secret
     from tracker.workflows.doctor import examine_machine
     from tracker.workspace.member_file import find_author
-    from tracker.workspace.tracker_toml import TRACKER_TOML, already_made
 
     if not host:
         raise ConfigError("join: whose team?", hint="tracker join HOST DIR")
     address = parse_address(host)
-    if (folder / TRACKER_TOML).exists():  # better said before the questions
-        raise already_made(folder)
+    if member := _find_workspace_of(folder, address, is_alone=data is None and solution is None):
+        _renew(member)
+        return
     if data is None and can_answer():
         typed = typer.prompt("folder of the images (empty: none here)", default="", err=True)
         data = Path(typed) if typed.strip() else None
@@ -70,6 +75,57 @@ def join_command(
     for name in list_lacking(workspace):
         print_note(f"{name} is not here: copy it from the owner", before="warning: ")
     findings = examine_machine(workspace)
+    print_findings(findings)
+    if any(finding.state == "problem" for finding in findings):
+        raise typer.Exit(1)
+
+
+def _find_workspace_of(folder: Path, address: Address, *, is_alone: bool) -> Workspace | None:
+    """The workspace of this team that gets a new secret, None where one is to be made.
+
+    It is `folder`, or around it where no folder was typed. Raises ConfigError, before anything is
+    asked, for a workspace of another kind, and where more than a secret is to be changed.
+    """
+    from tracker.core.errors import UnknownRunError
+    from tracker.setup.team_update import is_of_team
+    from tracker.workspace.tracker_toml import (
+        TRACKER_TOML,
+        already_made,
+        find_workspace,
+        load_workspace,
+    )
+
+    if (folder / TRACKER_TOML).exists():
+        workspace = load_workspace(folder.resolve())
+    elif folder == Path():
+        try:
+            workspace = find_workspace()
+        except UnknownRunError:
+            return None
+        if not is_of_team(workspace, address):
+            return None
+    else:
+        return None
+    if is_alone and is_of_team(workspace, address):
+        return workspace
+    raise already_made(folder)
+
+
+def _renew(workspace: Workspace) -> None:
+    """Ask for the member's new secret, write it once it is accepted, and check everything."""
+    from tracker.commands.doctor import print_findings
+    from tracker.core.terminal import print_text
+    from tracker.setup.team import parse_secret
+    from tracker.setup.team_update import renew_secret
+    from tracker.workflows.doctor import examine_machine
+    from tracker.workspace.tracker_toml import load_workspace
+
+    secret = parse_secret(_read_secret("new secret, as tracker ledger grant printed it: "))
+    renew_secret(workspace, secret)
+    print_text(
+        f"{workspace.root}: {secret.name} has the new secret here; tracker.toml is as it was"
+    )
+    findings = examine_machine(load_workspace(workspace.root))
     print_findings(findings)
     if any(finding.state == "problem" for finding in findings):
         raise typer.Exit(1)

@@ -34,7 +34,6 @@ from tracker.ledger.connection import (
     Query,
     check_version,
     foreign_database_error,
-    mask_password,
     missing_ledger_error,
     parse_column,
     refuse_leftover_logs,
@@ -47,7 +46,7 @@ from tracker.ledger.read import sota_query
 from tracker.ledger.records import LedgerRow
 from tracker.ledger.refusals import find_duplicate_refusal, read_quota_window
 from tracker.run_folder.record import RunRecord
-from tracker.training.errors import first_line
+from tracker.training.errors import first_line, mask_secrets
 from tracker.training.machine import host_name
 from tracker.workspace.member_file import find_author
 from tracker.workspace.predictions import Answers
@@ -552,7 +551,7 @@ def _build_engine(url: str) -> sa.Engine:
     except sa.exc.ArgumentError:
         pass
     raise LedgerError(
-        f"ledger.url {mask_password(url)!r} is not understood",
+        f"ledger.url {mask_secrets(url)!r} is not understood",
         hint="write sqlite:///ledger.db or postgresql+psycopg://USER@HOST/DB",
     )
 
@@ -576,7 +575,7 @@ def translate_ledger_errors(url: str) -> Iterator[None]:
     except sa.exc.DBAPIError as error:
         raise _translate(error, url) from error
     except sa.exc.SQLAlchemyError as error:
-        raise LedgerError(f"ledger {mask_password(url)}: {first_line(error)}") from error
+        raise LedgerError(f"ledger {mask_secrets(url)}: {first_line(error)}") from error
 
 
 def _translate(error: sa.exc.DBAPIError, url: str) -> TrackerError:

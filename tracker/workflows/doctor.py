@@ -21,7 +21,7 @@ from typing import Any, Literal
 from tracker.core.errors import TrackerError
 from tracker.core.hints import find_hint
 from tracker.ledger.chain import verify_ledger
-from tracker.ledger.connection import mask_password, read_rows
+from tracker.ledger.connection import read_rows
 from tracker.ledger.read import find_run, list_submissions
 from tracker.ledger.records import Submission
 from tracker.ledger.roles import owns_ledger
@@ -33,6 +33,7 @@ from tracker.run_folder.read import list_runs
 from tracker.run_folder.record import OPEN, run_folder
 from tracker.run_folder.resumes import explain_resume
 from tracker.run_folder.system_metrics import list_gpus
+from tracker.training.errors import mask_secrets
 from tracker.training.files import TEMPORARY, write_bytes
 from tracker.training.libraries import is_installed
 from tracker.training.machine import host_name
@@ -201,7 +202,7 @@ def _check_ledger(workspace: Workspace) -> Iterator[Finding]:
     """Whether the ledger opens and has this program's schema, and the clock of its server."""
     url = workspace.ledger_url
     found = verify_ledger(url)
-    rows = f"{mask_password(url)}: {render_count(found.rows, 'row')}"
+    rows = f"{mask_secrets(url)}: {render_count(found.rows, 'row')}"
     if found.problem:
         fix = "tracker ledger verify says more; tracker ledger restore brings a backup back"
         yield Finding("ledger", "problem", f"{rows}; {found.problem}", fix)

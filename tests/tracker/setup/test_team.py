@@ -23,7 +23,7 @@ from tests.support.servers import PostgresServer
 from tests.support.workspaces import begin_run, make_workspace
 from tracker.board.serve import find_password
 from tracker.commands.table import app
-from tracker.core.errors import RefusedError
+from tracker.core.errors import LedgerError, RefusedError
 from tracker.ledger.append import open_ledger
 from tracker.ledger.chain import verify_ledger
 from tracker.ledger.connection import libpq_url, read_rows
@@ -224,6 +224,41 @@ def test_a_member_joins_with_one_secret_and_has_the_shared_part(team: Team, tmp_
     assert read_member(workspace.root) == Member("mina", read_shared(workspace.ledger_url).version)
     renewed = tracker("ledger", "grant", "mina", cwd=tmp_path / "ws")
     assert "is not the owner" in str(renewed.exception)
+
+
+def test_a_new_secret_is_put_in_by_joining_again_also_after_a_revoke(
+    team: Team, tmp_path: Path
+) -> None:
+    granted = tracker("ledger", "grant", "nari", cwd=team.owner.root)
+    root = tmp_path / "ws"
+    joined = tracker("join", team.address, root, cwd=tmp_path, typed=granted.stdout)
+    assert joined.exit_code == 0, joined.output
+    toml, before = (root / "tracker.toml").read_bytes(), (root / SECRETS).read_text()
+    tracker("ledger", "revoke", "nari", cwd=team.owner.root)
+    again = tracker("ledger", "grant", "nari", cwd=team.owner.root)
+    shut = tracker("leaderboard", cwd=root)
+    assert isinstance(shut.exception, LedgerError)
+    assert shut.exception.hint.endswith(f"and give it to: tracker join {team.address}")
+    for typed, problem in (
+        (granted.stdout, "authentication failed"),
+        (team.secret, "the workspace of nari, and the secret is that of mina"),
+    ):
+        refused = tracker("join", team.address, cwd=root / "runs", typed=typed)
+        assert problem in str(refused.exception)
+        assert (root / SECRETS).read_text() == before
+    renewed = tracker("join", team.address, cwd=root / "runs", typed=again.stdout)
+    assert renewed.exit_code == 0, (renewed.output, renewed.exception)
+    assert "nari has the new secret here" in renewed.output
+    assert parse_secret(again.stdout).password not in renewed.output
+    assert tracker("leaderboard", cwd=root).exit_code == 0
+    assert (root / "tracker.toml").read_bytes() == toml
+    assert mode(root / SECRETS) == 0o600
+    assert read_secrets(root).keys() == {"ledger_url", "sweep_url"}  # its owner shares no MLflow
+    assert parse_secret(again.stdout).password in read_secrets(root)["sweep_url"]
+    elsewhere = tracker("join", "gpu9", root, cwd=tmp_path, typed=again.stdout)
+    owners = tracker("join", team.address, team.owner.root, cwd=tmp_path, typed=again.stdout)
+    for other in (elsewhere, owners):
+        assert "is a workspace already" in str(other.exception)
 
 
 def test_no_secret_is_printed_or_stands_in_any_other_file(team: Team, tmp_path: Path) -> None:
