@@ -24,4 +24,4 @@ class _Masked:
 def mask_stderr() -> None:
     """Mask what this process writes to stderr from now on."""
     if sys.stderr is not None:
-        sys.stderr = _Masked(sys.stderr)  # type: ignore[assignment]
+        sys.stderr = _Masked(sys.stderr)

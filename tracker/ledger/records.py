@@ -47,7 +47,8 @@ class Submission:
 
     `imported` has the columns of an imported table that the ledger has none for, where one of them
     is a validation metric. `not_known` are the config keys that only one of it and the SOTA of that
-    time has, because another program never logged them; they are not in `config_diff`.
+    time has, because another program never logged them; they are not in `config_diff`. `run_name`
+    is the name of its run for people of this workspace: `exp1`, or `mina/exp1` for another's.
     """
 
     number: int
@@ -77,6 +78,7 @@ class Submission:
     notes: Sequence[Note] = ()
     not_known: Sequence[str] = ()
     imported: Mapping[str, str] = field(default_factory=dict)
+    run_name: str | None = None
 
     @property
     def is_rejected(self) -> bool:

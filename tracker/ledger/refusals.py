@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from tracker.core.errors import DuplicateError, RefusedError
 from tracker.ledger.connection import Query
@@ -18,6 +19,7 @@ from tracker.ledger.read import (
     find_unfingerprinted,
 )
 from tracker.ledger.records import REJECTED
+from tracker.ledger.team_runs import name_runs
 from tracker.workspace.metrics import render_score_command
 from tracker.workspace.quota import check_clock, check_quota, split_times, window_start
 from tracker.workspace.tracker_toml import Competition
@@ -36,10 +38,14 @@ class QuotaWindow:
 
 
 def find_duplicate_refusal(
-    query: Query, competition: Competition, fingerprint: str
+    query: Query, competition: Competition, fingerprint: str, runs_dir: Path
 ) -> DuplicateError | None:
-    """The refusal of predictions that were sent before; None when nobody has sent them."""
-    select = f"SELECT s.number, s.run, s.memo, {REJECTED} AS rejected FROM submissions s WHERE "
+    """The refusal of predictions that were sent before; None when nobody has sent them.
+
+    It names the run as people of the workspace with `runs_dir` do.
+    """
+    columns = f"s.number, s.run, s.run_uid, s.memo, {REJECTED} AS rejected"
+    select = f"SELECT {columns} FROM submissions s WHERE "
     rows = query(f"{select}s.predictions_fingerprint = :fingerprint", {"fingerprint": fingerprint})
     if not rows:
         number = find_unfingerprinted(query(UNFINGERPRINTED_QUERY, {}), fingerprint)
@@ -47,7 +53,8 @@ def find_duplicate_refusal(
     if not rows:
         return None
     row, hint = rows[0], ""
-    who = ": ".join(filter(None, [row["run"], row["memo"]]))
+    (run,) = name_runs(runs_dir, query, rows[:1])
+    who = ": ".join(filter(None, [run, row["memo"]]))
     message = f"the same predictions are submission {row['number']} ({who})"
     if row["rejected"]:
         message = f"{message}, which the leaderboard rejected"

@@ -12,13 +12,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 from tracker.core.errors import RefusedError, TrackerError, UnknownRunError
-from tracker.ledger.connection import Row, parse_column, read_rows
+from tracker.ledger.connection import Query, Row, parse_column, read_rows
 from tracker.run_folder.read import load_run
 from tracker.run_folder.record import RUN_NAME, TEAM, is_pulled
+from tracker.training.machine import host_name
 from tracker.training.tables import parse_json
 from tracker.workspace.tracker_toml import Workspace
 
@@ -29,6 +30,8 @@ _COLUMNS = (
     "seq, name, uid, kind, status, parent, author, host, created_at, finished_at, best_epoch,"
     " summary, path, " + ", ".join(f"{name}_fingerprint" for name in FINGERPRINTS)
 )
+_PLACES = "SELECT uid, name, author, host, path FROM runs WHERE {where} ORDER BY seq"
+MAX_UIDS = 500  # in one query
 _NEWEST = "seq IN (SELECT max(seq) FROM runs GROUP BY uid)"
 
 
@@ -59,9 +62,7 @@ class IndexedRun:
     @property
     def forms(self) -> tuple[str, str, str]:
         """Its names elsewhere, the shortest first."""
-        author, host = _word(self.author), _word(self.host)
-        full = f"{author}@{host}/{self.run}"
-        return f"{author}/{self.run}", full, f"{full}~{self.uid[:UID_DIGITS]}"
+        return _list_forms({**vars(self), "name": self.run})
 
 
 class TeamRuns:
@@ -88,7 +89,7 @@ class TeamRuns:
         return self._shortest(run)
 
     def _shortest(self, run: IndexedRun) -> str:
-        return next((form for form in run.forms if self._fitting[form] == 1), run.forms[-1])
+        return _find_shortest(run.forms, self._fitting)
 
     @cached_property
     def by_uid(self) -> Mapping[str, IndexedRun]:
@@ -127,6 +128,52 @@ class TeamRuns:
         return f"{run.forms[1].rpartition('/')[0]}/{word}" if RUN_NAME.fullmatch(word) else word
 
 
+def name_runs(runs_dir: Path, query: Query, rows: Sequence[Mapping[str, Any]]) -> list[str | None]:
+    """The names for people of the runs of submissions, as in `TeamRuns`: `exp1` for a run of the
+    workspace with `runs_dir`, `mina/exp1` for one of another workspace or another author.
+
+    `rows` have run and run_uid, as the ledger has them. A run that the ledger's index does not
+    know keeps its name.
+    """
+    uids = sorted({str(row["run_uid"]) for row in rows if row["run"] and row["run_uid"]})
+    places: dict[str, Row] = {}
+    for start in range(0, len(uids), MAX_UIDS):
+        part = {f"u{place}": uid for place, uid in enumerate(uids[start : start + MAX_UIDS])}
+        among = f"uid IN ({', '.join(f':{name}' for name in part)})"
+        places.update({row["uid"]: row for row in query(_PLACES.format(where=among), part)})
+    strangers = {uid: row for uid, row in places.items() if not _is_of(runs_dir, row)}
+    if not strangers:
+        return [row["run"] for row in rows]
+    everybody = {row["uid"]: row for row in query(_PLACES.format(where="1 = 1"), {})}
+    fitting = Counter(form for row in everybody.values() for form in _list_forms(row))
+    names: list[str | None] = []
+    for row in rows:
+        place = strangers.get(str(row["run_uid"]))
+        names.append(_find_shortest(_list_forms(place), fitting) if place else row["run"])
+    return names
+
+
+def _is_of(runs_dir: Path, row: Row) -> bool:
+    """Whether a run was made in the workspace with `runs_dir`, or lies there now.
+
+    A moved workspace, and one in a container with another host name, still have their runs.
+    """
+    home = (host_name(), runs_dir.resolve())
+    is_made_here = (row["host"], PurePath(row["path"]).parent) == home
+    return is_made_here or _has_run(runs_dir, row["name"], row["uid"])
+
+
+def _find_shortest(forms: Sequence[str], fitting: Mapping[str, int]) -> str:
+    return next((form for form in forms if fitting[form] == 1), forms[-1])
+
+
+def _list_forms(row: Row) -> tuple[str, str, str]:
+    """The names elsewhere of a run with author, host, name and uid, the shortest first."""
+    who, where = _word(row["author"]), _word(row["host"])
+    full = f"{who}@{where}/{row['name']}"
+    return f"{who}/{row['name']}", full, f"{full}~{row['uid'][:UID_DIGITS]}"
+
+
 def _build(row: Row) -> IndexedRun:
     values = dict(row)
     prints = {name: values.pop(f"{name}_fingerprint") for name in FINGERPRINTS}
@@ -141,10 +188,14 @@ def _word(text: str) -> str:
 
 def is_at_home(workspace: Workspace, name: str, uid: str) -> bool:
     """Whether this workspace has the run folder `name` of the run `uid`."""
-    if not (workspace.runs_dir / name).is_dir():
+    return _has_run(workspace.runs_dir, name, uid)
+
+
+def _has_run(runs_dir: Path, name: str, uid: str) -> bool:
+    if not (runs_dir / name).is_dir():
         return False
     try:
-        return load_run(workspace.runs_dir, name).uid == uid
+        return load_run(runs_dir, name).uid == uid
     except TrackerError:
         return False
 

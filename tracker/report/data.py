@@ -229,7 +229,7 @@ def _build_entries(
         entries.append(
             SubmissionEntry(
                 number=row.number,
-                run=row.run,
+                run=row.run_name,
                 model=_describe_model(row.config),
                 memo=row.memo,
                 author=row.author,

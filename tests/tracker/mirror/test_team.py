@@ -233,6 +233,32 @@ def test_each_lists_pulls_compares_ensembles_and_submits_the_runs_of_the_other(t
         assert refused.code == 3, refused
 
 
+def test_every_list_and_refusal_says_whose_run_it_is(team: Team, tmp_path: Path) -> None:
+    kim, mina = team.kim, team.mina
+    own, hers = kim.train("0111010001"), mina.train("0111011001")
+    numbers = []
+    for member, run in ((kim, own), (mina, hers)):
+        sent = member.run("submit", run, "--memo", "whose", "--yes", "--json")
+        assert sent.code == 0, sent.err
+        numbers.append(json.loads(sent.out)["number"])
+    for member, shown in ((kim, [own, f"mina/{hers}"]), (mina, [f"kim/{own}", hers])):
+        listed = {row["number"]: row for row in json.loads(member.run("leaderboard", "--json").out)}
+        assert [listed[number]["run_name"] for number in numbers] == shown
+        assert [listed[number]["run"] for number in numbers] == [own, hers]
+        for words in (("leaderboard",), ("leaderboard", "--wide"), ("ledger", "history")):
+            text = member.run(*words).out
+            assert [name for name in shown if f" {name}" not in text] == []
+        assert re.search(r"run +author ", member.run("leaderboard", "--wide").out)
+    copy = kim.train("0111011001")
+    refused = kim.run("submit", copy, "--memo", "the same", "--yes")
+    assert refused.code == 3
+    assert f"the same predictions are submission {numbers[1]} (mina/{hers}: " in refused.err
+    checked = kim.run("check", copy)
+    assert f"those of mina/{hers}" in checked.out
+    assert kim.run("report", "--html", str(tmp_path / "report.html")).code == 0
+    assert f">mina/{hers}<" in (tmp_path / "report.html").read_text()
+
+
 def test_a_pulled_run_cannot_be_changed_here(team: Team) -> None:
     hers = team.mina.train("0001010100")
     name = f"mina/{hers}"
