@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tracker.setup.team import Address
     from tracker.workspace.tracker_toml import Workspace
 
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the member, as in mina.")]
 
 
@@ -170,8 +171,9 @@ def grant_command(
     A member gets a new password by the same command. What of tracker.toml the team shares is put
     into the ledger, for tracker join.
     """
+    from tracker.core.errors import TrackerError
     from tracker.core.terminal import print_note
-    from tracker.ledger.roles import grant_member, make_password
+    from tracker.ledger.roles import grant_member, make_password, revoke_member
     from tracker.mirror.targets.mlflow_users import has_users, put_user
     from tracker.setup.team import share_settings
     from tracker.workspace.tracker_toml import find_workspace
@@ -181,7 +183,12 @@ def grant_command(
     is_new = grant_member(workspace.ledger_url, name, password)
     version, _ = share_settings(workspace)
     if has_users(workspace):
-        put_user(workspace, name, password)
+        try:
+            put_user(workspace, name, password)
+        except TrackerError:
+            if is_new:  # all or nothing: half a member can neither join nor be granted again
+                revoke_member(workspace.ledger_url, name)
+            raise
     print_note(f"{name} {'is a member now' if is_new else 'has a new password'}")
     print_note(f"the team shares version {version} of the settings in tracker.toml")
     if not password_stdin:
@@ -214,10 +221,26 @@ def revoke_command(name: Name) -> None:
     from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
-    revoke_member(workspace.ledger_url, name)
-    if has_users(workspace):
-        delete_user(workspace, name)
+
+    def take_from_mlflow() -> None:
+        if has_users(workspace):
+            delete_user(workspace, name)
+
+    revoke_member(workspace.ledger_url, name, before=take_from_mlflow)
     print_text(f"{name} is no member any more; what {name} added stays")
+
+
+def members_command(as_json: Json = False) -> None:
+    """List the members of the team's ledger."""
+    from tracker.core.terminal import print_json, print_text
+    from tracker.ledger.roles import list_members
+    from tracker.workspace.tracker_toml import find_workspace
+
+    names = list_members(find_workspace().ledger_url)
+    if as_json:
+        print_json(names)
+    else:
+        print_text("\n".join(names) or "no members yet (tracker ledger grant NAME)")
 
 
 def _read_secret(question: str) -> str:

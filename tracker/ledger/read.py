@@ -432,6 +432,17 @@ def list_packed_answers(
     return packed
 
 
+def find_score(workspace: Workspace, number: int, split: str, metric: str) -> Row | None:
+    """The newest score of a submission, with its value and its author; None without one."""
+    sql = (
+        "SELECT value, author FROM scores WHERE submission = :number AND split = :split"
+        " AND metric = :metric ORDER BY seq DESC LIMIT 1"
+    )
+    known = {"number": number, "split": split, "metric": metric}
+    rows = read_rows(workspace.ledger_url, sql, known) if abs(number) <= MAX_INTEGER else []
+    return rows[0] if rows else None
+
+
 def name_submitted_runs(workspace: Workspace, numbers: Collection[int]) -> dict[int, str | None]:
     """{number: the name for people of the run of a submission}."""
     rows: list[Row] = []

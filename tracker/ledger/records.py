@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import PurePath
 from typing import Any
+
+from tracker.training.machine import host_name
 
 # `Submission.is_rejected` in SQL, for a submission `s`.
 REJECTED = (
@@ -90,6 +93,20 @@ class Submission:
         plain = asdict(self)
         del plain["imported"]
         return plain
+
+
+def was_sent_here(row: Submission) -> bool:
+    """Whether the copy of what was sent is to lie in this workspace: it lies with its sender.
+
+    The ledger has the sender's host, not the workspace, and a teammate may send a run of this one:
+    the file is then called after the run's name there, as in kim-exp2-c87fa4669969.csv.
+    """
+    is_own = row.run is not None and row.run == row.run_name
+    return (
+        is_own
+        and row.host == host_name()
+        and PurePath(str(row.file)).name.startswith(f"{row.run}-")
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

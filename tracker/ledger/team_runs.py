@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePath
@@ -24,6 +24,7 @@ from tracker.training.tables import parse_json
 from tracker.workspace.tracker_toml import Workspace
 
 INDEX = "names.json"  # in .tracker/team: {uid: [name of the copy, the ledger's row of that time]}
+RUNNING = "running.json"  # in .tracker/team: what MLflow said about running runs, and when
 UID_DIGITS = 6
 FINGERPRINTS = ("config", "data", "code", "weights", "predictions")
 _COLUMNS = (
@@ -102,16 +103,21 @@ class TeamRuns:
         Raises UnknownRunError for none, and for several with the names of each.
         """
         found = [run for run in self.runs if word in run.forms]
-        if len(found) == 1:
+        # one that runs now is not in the ledger yet, and is as likely to be meant
+        forms = _read_running(self._workspace, known=self.by_uid)
+        running = [one for one in forms if word in one]
+        if len(found) == 1 and not running:
             return found[0]
         if not found:
             raise UnknownRunError(
                 f"no run {word} in the ledger",
                 hint="tracker runs --team lists all; a run is there once it has ended",
             )
-        names = sorted(self._shortest(run) for run in found)
+        fitting = self._fitting + Counter(form for one in forms for form in one)
+        fit = [*(run.forms for run in found), *running]
+        names = sorted(_find_shortest(one, fitting) for one in fit)
         raise UnknownRunError(
-            f"{word} fits {len(found)} runs: {', '.join(names)}",
+            f"{word} fits {len(names)} runs: {', '.join(names)}",
             hint="use the longer name of the run that you mean",
         )
 
@@ -161,6 +167,19 @@ def _is_of(runs_dir: Path, row: Row) -> bool:
     home = (host_name(), runs_dir.resolve())
     is_made_here = (row["host"], PurePath(row["path"]).parent) == home
     return is_made_here or _has_run(runs_dir, row["name"], row["uid"])
+
+
+def _read_running(workspace: Workspace, known: Collection[str]) -> list[tuple[str, str, str]]:
+    """The names of the runs that MLflow last called running and the ledger does not know.
+
+    tracker/mirror/team.py writes the file.
+    """
+    try:
+        raw = parse_json((workspace.root / TEAM / RUNNING).read_text(encoding="utf-8"))
+        runs = [{**run, "name": run["run"]} for run in raw["runs"] if run["uid"] not in known]
+        return [_list_forms(run) for run in runs]
+    except (OSError, ValueError, TypeError, LookupError):
+        return []  # MLflow was not asked yet
 
 
 def _find_shortest(forms: Sequence[str], fitting: Mapping[str, int]) -> str:

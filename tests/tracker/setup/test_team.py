@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 
 from tests.conftest import COMMAND_LIMIT_S, ROOT, run_tracker, tracker_command
 from tests.support.boards import Board, basic
-from tests.support.servers import PostgresServer
+from tests.support.servers import PostgresServer, free_port
 from tests.support.workspaces import begin_run, make_workspace
 from tracker.board.serve import find_password
 from tracker.commands.table import app
@@ -27,6 +27,7 @@ from tracker.core.errors import LedgerError, RefusedError
 from tracker.ledger.append import open_ledger
 from tracker.ledger.chain import verify_ledger
 from tracker.ledger.connection import libpq_url, read_rows
+from tracker.ledger.roles import list_members
 from tracker.ledger.shared_settings import read_shared, share
 from tracker.setup.team import PASSWORDS, S3_SECRET, Address, parse_address, parse_secret
 from tracker.training.errors import ConfigError, DataError
@@ -305,6 +306,44 @@ def test_a_password_of_ones_own_is_read_from_stdin_and_not_printed(
     assert gone.exit_code == 0, gone.output
     refused = tracker("join", team.address, tmp_path / "m", cwd=tmp_path, typed=f"leo:{own}")
     assert "authentication failed" in str(refused.exception)
+
+
+@pytest.mark.parametrize("name", ["admin", "owner", "reader", "postgres", "mlflow", "tracker"])
+def test_a_name_that_the_server_uses_itself_is_refused_before_anything(
+    team: Team, name: str
+) -> None:
+    refused = tracker("ledger", "grant", name, cwd=team.owner.root)
+    assert isinstance(refused.exception, ConfigError)
+    assert "choose another name" in refused.exception.hint
+    assert name not in list_members(team.owner.ledger_url)
+
+
+def test_a_grant_that_mlflow_refuses_is_taken_back_and_members_are_listed(team: Team) -> None:
+    away = {"TRACKER_MLFLOW_URI": f"http://admin:secret@127.0.0.1:{free_port()}"}
+    before = list_members(team.owner.ledger_url)
+    assert "mina" in before
+    half = tracker("ledger", "grant", "dohyun", cwd=team.owner.root, **away)
+    assert "does not answer" in str(half.exception)
+    assert list_members(team.owner.ledger_url) == before
+    listed = tracker("ledger", "members", cwd=team.owner.root)
+    assert listed.output.split() == before
+    kept = tracker("ledger", "revoke", "mina", cwd=team.owner.root, **away)
+    assert kept.exception
+    assert list_members(team.owner.ledger_url) == before  # the same command again completes it
+
+
+def test_doctor_names_what_an_env_of_an_earlier_version_lacks(team: Team) -> None:
+    path = team.owner.root / ".env"
+    text = path.read_text()
+    try:
+        path.write_text(
+            re.sub("^(BOARD_DATABASE|TRACKER_BOARD)_PASSWORD=.*\n", "", text, flags=re.M)
+        )
+        found = tracker("doctor", cwd=team.owner.root).output
+    finally:
+        path.write_text(text)
+    assert ".env lacks BOARD_DATABASE_PASSWORD, TRACKER_BOARD_PASSWORD" in found
+    assert ".env lacks" not in tracker("doctor", cwd=team.owner.root).output
 
 
 def test_in_a_terminal_the_secret_is_asked_for_unseen(team: Team, tmp_path: Path) -> None:
