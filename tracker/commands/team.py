@@ -136,8 +136,9 @@ def _update(is_joining: bool) -> None:
     """Take the team's later settings, and say what was taken and what was not."""
     from tracker.core.errors import ConfigError
     from tracker.core.terminal import print_note, print_text
+    from tracker.ledger.shared_settings import explain_team_limit, read_shared
     from tracker.setup.team_update import render_change, update_settings
-    from tracker.workspace.tracker_toml import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace, load_workspace
 
     if is_joining:
         raise ConfigError(
@@ -155,6 +156,9 @@ def _update(is_joining: bool) -> None:
             before="warning: ",
         )
     print_text(f"tracker.toml has version {update.version} of the team's settings")
+    now = load_workspace(workspace.root)
+    if looser := explain_team_limit(read_shared(now.ledger_url), now.competition):
+        print_note(looser, before="warning: ")
     if update.before is not None:
         print_note(f"the file as it was: {workspace.relative(update.before)}")
 

@@ -10,7 +10,8 @@ from typing import Any
 from tracker.core.clock import from_utc_text, to_utc_text
 from tracker.events.event import Event
 from tracker.ledger.connection import Query, Row, open_reader
-from tracker.ledger.read import list_counted_times, list_sota_numbers
+from tracker.ledger.read import has_server, list_counted_times, list_sota_numbers
+from tracker.ledger.shared_settings import apply_team_limit
 from tracker.ledger.team_runs import TeamRuns, is_at_home
 from tracker.workspace.metrics import find_declared
 from tracker.workspace.quota import build_quota, render_quota, window_start
@@ -144,7 +145,10 @@ def _list_sota(
 
 def list_quota_events(workspace: Workspace, since: dt.datetime) -> Iterator[Event]:
     """An event when one submission of a day or window is left, and when none is."""
-    competition = workspace.competition
+    with open_reader(workspace.ledger_url) as query:
+        competition = apply_team_limit(
+            query, workspace.competition, on_server=has_server(workspace)
+        )
     if not competition.daily_limit:
         return
     texts = list_counted_times(workspace, to_utc_text(since - dt.timedelta(days=2)))
@@ -160,7 +164,7 @@ def list_quota_events(workspace: Workspace, since: dt.datetime) -> Iterator[Even
                 kind="quota",
                 run="",
                 submission=None,
-                text=render_quota(quota, competition),
+                text=render_quota(quota, workspace.competition),
                 values={"left": quota.left, "limit": quota.limit, "resets_at": quota.resets_at},
             )
 

@@ -170,7 +170,9 @@ class Ledger:
             )
             row["author"] = self._author
             _append(connection, "submission", row)
-            after = build_quota(competition, window.now, [*window.times, row["submitted_at"]])
+            after = build_quota(
+                window.competition, window.now, [*window.times, row["submitted_at"]]
+            )
         return Receipt(number=row["number"], quota=after)
 
     def append_historical(

@@ -19,6 +19,7 @@ from tracker.ledger.read import (
     find_unfingerprinted,
 )
 from tracker.ledger.records import REJECTED
+from tracker.ledger.shared_settings import apply_team_limit
 from tracker.ledger.team_runs import name_runs
 from tracker.workspace.metrics import render_score_command
 from tracker.workspace.quota import check_clock, check_quota, split_times, window_start
@@ -29,12 +30,13 @@ from tracker.workspace.tracker_toml import Competition
 class QuotaWindow:
     """The time now, the UTC times of the submissions that count, and the refusal of one more.
 
-    `refusal` is None when one more is allowed.
+    `refusal` is None when one more is allowed; `competition` has the limit that counts.
     """
 
     now: dt.datetime
     times: Sequence[str]
     refusal: RefusedError | None
+    competition: Competition
 
 
 def find_duplicate_refusal(
@@ -66,7 +68,11 @@ def find_duplicate_refusal(
 
 
 def read_quota_window(query: Query, competition: Competition, *, on_server: bool) -> QuotaWindow:
-    """Quota and deadline now, by the clock of the ledger's server, or of this machine."""
+    """Quota and deadline now, by the clock of the ledger's server, or of this machine.
+
+    Of two daily limits, the team's and this workspace's, the stricter one counts.
+    """
+    competition = apply_team_limit(query, competition, on_server=on_server)
     now = dt.datetime.now(dt.UTC)
     if on_server:
         now = query(SERVER_CLOCK, {})[0]["now"].astimezone(dt.UTC)
@@ -80,4 +86,4 @@ def read_quota_window(query: Query, competition: Competition, *, on_server: bool
         check_quota(competition, now, times, later=later)
     except RefusedError as error:
         refusal = error
-    return QuotaWindow(now=now, times=times, refusal=refusal)
+    return QuotaWindow(now=now, times=times, refusal=refusal, competition=competition)

@@ -159,7 +159,7 @@ def examine(workspace: Workspace, run: str, *, exact: bool = False) -> Examinati
     nearest, changed = _compare_with_earlier(workspace, candidate.answers, sota, exact)
     return Examination(
         candidate=candidate,
-        quota=build_quota(competition, window.now, window.times),
+        quota=build_quota(window.competition, window.now, window.times),
         ledger_refusal=find_ledger_refusal(workspace, in_full=False),
         duplicate=duplicate,
         quota_refusal=window.refusal,

@@ -26,7 +26,7 @@ from tracker.ledger.connection import read_rows
 from tracker.ledger.read import find_run, list_submissions
 from tracker.ledger.records import Submission, was_sent_here
 from tracker.ledger.roles import owns_ledger
-from tracker.ledger.shared_settings import read_shared
+from tracker.ledger.shared_settings import explain_team_limit, read_shared
 from tracker.ledger.team_runs import TeamRuns, is_at_home, read_pulled
 from tracker.mirror.targets import list_targets, read_state
 from tracker.run_folder.environment import describe_versions
@@ -246,6 +246,8 @@ def _check_team(workspace: Workspace) -> Iterator[Finding]:
         return
     shared = read_shared(workspace.ledger_url)
     has = f"the team's settings have version {shared.version}"
+    if looser := explain_team_limit(shared, workspace.competition):
+        yield Finding("team", "warning", looser, "set daily_limit in tracker.toml to the team's")
     if member := read_member(workspace.root):
         if member.settings == shared.version:
             yield Finding("team", "ok", f"{has}, as tracker.toml here")

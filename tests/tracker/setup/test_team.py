@@ -26,12 +26,14 @@ from tracker.commands.table import app
 from tracker.core.errors import LedgerError, RefusedError
 from tracker.ledger.append import open_ledger
 from tracker.ledger.chain import verify_ledger
-from tracker.ledger.connection import libpq_url, read_rows
+from tracker.ledger.connection import libpq_url, open_reader, read_rows
+from tracker.ledger.refusals import read_quota_window
 from tracker.ledger.roles import list_members
-from tracker.ledger.shared_settings import read_shared, share
+from tracker.ledger.shared_settings import read_daily_limit, read_shared, share
 from tracker.setup.team import PASSWORDS, S3_SECRET, Address, parse_address, parse_secret
 from tracker.training.errors import ConfigError, DataError
 from tracker.workspace.member_file import MEMBER, Member, read_member
+from tracker.workspace.quota import build_quota, render_quota
 from tracker.workspace.secrets_file import SECRETS, read_secrets, write_secrets
 from tracker.workspace.shared_part import render_shared
 from tracker.workspace.tracker_toml import Workspace, load_workspace
@@ -464,6 +466,29 @@ def test_later_settings_of_the_team_are_announced_and_taken_and_what_both_change
     assert (member.root / "tracker.toml").read_text() == after
     refused = tracker("ledger", "share", cwd=member.root)
     assert isinstance(refused.exception, RefusedError)
+
+
+def test_of_two_daily_limits_the_stricter_counts_and_that_is_said(
+    team: Team, tmp_path: Path
+) -> None:
+    member = join(team, tmp_path / "ws")
+    limit = read_daily_limit(read_shared(team.owner.ledger_url).text)
+    assert limit
+    for own, counts in ((limit + 43, limit), (0, limit), (limit - 1, limit - 1)):
+        path = member.root / "tracker.toml"
+        path.write_text(re.sub(r"daily_limit = \d+", f"daily_limit = {own}", path.read_text()))
+        member = load_workspace(member.root)
+        with open_reader(member.ledger_url) as query:
+            window = read_quota_window(query, member.competition, on_server=True)
+        assert window.competition.daily_limit == counts
+        quota = build_quota(window.competition, window.now, window.times)
+        said = f"the team's daily limit is {limit}, yours {own or 'none'}: {limit} counts"
+        texts = [
+            render_quota(quota, member.competition),
+            tracker("doctor", cwd=member.root).output,
+            tracker("join", "--update", cwd=member.root).output,
+        ]
+        assert [said in " ".join(text.split()) for text in texts] == [counts == limit] * 3
 
 
 def test_a_workspace_that_joined_before_says_its_version_in_its_head(
