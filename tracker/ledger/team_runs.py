@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any
 
-from tracker.core.errors import RefusedError, TrackerError, UnknownRunError
+from tracker.core.errors import LedgerError, RefusedError, TrackerError, UnknownRunError
 from tracker.ledger.connection import Query, Row, parse_column, read_rows
 from tracker.run_folder.read import load_run
 from tracker.run_folder.record import RUN_NAME, TEAM, is_pulled
@@ -269,12 +269,22 @@ def find_uids_beside(workspace: Workspace, uid: str | None, names: Sequence[str]
     return found
 
 
+def has_copy(workspace: Workspace, word: str) -> bool:
+    """Whether a copy of this name is here, which does without the ledger while it is away."""
+    return any(name == word for name, _ in read_pulled(workspace).values())
+
+
 def find_teammates_run(workspace: Workspace, word: str) -> str:
     """The name here of the run that `mina/exp12` means: her copy, or `exp12` for one's own.
 
     Raises UnknownRunError, also for a run that was not pulled yet.
     """
-    run = TeamRuns(workspace).find(word)
+    try:
+        run = TeamRuns(workspace).find(word)
+    except LedgerError:
+        if has_copy(workspace, word):
+            return word
+        raise
     if not is_pulled(run.name):
         return run.name
     here = find_run_by_uid(workspace, run.run, run.uid)

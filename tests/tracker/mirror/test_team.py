@@ -22,7 +22,7 @@ import typer
 
 from tests.support.boards import Board
 from tests.support.forks import Forks
-from tests.support.servers import PostgresServer, forked_mlflow, require_or_skip
+from tests.support.servers import PostgresServer, forked_mlflow, free_port, require_or_skip
 from tests.support.workspaces import IMAGES, begin_run, make_workspace
 from tracker.commands.table import app
 from tracker.comparison.audit import audit
@@ -303,6 +303,21 @@ def test_a_sent_file_is_missing_only_where_it_was_sent_from(team: Team) -> None:
     ]
     assert [item["file"] for item in audit_of(kim)][:1] == [file]
     assert file not in [item["file"] for item in audit_of(mina)]
+
+
+def test_a_copy_is_shown_while_the_server_is_away(team: Team) -> None:
+    kim, mina = team.kim, team.mina
+    hers = mina.train("1010101011")
+    assert kim.run("pull", f"mina/{hers}").code == 0
+    away = f"postgresql+psycopg://kim:secret@127.0.0.1:{free_port()}/ledger"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRACKER_LEDGER_URL", away)
+        shown = kim.run("show", f"mina/{hers}", "--json")
+        other = kim.run("show", "mina/exp999")
+    assert shown.code == 0, shown.err
+    assert json.loads(shown.out)["name"] == f"mina/{hers}"
+    assert "is the copy here, not compared with the ledger" in shown.err
+    assert other.code == 1
 
 
 def audit_of(member: Member) -> Sequence[Mapping[str, Any]]:
