@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from tracker.setup.team import Address
     from tracker.workspace.tracker_toml import Workspace
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the member, as in mina.")]
 
 
@@ -234,17 +233,14 @@ def revoke_command(name: Name) -> None:
     print_text(f"{name} is no member any more; what {name} added stays")
 
 
-def members_command(as_json: Json = False) -> None:
-    """List the members of the team's ledger."""
-    from tracker.core.terminal import print_json, print_text
+def members_command() -> None:
+    """List the members of the team's ledger, a name on each line."""
+    from tracker.core.terminal import print_text
     from tracker.ledger.roles import list_members
     from tracker.workspace.tracker_toml import find_workspace
 
     names = list_members(find_workspace().ledger_url)
-    if as_json:
-        print_json(names)
-    else:
-        print_text("\n".join(names) or "no members yet (tracker ledger grant NAME)")
+    print_text("\n".join(names) or "no members yet (tracker ledger grant NAME)")
 
 
 def _read_secret(question: str) -> str:
