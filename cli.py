@@ -18,6 +18,8 @@ from typing import Any
 from tracker.core.errors import InterruptedByUserError, TrackerError
 from tracker.core.first_read import on_first_read
 from tracker.core.hints import find_hint
+from tracker.core.masking import mask_stderr
+from tracker.training.errors import mask_secrets
 from tracker.training.libraries import translate_import_errors
 
 NO_COMMAND = "NoArgsIsHelpError"  # a group alone: its page has been printed already
@@ -42,7 +44,9 @@ def main() -> None:
     # that was imported since the last
     gc.set_threshold(20_000 if LONG & set(sys.argv[1:2]) else 200_000, 50, 50)
     debug = "--debug" in sys.argv
-    if not debug:
+    if debug:
+        mask_stderr()  # a traceback has the messages of libraries
+    else:
         sys.excepthook = _report_bug
     code = _run(debug)
     _notify()
@@ -239,7 +243,10 @@ def _replace_what_cannot_be_encoded() -> None:
 
 def _report_bug(kind: type[BaseException], error: BaseException, _: object) -> None:
     """Report an unexpected error; the interpreter calls it, then exits with 1."""
-    print(f"error: {kind.__name__}: {error} (this is a bug in tracker)", file=sys.stderr)
+    print(
+        f"error: {kind.__name__}: {mask_secrets(str(error))} (this is a bug in tracker)",
+        file=sys.stderr,
+    )
     print("  try: the same with tracker --debug ..., and report what it prints", file=sys.stderr)
 
 

@@ -21,6 +21,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from figures import Point, Row, record
+
 # Little is imported here: the peak memory of a child counts that of the process that starts it.
 
 LIMIT_S = float(os.environ.get("SCALE_LIMIT_S", "300"))

@@ -15,7 +15,16 @@ translated where they are caught.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+
+# A login in an address, also with an @ in its password, and the other places where libraries repeat
+# a secret: libpq's settings, a header, a signed address. PASSWORD is the word of our own hints.
+_LOGIN = re.compile(r"""(//[^\s/:@"'<>[]*):(?!PASSWORD@|\d+/)[^\s"'<>]*@""")
+_SETTING = re.compile(
+    r"""(?i)\b((?:pg)?password=|x-amz-(?:signature|security-token|credential)="""
+    r"""|authorization["']?[:=] *["']?(?:basic|bearer) )(?!PASSWORD\b)[^\s"'&,;<>]+"""
+)
 
 
 class TrainingError(Exception):
@@ -30,8 +39,8 @@ class TrainingError(Exception):
     def __init__(
         self, message: str, *, hint: str = "", reason: str = "", **facts: str | int
     ) -> None:
-        super().__init__(message)
-        self.hint = hint
+        super().__init__(mask_secrets(message))
+        self.hint = hint = mask_secrets(hint)
         self.reason = reason
         self.facts = facts
         if hint:
@@ -52,7 +61,7 @@ class ConfigError(TrainingError):
         reason: str = "",
         **facts: str | int,
     ) -> None:
-        self.problems = tuple(problems)
+        self.problems = tuple(mask_secrets(problem) for problem in problems)
         super().__init__("\n  ".join([message, *self.problems]), hint=hint, reason=reason, **facts)
 
 
@@ -78,9 +87,19 @@ class MissingLibraryError(TrainingError):
     exit_code = 2
 
 
+def mask_secrets(text: str) -> str:
+    """The text of a library without passwords: `//mina:***@gpu1`.
+
+    Every message passes here, and so does what a library's error brings into a file.
+    """
+    if "//" in text:
+        text = _LOGIN.sub(r"\1:***@", text)
+    return _SETTING.sub(r"\1***", text) if "=" in text or ":" in text else text
+
+
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its class where the message is empty."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """The first line of an error's message without passwords, or its class where it is empty."""
+    return mask_secrets(str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def find_nearest(word: str, known: Iterable[str], *, cutoff: float = 0.5) -> str:

@@ -26,7 +26,7 @@ from tests.support.servers import forked_mlflow, free_port
 from tests.support.workspaces import begin_run, make_run, make_workspace
 from tracker.ledger.read import list_run_paths, list_submissions
 from tracker.mirror.copy import Connections, RunCopy, sync_run
-from tracker.mirror.mirror import Mirror
+from tracker.mirror.mirror import Mirror, describe_lag, read_progress, write_progress
 from tracker.mirror.process import copy_until_end
 from tracker.mirror.targets.mlflow import BATCH, describe_run
 from tracker.mirror.targets.mlflow_server import (
@@ -50,6 +50,7 @@ from tracker.submission.notes import add_note
 from tracker.submission.scores import score
 from tracker.submission.submit import submit, sync_all
 from tracker.training.config import Config, config_to_dict
+from tracker.workflows.ending import describe_error
 from tracker.workspace.tracker_toml import Workspace, load_workspace
 
 LIMIT_S = 180
@@ -591,6 +592,43 @@ def test_a_server_out_of_reach_fails_at_once_and_sync_makes_up_for_it(
         assert "best.pth" in {file.path for file in client.list_artifacts(run.info.run_id)}
     state = (workspace.runs_dir / "exp1" / "mlflow.json").read_text()
     assert "secret" not in state
+
+
+def test_a_server_stopped_after_the_first_answer_does_not_give_the_password_away(
+    server: str, tmp_path: Path
+) -> None:
+    planted = "pla%40nted%2Fp@ssword"
+    with proxy_before(server, rate=1.0) as proxy:
+        login = f"http://admin:{planted}@127.0.0.1:{proxy.port}"
+        workspace = make_workspace(
+            tmp_path / "ws", mlflow_uri=login, competition={"name": str(tmp_path)}
+        )
+        recorder = begin_run(workspace)
+        folder = workspace.runs_dir / "exp1"
+        copy = RunCopy(workspace, "exp1")
+        copy.push()  # MLflow's client is connected: from now on its own errors come
+        recorder.metrics({"train/loss": 1.0}, step=1, epoch=1)
+        proxy.set_mode("refuses")
+        with pytest.raises(MlflowError, match=r"API request to http://admin:\*\*\*@") as caught:
+            copy.push()
+        foreign = str(caught.value.__cause__)
+        assert planted in foreign  # otherwise this test would prove nothing
+        write_progress(folder, connected=True, problem=foreign)
+        said = describe_lag(foreign)
+        recorder.finish("failed", error=describe_error(OSError(foreign)))
+        texts = [path.read_text() for path in (folder / "mirror.json", folder / "run.json")]
+        for text in (str(caught.value), said, *texts):
+            assert "p@ssword" not in text
+            assert "pla%40" not in text
+        # what an earlier version has left is rewritten by a sync, also by one that fails
+        (folder / "mirror.json").write_text(json.dumps({"connected": True, "problem": foreign}))
+        (folder / "mirror.log").write_text(f"a line\n{foreign}\n")
+        done, problems = sync_all(workspace, ["exp1"])
+        assert (done, len(problems)) == ([], 1)
+        assert "admin:***@" in read_progress(folder)["problem"]
+        assert (folder / "mirror.log").read_text().startswith("a line\n")
+        for path in [path for path in folder.rglob("*") if path.is_file()]:
+            assert b"p@ssword" not in path.read_bytes(), path
 
 
 @pytest.mark.parametrize("retries", ["0", "3"])

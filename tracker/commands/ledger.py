@@ -21,12 +21,12 @@ def init_command() -> None:
     """Make an empty ledger at ledger.url; an existing one is left as it is."""
     from tracker.core.terminal import print_text
     from tracker.ledger.append import create_ledger
-    from tracker.ledger.connection import mask_password
+    from tracker.training.errors import mask_secrets
     from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
     made = create_ledger(workspace.ledger_url)
-    print_text(f"{'made' if made else 'already there'}: {mask_password(workspace.ledger_url)}")
+    print_text(f"{'made' if made else 'already there'}: {mask_secrets(workspace.ledger_url)}")
 
 
 def head_command(

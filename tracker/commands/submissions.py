@@ -296,6 +296,9 @@ def score_command(
     private: Annotated[
         list[str] | None, typer.Option(help="metric=value, any metric of tracker.toml.")
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also where a teammate has recorded another score.")
+    ] = False,
 ) -> None:
     """Record the leaderboard's scores of a submission, and show whether it is the new SOTA."""
     from tracker.commands.options import explain_interrupt
@@ -309,10 +312,16 @@ def score_command(
     }
     scores = parse_scores(workspace.competition, given)
     with explain_interrupt(lambda: describe_interrupted_score(workspace, number, scores)):
-        _score(workspace, number, scores)
+        _score(workspace, number, scores, force=force)
 
 
-def _score(workspace: Workspace, number: int, scores: Mapping[tuple[str, str], float]) -> None:
+def _score(
+    workspace: Workspace,
+    number: int,
+    scores: Mapping[tuple[str, str], float],
+    *,
+    force: bool = False,
+) -> None:
     """Record the scores, copy them to MLflow, and print the answer."""
     from tracker.comparison.leaderboard_noise import count_public_images
     from tracker.comparison.tree import read_submission_marks
@@ -324,7 +333,7 @@ def _score(workspace: Workspace, number: int, scores: Mapping[tuple[str, str], f
     from tracker.submission.scores import score
 
     old, sota_before = get_submission(workspace, number), find_sota(workspace)
-    row = score(workspace, number, scores)
+    row = score(workspace, number, scores, force=force)
     _update_mlflow(workspace, [row])
     sota = find_sota(workspace)
     validation = list_validation_scores(workspace, [row])

@@ -234,6 +234,7 @@ TABLE = {
             "head": Entry("ledger:head_command"),
             "history": Entry("ledger:history_command"),
             "grant": Entry("team:grant_command"),
+            "members": Entry("team:members_command"),
             "share": Entry("team:share_command"),
             "revoke": Entry("team:revoke_command"),
             "upgrade": Entry("ledger:upgrade_command"),

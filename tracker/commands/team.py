@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from tracker.setup.team import Address
+    from tracker.workspace.tracker_toml import Workspace
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the member, as in mina.")]
 
@@ -38,6 +42,7 @@ def join_command(
     The secret is typed in a terminal or read from stdin. At the end everything is checked as by
     tracker doctor, with exit code 1 when something is wrong. A workspace that has joined gets later
     settings of the team by --update alone: keys that were changed here, too, stay and are named.
+    With the HOST of its team it takes a new secret, and nothing else of it is changed.
     """
     if update:
         _update(bool(host or data or solution))
@@ -50,13 +55,13 @@ def join_command(
     from tracker.setup.team import join_team, list_lacking, parse_address, parse_secret
     from tracker.workflows.doctor import examine_machine
     from tracker.workspace.member_file import find_author
-    from tracker.workspace.tracker_toml import TRACKER_TOML, already_made
 
     if not host:
         raise ConfigError("join: whose team?", hint="tracker join HOST DIR")
     address = parse_address(host)
-    if (folder / TRACKER_TOML).exists():  # better said before the questions
-        raise already_made(folder)
+    if member := _find_workspace_of(folder, address, is_alone=data is None and solution is None):
+        _renew(member)
+        return
     if data is None and can_answer():
         typed = typer.prompt("folder of the images (empty: none here)", default="", err=True)
         data = Path(typed) if typed.strip() else None
@@ -75,12 +80,64 @@ def join_command(
         raise typer.Exit(1)
 
 
+def _find_workspace_of(folder: Path, address: Address, *, is_alone: bool) -> Workspace | None:
+    """The workspace of this team that gets a new secret, None where one is to be made.
+
+    It is `folder`, or around it where no folder was typed. Raises ConfigError, before anything is
+    asked, for a workspace of another kind, and where more than a secret is to be changed.
+    """
+    from tracker.core.errors import UnknownRunError
+    from tracker.setup.team_update import is_of_team
+    from tracker.workspace.tracker_toml import (
+        TRACKER_TOML,
+        already_made,
+        find_workspace,
+        load_workspace,
+    )
+
+    if (folder / TRACKER_TOML).exists():
+        workspace = load_workspace(folder.resolve())
+    elif folder == Path():
+        try:
+            workspace = find_workspace()
+        except UnknownRunError:
+            return None
+        if not is_of_team(workspace, address):
+            return None
+    else:
+        return None
+    if is_alone and is_of_team(workspace, address):
+        return workspace
+    raise already_made(folder)
+
+
+def _renew(workspace: Workspace) -> None:
+    """Ask for the member's new secret, write it once it is accepted, and check everything."""
+    from tracker.commands.doctor import print_findings
+    from tracker.core.terminal import print_text
+    from tracker.setup.team import parse_secret
+    from tracker.setup.team_update import renew_secret
+    from tracker.workflows.doctor import examine_machine
+    from tracker.workspace.tracker_toml import load_workspace
+
+    secret = parse_secret(_read_secret("new secret, as tracker ledger grant printed it: "))
+    renew_secret(workspace, secret)
+    print_text(
+        f"{workspace.root}: {secret.name} has the new secret here; tracker.toml is as it was"
+    )
+    findings = examine_machine(load_workspace(workspace.root))
+    print_findings(findings)
+    if any(finding.state == "problem" for finding in findings):
+        raise typer.Exit(1)
+
+
 def _update(is_joining: bool) -> None:
     """Take the team's later settings, and say what was taken and what was not."""
     from tracker.core.errors import ConfigError
     from tracker.core.terminal import print_note, print_text
+    from tracker.ledger.shared_settings import explain_team_limit, read_shared
     from tracker.setup.team_update import render_change, update_settings
-    from tracker.workspace.tracker_toml import find_workspace
+    from tracker.workspace.tracker_toml import find_workspace, load_workspace
 
     if is_joining:
         raise ConfigError(
@@ -98,6 +155,9 @@ def _update(is_joining: bool) -> None:
             before="warning: ",
         )
     print_text(f"tracker.toml has version {update.version} of the team's settings")
+    now = load_workspace(workspace.root)
+    if looser := explain_team_limit(read_shared(now.ledger_url), now.competition):
+        print_note(looser, before="warning: ")
     if update.before is not None:
         print_note(f"the file as it was: {workspace.relative(update.before)}")
 
@@ -114,8 +174,9 @@ def grant_command(
     A member gets a new password by the same command. What of tracker.toml the team shares is put
     into the ledger, for tracker join.
     """
+    from tracker.core.errors import TrackerError
     from tracker.core.terminal import print_note
-    from tracker.ledger.roles import grant_member, make_password
+    from tracker.ledger.roles import grant_member, make_password, revoke_member
     from tracker.mirror.targets.mlflow_users import has_users, put_user
     from tracker.setup.team import share_settings
     from tracker.workspace.tracker_toml import find_workspace
@@ -125,7 +186,12 @@ def grant_command(
     is_new = grant_member(workspace.ledger_url, name, password)
     version, _ = share_settings(workspace)
     if has_users(workspace):
-        put_user(workspace, name, password)
+        try:
+            put_user(workspace, name, password)
+        except TrackerError:
+            if is_new:  # all or nothing: half a member can neither join nor be granted again
+                revoke_member(workspace.ledger_url, name)
+            raise
     print_note(f"{name} {'is a member now' if is_new else 'has a new password'}")
     print_note(f"the team shares version {version} of the settings in tracker.toml")
     if not password_stdin:
@@ -158,10 +224,23 @@ def revoke_command(name: Name) -> None:
     from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
-    revoke_member(workspace.ledger_url, name)
-    if has_users(workspace):
-        delete_user(workspace, name)
+
+    def take_from_mlflow() -> None:
+        if has_users(workspace):
+            delete_user(workspace, name)
+
+    revoke_member(workspace.ledger_url, name, before=take_from_mlflow)
     print_text(f"{name} is no member any more; what {name} added stays")
+
+
+def members_command() -> None:
+    """List the members of the team's ledger, a name on each line."""
+    from tracker.core.terminal import print_text
+    from tracker.ledger.roles import list_members
+    from tracker.workspace.tracker_toml import find_workspace
+
+    names = list_members(find_workspace().ledger_url)
+    print_text("\n".join(names) or "no members yet (tracker ledger grant NAME)")
 
 
 def _read_secret(question: str) -> str:

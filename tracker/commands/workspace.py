@@ -479,9 +479,9 @@ def _sync(words: Sequence[str], copy: Callable[[Workspace, str, Connections], ob
     done, problems = sync_all(workspace, names, copy)
     print(f"{render_count(len(done), 'run')} up to date")
     if problems:
-        raise TrackerError(
-            f"{render_count(len(problems), 'run')} not up to date:\n  " + "\n  ".join(problems)
-        )
+        behind = {line.partition(":")[0] for line in problems} & set(names)
+        what = render_count(len(behind), "run") if behind else "what was submitted is"
+        raise TrackerError(f"{what} not up to date:\n  " + "\n  ".join(problems))
 
 
 def pull_command(

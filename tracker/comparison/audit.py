@@ -12,7 +12,7 @@ from typing import Any
 
 from tracker.core.config_diff import ENSEMBLE, list_changed_keys
 from tracker.ledger.read import list_run_paths, list_sota_numbers, list_submissions
-from tracker.ledger.records import Note, Submission
+from tracker.ledger.records import Note, Submission, was_sent_here
 from tracker.run_folder.read import list_runs
 from tracker.run_folder.record import RunRecord
 from tracker.workspace.mlflow_paths import list_locations
@@ -161,13 +161,9 @@ def _compare(earlier: Submission, row: Submission) -> str:
 def _find_missing(workspace: Workspace, rows: Sequence[Submission]) -> list[dict[str, Any]]:
     """Files that the ledger or a run record names and that no longer exist."""
     missing, records = [], list_runs(workspace.runs_dir)
-    here = {(record.name, record.uid) for record in records}
     for row in rows:
         was_saved_here = (
-            row.file
-            and row.predictions_fingerprint
-            and row.run_uid
-            and (row.run, row.run_uid) in here
+            row.file and row.predictions_fingerprint and row.run_uid and was_sent_here(row)
         )
         if was_saved_here and not (workspace.root / str(row.file)).is_file():
             missing.append({"what": f"submission {row.number}", "file": row.file})

@@ -40,7 +40,7 @@ class Contender:
     expected scores of all are on one scale. `luck` is how much better `public` is than `expected`,
     in any metric; below 0 for bad luck. `unused` says why its validation score predicts
     nothing; `undecided` where that is not refuted either, for its scheme has too few points to
-    tell.
+    tell. `run_name` is its run for people of this workspace.
     """
 
     number: int
@@ -52,6 +52,7 @@ class Contender:
     unused: str = ""
     undecided: bool = False
     luck: float = 0.0
+    run_name: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,6 +204,7 @@ def _predict(
     return Contender(
         number=row.number,
         run=row.run,
+        run_name=row.run_name,
         public=public,
         validation=validation,
         by_validation=predicted,

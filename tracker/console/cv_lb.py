@@ -427,7 +427,7 @@ def _describe_chosen(item: Contender, ranks: Sequence[int], result: Selection) -
     """`9 (exp10): public f1 0.9165, the best; validation 0.8967 predicts 0.9164`, and so on."""
     place = ranks.index(item.number) + 1
     rank = "the best" if place == 1 else f"number {place}"
-    run = f" ({item.run})" if item.run else ""
+    run = f" ({item.run_name})" if item.run_name else ""
     reasons = [f"{item.number}{run}: public {result.metric} {render_number(item.public)}, {rank}"]
     if item.by_validation is None and item.validation is not None:
         reasons.append(f"validation {render_number(item.validation)} not used ({item.unused})")

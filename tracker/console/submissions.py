@@ -138,6 +138,7 @@ def print_leaderboard(
         Column("number"),
         Column(rank_title, leaves=1, right=True),
         Column("run", leaves=2),
+        Column("author", leaves=9),
         *_list_score_columns(competition, measured, alone=alone),
         Column("memo", leaves=1, text=True, least=SHORTEST_MEMO if alone else SHORT_MEMO),
         Column(
@@ -166,7 +167,8 @@ def print_leaderboard(
             [
                 Styled(" ".join([str(row.number), *own]), style_marks(own)),
                 render_number((ranks or {}).get(row.number)),
-                row.run or "-",
+                row.run_name or "-",
+                row.author or "-",
                 *[
                     metric.render(row.scores.get(f"{split}_{metric.name}"))
                     for split in ("public", "private")
@@ -182,6 +184,7 @@ def print_leaderboard(
             ]
         )
     left_out = {rank_title} if ranks is None else set()
+    left_out |= {"author"} if len({row.author for row in rows}) < 2 else set()
     left_out |= set() if any(row.notes for row in rows) else {"noted last"}
     kept = [index for index, column in enumerate(columns) if column.title not in left_out]
     print_table(
@@ -267,7 +270,7 @@ def print_check_details(
     if full:
         _print_whole_check(report, competition)
         return
-    runs = [item["run"] for item in report.nearest if item["number"] == report.duplicate]
+    runs = [item["run_name"] for item in report.nearest if item["number"] == report.duplicate]
     same = f", those of {runs[0]}" if runs and runs[0] not in (None, report.run) else ""
     told = describe_ensemble_step(report.config_diff or {}) and report.duplicate is None
     what = f", {report.ensemble}" if report.ensemble and not told else ""
@@ -339,7 +342,9 @@ def _print_looks(report: CheckReport) -> None:
 
 def _print_near(item: Mapping[str, Any], sota: int | None) -> None:
     """An earlier submission whose predictions are near, and whether it is SOTA."""
-    who = ", ".join([*filter(None, [item["run"]]), *(["SOTA"] if item["number"] == sota else [])])
+    who = ", ".join(
+        [*filter(None, [item["run_name"]]), *(["SOTA"] if item["number"] == sota else [])]
+    )
     which = f"submission {item['number']}{f' ({who})' if who else ''}"
     print_text(f"nearest: {which}, {_render_near(item)}")
 

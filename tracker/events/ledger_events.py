@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from tracker.core.clock import from_utc_text, to_utc_text
 from tracker.events.event import Event
 from tracker.ledger.connection import Query, Row, one_moment, open_reader
-from tracker.ledger.read import list_counted_times, list_sota_numbers
+from tracker.ledger.read import has_server, list_counted_times, list_sota_numbers
+from tracker.ledger.shared_settings import apply_team_limit
 from tracker.ledger.team_runs import is_at_home, name_runs
 from tracker.workspace.metrics import find_declared
 from tracker.workspace.quota import build_quota, render_quota, window_start
@@ -29,9 +30,9 @@ _ENDED = (
     " ORDER BY r.seq DESC"
 )
 _CONCERNED = (
-    "SELECT DISTINCT run_uid AS uid FROM submissions WHERE submitted_at >= :since OR number IN"
-    " (SELECT submission FROM scores WHERE scored_at >= :since UNION SELECT submission FROM notes"
-    " WHERE noted_at >= :since)"
+    "SELECT DISTINCT run_uid AS uid, run AS name FROM submissions WHERE submitted_at >= :since OR"
+    " number IN (SELECT submission FROM scores WHERE scored_at >= :since UNION SELECT submission"
+    " FROM notes WHERE noted_at >= :since)"
 )
 _SCORED = (
     "SELECT c.submission, s.run, s.run_uid, c.split, c.metric, c.value, c.scored_at AS time,"
@@ -59,7 +60,7 @@ def list_ledger_events(workspace: Workspace, since: dt.datetime) -> Iterator[Eve
     with one_moment(workspace.ledger_url), open_reader(workspace.ledger_url) as query:
         ended = query(_ENDED, known)
         sent = query(_CONCERNED, known)
-        names = name_runs(workspace, {row["uid"] for row in [*ended, *sent] if row["uid"]})
+        names = _name_all(workspace, query, [*ended, *sent])
         events = [*_list_submitted(query, known, names)]
         events += _list_scored(workspace.competition, query, known, names)
         events += _list_sota(workspace, known, names)
@@ -69,6 +70,14 @@ def list_ledger_events(workspace: Workspace, since: dt.datetime) -> Iterator[Eve
         if time and run and not is_at_home(workspace, row["name"], row["uid"]):
             text = f"{run} {row['status']} on {row['host']}"
             yield Event(time=time, kind=row["status"], run=run, submission=None, text=text)
+
+
+def _name_all(workspace: Workspace, query: Query, rows: Sequence[Row]) -> dict[str, str]:
+    """{uid: name for people} of runs."""
+    runs = {row["uid"]: row["name"] for row in rows if row["uid"]}
+    asked = [{"run": name, "run_uid": uid} for uid, name in runs.items()]
+    named = name_runs(workspace.runs_dir, query, asked)
+    return {uid: name for uid, name in zip(runs, named, strict=True) if name}
 
 
 def _parse(time: str | None) -> dt.datetime | None:
@@ -158,7 +167,10 @@ def _list_sota(
 
 def list_quota_events(workspace: Workspace, since: dt.datetime) -> Iterator[Event]:
     """An event when one submission of a day or window is left, and when none is."""
-    competition = workspace.competition
+    with open_reader(workspace.ledger_url) as query:
+        competition = apply_team_limit(
+            query, workspace.competition, on_server=has_server(workspace)
+        )
     if not competition.daily_limit:
         return
     texts = list_counted_times(workspace, to_utc_text(since - dt.timedelta(days=2)))
@@ -174,7 +186,7 @@ def list_quota_events(workspace: Workspace, since: dt.datetime) -> Iterator[Even
                 kind="quota",
                 run="",
                 submission=None,
-                text=render_quota(quota, competition),
+                text=render_quota(quota, workspace.competition),
                 values={"left": quota.left, "limit": quota.limit, "resets_at": quota.resets_at},
             )
 

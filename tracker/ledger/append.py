@@ -34,7 +34,6 @@ from tracker.ledger.connection import (
     Query,
     check_version,
     foreign_database_error,
-    mask_password,
     missing_ledger_error,
     parse_column,
     refuse_leftover_logs,
@@ -47,7 +46,7 @@ from tracker.ledger.read import sota_query
 from tracker.ledger.records import LedgerRow
 from tracker.ledger.refusals import find_duplicate_refusal, read_quota_window
 from tracker.run_folder.record import RunRecord
-from tracker.training.errors import first_line
+from tracker.training.errors import first_line, mask_secrets
 from tracker.training.machine import host_name
 from tracker.workspace.member_file import find_author
 from tracker.workspace.predictions import Answers
@@ -114,10 +113,11 @@ class _TakenBackError(Exception):
 class Ledger:
     """An open ledger; every method is one transaction, whole or not at all."""
 
-    def __init__(self, engine: sa.Engine, url: str, author: str) -> None:
+    def __init__(self, engine: sa.Engine, url: str, author: str, runs_dir: Path) -> None:
         self._engine = engine
         self._url = url
         self._author = author
+        self._runs_dir = runs_dir  # whose names the messages use
 
     def append_run(self, record: RunRecord, config: Mapping[str, Any], path: str) -> None:
         """Add the final record of a run, unless its newest row has the same values.
@@ -137,6 +137,13 @@ class Ledger:
         with self._write() as connection:
             _append_run(connection, row)
 
+    def _refuse_duplicate(
+        self, connection: sa.Connection, competition: Competition, fingerprint: str
+    ) -> None:
+        query = _ask(connection)
+        if found := find_duplicate_refusal(query, competition, fingerprint, self._runs_dir):
+            raise found
+
     def append_submission(self, draft: Draft, competition: Competition) -> Receipt:
         """Give a submission the next number, or refuse it.
 
@@ -147,7 +154,7 @@ class Ledger:
         with self._write() as connection:
             self._check_guards(connection)
             # asked again under the lock: another process may have submitted since the examination
-            _refuse_duplicate(connection, competition, draft.answers.fingerprint)
+            self._refuse_duplicate(connection, competition, draft.answers.fingerprint)
             window = read_quota_window(
                 _ask(connection), competition, on_server=self._engine.dialect.name == "postgresql"
             )
@@ -163,7 +170,9 @@ class Ledger:
             )
             row["author"] = self._author
             _append(connection, "submission", row)
-            after = build_quota(competition, window.now, [*window.times, row["submitted_at"]])
+            after = build_quota(
+                window.competition, window.now, [*window.times, row["submitted_at"]]
+            )
         return Receipt(number=row["number"], quota=after)
 
     def append_historical(
@@ -214,7 +223,7 @@ class Ledger:
     ) -> None:
         known = row.ledger_columns()
         if known["predictions_fingerprint"]:
-            _refuse_duplicate(connection, competition, known["predictions_fingerprint"])
+            self._refuse_duplicate(connection, competition, known["predictions_fingerprint"])
         sota, diff = row.columns.get("sota"), row.columns.get("config_diff")
         if row.derived:
             sota, diff = self._compare_with_sota(connection, row.config, competition)
@@ -408,13 +417,6 @@ def _ask(connection: sa.Connection) -> Query:
     return query
 
 
-def _refuse_duplicate(
-    connection: sa.Connection, competition: Competition, fingerprint: str
-) -> None:
-    if duplicate := find_duplicate_refusal(_ask(connection), competition, fingerprint):
-        raise duplicate
-
-
 def _append(connection: sa.Connection, kind: str, row: Mapping[str, Any]) -> None:
     """Insert a row, and its link to the last row in the chain."""
     newest = sa.select(CHAIN.c.seq, CHAIN.c.hash).order_by(CHAIN.c.seq.desc()).limit(1)
@@ -457,7 +459,7 @@ def open_ledger(workspace: Workspace) -> Iterator[Ledger]:
     with open_engine(workspace.ledger_url) as engine:
         with engine.begin() as connection:
             check_version(connection.execute(sa.select(sa.func.max(MIGRATIONS.c.version))).scalar())
-        yield Ledger(engine, workspace.ledger_url, find_author(workspace.root))
+        yield Ledger(engine, workspace.ledger_url, find_author(workspace.root), workspace.runs_dir)
 
 
 @contextmanager
@@ -552,7 +554,7 @@ def _build_engine(url: str) -> sa.Engine:
     except sa.exc.ArgumentError:
         pass
     raise LedgerError(
-        f"ledger.url {mask_password(url)!r} is not understood",
+        f"ledger.url {mask_secrets(url)!r} is not understood",
         hint="write sqlite:///ledger.db or postgresql+psycopg://USER@HOST/DB",
     )
 
@@ -576,7 +578,7 @@ def translate_ledger_errors(url: str) -> Iterator[None]:
     except sa.exc.DBAPIError as error:
         raise _translate(error, url) from error
     except sa.exc.SQLAlchemyError as error:
-        raise LedgerError(f"ledger {mask_password(url)}: {first_line(error)}") from error
+        raise LedgerError(f"ledger {mask_secrets(url)}: {first_line(error)}") from error
 
 
 def _translate(error: sa.exc.DBAPIError, url: str) -> TrackerError:

@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from tracker.core.errors import LedgerError, TrackerError
 from tracker.core.first_read import notify_read
 from tracker.core.sqlite_files import open_read_only
 from tracker.ledger.columns import load_steps, read_version
-from tracker.training.errors import StorageError, first_line
+from tracker.training.errors import StorageError, first_line, mask_secrets
 from tracker.training.libraries import require
 
 SCHEMA_VERSION = read_version()
@@ -238,19 +239,30 @@ def translate_postgres(error: Exception, url: str) -> TrackerError:
     if 'relation "migrations" does not exist' in str(error):
         return foreign_database_error()
     text = first_line(error)
-    hint = "check that the server runs, and check ledger.url"
+    hint = (
+        "check host and port, that the server runs, and that it is open to this machine: its owner"
+        " sets TRACKER_BIND, as init --team HOST --bind does"
+    )
     if "permission denied" in text or "must be owner" in text or "row-level security" in text:
         hint = "members read and add rows; only the owner of the ledger may do this"
     elif "authentication failed" in text:
-        hint = "ask the owner of the ledger for a new secret: tracker ledger grant NAME"
-    return LedgerError(f"ledger {mask_password(url)}: {text}", hint=hint)
+        hint = _explain_new_secret(url)
+    return LedgerError(f"ledger {mask_secrets(url)}: {text}", hint=hint)
+
+
+def _explain_new_secret(url: str) -> str:
+    """What a member types whose secret is not valid, or not any more."""
+    parts = urlsplit(url)
+    port = f":{parts.port}" if parts.port not in (None, 5432) else ""
+    place = f"{parts.netloc.rpartition('@')[2].removesuffix(f':{parts.port}')}{port}"
+    place += parts.path if parts.path != "/ledger" else ""
+    name = unquote(parts.username or "NAME")
+    return (
+        f"ask the owner for a new secret (tracker ledger grant {name}), and give it to: tracker"
+        f" join {place}"
+    )
 
 
 def libpq_url(url: str) -> str:
     """SQLAlchemy's URL in libpq's form."""
     return url.replace("postgresql+psycopg://", "postgresql://", 1)
-
-
-def mask_password(url: str) -> str:
-    """The URL without its password."""
-    return re.sub(r"(//[^/:@]*):[^/@]*@", r"\1:***@", url)

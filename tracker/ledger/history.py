@@ -7,6 +7,7 @@ from typing import Any
 
 from tracker.ledger.columns import MAX_INTEGER
 from tracker.ledger.connection import Row, open_reader
+from tracker.ledger.team_runs import name_runs
 from tracker.workspace.tracker_toml import Workspace
 
 
@@ -27,14 +28,18 @@ class Event:
 
 
 HISTORY = {
-    "run": "SELECT seq, NULL AS submission, finished_at AS time, author, name, status FROM runs",
+    "run": (
+        "SELECT seq, NULL AS submission, finished_at AS time, author, name AS run, uid AS run_uid,"
+        " status FROM runs"
+    ),
     "submission": (
-        "SELECT seq, number AS submission, submitted_at AS time, author, run, memo FROM submissions"
+        "SELECT seq, number AS submission, submitted_at AS time, author, run, run_uid, memo FROM"
+        " submissions"
     ),
     "score": "SELECT seq, submission, scored_at AS time, author, split, metric, value FROM scores",
     "note": (
         "SELECT seq, submission, noted_at AS time, author, kind AS what, text, "
-        "(SELECT max(r.name) FROM runs r WHERE r.uid = notes.run_uid) AS run FROM notes"
+        "run_uid, (SELECT max(r.name) FROM runs r WHERE r.uid = notes.run_uid) AS run FROM notes"
     ),
 }
 
@@ -56,7 +61,13 @@ def list_history(
             known = {"limit": min(limit, MAX_INTEGER) or MAX_INTEGER}
             if submission is not None:
                 known["submission"] = submission
-            for row in query(f"{sql}{where} ORDER BY seq DESC LIMIT :limit", known):
+            rows = [
+                dict(row) for row in query(f"{sql}{where} ORDER BY seq DESC LIMIT :limit", known)
+            ]
+            if kind != "score":
+                for row, name in zip(rows, name_runs(workspace.runs_dir, query, rows), strict=True):
+                    row["run"] = name
+            for row in rows:
                 shared = {name: row.pop(name) for name in ("seq", "submission", "time", "author")}
                 text = _describe_event(workspace, kind, row)
                 events.append(Event(kind=kind, **shared, text=text))
@@ -66,7 +77,7 @@ def list_history(
 
 def _describe_event(workspace: Workspace, kind: str, row: Row) -> str:
     if kind == "run":
-        return f"{row['name']} {row['status']}"
+        return f"{row['run']} {row['status']}"
     if kind == "submission":
         return f"{row['run'] or 'unknown run'}: {row['memo']}"
     if kind == "score":

@@ -27,7 +27,7 @@ from tracker.ledger.connection import (
     read_rows,
 )
 from tracker.ledger.records import REJECTED, Note, Origin, ScoredSubmission, Submission
-from tracker.ledger.team_runs import find_run_by_uid
+from tracker.ledger.team_runs import find_run_by_uid, name_runs
 from tracker.run_folder.read import load_run
 from tracker.run_folder.record import RunRecord, list_run_numbers, run_folder
 from tracker.training.errors import ConfigError, DataError
@@ -38,7 +38,13 @@ from tracker.workspace.tracker_toml import Competition, Metric, Workspace, parse
 
 MAX_IN_VALUES = 500  # values in one query; every database allows more
 
-_DERIVED = ("scores", "notes", "not_known", "imported")  # fields of Submission that are not columns
+_DERIVED = (
+    "scores",
+    "notes",
+    "not_known",
+    "imported",
+    "run_name",
+)  # fields of Submission that are not columns
 _FIELDS = [name for name in Submission.__dataclass_fields__ if name not in _DERIVED]
 _COLUMNS = ", ".join(f"s.{name}" for name in _FIELDS)
 _OF_SOTA = (
@@ -90,18 +96,17 @@ def list_submissions(
         sql = "SELECT submission, text FROM notes WHERE kind = 'imported' AND text LIKE :val"
         found = query(f"{sql} {also}", {**(parameters or {}), "val": '%"val%'})
         imported = {row["submission"]: parse_column(row["text"]) for row in found}
+        names = name_runs(workspace.runs_dir, query, rows)
     by_number, by_run = _group_notes(notes)
     submissions = []
-    parsed: dict[
-        str, tuple[Any, bool]
-    ] = {}  # the configs of the few that were SOTA, each parsed once
-    for row in rows:
+    # The configs of the few that were SOTA, each parsed once.
+    parsed: dict[str, tuple[Any, bool]] = {}
+    for row, name in zip(rows, names, strict=True):
         own_notes = [*by_number.get(row["number"], ()), *by_run.get(row["run_uid"], ())]
         own_notes.sort(key=lambda note: note.time)
         built = _build(row, scores.get(row["number"], {}), own_notes, parsed)
-        if row["number"] in imported:
-            built = replace(built, imported=imported[row["number"]])
-        submissions.append(built)
+        known = imported.get(row["number"], {})
+        submissions.append(replace(built, run_name=name, imported=known))
     return submissions
 
 
@@ -500,6 +505,27 @@ def list_packed_answers(
             )
             packed += [(row["number"], row["run"], row["answers"]) for row in query(sql, known)]
     return packed
+
+
+def find_score(workspace: Workspace, number: int, split: str, metric: str) -> Row | None:
+    """The newest score of a submission, with its value and its author; None without one."""
+    sql = (
+        "SELECT value, author FROM scores WHERE submission = :number AND split = :split"
+        " AND metric = :metric ORDER BY seq DESC LIMIT 1"
+    )
+    known = {"number": number, "split": split, "metric": metric}
+    rows = read_rows(workspace.ledger_url, sql, known) if abs(number) <= MAX_INTEGER else []
+    return rows[0] if rows else None
+
+
+def name_submitted_runs(workspace: Workspace, numbers: Collection[int]) -> dict[int, str | None]:
+    """{number: the name for people of the run of a submission}."""
+    rows: list[Row] = []
+    with open_reader(workspace.ledger_url) as query:
+        for among, known in _split_list(sorted(numbers), "number IN"):
+            rows += query(f"SELECT number, run, run_uid FROM submissions WHERE {among}", known)
+        names = name_runs(workspace.runs_dir, query, rows)
+    return {row["number"]: name for row, name in zip(rows, names, strict=True)}
 
 
 def list_runs_with_weights(workspace: Workspace, weights: str, *, exclude: str) -> list[str]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import PurePath
 from typing import Any, NamedTuple
+
+from tracker.training.machine import host_name
 
 # `Submission.is_rejected` in SQL, for a submission `s`.
 REJECTED = (
@@ -47,7 +50,8 @@ class Submission:
 
     `imported` has the columns of an imported table that the ledger has none for, where one of them
     is a validation metric. `not_known` are the config keys that only one of it and the SOTA of that
-    time has, because another program never logged them; they are not in `config_diff`.
+    time has, because another program never logged them; they are not in `config_diff`. `run_name`
+    is the name of its run for people of this workspace: `exp1`, or `mina/exp1` for another's.
     """
 
     number: int
@@ -77,6 +81,7 @@ class Submission:
     notes: Sequence[Note] = ()
     not_known: Sequence[str] = ()
     imported: Mapping[str, str] = field(default_factory=dict)
+    run_name: str | None = None
 
     @property
     def is_rejected(self) -> bool:
@@ -95,6 +100,20 @@ class ScoredSubmission(NamedTuple):
 
     number: int
     scores: dict[str, float]
+
+
+def was_sent_here(row: Submission) -> bool:
+    """Whether the copy of what was sent is to lie in this workspace: it lies with its sender.
+
+    The ledger has the sender's host, not the workspace, and a teammate may send a run of this one:
+    the file is then called after the run's name there, as in kim-exp2-c87fa4669969.csv.
+    """
+    is_own = row.run is not None and row.run == row.run_name
+    return (
+        is_own
+        and row.host == host_name()
+        and PurePath(str(row.file)).name.startswith(f"{row.run}-")
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

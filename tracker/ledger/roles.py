@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,14 @@ if TYPE_CHECKING:
 
 NAME = re.compile(r"[a-z][a-z0-9_.-]{0,40}")
 PASSWORD_BYTES = 24  # 32 letters, digits, - and _
+# Roles of PostgreSQL, users of MLflow, and what its client and SQL take for something else; `board`
+# is a member, with whose login the board asks MLflow.
+TAKEN = frozenset(
+    {
+        *("admin", "mlflow", "owner", "postgres", "reader", "root", "tracker"),
+        *("all", "current_user", "none", "public", "session_user"),
+    }
+)
 LEAST_PASSWORD = 12  # what MLflow takes
 _PLACE = "SELECT current_database() AS database, current_schema() AS schema"
 _OWNS = (
@@ -62,6 +70,11 @@ def check_member_name(name: str) -> None:
         raise ConfigError(
             f"{name!r} cannot be the name of a member",
             hint="a small letter first, then small letters, digits, _ . and -, as in mina",
+        )
+    if name in TAKEN:
+        raise ConfigError(
+            f"{name} cannot be the name of a member: the team's server uses it itself",
+            hint="choose another name, as in mina",
         )
 
 
@@ -101,8 +114,11 @@ def grant_member(url: str, name: str, password: str) -> bool:
     return is_new
 
 
-def revoke_member(url: str, name: str) -> None:
+def revoke_member(url: str, name: str, *, before: Callable[[], None] = lambda: None) -> None:
     """Drop the login role of a member; the rows that it added stay.
+
+    `before` is called once it is known to be a member: where it raises, the role stays, and the
+    same command again completes it.
 
     Raises RefusedError where there is no such member, and as `grant_member`.
     """
@@ -112,11 +128,24 @@ def revoke_member(url: str, name: str) -> None:
         if not _is_member(connection, group, name):
             raise RefusedError(
                 f"{name} is not a member of this ledger",
-                hint=f"its members are in the role {group.role}",
+                hint="tracker ledger members lists them",
             )
+        before()
         with connection.transaction():
             _run(connection, "REVOKE {} FROM {}", group.role, name)
             _run(connection, "DROP ROLE {}", name)
+
+
+def list_members(url: str) -> list[str]:
+    """The names of the members; raises LedgerError, and ConfigError for a ledger in SQLite."""
+    group = find_group(url)
+    members = (
+        "SELECT m.rolname AS name FROM pg_auth_members a JOIN pg_roles g ON g.oid = a.roleid"
+        " JOIN pg_roles m ON m.oid = a.member WHERE g.rolname = :role AND m.rolcanlogin"
+        " AND m.rolname <> (SELECT r.rolname FROM pg_database d JOIN pg_roles r ON r.oid = d.datdba"
+        " WHERE d.datname = current_database()) ORDER BY 1"
+    )
+    return [str(row["name"]) for row in read_rows(url, members, {"role": group.role})]
 
 
 def owns_ledger(url: str) -> bool:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tracker.core.clock import utc_now
 from tracker.core.errors import LedgerError, RefusedError
 from tracker.ledger.columns import ROLES_VERSION
 from tracker.ledger.connection import Query, libpq_url, open_reader, translate_postgres
 from tracker.ledger.roles import owns_ledger
+from tracker.workspace.quota import describe_limits
+from tracker.workspace.tracker_toml import Competition
 
 _NEWEST = "SELECT version, text, sha256 FROM shared_settings ORDER BY version DESC LIMIT 1"
 _ONE = "SELECT version, text, sha256 FROM shared_settings WHERE version = :version"
@@ -38,6 +40,38 @@ def read_shared(url: str, *, version: int | None = None) -> SharedSettings:
             hint="its owner shares them again: tracker ledger share",
         )
     return SharedSettings(row["version"], row["text"])
+
+
+def apply_team_limit(query: Query, competition: Competition, *, on_server: bool) -> Competition:
+    """The competition with the team's daily limit, where that is the stricter one.
+
+    `query` reads the ledger; only one on a server has settings of a team.
+    """
+    if not on_server or not _has_roles(query):
+        return competition
+    rows = query(_NEWEST, {})
+    limit = read_daily_limit(rows[0]["text"]) if rows else 0
+    own = competition.daily_limit
+    if not limit or 0 < own <= limit:
+        return competition
+    return replace(competition, daily_limit=limit)
+
+
+def read_daily_limit(text: str) -> int:
+    """The daily limit in a version of the shared settings; 0 where it sets none."""
+    import tomllib
+
+    try:
+        limit = tomllib.loads(text).get("competition", {}).get("daily_limit", 0)
+    except (tomllib.TOMLDecodeError, AttributeError):
+        return 0  # join --update says so
+    return limit if isinstance(limit, int) and limit > 0 else 0
+
+
+def explain_team_limit(shared: SharedSettings, competition: Competition) -> str:
+    """That the team's daily limit counts where this workspace has a looser one; else empty."""
+    limit, own = read_daily_limit(shared.text), competition.daily_limit
+    return describe_limits(limit, own) if limit and not 0 < own <= limit else ""
 
 
 def find_newer(url: str, query: Query, version: int) -> int:

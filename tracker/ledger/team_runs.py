@@ -12,23 +12,27 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
-from tracker.core.errors import RefusedError, TrackerError, UnknownRunError
-from tracker.ledger.connection import Row, parse_column, read_rows
+from tracker.core.errors import LedgerError, RefusedError, TrackerError, UnknownRunError
+from tracker.ledger.connection import Query, Row, parse_column, read_rows
 from tracker.run_folder.read import load_run
 from tracker.run_folder.record import RUN_NAME, TEAM, is_pulled
+from tracker.training.machine import host_name
 from tracker.training.tables import parse_json
 from tracker.workspace.tracker_toml import Workspace
 
 INDEX = "names.json"  # in .tracker/team: {uid: [name of the copy, the ledger's row of that time]}
+RUNNING = "running.json"  # in .tracker/team: what MLflow said about running runs, and when
 UID_DIGITS = 6
 FINGERPRINTS = ("config", "data", "code", "weights", "predictions")
 _COLUMNS = (
     "seq, name, uid, kind, status, parent, author, host, created_at, finished_at, best_epoch,"
     " summary, path, " + ", ".join(f"{name}_fingerprint" for name in FINGERPRINTS)
 )
+_PLACES = "SELECT uid, name, author, host, path FROM runs WHERE {where} ORDER BY seq"
+MAX_UIDS = 500  # in one query
 _NEWEST = "seq IN (SELECT max(seq) FROM runs GROUP BY uid)"
 
 
@@ -59,7 +63,7 @@ class IndexedRun:
     @property
     def forms(self) -> tuple[str, str, str]:
         """Its names elsewhere, the shortest first."""
-        return _list_forms(self.run, self.uid, self.author, self.host)
+        return _list_forms({**vars(self), "name": self.run})
 
 
 class TeamRuns:
@@ -86,7 +90,7 @@ class TeamRuns:
         return self._shortest(run)
 
     def _shortest(self, run: IndexedRun) -> str:
-        return next((form for form in run.forms if self._fitting[form] == 1), run.forms[-1])
+        return _find_shortest(run.forms, self._fitting)
 
     @cached_property
     def by_uid(self) -> Mapping[str, IndexedRun]:
@@ -99,16 +103,21 @@ class TeamRuns:
         Raises UnknownRunError for none, and for several with the names of each.
         """
         found = [run for run in self.runs if word in run.forms]
-        if len(found) == 1:
+        # one that runs now is not in the ledger yet, and is as likely to be meant
+        forms = _read_running(self._workspace, known=self.by_uid)
+        running = [one for one in forms if word in one]
+        if len(found) == 1 and not running:
             return found[0]
         if not found:
             raise UnknownRunError(
                 f"no run {word} in the ledger",
                 hint="tracker runs --team lists all; a run is there once it has ended",
             )
-        names = sorted(self._shortest(run) for run in found)
+        fitting = self._fitting + Counter(form for one in forms for form in one)
+        fit = [*(run.forms for run in found), *running]
+        names = sorted(_find_shortest(one, fitting) for one in fit)
         raise UnknownRunError(
-            f"{word} fits {len(found)} runs: {', '.join(names)}",
+            f"{word} fits {len(names)} runs: {', '.join(names)}",
             hint="use the longer name of the run that you mean",
         )
 
@@ -125,41 +134,63 @@ class TeamRuns:
         return f"{run.forms[1].rpartition('/')[0]}/{word}" if RUN_NAME.fullmatch(word) else word
 
 
-def name_runs(workspace: Workspace, uids: Collection[str]) -> dict[str, str]:
-    """{uid: name here} of those of these runs that the ledger's index has, as `TeamRuns` says.
+def name_runs(runs_dir: Path, query: Query, rows: Sequence[Mapping[str, Any]]) -> list[str | None]:
+    """The names for people of the runs of submissions, as in `TeamRuns`: `exp1` for a run of the
+    workspace with `runs_dir`, `mina/exp1` for one of another workspace or another author.
 
-    It reads no whole run, and asks only for the folders of these: a ledger may have very many.
+    `rows` have run and run_uid, as the ledger has them. A run that the ledger's index does not
+    know keeps its name.
     """
-    wanted = set(uids)
-    rows = read_rows(
-        workspace.ledger_url,
-        "SELECT r.uid, r.name, r.author, r.host FROM (SELECT max(seq) AS seq FROM runs GROUP BY"
-        " uid) n JOIN runs r ON r.seq = n.seq",
-    )
-    rows = [row for row in rows if RUN_NAME.fullmatch(row["name"])]
-    asked = [row for row in rows if row["uid"] in wanted]
-    alike = {row["name"] for row in asked}  # only runs of one name can share a form
-    fitting: Counter[str] = Counter()
+    uids = sorted({str(row["run_uid"]) for row in rows if row["run"] and row["run_uid"]})
+    places: dict[str, Row] = {}
+    for start in range(0, len(uids), MAX_UIDS):
+        part = {f"u{place}": uid for place, uid in enumerate(uids[start : start + MAX_UIDS])}
+        among = f"uid IN ({', '.join(f':{name}' for name in part)})"
+        places.update({row["uid"]: row for row in query(_PLACES.format(where=among), part)})
+    strangers = {uid: row for uid, row in places.items() if not _is_of(runs_dir, row)}
+    if not strangers:
+        return [row["run"] for row in rows]
+    everybody = {row["uid"]: row for row in query(_PLACES.format(where="1 = 1"), {})}
+    fitting = Counter(form for row in everybody.values() for form in _list_forms(row))
+    names: list[str | None] = []
     for row in rows:
-        if row["name"] in alike:
-            fitting.update(_forms_of_row(row))
-    names = {}
-    for row in asked:
-        forms = _forms_of_row(row)
-        shortest = next((form for form in forms if fitting[form] == 1), forms[-1])
-        is_here = is_at_home(workspace, row["name"], row["uid"])
-        names[row["uid"]] = row["name"] if is_here else shortest
+        place = strangers.get(str(row["run_uid"]))
+        names.append(_find_shortest(_list_forms(place), fitting) if place else row["run"])
     return names
 
 
-def _forms_of_row(row: Row) -> tuple[str, str, str]:
-    return _list_forms(row["name"], row["uid"], row["author"], row["host"])
+def _is_of(runs_dir: Path, row: Row) -> bool:
+    """Whether a run was made in the workspace with `runs_dir`, or lies there now.
+
+    A moved workspace, and one in a container with another host name, still have their runs.
+    """
+    home = (host_name(), runs_dir.resolve())
+    is_made_here = (row["host"], PurePath(row["path"]).parent) == home
+    return is_made_here or _has_run(runs_dir, row["name"], row["uid"])
 
 
-def _list_forms(run: str, uid: str, author: str, host: str) -> tuple[str, str, str]:
-    who, place = _word(author), _word(host)
-    full = f"{who}@{place}/{run}"
-    return f"{who}/{run}", full, f"{full}~{uid[:UID_DIGITS]}"
+def _read_running(workspace: Workspace, known: Collection[str]) -> list[tuple[str, str, str]]:
+    """The names of the runs that MLflow last called running and the ledger does not know.
+
+    tracker/mirror/team.py writes the file.
+    """
+    try:
+        raw = parse_json((workspace.root / TEAM / RUNNING).read_text(encoding="utf-8"))
+        runs = [{**run, "name": run["run"]} for run in raw["runs"] if run["uid"] not in known]
+        return [_list_forms(run) for run in runs]
+    except (OSError, ValueError, TypeError, LookupError):
+        return []  # MLflow was not asked yet
+
+
+def _find_shortest(forms: Sequence[str], fitting: Mapping[str, int]) -> str:
+    return next((form for form in forms if fitting[form] == 1), forms[-1])
+
+
+def _list_forms(row: Row) -> tuple[str, str, str]:
+    """The names elsewhere of a run with author, host, name and uid, the shortest first."""
+    who, where = _word(row["author"]), _word(row["host"])
+    full = f"{who}@{where}/{row['name']}"
+    return f"{who}/{row['name']}", full, f"{full}~{row['uid'][:UID_DIGITS]}"
 
 
 def _build(row: Row) -> IndexedRun:
@@ -177,10 +208,14 @@ def _word(text: str) -> str:
 
 def is_at_home(workspace: Workspace, name: str, uid: str) -> bool:
     """Whether this workspace has the run folder `name` of the run `uid`."""
-    if not (workspace.runs_dir / name).is_dir():
+    return _has_run(workspace.runs_dir, name, uid)
+
+
+def _has_run(runs_dir: Path, name: str, uid: str) -> bool:
+    if not (runs_dir / name).is_dir():
         return False
     try:
-        return load_run(workspace.runs_dir, name).uid == uid
+        return load_run(runs_dir, name).uid == uid
     except TrackerError:
         return False
 
@@ -235,12 +270,22 @@ def find_uids_beside(workspace: Workspace, uid: str | None, names: Sequence[str]
     return found
 
 
+def has_copy(workspace: Workspace, word: str) -> bool:
+    """Whether a copy of this name is here, which does without the ledger while it is away."""
+    return any(name == word for name, _ in read_pulled(workspace).values())
+
+
 def find_teammates_run(workspace: Workspace, word: str) -> str:
     """The name here of the run that `mina/exp12` means: her copy, or `exp12` for one's own.
 
     Raises UnknownRunError, also for a run that was not pulled yet.
     """
-    run = TeamRuns(workspace).find(word)
+    try:
+        run = TeamRuns(workspace).find(word)
+    except LedgerError:
+        if has_copy(workspace, word):
+            return word
+        raise
     if not is_pulled(run.name):
         return run.name
     here = find_run_by_uid(workspace, run.run, run.uid)

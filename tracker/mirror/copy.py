@@ -19,6 +19,7 @@ from tracker.core.errors import TrackerError
 from tracker.core.locks import FileLock
 from tracker.mirror import MANIFEST, WEIGHTS
 from tracker.mirror import targets as mirror_targets
+from tracker.mirror.mirror import clear_secrets
 from tracker.mirror.targets import (
     Point,
     RunInfo,
@@ -356,6 +357,7 @@ def list_files(folder: Path) -> list[str]:
 
 def sync_run(workspace: Workspace, name: str, connections: Connections | None = None) -> RunRecord:
     """Copy one run, with retries after a lost answer; raises TargetError, MissingLibraryError."""
+    clear_secrets(workspace.runs_dir / name)
     copy = RunCopy(workspace, name, connections)
     for pause_s in RETRY_AFTER_S:
         started = time.monotonic()

@@ -15,7 +15,9 @@ from typing import Any
 
 from tracker.core.settings import get_seconds, quiet_libraries
 from tracker.mirror.targets import list_targets, name_remote, read_state
-from tracker.training.files import write_json
+from tracker.run_folder.output import OUTPUT_NAME
+from tracker.training.errors import mask_secrets
+from tracker.training.files import write_json, write_text
 from tracker.training.saves import block_saves
 from tracker.workspace.tracker_toml import Workspace
 
@@ -107,7 +109,7 @@ class Mirror:
 
 def write_progress(folder: Path, *, connected: bool, problem: str = "") -> None:
     """Tell the waiting process whether the mirror is connected, and what its problem is."""
-    progress = {"connected": connected, "problem": problem}
+    progress = {"connected": connected, "problem": mask_secrets(problem)}
     if read_progress(folder) != progress:
         write_json(folder / PROGRESS_NAME, progress)
 
@@ -119,13 +121,25 @@ def read_progress(folder: Path) -> dict[str, Any]:
 
 def describe_lag(reason: str) -> str:
     """The message that a copy does not have everything yet, and why; nothing is lost."""
-    return f"{name_remote()} behind ({reason}): tracker sync brings it up to date"
+    return f"{name_remote()} behind ({mask_secrets(reason)}): tracker sync brings it up to date"
 
 
 def last_line(log: Path) -> str:
     """The last line of a log, or a text that says there is none."""
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1] if lines else "no reason given"
+
+
+def clear_secrets(folder: Path) -> None:
+    """Take the passwords out of what an earlier version wrote into a run folder, which others may
+    read. Raises StorageError."""
+    for name in (PROGRESS_NAME, LOG_NAME, OUTPUT_NAME):
+        try:
+            text = (folder / name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            continue
+        if (masked := mask_secrets(text)) != text:
+            write_text(folder / name, masked)
 
 
 def _modified_ns(path: Path) -> int:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from tracker.core.errors import TrackerError, render_error
+from tracker.core.masking import mask_stderr
 from tracker.core.sender import start_sender
 from tracker.mirror.copy import RunCopy
 from tracker.mirror.mirror import write_progress
@@ -57,6 +58,7 @@ def _pause(workspace: Workspace, name: str, seconds: float, *, ended: bool) -> N
 def main() -> int:
     """The mirror process: `python -m tracker.mirror.process WORKSPACE RUN`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    mask_stderr()  # it is mirror.log, which others may read
     root, name = sys.argv[1:]
     try:
         workspace = load_workspace(Path(root))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tracker.core.errors import RefusedError, TrackerError, UnknownRunError
+from tracker.core.errors import LedgerError, RefusedError, TrackerError, UnknownRunError
 from tracker.core.locks import FileLock
 from tracker.ledger.connection import read_rows
 from tracker.ledger.read import find_sota, get_submission
@@ -24,6 +24,7 @@ from tracker.ledger.team_runs import (
     INDEX,
     IndexedRun,
     TeamRuns,
+    has_copy,
     is_at_home,
     read_pulled,
 )
@@ -83,6 +84,10 @@ def bring(
             sources = _list_sources(workspace, pulled.name) if weights else []
             bring(workspace, sources, weights=weights, notify=notify)
         except TrackerError as error:
+            is_away = isinstance(error, LedgerError)
+            if is_away and has_copy(workspace, word):
+                notify(f"{word} is the copy here, not compared with the ledger: {error}")
+                continue
             if is_pulled(word):
                 raise
             notify(f"the run of {word} was not pulled: {error}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tracker.core.clock import from_utc_text, to_utc_text, utc_now
 from tracker.core.errors import TrackerError
-from tracker.ledger.team_runs import FINGERPRINTS, IndexedRun, TeamRuns, read_pulled
+from tracker.ledger.team_runs import FINGERPRINTS, RUNNING, IndexedRun, TeamRuns, read_pulled
 from tracker.mirror.pull import is_alone
 from tracker.run_folder.read import list_runs
 from tracker.run_folder.record import RUN_NAME, TEAM, RunRecord, is_pulled
@@ -21,7 +21,6 @@ from tracker.workspace.tracker_toml import Workspace
 if TYPE_CHECKING:
     from tracker.mirror.targets.mlflow_team import RunningRun
 
-CACHE = "running.json"  # in .tracker/team: what MLflow said about running runs, and when
 ASK_AGAIN_S = 60.0
 SILENT_S = 300.0  # heartbeats come once a minute; clocks differ, and a copy may be behind
 HERE, COPY = "here", "copy"
@@ -93,6 +92,11 @@ def list_team(workspace: Workspace) -> Team:
     entries = [_describe(run, beats.get(run.uid), _find_place(run, here, pulled)) for run in runs]
     entries.sort(key=lambda entry: (entry.created_at, entry.name), reverse=True)
     return Team(runs=entries, asked_at=asked_at, problem=problem)
+
+
+def ask_for_running(workspace: Workspace) -> None:
+    """Let names that mean a running run of a teammate be known; MLflow is asked once a minute."""
+    _find_running(workspace)
 
 
 def read_team_curves(
@@ -199,7 +203,7 @@ def _find_running(workspace: Workspace) -> tuple[list[RunningRun], str | None, s
     folder = workspace.root / TEAM
     folder.mkdir(parents=True, exist_ok=True)
     content = {"asked_at": asked_at, "uri": workspace.shown_mlflow_uri}
-    write_json(folder / CACHE, {**content, "runs": [asdict(run) for run in known]})
+    write_json(folder / RUNNING, {**content, "runs": [asdict(run) for run in known]})
     return known, asked_at, ""
 
 
@@ -213,7 +217,7 @@ def _read_cache(workspace: Workspace) -> tuple[list[RunningRun], str | None]:
     from tracker.mirror.targets.mlflow_team import RunningRun
 
     try:
-        raw = parse_json((workspace.root / TEAM / CACHE).read_text(encoding="utf-8"))
+        raw = parse_json((workspace.root / TEAM / RUNNING).read_text(encoding="utf-8"))
         if raw["uri"] != workspace.shown_mlflow_uri:
             return [], None
         _age_s(raw["asked_at"])

@@ -30,15 +30,17 @@ from tracker.core.config_diff import describe_ensemble
 from tracker.core.errors import TrackerError
 from tracker.core.list_marks import APART, SEARCHED, Marks
 from tracker.ledger.chain import read_head
-from tracker.ledger.connection import read_rows
+from tracker.ledger.connection import open_reader, read_rows
 from tracker.ledger.read import (
     find_sota,
+    has_server,
     list_counted_times,
     list_submissions,
     list_validation_scores,
     read_clock,
 )
 from tracker.ledger.records import Submission
+from tracker.ledger.shared_settings import apply_team_limit
 from tracker.run_folder.read import load_config, load_run
 from tracker.training.metrics import COMPETITION, METRICS
 from tracker.training.numbers import render_decimals
@@ -184,6 +186,8 @@ def build_report(workspace: Workspace) -> TeamReport:
     bases = {row.number: basis_of_submission(workspace, row) for row in rows}
     entries = _build_entries(workspace, rows, checked, marks, bases)
     family = build_family(workspace)
+    with open_reader(workspace.ledger_url) as query:
+        counted = apply_team_limit(query, competition, on_server=has_server(workspace))
     times, _ = split_times(
         competition, now, list_counted_times(workspace, window_start(competition, now))
     )
@@ -191,7 +195,7 @@ def build_report(workspace: Workspace) -> TeamReport:
         competition=competition,
         generated_at=to_utc_text(now),
         head=read_head(workspace.ledger_url),
-        quota=build_quota(competition, now, times),
+        quota=build_quota(counted, now, times),
         entries=entries,
         sota=next((entry for entry in entries if entry.is_sota), None),
         best_private=_find_best(entries, competition.primary, "private"),
@@ -234,7 +238,7 @@ def _build_entries(
         entries.append(
             SubmissionEntry(
                 number=row.number,
-                run=row.run,
+                run=row.run_name,
                 model=_describe_model(row.config),
                 memo=row.memo,
                 author=row.author,

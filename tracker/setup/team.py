@@ -138,7 +138,7 @@ class TeamServer:
         write_secrets(
             root,
             {
-                **_list_secrets(self.ledger_url, OWNER, owner),
+                **list_secrets(self.ledger_url, OWNER, owner),
                 "mlflow_uri": with_login(self.mlflow_uri, ADMIN, admin),
             },
         )
@@ -189,7 +189,7 @@ def with_login(uri: str, name: str, password: str) -> str:
     return urlunsplit(parts._replace(netloc=login + parts.netloc.rpartition("@")[2]))
 
 
-def _list_secrets(ledger_url: str, name: str, password: str) -> dict[str, str]:
+def list_secrets(ledger_url: str, name: str, password: str) -> dict[str, str]:
     """The addresses of ledger and sweeps for secrets.toml."""
     sweeps = find_group(ledger_url).sweeps
     return {
@@ -241,7 +241,7 @@ def join_team(
     mlflow_uri = place_mlflow(tables, address.host)
     tables["ledger"] = {"url": build_url(bare, user=secret.name)}
     tables["mlflow"] = {"tracking_uri": mlflow_uri} if mlflow_uri else {}
-    secrets = _list_secrets(bare, secret.name, secret.password)
+    secrets = list_secrets(bare, secret.name, secret.password)
     if mlflow_uri:
         secrets["mlflow_uri"] = with_login(mlflow_uri, secret.name, secret.password)
 

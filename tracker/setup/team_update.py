@@ -17,6 +17,9 @@ from urllib.parse import unquote, urlsplit
 from tracker.core.errors import TrackerError
 from tracker.ledger.shared_settings import SharedSettings, read_shared
 from tracker.setup.team import (
+    Address,
+    Secret,
+    list_secrets,
     parse_address,
     place_mlflow,
     read_shared_tables,
@@ -80,6 +83,42 @@ def update_settings(workspace: Workspace) -> Update:
     return Update(newest.version, taken, (*kept, *_list_moved(tables, base, newest)), before)
 
 
+def is_of_team(workspace: Workspace, address: Address) -> bool:
+    """Whether a member's workspace has its ledger at this address."""
+    url = urlsplit(_read_ledger_url(workspace))
+    if not _joined(workspace) or not url.hostname:
+        return False
+    here = parse_address(url.netloc.rpartition("@")[2] + url.path)
+    return here == address
+
+
+def renew_secret(workspace: Workspace, secret: Secret) -> None:
+    """Put a member's new secret into secrets.toml, which alone is written, once the ledger takes
+    it.
+
+    Raises ConfigError for the secret of somebody else, LedgerError or StorageError.
+    """
+    member = _find_member(workspace)
+    if secret.name != member.name:
+        raise ConfigError(
+            f"this is the workspace of {member.name}, and the secret is that of {secret.name}",
+            hint=f"tracker join HOST DIR makes a workspace of {secret.name} in another folder",
+        )
+    url = _read_ledger_url(workspace)
+    secrets = list_secrets(url, secret.name, secret.password)
+    read_shared(secrets["ledger_url"])
+    table = read_toml(workspace.root / TRACKER_TOML).get("mlflow", {})
+    uri = str(table.get(MLFLOW[1], ""))
+    if uri.startswith(("http://", "https://")):
+        secrets["mlflow_uri"] = with_login(uri, secret.name, secret.password)
+    write_secrets(workspace.root, secrets)
+
+
+def _read_ledger_url(workspace: Workspace) -> str:
+    """The address in tracker.toml, which has no password; the environment may have another."""
+    return str(read_toml(workspace.root / TRACKER_TOML).get("ledger", {}).get("url", ""))
+
+
 def render_change(value: Any) -> str:
     """A value as people read it."""
     return "not set" if value is None else json.dumps(value, ensure_ascii=False, default=str)
@@ -88,18 +127,22 @@ def render_change(value: Any) -> str:
 def _find_member(workspace: Workspace) -> Member:
     """The member of this workspace; one that joined with an earlier tracker says the version in
     the head of tracker.toml."""
+    if member := _joined(workspace):
+        return member
+    raise ConfigError(
+        "this workspace joined no team: there is nothing to update",
+        hint="tracker join HOST DIR makes one that does; the owner's own has tracker ledger share",
+    )
+
+
+def _joined(workspace: Workspace) -> Member | None:
+    """The member of this workspace, None where it joined no team."""
     if member := read_member(workspace.root):
         return member
     text = (workspace.root / TRACKER_TOML).read_text(encoding="utf-8")
     found = _JOINED.search(text)
     user = urlsplit(workspace.ledger_url).username
-    if not found or not user:
-        raise ConfigError(
-            "this workspace joined no team: there is nothing to update",
-            hint="tracker join HOST DIR makes one that does; the owner's own has tracker ledger"
-            " share",
-        )
-    return Member(unquote(user), int(found[1]))
+    return Member(unquote(user), int(found[1])) if found and user else None
 
 
 def _localize(workspace: Workspace, shared: SharedSettings) -> dict[Path_, Any]:

@@ -20,6 +20,7 @@ from tracker.ledger.read import (
     list_packed_answers,
     list_submissions,
     load_sent_answers,
+    name_submitted_runs,
 )
 from tracker.ledger.records import Submission
 from tracker.ledger.refusals import find_duplicate_refusal, read_quota_window
@@ -150,13 +151,15 @@ def examine(workspace: Workspace, run: str, *, exact: bool = False) -> Examinati
     competition = workspace.competition
     candidate = load_candidate(workspace, run)
     with open_reader(workspace.ledger_url) as query:
-        duplicate = find_duplicate_refusal(query, competition, candidate.answers.fingerprint)
+        duplicate = find_duplicate_refusal(
+            query, competition, candidate.answers.fingerprint, workspace.runs_dir
+        )
         window = read_quota_window(query, competition, on_server=has_server(workspace))
     sota = find_sota(workspace)
     nearest, changed = _compare_with_earlier(workspace, candidate.answers, sota, exact)
     return Examination(
         candidate=candidate,
-        quota=build_quota(competition, window.now, window.times),
+        quota=build_quota(window.competition, window.now, window.times),
         ledger_refusal=find_ledger_refusal(workspace, in_full=False),
         duplicate=duplicate,
         quota_refusal=window.refusal,
@@ -271,7 +274,9 @@ def _compare_with_earlier(
             for (old, new), count in diff.moves.items():
                 changed[f"{names.get(old, old)} -> {names.get(new, new)}"] = count
     nearest = sorted(earlier, key=_rank_by_distance)[:NUM_NEAREST]
+    runs = name_submitted_runs(workspace, [item["number"] for item in nearest])
     for item in nearest:
+        item["run_name"] = runs[item["number"]]
         if item.get("sampled") and (exact or _explain_similar(competition, item)):
             item.update(_compare_by_file(workspace, answers, item["number"]))
     return sorted(nearest, key=_rank_by_distance), changed

@@ -6,9 +6,10 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
-from tracker.core.errors import TrackerError, render_error
+from tracker.core.errors import RefusedError, TrackerError, render_error
 from tracker.leaderboards import build_leaderboard
 from tracker.ledger.read import (
+    find_score,
     get_submission,
     list_packed_answers,
     list_submissions,
@@ -19,15 +20,23 @@ from tracker.ledger.records import Submission
 from tracker.training.errors import ConfigError, DataError
 from tracker.training.numbers import render_count
 from tracker.workspace.leaderboard_kinds import DEFAULT, KINDS
+from tracker.workspace.member_file import find_author
 from tracker.workspace.metrics import render_score_command
 from tracker.workspace.predictions import Answers
 from tracker.workspace.tracker_toml import Competition, Workspace, parse_score
 
 
-def score(workspace: Workspace, number: int, scores: Mapping[tuple[str, str], float]) -> Submission:
+def score(
+    workspace: Workspace,
+    number: int,
+    scores: Mapping[tuple[str, str], float],
+    *,
+    force: bool = False,
+) -> Submission:
     """Record scores from the leaderboard; a correction is a new row, the old value stays.
 
-    Raises ConfigError without a score, and for a submission that tracker scored itself.
+    Raises ConfigError without a score, and for a submission that tracker scored itself;
+    RefusedError where somebody else has recorded another score, unless `force`.
     """
     from tracker.ledger.append import open_ledger
 
@@ -45,9 +54,29 @@ def score(workspace: Workspace, number: int, scores: Mapping[tuple[str, str], fl
                 f' kind = "{DEFAULT.name}" in tracker.toml'
             ),
         )
+    if not force:
+        _refuse_contradiction(workspace, number, scores)
     with open_ledger(workspace) as ledger:
         ledger.append_missing(number, scores)  # a score that is typed twice adds one row
     return get_submission(workspace, number)
+
+
+def _refuse_contradiction(
+    workspace: Workspace, number: int, scores: Mapping[tuple[str, str], float]
+) -> None:
+    """Raise RefusedError where a teammate has typed or computed another score than this one."""
+    own = find_author(workspace.root)
+    for (split, name), value in scores.items():
+        known = find_score(workspace, number, split, name)
+        if known is None or known["author"] == own or known["value"] == value:
+            continue
+        metric = workspace.competition.metric(name)
+        raise RefusedError(
+            f"{known['author']} has recorded {split} {name} {metric.render(known['value'])} for"
+            f" submission {number}, not {metric.render(value)}",
+            hint="ask first; the same with --force corrects it, and the old value stays in the"
+            " history",
+        )
 
 
 def describe_interrupted_score(

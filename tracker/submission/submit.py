@@ -248,7 +248,11 @@ def sync_all(
     from tracker.mirror.copy import Connections, sync_run
     from tracker.mirror.targets import list_targets
 
-    score_missing(workspace)
+    for number in score_missing(workspace):
+        primary = workspace.competition.primary
+        value = get_submission(workspace, number).scores.get(f"public_{primary.name}")
+        said = "scored" if value is None else f"public {primary.name} {primary.render(value)}"
+        print(f"submission {number}: {said}, computed here", file=sys.stderr)
     problems = send_missing(workspace)
     abandoned = [name for name in runs if is_abandoned(workspace.runs_dir / name)]
     for name in abandoned:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import importlib.metadata
 import os
+import re
 import shlex
 import shutil
 import stat
@@ -21,11 +22,11 @@ from typing import Any, Literal
 from tracker.core.errors import TrackerError
 from tracker.core.hints import find_hint
 from tracker.ledger.chain import verify_ledger
-from tracker.ledger.connection import mask_password, read_rows
+from tracker.ledger.connection import read_rows
 from tracker.ledger.read import find_run, list_submissions
-from tracker.ledger.records import Submission
+from tracker.ledger.records import Submission, was_sent_here
 from tracker.ledger.roles import owns_ledger
-from tracker.ledger.shared_settings import read_shared
+from tracker.ledger.shared_settings import explain_team_limit, read_shared
 from tracker.ledger.team_runs import TeamRuns, is_at_home, read_pulled
 from tracker.mirror.targets import list_targets, read_state
 from tracker.run_folder.environment import describe_versions
@@ -33,6 +34,8 @@ from tracker.run_folder.read import list_runs
 from tracker.run_folder.record import OPEN, run_folder
 from tracker.run_folder.resumes import explain_resume
 from tracker.run_folder.system_metrics import list_gpus
+from tracker.setup.team import DOTENV, PASSWORDS
+from tracker.training.errors import mask_secrets
 from tracker.training.files import TEMPORARY, write_bytes
 from tracker.training.libraries import is_installed
 from tracker.training.machine import host_name
@@ -201,7 +204,7 @@ def _check_ledger(workspace: Workspace) -> Iterator[Finding]:
     """Whether the ledger opens and has this program's schema, and the clock of its server."""
     url = workspace.ledger_url
     found = verify_ledger(url)
-    rows = f"{mask_password(url)}: {render_count(found.rows, 'row')}"
+    rows = f"{mask_secrets(url)}: {render_count(found.rows, 'row')}"
     if found.problem:
         fix = "tracker ledger verify says more; tracker ledger restore brings a backup back"
         yield Finding("ledger", "problem", f"{rows}; {found.problem}", fix)
@@ -223,12 +226,28 @@ def _compare_clocks(check: str, there: dt.datetime) -> Finding:
     return Finding(check, "warning", text, "timedatectl set-ntp true sets it by the network")
 
 
+def _check_dotenv(workspace: Workspace) -> Iterator[Finding]:
+    """Whether the .env of a server, which may be of an earlier version, has what compose needs."""
+    try:
+        text = (workspace.root / DOTENV).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return
+    found = set(re.findall(r"^(\w+)=.", text, re.MULTILINE))
+    if PASSWORDS[0] not in found:
+        return  # not one of a team's server
+    if lacking := [name for name in PASSWORDS if name not in found]:
+        fix = "add a line for each, as .env.example explains; openssl rand -hex 32 makes a value"
+        yield Finding("server", "warning", f".env lacks {', '.join(lacking)}", fix)
+
+
 def _check_team(workspace: Workspace) -> Iterator[Finding]:
     """Whether tracker.toml and the team's settings have gone apart."""
     if workspace.ledger_url.startswith("sqlite:"):
         return
     shared = read_shared(workspace.ledger_url)
     has = f"the team's settings have version {shared.version}"
+    if looser := explain_team_limit(shared, workspace.competition):
+        yield Finding("team", "warning", looser, "set daily_limit in tracker.toml to the team's")
     if member := read_member(workspace.root):
         if member.settings == shared.version:
             yield Finding("team", "ok", f"{has}, as tracker.toml here")
@@ -249,6 +268,7 @@ def _check_targets(workspace: Workspace) -> Iterator[Finding]:
         if not target.remote:
             continue
         target.check_reachable(workspace)
+        target.check_login(workspace)
         behind = _list_behind(workspace, target.state_name)
         if not behind:
             yield Finding(target.title, "ok", "answers, and has every point of every run")
@@ -351,9 +371,7 @@ def _check_sent_files(workspace: Workspace) -> Iterator[Finding]:
         if not row.file or not row.predictions_fingerprint:
             continue  # imported
         if not path.is_file():
-            # a teammate's file lies in their workspace
-            is_own = _has_own_ledger(workspace) and row.host == host_name()
-            if is_own or find_run(workspace, row) == row.run is not None:
+            if was_sent_here(row):
                 text = f"{row.file}, the copy of submission {row.number}, is not there"
                 yield Finding("sent files", "warning", text, _restore(workspace, row))
             continue
@@ -421,6 +439,7 @@ WORKSPACE_CHECKS: Mapping[str, Callable[[Workspace], Iterator[Finding]]] = {
     "permissions": _check_permissions,
     "data": _check_data,
     "ledger": _check_ledger,
+    "server": _check_dotenv,
     "team": _check_team,
     "copies": _check_targets,
     "runs": _check_runs,

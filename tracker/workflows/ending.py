@@ -22,6 +22,7 @@ from tracker.run_folder.recorder import Recorder
 from tracker.run_folder.resumes import list_resumes, render_resume
 from tracker.run_folder.stop_note import take_stop_note
 from tracker.run_folder.system_metrics import SystemMetrics
+from tracker.training.errors import mask_secrets
 from tracker.training.libraries import translate_import_errors
 from tracker.workspace.tracker_toml import Workspace
 
@@ -126,7 +127,7 @@ def describe_error(error: BaseException) -> str:
         return str(error) or "Ctrl-C"
     if isinstance(error, TrackerError):
         return str(error)
-    return f"{type(error).__name__}: {error}".rstrip(": ")
+    return mask_secrets(f"{type(error).__name__}: {error}".rstrip(": "))
 
 
 def index_run(workspace: Workspace, record: RunRecord) -> None:

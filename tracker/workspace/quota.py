@@ -128,9 +128,19 @@ def _midnight(competition: Competition, now: dt.datetime, *, days: int) -> dt.da
     return dt.datetime.combine(day, dt.time(), tzinfo=zone)
 
 
+def describe_limits(team: int, own: int) -> str:
+    """That the team's daily limit counts, which is stricter than that of this workspace."""
+    return f"the team's daily limit is {team}, yours {own or 'none'}: {team} counts"
+
+
 def render_quota(quota: Quota, competition: Competition) -> str:
-    """The submissions that are left, and the deadline, in one line."""
+    """The submissions that are left, and the deadline, in one line.
+
+    `competition` is this workspace's own: where the team's limit counts instead, it is said.
+    """
     until = f", deadline {_render(competition, quota.deadline)}" if quota.deadline else ""
     if quota.left is None:
         return f"no daily limit, {quota.used} submitted today{until}"
-    return f"{quota.left} of {quota.limit} submissions left{until}"
+    other = quota.limit != competition.daily_limit
+    why = f" ({describe_limits(quota.limit, competition.daily_limit)})" if other else ""
+    return f"{quota.left} of {quota.limit} submissions left{until}{why}"

@@ -396,7 +396,7 @@ class Workspace:
     @property
     def shown_mlflow_uri(self) -> str:
         """The tracking URI without user and password, for messages and files."""
-        return re.sub(r"//[^/@]*@", "//", self.mlflow_uri)
+        return re.sub(r"//[^/]*@", "//", self.mlflow_uri)
 
     def resolve(self, path: str) -> Path:
         """A path from a config, absolute; one of the workspace's earlier place as it is now."""

@@ -33,7 +33,7 @@ from tracker.ledger.append import (
 )
 from tracker.ledger.chain import canonical_json, row_hash
 from tracker.ledger.columns import load_schema
-from tracker.ledger.connection import mask_password, read_rows
+from tracker.ledger.connection import read_rows
 from tracker.ledger.historical import HistoricalSubmission
 from tracker.ledger.history import list_history
 from tracker.ledger.read import (
@@ -46,7 +46,7 @@ from tracker.ledger.read import (
 )
 from tracker.run_folder.read import load_config
 from tracker.submission.examine import check
-from tracker.training.errors import StorageError
+from tracker.training.errors import StorageError, mask_secrets
 from tracker.workspace.tracker_toml import Metric, Workspace
 
 LIMIT_S = 120
@@ -492,7 +492,7 @@ def test_a_server_out_of_reach_is_an_error_without_the_password(workspace: Works
         with pytest.raises(LedgerError) as caught:
             use()
         assert "secret" not in str(caught.value) + caught.value.hint
-    assert mask_password(url) == "postgresql+psycopg://me:***@127.0.0.1:1/none"
+    assert mask_secrets(url) == "postgresql+psycopg://me:***@127.0.0.1:1/none"
 
 
 def test_an_url_of_another_database_is_refused(workspace: Workspace) -> None:

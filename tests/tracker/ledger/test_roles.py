@@ -193,7 +193,7 @@ def test_only_the_owner_grants_and_no_other_role_is_taken(
 ) -> None:
     with pytest.raises(RefusedError, match="is not the owner"):
         grant_member(member.ledger_url, "leo", make_password())
-    with pytest.raises(RefusedError, match="not a member of this ledger"):
+    with pytest.raises(ConfigError, match="the team's server uses it itself"):
         grant_member(owners.ledger_url, "tracker", make_password())  # the superuser
     owner = owners.ledger_url.split("//")[1].partition(":")[0]
     with pytest.raises(RefusedError, match="not a member of this ledger"):

@@ -11,9 +11,10 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,13 +22,15 @@ import typer
 
 from tests.support.boards import Board
 from tests.support.forks import Forks
-from tests.support.servers import PostgresServer, forked_mlflow, require_or_skip
+from tests.support.servers import PostgresServer, forked_mlflow, free_port, require_or_skip
 from tests.support.workspaces import IMAGES, begin_run, make_workspace
 from tracker.commands.table import app
-from tracker.core.errors import TrackerError
+from tracker.comparison.audit import audit
+from tracker.core.clock import utc_now
+from tracker.core.errors import TrackerError, UnknownRunError
+from tracker.ledger.team_runs import RUNNING, TeamRuns
 from tracker.mirror.copy import sync_run
 from tracker.mirror.targets.mlflow_team import RunFiles
-from tracker.mirror.team import CACHE
 from tracker.mirror.team_watch import TeamWatcher
 from tracker.run_folder.read import load_run
 from tracker.run_folder.record import TEAM
@@ -37,6 +40,7 @@ from tracker.training.config import Config, config_to_dict
 from tracker.training.config_fingerprint import config_fingerprint
 from tracker.training.predict.probabilities import Predictions, save_probabilities
 from tracker.training.run.checkpoint import save_weights
+from tracker.workflows.doctor import examine_machine
 from tracker.workspace.predictions import load_answers
 from tracker.workspace.tracker_toml import Workspace, load_workspace
 
@@ -175,7 +179,7 @@ def team(
 
 def forget_running(member: Member) -> None:
     """As if a minute had gone by since MLflow was asked for running runs."""
-    (member.root / TEAM / CACHE).unlink(missing_ok=True)
+    (member.root / TEAM / RUNNING).unlink(missing_ok=True)
 
 
 def test_each_lists_pulls_compares_ensembles_and_submits_the_runs_of_the_other(team: Team) -> None:
@@ -232,6 +236,95 @@ def test_each_lists_pulls_compares_ensembles_and_submits_the_runs_of_the_other(t
     for copied in ("exp90", "exp91"):
         refused = kim.run("submit", copied, "--memo", "copied", "--yes")
         assert refused.code == 3, refused
+
+
+def test_every_list_and_refusal_says_whose_run_it_is(team: Team, tmp_path: Path) -> None:
+    kim, mina = team.kim, team.mina
+    own, hers = kim.train("0111010001"), mina.train("0111011001")
+    numbers = []
+    for member, run in ((kim, own), (mina, hers)):
+        sent = member.run("submit", run, "--memo", "whose", "--yes", "--json")
+        assert sent.code == 0, sent.err
+        numbers.append(json.loads(sent.out)["number"])
+    for member, shown in ((kim, [own, f"mina/{hers}"]), (mina, [f"kim/{own}", hers])):
+        listed = {row["number"]: row for row in json.loads(member.run("leaderboard", "--json").out)}
+        assert [listed[number]["run_name"] for number in numbers] == shown
+        assert [listed[number]["run"] for number in numbers] == [own, hers]
+        for words in (("leaderboard",), ("leaderboard", "--wide"), ("ledger", "history")):
+            text = member.run(*words).out
+            assert [name for name in shown if f" {name}" not in text] == []
+        assert re.search(r"run +author ", member.run("leaderboard", "--wide").out)
+    copy = kim.train("0111011001")
+    refused = kim.run("submit", copy, "--memo", "the same", "--yes")
+    assert refused.code == 3
+    assert f"the same predictions are submission {numbers[1]} (mina/{hers}: " in refused.err
+    checked = kim.run("check", copy)
+    assert f"those of mina/{hers}" in checked.out
+    assert kim.run("report", "--html", str(tmp_path / "report.html")).code == 0
+    assert f">mina/{hers}<" in (tmp_path / "report.html").read_text()
+
+
+def test_a_name_that_fits_a_run_that_runs_now_is_refused_too(team: Team) -> None:
+    kim, mina = team.kim, team.mina
+    hers = mina.train("0000111100")
+    uid = load_run(mina.workspace.runs_dir, hers).uid
+    assert kim.run("show", f"mina/{hers}").code == 0
+    # the same name in a second workspace of hers on that host, which trains now
+    (kim.root / TEAM).mkdir(parents=True, exist_ok=True)
+    beside = {"author": "mina", "host": "gpu1", "run": hers, "uid": "75dd2f" + uid[6:]}
+    (kim.root / TEAM / RUNNING).write_text(
+        json.dumps({"asked_at": utc_now(), "uri": "", "runs": [beside]})
+    )
+    names = [f"mina@gpu1/{hers}~{start}" for start in (uid[:6], "75dd2f")]
+    found = TeamRuns(kim.workspace)
+    for word in (f"mina/{hers}", f"mina@gpu1/{hers}"):
+        with pytest.raises(UnknownRunError, match=f"{word} fits 2 runs") as refused:
+            found.find(word)
+        assert all(name in str(refused.value) for name in names)
+    assert found.find(names[0]).uid == uid
+    forget_running(kim)
+
+
+def test_a_sent_file_is_missing_only_where_it_was_sent_from(team: Team) -> None:
+    kim, mina = team.kim, team.mina
+    hers = mina.train("1100110011")
+    assert mina.run("submit", hers, "--memo", "hers", "--yes").code == 0
+    own = kim.train("1100110001")
+    assert kim.run("pull", f"mina/{hers}").code == 0
+    before = len(audit_of(kim))
+    assert kim.run("submit", own, "--memo", "own", "--yes", "--json").code == 0
+    sent = kim.run("leaderboard", "--json")
+    file = json.loads(sent.out)[-1]["file"]
+    assert len(audit_of(kim)) == before  # hers lies with her
+    (kim.root / file).unlink()
+    with kim.at_work():
+        told = [one.text for one in examine_machine(kim.workspace) if one.check == "sent files"]
+    assert [text for text in told if "is not there" in text] == [
+        f"{file}, the copy of submission {json.loads(sent.out)[-1]['number']}, is not there"
+    ]
+    assert [item["file"] for item in audit_of(kim)][:1] == [file]
+    assert file not in [item["file"] for item in audit_of(mina)]
+
+
+def test_a_copy_is_shown_while_the_server_is_away(team: Team) -> None:
+    kim, mina = team.kim, team.mina
+    hers = mina.train("1010101011")
+    assert kim.run("pull", f"mina/{hers}").code == 0
+    away = f"postgresql+psycopg://kim:secret@127.0.0.1:{free_port()}/ledger"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRACKER_LEDGER_URL", away)
+        shown = kim.run("show", f"mina/{hers}", "--json")
+        other = kim.run("show", "mina/exp999")
+    assert shown.code == 0, shown.err
+    assert json.loads(shown.out)["name"] == f"mina/{hers}"
+    assert "is the copy here, not compared with the ledger" in shown.err
+    assert other.code == 1
+
+
+def audit_of(member: Member) -> Sequence[Mapping[str, Any]]:
+    """The missing files that the report shows."""
+    with member.at_work():
+        return [item for item in audit(member.workspace).missing if "submission" in item["what"]]
 
 
 def test_a_pulled_run_cannot_be_changed_here(team: Team) -> None:
@@ -344,7 +437,7 @@ def test_running_runs_are_listed_by_a_heartbeat_that_is_asked_for_once_a_minute(
         recorder.finish("failed", error="out of memory")
         sync_run(mina.workspace, name)
     assert _list(kim)[f"mina/{name}"]["status"] == "running"  # within the minute
-    cache = kim.root / TEAM / CACHE
+    cache = kim.root / TEAM / RUNNING
     old = json.loads(cache.read_text())
     for run in old["runs"]:
         run["heartbeat"] = "2020-01-02T14:02:00.000000Z"

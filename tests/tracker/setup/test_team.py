@@ -19,18 +19,21 @@ from typer.testing import CliRunner, Result
 
 from tests.conftest import COMMAND_LIMIT_S, ROOT, run_tracker, tracker_command
 from tests.support.boards import Board, basic
-from tests.support.servers import PostgresServer
+from tests.support.servers import PostgresServer, free_port
 from tests.support.workspaces import begin_run, make_workspace
 from tracker.board.serve import find_password
 from tracker.commands.table import app
-from tracker.core.errors import RefusedError
+from tracker.core.errors import LedgerError, RefusedError
 from tracker.ledger.append import open_ledger
 from tracker.ledger.chain import verify_ledger
-from tracker.ledger.connection import libpq_url, read_rows
-from tracker.ledger.shared_settings import read_shared, share
+from tracker.ledger.connection import libpq_url, open_reader, read_rows
+from tracker.ledger.refusals import read_quota_window
+from tracker.ledger.roles import list_members
+from tracker.ledger.shared_settings import read_daily_limit, read_shared, share
 from tracker.setup.team import PASSWORDS, S3_SECRET, Address, parse_address, parse_secret
 from tracker.training.errors import ConfigError, DataError
 from tracker.workspace.member_file import MEMBER, Member, read_member
+from tracker.workspace.quota import build_quota, render_quota
 from tracker.workspace.secrets_file import SECRETS, read_secrets, write_secrets
 from tracker.workspace.shared_part import render_shared
 from tracker.workspace.tracker_toml import Workspace, load_workspace
@@ -226,6 +229,41 @@ def test_a_member_joins_with_one_secret_and_has_the_shared_part(team: Team, tmp_
     assert "is not the owner" in str(renewed.exception)
 
 
+def test_a_new_secret_is_put_in_by_joining_again_also_after_a_revoke(
+    team: Team, tmp_path: Path
+) -> None:
+    granted = tracker("ledger", "grant", "nari", cwd=team.owner.root)
+    root = tmp_path / "ws"
+    joined = tracker("join", team.address, root, cwd=tmp_path, typed=granted.stdout)
+    assert joined.exit_code == 0, joined.output
+    toml, before = (root / "tracker.toml").read_bytes(), (root / SECRETS).read_text()
+    tracker("ledger", "revoke", "nari", cwd=team.owner.root)
+    again = tracker("ledger", "grant", "nari", cwd=team.owner.root)
+    shut = tracker("leaderboard", cwd=root)
+    assert isinstance(shut.exception, LedgerError)
+    assert shut.exception.hint.endswith(f"and give it to: tracker join {team.address}")
+    for typed, problem in (
+        (granted.stdout, "authentication failed"),
+        (team.secret, "the workspace of nari, and the secret is that of mina"),
+    ):
+        refused = tracker("join", team.address, cwd=root / "runs", typed=typed)
+        assert problem in str(refused.exception)
+        assert (root / SECRETS).read_text() == before
+    renewed = tracker("join", team.address, cwd=root / "runs", typed=again.stdout)
+    assert renewed.exit_code == 0, (renewed.output, renewed.exception)
+    assert "nari has the new secret here" in renewed.output
+    assert parse_secret(again.stdout).password not in renewed.output
+    assert tracker("leaderboard", cwd=root).exit_code == 0
+    assert (root / "tracker.toml").read_bytes() == toml
+    assert mode(root / SECRETS) == 0o600
+    assert read_secrets(root).keys() == {"ledger_url", "sweep_url"}  # its owner shares no MLflow
+    assert parse_secret(again.stdout).password in read_secrets(root)["sweep_url"]
+    elsewhere = tracker("join", "gpu9", root, cwd=tmp_path, typed=again.stdout)
+    owners = tracker("join", team.address, team.owner.root, cwd=tmp_path, typed=again.stdout)
+    for other in (elsewhere, owners):
+        assert "is a workspace already" in str(other.exception)
+
+
 def test_no_secret_is_printed_or_stands_in_any_other_file(team: Team, tmp_path: Path) -> None:
     """Planted: the passwords of .env, and the member's."""
     joined = tracker("join", team.address, tmp_path / "ws", cwd=tmp_path, typed=team.secret)
@@ -270,6 +308,44 @@ def test_a_password_of_ones_own_is_read_from_stdin_and_not_printed(
     assert gone.exit_code == 0, gone.output
     refused = tracker("join", team.address, tmp_path / "m", cwd=tmp_path, typed=f"leo:{own}")
     assert "authentication failed" in str(refused.exception)
+
+
+@pytest.mark.parametrize("name", ["admin", "owner", "reader", "postgres", "mlflow", "tracker"])
+def test_a_name_that_the_server_uses_itself_is_refused_before_anything(
+    team: Team, name: str
+) -> None:
+    refused = tracker("ledger", "grant", name, cwd=team.owner.root)
+    assert isinstance(refused.exception, ConfigError)
+    assert "choose another name" in refused.exception.hint
+    assert name not in list_members(team.owner.ledger_url)
+
+
+def test_a_grant_that_mlflow_refuses_is_taken_back_and_members_are_listed(team: Team) -> None:
+    away = {"TRACKER_MLFLOW_URI": f"http://admin:secret@127.0.0.1:{free_port()}"}
+    before = list_members(team.owner.ledger_url)
+    assert "mina" in before
+    half = tracker("ledger", "grant", "dohyun", cwd=team.owner.root, **away)
+    assert "does not answer" in str(half.exception)
+    assert list_members(team.owner.ledger_url) == before
+    listed = tracker("ledger", "members", cwd=team.owner.root)
+    assert listed.output.split() == before
+    kept = tracker("ledger", "revoke", "mina", cwd=team.owner.root, **away)
+    assert kept.exception
+    assert list_members(team.owner.ledger_url) == before  # the same command again completes it
+
+
+def test_doctor_names_what_an_env_of_an_earlier_version_lacks(team: Team) -> None:
+    path = team.owner.root / ".env"
+    text = path.read_text()
+    try:
+        path.write_text(
+            re.sub("^(BOARD_DATABASE|TRACKER_BOARD)_PASSWORD=.*\n", "", text, flags=re.M)
+        )
+        found = tracker("doctor", cwd=team.owner.root).output
+    finally:
+        path.write_text(text)
+    assert ".env lacks BOARD_DATABASE_PASSWORD, TRACKER_BOARD_PASSWORD" in found
+    assert ".env lacks" not in tracker("doctor", cwd=team.owner.root).output
 
 
 def test_in_a_terminal_the_secret_is_asked_for_unseen(team: Team, tmp_path: Path) -> None:
@@ -390,6 +466,29 @@ def test_later_settings_of_the_team_are_announced_and_taken_and_what_both_change
     assert (member.root / "tracker.toml").read_text() == after
     refused = tracker("ledger", "share", cwd=member.root)
     assert isinstance(refused.exception, RefusedError)
+
+
+def test_of_two_daily_limits_the_stricter_counts_and_that_is_said(
+    team: Team, tmp_path: Path
+) -> None:
+    member = join(team, tmp_path / "ws")
+    limit = read_daily_limit(read_shared(team.owner.ledger_url).text)
+    assert limit
+    for own, counts in ((limit + 43, limit), (0, limit), (limit - 1, limit - 1)):
+        path = member.root / "tracker.toml"
+        path.write_text(re.sub(r"daily_limit = \d+", f"daily_limit = {own}", path.read_text()))
+        member = load_workspace(member.root)
+        with open_reader(member.ledger_url) as query:
+            window = read_quota_window(query, member.competition, on_server=True)
+        assert window.competition.daily_limit == counts
+        quota = build_quota(window.competition, window.now, window.times)
+        said = f"the team's daily limit is {limit}, yours {own or 'none'}: {limit} counts"
+        texts = [
+            render_quota(quota, member.competition),
+            tracker("doctor", cwd=member.root).output,
+            tracker("join", "--update", cwd=member.root).output,
+        ]
+        assert [said in " ".join(text.split()) for text in texts] == [counts == limit] * 3
 
 
 def test_a_workspace_that_joined_before_says_its_version_in_its_head(

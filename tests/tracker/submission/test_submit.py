@@ -44,9 +44,10 @@ from tracker.setup.init import fit_similar_share, init_workspace
 from tracker.submission.examine import check, load_candidate
 from tracker.submission.notes import add_note
 from tracker.submission.scores import parse_scores, reveal, score, score_missing
-from tracker.submission.submit import submit
+from tracker.submission.submit import submit, sync_all
 from tracker.training.errors import ConfigError, DataError
 from tracker.workflows.resolve import find_resumable
+from tracker.workspace.member_file import Member, write_member
 from tracker.workspace.tracker_toml import Metric, Workspace
 
 TRUTH = "0000011111"  # image n is public when n is even
@@ -262,7 +263,9 @@ def test_check_says_what_submit_would_and_writes_nothing(workspace: Workspace) -
     assert report.config_diff == {"optim.lr": [0.1, 0.2]}
     assert report.validation["val_f1"] == [0.5, 0.7]
     assert report.changed_from_sota == {"dog -> cat": 1, "cat -> dog": 1}
-    assert list(report.nearest) == [{"number": 1, "run": "exp1", "changed": 2, "equal_share": 0.8}]
+    assert list(report.nearest) == [
+        {"number": 1, "run": "exp1", "run_name": "exp1", "changed": 2, "equal_share": 0.8}
+    ]
     again = check(workspace, "exp1")
     assert again.duplicate == 1
     assert "submission 1 (exp1: a)" in again.refusal
@@ -667,3 +670,40 @@ def test_the_last_one_before_the_deadline_is_called_that(
 
 def press_ctrl_c(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
+
+
+def test_a_score_that_a_teammate_recorded_is_not_overwritten_by_another_without_force(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = make_workspace(tmp_path / "ws", solution=None)
+    make_run(workspace, "0000011110")
+    submit(workspace, "exp1", "ours")
+    monkeypatch.setenv("TRACKER_AUTHOR", "kim")
+    assert score(workspace, 1, {("public", "f1"): 0.7}).scores["public_f1"] == 0.7
+    assert score(workspace, 1, {("public", "f1"): 0.7382}).scores["public_f1"] == 0.7382  # her own
+    monkeypatch.setenv("TRACKER_AUTHOR", "mina")
+    assert score(workspace, 1, {("public", "f1"): 0.7382}).scores["public_f1"] == 0.7382
+    with pytest.raises(RefusedError, match=r"kim has recorded public f1 0\.7382 for"):
+        score(workspace, 1, {("public", "f1"): 0.75})
+    assert get_submission(workspace, 1).scores["public_f1"] == 0.7382
+    assert score(workspace, 1, {("public", "f1"): 0.75}, force=True).scores["public_f1"] == 0.75
+
+
+def test_a_member_is_told_whose_machine_scores_and_the_owners_sync_says_what_it_scored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    member = make_workspace(tmp_path / "ws", solution=None)
+    make_run(member, "0000011110")
+    submit(member, "exp1", "from the laptop")
+    comp = member.competition
+    assert build_leaderboard(member).next_step(1, comp).startswith("upload the file, then: ")
+    write_member(member.root, Member("mina", 1))
+    step = build_leaderboard(member).next_step(1, comp)
+    assert step.startswith("where the owner's machine has the solution, tracker sync there scores")
+    owner = make_workspace(tmp_path / "owner", ledger_url=member.ledger_url)
+    capsys.readouterr()
+    sync_all(owner, [])
+    value = comp.primary.render(get_submission(owner, 1).scores["public_f1"])
+    assert f"submission 1: public f1 {value}, computed here" in capsys.readouterr().err
+    sync_all(owner, [])
+    assert "computed here" not in capsys.readouterr().err

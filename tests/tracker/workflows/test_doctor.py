@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import importlib.metadata
 import json
 import os
 import shutil
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from typer.testing import CliRunner
@@ -138,6 +142,36 @@ def test_archived_runs_are_counted_as_sync_counts_them(workspace: Workspace) -> 
     archive_runs(workspace, ["exp1"])
     texts = [one.text for one in examine_machine(workspace) if one.check == "runs"]
     assert "2 runs, 0 of them running, 1 archived" in texts
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """An MLflow that is healthy and knows no user; it notes who asked."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/health" else 401)
+        self.end_headers()
+        self.asked.append(base64.b64decode(self.headers.get("Authorization", "")[6:]).decode())
+
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
+def test_a_password_that_mlflow_does_not_take_is_a_problem_with_its_fix(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"127.0.0.1:{server.server_port}"
+        monkeypatch.setenv("TRACKER_MLFLOW_URI", f"http://mina:old%40secret@{address}")
+        (problem,) = find(load_workspace(workspace.root), "copies")
+        server.shutdown()
+    assert problem.state == "problem"
+    assert f"{address} does not take the user mina with this password (401)" in problem.text
+    assert "tracker ledger grant mina" in problem.fix
+    assert "tracker join HOST" in problem.fix
+    assert "old" not in problem.text + problem.fix
+    assert Refusing.asked[-1] == "mina:old@secret"
 
 
 def test_a_run_that_was_not_copied_is_behind(workspace: Workspace) -> None:

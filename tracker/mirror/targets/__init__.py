@@ -151,6 +151,10 @@ class Target:
         """
 
     @classmethod
+    def check_login(cls, workspace: Workspace) -> None:
+        """Ask whether it takes this user; raises TargetError."""
+
+    @classmethod
     def connect(cls, workspace: Workspace) -> Any:
         """What the runs of a workspace share, such as a client.
 

@@ -37,6 +37,7 @@ from tracker.mirror.targets.mlflow_server import (
     list_artifact_sizes,
 )
 from tracker.mirror.targets.mlflow_store import find_metrics_table, insert_points
+from tracker.mirror.targets.mlflow_users import check_login
 from tracker.mirror.targets.mlflow_view import ensure_experiment
 from tracker.run_folder.record import OPEN, WAITING, RunRecord
 from tracker.training.errors import first_line
@@ -85,6 +86,11 @@ class MlflowTarget(Target):
     def check_reachable(cls, workspace: Workspace) -> None:
         """Ask the server, and note the answer for other runs; raises MlflowUnreachableError."""
         server.check_reachable(workspace)
+
+    @classmethod
+    def check_login(cls, workspace: Workspace) -> None:
+        """Ask with user and password, where there are any; raises MlflowError."""
+        check_login(workspace)
 
     @classmethod
     def connect(cls, workspace: Workspace) -> Any:
