@@ -536,7 +536,7 @@ def test_photographs(tmp_path: Path, suffix: str) -> None:
     Image.fromarray(noise).save(path)
 
     def read(path: Path) -> None:
-        _check(path, None)
+        _check(path)
         with contextlib.suppress(DataError):
             read_picture_header(path)
         decode_image(path)

@@ -170,7 +170,15 @@ def read_whole(path: Path, site: Site) -> None:
     if sent or path.name == "predictions.csv":
         load_answers(path, site.workspace.competition)
     elif path.suffix in readers and not TEMPORARY.fullmatch(path.name):
-        readers[path.suffix](path)
+        reader = check_columns if path.name == "images.npz" else readers[path.suffix]
+        reader(path)
+
+
+def check_columns(path: Path) -> None:
+    """Read every array of the table of checked images."""
+    with np.load(path) as columns:
+        for name in columns.files:
+            columns[name]
 
 
 def check_picture(path: Path) -> None:

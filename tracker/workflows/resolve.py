@@ -10,7 +10,7 @@ from tracker.core.text import render_number
 from tracker.run_folder.read import list_runs, load_config, load_run, load_trained_config
 from tracker.run_folder.record import RunRecord
 from tracker.run_folder.resumes import explain_own_resume
-from tracker.training.config import Config, crop_defaults, format_defaults, merge
+from tracker.training.config import Config, DataConfig, crop_defaults, format_defaults, merge
 from tracker.training.config_reading import config_from_dict, parse_assignment, read_sections
 from tracker.training.errors import ConfigError
 from tracker.training.input.channels import inherit_model_input
@@ -102,9 +102,20 @@ def _change_parent(
 
     Another model, and the value "model", bring a size, mean and std with them.
     """
-    before = merge(workspace.defaults, parent)
+    before = merge(workspace.defaults, _list_keys_of_then(parent), parent)
     from_model = inherit_model_input(before, given, root=workspace.root)
     return merge(before, from_model, crop_defaults(given), given)
+
+
+def _list_keys_of_then(parent: Mapping[str, Any]) -> dict[str, Any]:
+    """What keys that only new workspaces set were for a run that was made before they existed."""
+    from tracker.training import formats
+
+    data = parent.get("data", {})
+    known = formats.FORMATS.get(data.get("format", ""))
+    usual = DataConfig()
+    missing = [key for key in (known.init_keys if known else ()) if key not in data]
+    return {"data": {key: getattr(usual, key) for key in missing}}
 
 
 def refuse_ensemble(workspace: Workspace, record: RunRecord, *, use: str) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import stat
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -25,10 +24,14 @@ if TYPE_CHECKING:
 
 BETWEEN = "\0"  # which no file name has
 DIGEST_BYTES = 32  # of SHA-256
-DAMAGED = (  # errors of numpy, zipfile and json about a file that is no table
-    *(OSError, ValueError, TypeError, KeyError, LookupError, AttributeError, EOFError),
-    *(RecursionError, NotImplementedError, MemoryError, zipfile.BadZipFile),
-)
+
+
+def list_damages() -> tuple[type[Exception], ...]:
+    """The errors of numpy, zipfile and json about a file that is no table."""
+    import zipfile  # 1 ms that only a reader of the table needs
+
+    usual = (OSError, ValueError, TypeError, KeyError, LookupError, AttributeError, EOFError)
+    return (*usual, RecursionError, NotImplementedError, MemoryError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +60,9 @@ class CheckTable:
     @classmethod
     def read(cls, file: Path) -> CheckTable:
         """The table, or the JSON of earlier versions beside it; empty where both are damaged."""
-        with suppress(*DAMAGED):
+        with suppress(*list_damages()):
             return _read_columns(file)
-        with suppress(*DAMAGED):
+        with suppress(*list_damages()):
             raw: dict[str, dict[str, Any]] = json.loads(old_file(file).read_text(encoding="utf-8"))
             return _build({name: ImageCheck(**fields) for name, fields in raw.items()})
         return cls()
@@ -148,7 +151,7 @@ def old_file(file: Path) -> Path:
 
 
 def _read_columns(file: Path) -> CheckTable:
-    """Raises one of DAMAGED."""
+    """Raises one of `list_damages`."""
     import numpy as np
 
     with np.load(BytesIO(file.read_bytes()), allow_pickle=False) as columns:
