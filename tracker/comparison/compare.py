@@ -33,6 +33,7 @@ from tracker.ledger.read import (
 from tracker.ledger.records import Note
 from tracker.run_folder.read import list_runs
 from tracker.run_folder.record import OPEN, RunRecord
+from tracker.training.config_fingerprint import later_defaults
 from tracker.training.errors import ConfigError
 from tracker.training.metrics import list_monitors
 from tracker.training.numbers import render_count
@@ -379,7 +380,7 @@ def _build_row(
     notes = chain.from_iterable(run.notes for run in group)
     return Row(
         runs=[run.name for run in group],
-        config={key: first.outcome.get(key) for key in keys},
+        config={key: _find_value(first, key) for key in keys},
         metrics={name: spread for name in names if (spread := _spread(group, name))},
         submissions=sorted(numbers.values()),
         note=_join_notes(group),
@@ -388,6 +389,14 @@ def _build_row(
         fields={name: known.get(name) for name in fields},
         numbers=numbers,
     )
+
+
+def _find_value(run: ComparedRun, key: str) -> Any:
+    """The value of a config key; the default where a complete config leaves the key out at it."""
+    value = run.outcome.get(key)
+    if value is None and is_complete(run.config):
+        return later_defaults().get(key) or None
+    return value
 
 
 def _join_notes(group: Sequence[ComparedRun]) -> str:
