@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
@@ -26,6 +26,7 @@ from tracker.run_folder.read import load_config, load_run
 from tracker.run_folder.record import RunRecord, run_folder
 from tracker.training.config import CROP_KEYS, Config, config_to_dict
 from tracker.training.config_fingerprint import name_files
+from tracker.training.numbers import render_count
 from tracker.training.tables import flatten, parse_json
 from tracker.workspace.metrics import COLUMNS, strip_split
 from tracker.workspace.tracker_toml import Workspace
@@ -42,6 +43,8 @@ SPLIT = {
     "data.fold_file": "fold file",
 }
 LABELS = {"data.age_bands": "age bands"}
+# the keys that say how images are split, the decisive one first
+WAYS = ("data.fold_file", "data.folds", "data.val_ratio")
 SOURCES = {
     "data.label_fixes": "label fixes",
     "data.exclude": "excluded images",
@@ -551,11 +554,44 @@ def _differ(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, 
 def _describe_difference(headline: str, differing: Mapping[str, tuple[Any, Any]]) -> str:
     """`different split (ratio 0.2 against 0.1)`, or nothing."""
     titles = {**KEY_TITLES, **LOSS}
-    parts = [
-        f"{titles.get(key, key)} {_render(x)} against {_render(y)}"
-        for key, (x, y) in differing.items()
-    ]
+    ways = _describe_ways(differing)
+    parts = [ways] if ways else []
+    for key, (x, y) in differing.items():
+        if not (ways and key in WAYS):
+            parts.append(f"{titles.get(key, key)} {_render(x)} against {_render(y)}")
     return f"{headline} ({', '.join(parts)})" if parts else ""
+
+
+def _describe_ways(differing: Mapping[str, tuple[Any, Any]]) -> str:
+    """`one split of 0.2 against 3 folds`; empty where both split in the same way, or it is unknown.
+
+    Of a run with folds the ratio is no fact, and of one without, `folds 0` would read as its fold.
+    """
+    kinds, words = [], []
+    for side in (0, 1):
+        known = {key: pair[side] for key, pair in differing.items() if key in WAYS}
+        kind = next((key for key in WAYS if known.get(key)), None)
+        if kind is None:
+            return ""
+        kinds.append(kind)
+        value = known[kind]
+        folds = render_count(value, "fold") if isinstance(value, int) else f"folds {value}"
+        words.append(
+            {
+                "data.fold_file": f"the folds of {value}",
+                "data.folds": folds,
+                "data.val_ratio": f"one split of {_render(value)}",
+            }[kind]
+        )
+    return " against ".join(words) if kinds[0] != kinds[1] else ""
+
+
+def name_folds(folds: Iterable[Any]) -> str:
+    """`fold 0`, `folds 0 and 1`."""
+    *rest, last = sorted(str(fold) for fold in folds)
+    if rest:
+        return f"folds {', '.join(rest)} and {last}"
+    return f"{'folds' if ',' in last else 'fold'} {last}"  # an ensemble joins several
 
 
 def _render(value: Any) -> str:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import chain
 from typing import Any
 
-from tracker.comparison.comparable import DATA, explain_incomparable
+from tracker.comparison.comparable import DATA, explain_incomparable, explain_scheme, name_folds
 from tracker.comparison.compared_run import ComparedRun, load_compared, load_values
 from tracker.comparison.diff import UNCOMPARED_METRICS
 from tracker.comparison.ordering import check_sort_name, sort_key
@@ -33,6 +33,7 @@ from tracker.ledger.read import (
 from tracker.ledger.records import Note
 from tracker.run_folder.read import list_runs
 from tracker.run_folder.record import OPEN, RunRecord
+from tracker.training.config_fingerprint import later_defaults
 from tracker.training.errors import ConfigError
 from tracker.training.metrics import list_monitors
 from tracker.training.numbers import render_count
@@ -68,6 +69,7 @@ class Row:
 
     `flattered`: one is an ensemble whose weights were searched on its validation images. `fields`
     has the columns `Comparison.fields` of its first run. `numbers` are the submissions by run.
+    `folds` are those of its runs where they are several: on different validation images then.
     """
 
     runs: Sequence[str]
@@ -79,6 +81,7 @@ class Row:
     flattered: bool = False
     fields: Mapping[str, Any] = field(default_factory=dict)
     numbers: Mapping[str, int] = field(default_factory=dict)
+    folds: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +143,7 @@ class Comparison:
         """Plain values for --json."""
         plain = asdict(self)
         for row in plain["rows"]:
-            del row["fields"], row["numbers"]
+            del row["fields"], row["numbers"], row["folds"]
         names = [
             "not_comparable" if name == "incomparable" else name
             for name in plain
@@ -376,10 +379,11 @@ def _build_row(
     first = group[0]
     known = first.values()
     numbers = {run.name: run.submission for run in group if run.submission is not None}
+    folds = sorted({str(fold) for run in group if (fold := _find_fold(run)) is not None})
     notes = chain.from_iterable(run.notes for run in group)
     return Row(
         runs=[run.name for run in group],
-        config={key: first.outcome.get(key) for key in keys},
+        config={key: _find_value(first, key) for key in keys},
         metrics={name: spread for name in names if (spread := _spread(group, name))},
         submissions=sorted(numbers.values()),
         note=_join_notes(group),
@@ -387,7 +391,16 @@ def _build_row(
         flattered=any(run.flattered for run in group),
         fields={name: known.get(name) for name in fields},
         numbers=numbers,
+        folds=folds if len(folds) > 1 else [],
     )
+
+
+def _find_value(run: ComparedRun, key: str) -> Any:
+    """The value of a config key; the default where a complete config leaves the key out at it."""
+    value = run.outcome.get(key)
+    if value is None and is_complete(run.config):
+        return later_defaults().get(key) or None
+    return value
 
 
 def _join_notes(group: Sequence[ComparedRun]) -> str:
@@ -579,10 +592,11 @@ def _explain_incomparable_rows(
     right = {_find_fold(run): run.basis for run in other}
     known = None not in left.keys() | right.keys()
     if len(one) + len(other) > 2 and known and left.keys() != right.keys():
-        folds = f"{_join_folds(left)} against {_join_folds(right)}"
+        folds = f"{name_folds(left)} against {name_folds(right)}"
         if _join_folds(left) == _join_folds(right):
             folds = f"{_describe_folds(left)} against {_describe_folds(right)}"
-        return f"different validation images (folds {folds})"
+        scheme = explain_scheme(one[0].basis, other[0].basis)  # of one without folds, it has none
+        return scheme or f"different validation images ({folds})"
     fold = next(iter(left))
     return explain_incomparable(left[fold], right.get(fold, other[0].basis), name)
 
@@ -597,8 +611,8 @@ def _join_folds(folds: Iterable[Any]) -> str:
 
 
 def _describe_folds(folds: Collection[Any]) -> str:
-    """`0, 1 each by itself`, or `0, 1 together` for an ensemble that joins the folds."""
-    return f"{_join_folds(folds)} {'each by itself' if len(folds) > 1 else 'together'}"
+    """`folds 0 and 1 each by itself`, or `... together` for an ensemble that joins the folds."""
+    return f"{name_folds(folds)} {'each by itself' if len(folds) > 1 else 'together'}"
 
 
 def _sort(

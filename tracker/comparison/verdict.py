@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 # 117 of 4,000 equal pairs, DECISIONS.md, "Runs are called different when the interval excludes 0".
 WHY_ALPHA = "the limit that keeps false alarms under 1 in 20"
 LARGE = 100  # of numbers whose decimals say nothing
+INSEPARABLE = "their effects cannot be separated"
 MAX_KEYS = 3  # changed keys; the table below has them all
 
 
@@ -177,11 +178,12 @@ def _name_changes(config: Mapping[str, list[Any]], not_known: Sequence[str]) -> 
     changes = list_changes(config)
     unknown = f"; {render_unknown_keys(not_known)}" if not_known else ""
     if len(changes) <= MAX_KEYS:
-        return ("no config key changed" if not config else render_change(config)) + unknown
+        told = render_change(config) if config else "no config key changed"
+        return f"{told}{f'; {INSEPARABLE}' if len(changes) > 1 else ''}{unknown}"
     following = len(list_implied_keys(config))
     verb = "follows" if following == 1 else "follow"
     others = f" (and {following} that {verb} from them)" if following else ""
-    return f"{len(changes)} config keys changed{others}: their effects cannot be separated{unknown}"
+    return f"{len(changes)} config keys changed{others}: {INSEPARABLE}{unknown}"
 
 
 def _choose_name(side: str | None, names: tuple[str, str]) -> str:

@@ -531,6 +531,7 @@ def describe(
             " data.fold alone; repeats of one seed, or with equal weights, count once (--each: a"
             " row each)"
         )
+    yield from _name_rows_over_folds(result)
     if within := _name_within(result, shown):
         yield f"{BEST} marks the best row; better than its mean {within} (--each: a row each)"
     if any(name.startswith("overall_") for name in (result.metrics if shown is None else shown)):
@@ -538,6 +539,18 @@ def describe(
     yield from _explain_incomparable(result, shown)
     for line in result.skipped:
         yield f"left out: {line}"
+
+
+def _name_rows_over_folds(result: Comparison) -> Iterator[str]:
+    """Whose mean is over folds: these runs do not compare with each other."""
+    from tracker.comparison.comparable import name_folds
+
+    by_folds: dict[str, list[str]] = {}
+    for row in result.rows:
+        if row.folds:
+            by_folds.setdefault(name_folds(row.folds), []).extend(row.runs)
+    for folds, runs in by_folds.items():
+        yield f"over {folds}, which have different validation images: {name_runs(runs)}"
 
 
 def _name_within(result: Comparison, shown: Collection[str] | None) -> str:
@@ -629,22 +642,35 @@ def _name_sides(result: Comparison, items: Sequence[Incomparable]) -> Iterator[s
     """`exp7 compares with none of the others`, `exp3, exp4 compare only with each other`."""
     alone: dict[str, None] = {}
     apart: dict[str, dict[str, None]] = {}
-    together: dict[tuple[str, ...], None] = {}
+    together: dict[str, None] = {}
     for item in items:
         others = _list_others(result, item)
         if item.only_other or len(others) == 1:
             apart.setdefault(item.other, {}).update(dict.fromkeys(item.runs))
-        elif len(item.runs) == 1:
+        elif len(item.runs) == 1 or _is_row_over_folds(result, item.runs):
             alone.update(dict.fromkeys(item.runs))
         else:
-            together[tuple(item.runs)] = None
+            together[_name_group(result, item.runs)] = None
     for other, runs in apart.items():
         yield f"{name_runs(runs)} {'does' if len(runs) == 1 else 'do'} not compare with {other}"
     for group in together:
-        yield f"{name_runs(group)} compare only with each other"
+        yield f"{group} compare only with each other"
     if alone:
         compare = "compares" if len(alone) == 1 else "compare"
         yield f"{name_runs(alone)} {compare} with none of the others"
+
+
+def _is_row_over_folds(result: Comparison, runs: Sequence[str]) -> bool:
+    """Whether they are one row, and validate on different images themselves."""
+    return any(row.folds and {*row.runs} == {*runs} for row in result.rows)
+
+
+def _name_group(result: Comparison, runs: Sequence[str]) -> str:
+    """`exp3, exp4`, or `the rows exp1, exp2 and exp5, exp6` where a row is over folds."""
+    rows = [row for row in result.rows if {*row.runs} <= {*runs}]
+    if not any(row.folds for row in rows):
+        return name_runs(runs)
+    return f"the rows {' and '.join(name_runs(row.runs) for row in rows)}"
 
 
 def _list_others(result: Comparison, item: Incomparable) -> list[str]:

@@ -14,7 +14,7 @@ from tracker.comparison.statistics.regression import (
     MIN_TO_RANK,
     describe_rank,
 )
-from tracker.core.list_marks import FLATTERED, SEARCHED
+from tracker.core.list_marks import FLATTERED
 from tracker.core.text import join_numbers, render_number, render_value
 from tracker.training.numbers import render_count, render_share
 
@@ -342,7 +342,9 @@ def _validates(last: Contender, following: Contender) -> bool:
 
 def _list_passed(result: Selection, ranks: Sequence[int]) -> Iterator[str]:
     """Who was passed over though a score speaks for it, and why."""
-    if aside := _list_better_aside(result, ranks):
+    following = _find_next(result)
+    told = None if following is None else following.number  # `_describe_next` has said why
+    if aside := [number for number in _list_better_aside(result, ranks) if number != told]:
         them = "it" if len(result.chosen) == 1 else "them"
         stand = "stands" if len(aside) == 1 else "stand"
         yield (
@@ -461,9 +463,7 @@ def _render_difference(difference: float, result: Selection) -> str:
 
 def _describe_next(result: Selection) -> Iterator[str]:
     """The best expected one that was not chosen, and why not; nothing when all were."""
-    following = next(
-        (other for other in result.contenders if other.number not in result.chosen), None
-    )
+    following = _find_next(result)
     if following is None:
         return
     order = [contender.number for contender in result.contenders]
@@ -471,7 +471,7 @@ def _describe_next(result: Selection) -> Iterator[str]:
     worst = max(result.chosen, key=order.index)
     why = ""
     if following.number in result.set_aside:
-        why = f"; {SEARCHED} flattered, and public scores cannot tell it from the chosen"
+        why = f"; {_explain_set_aside(following.number, result)}"
     elif place > order.index(worst):
         last = next(item for item in result.contenders if item.number == worst)
         is_tie = (last.expected, last.public) == (following.expected, following.public)
@@ -489,6 +489,19 @@ def _describe_next(result: Selection) -> Iterator[str]:
     if private is not None:
         score = f"private {result.metric} {render_number(private)}"
     yield f"next after the chosen: submission {following.number}, {score}{why}"
+
+
+def _find_next(result: Selection) -> Contender | None:
+    """The best expected one that was not chosen."""
+    left = (other for other in result.contenders if other.number not in result.chosen)
+    return next(left, None)
+
+
+def _explain_set_aside(number: int, result: Selection) -> str:
+    """Why a flattered one is not chosen; that public scores cannot tell it, where they cannot."""
+    if number in result.untold:
+        return f"public scores cannot tell it from the chosen, and its validation is {FLATTERED}"
+    return f"its validation is {FLATTERED}"
 
 
 def _list_left_out(result: Selection) -> Iterator[str]:
@@ -591,11 +604,9 @@ def _name_best(numbers: Sequence[int]) -> str:
 
 
 def _explain_why_not(result: Selection) -> Iterator[str]:
-    if len(result.contenders) == 1:
-        yield "only one submission exists to choose from"
-    elif len(result.contenders) == len(result.chosen):
-        yield f"only {len(result.chosen)} submissions exist to choose from, all are chosen"
-    elif len(result.contenders) == len(result.chosen) + len(result.set_aside):
+    if len(result.contenders) == len(result.chosen):
+        return  # the first sentence says that there was nothing to choose from
+    if len(result.contenders) == len(result.chosen) + len(result.set_aside):
         yield f"not simulated: {join_numbers(result.set_aside)} ({FLATTERED})"
     elif searched := [
         item.number
@@ -604,7 +615,9 @@ def _explain_why_not(result: Selection) -> Iterator[str]:
     ]:
         yield f"not simulated on validation images: {join_numbers(searched)} ({FLATTERED})"
     elif result.own_sd is not None:
-        yield "not simulated: by public score no other submission could be the best"
+        aside = result.set_aside
+        flattered = f"{join_numbers(aside)} ({FLATTERED}); " if aside else ""
+        yield f"not simulated: {flattered}by public score no other submission could be the best"
     elif result.sample.public is None:
         yield "not simulated: the number of public images is unknown (--public-images N)"
     else:

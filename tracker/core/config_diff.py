@@ -10,7 +10,7 @@ from typing import Any
 
 from tracker.core.text import render_value, render_values
 from tracker.training.config import CROP_KEYS, FITTED, TABLE_KEYS, list_options
-from tracker.training.config_fingerprint import outcome_values
+from tracker.training.config_fingerprint import later_defaults, outcome_values
 from tracker.training.key_names import to_common_keys, to_common_loss
 from tracker.training.numbers import render_count
 from tracker.training.tables import flatten
@@ -45,6 +45,8 @@ def diff_configs(
 ) -> dict[str, list[Any]]:
     """{key: [old, new]} of the keys that differ and can change a result; None: a side has no value.
 
+    A key that configs of older runs do not have is left out at its default, and has it here.
+
     `data` has the two data fingerprints, None where one is unknown. If they are equal, then other
     names of folders, label fixes and exclusions are not a difference; otherwise they are. If the
     data differ and no key shows it, the diff has the key `data`.
@@ -68,12 +70,23 @@ def diff_configs(
     for key in keys:
         a, b = left.get(key), right.get(key)
         if are_different(a, b):
-            changed[key] = [a, b]
+            changed[key] = fill_default(key, [a, b])
     if PIPELINE in changed:
         changed.pop(PIPELINE_HASH, None)  # another file is one change, not two
     if mixed:
         return changed
     return {**_diff_data(old, new, data, changed), **changed}
+
+
+def fill_default(key: str, pair: Sequence[Any]) -> list[Any]:
+    """[old, new] of a key; a side that was left out because it is the default has that value.
+
+    An empty default, such as that of a file, stays None: there is none.
+    """
+    if None not in pair:
+        return list(pair)
+    default = later_defaults().get(key) or None
+    return [default if value is None else value for value in pair]
 
 
 def are_different(one: Any, other: Any) -> bool:
@@ -253,7 +266,7 @@ def drop_path_changes(
     """A diff that an earlier version stored, without keys that no longer count as changes.
 
     These are paths of the same data, and options that cannot change a result, such as the number of
-    devices.
+    devices. Of the rest, a key that was left out at its default has that value.
     """
     options = list_options()
     same = bool(data[0]) and data[0] == data[1]
@@ -266,7 +279,7 @@ def drop_path_changes(
         same_path = same or (bool(_name(a)) and _name(a) == _name(b))
         about_data = is_path or key in TABLE_KEYS
         if not irrelevant and not (about_data and same_path):
-            remaining[key] = [a, b]
+            remaining[key] = fill_default(key, [a, b])
     return remaining
 
 

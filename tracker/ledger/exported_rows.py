@@ -27,6 +27,8 @@ VALUES = {  # the CHECK constraints of ledger.db.sql
     ("score", "split"): ("public", "private", "overall"),
     ("note", "kind"): ("note", "sent", "rejected", "revealed", "imported"),
 }
+OF_PEOPLE = ("note", "rejected")  # the kinds of notes that somebody typed
+BY_TRACKER = "note by tracker"
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
 
@@ -41,17 +43,16 @@ class RowsBeside:
         """How much of it a table without these rows lacks: {"note": 2, "run": 5, ...}.
 
         The newest score of each split and metric is a cell of the table, and so is what an import
-        stored with the row.
+        stored with the row. A run counts once, though each of its endings is a row.
         """
         newest = {_score_key(row): row.seq for row in self.rows if row.kind == "score"}
-        counts = dict.fromkeys(("note", "earlier score", "run"), 0)
+        counts = dict.fromkeys(("note", BY_TRACKER, "earlier score", "run"), 0)
         for row in self.rows:
             if row.kind == "score":
                 counts["earlier score"] += newest[_score_key(row)] != row.seq
-            elif row.kind == "run":
-                counts["run"] += 1
-            elif row.values["kind"] != "imported":
-                counts["note"] += 1
+            elif row.kind == "note" and row.values["kind"] != "imported":
+                counts["note" if row.values["kind"] in OF_PEOPLE else BY_TRACKER] += 1
+        counts["run"] = len({row.values["uid"] for row in self.rows if row.kind == "run"})
         return counts
 
 
@@ -113,8 +114,11 @@ def _render(row: LedgerRow) -> dict[str, Any]:
 
 def render_left_out(beside: RowsBeside) -> str:
     """`2 notes and 5 runs` that a .csv or .md file lacks, or ""."""
+    plurals = {BY_TRACKER: "notes by tracker"}
     counts = beside.count_left_out()
-    parts = [render_count(count, what) for what, count in counts.items() if count]
+    parts = [
+        render_count(count, what, plurals.get(what, "")) for what, count in counts.items() if count
+    ]
     return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)
 
 

@@ -79,7 +79,12 @@ def compare(
     [
         ({"data.val_ratio": 0.1}, "d", "different split (ratio 0.2 against 0.1)"),
         ({"data.split": "stratified"}, "d", "different split (split by_image against stratified)"),
-        ({"data.folds": 5}, "d", "different split (ratio 0.2 against none, folds 0 against 5)"),
+        ({"data.folds": 5}, "d", "different split (one split of 0.2 against 5 folds)"),
+        (
+            {"data.fold_file": "f.csv"},
+            "d",
+            "different split (one split of 0.2 against the folds of f.csv)",
+        ),
         ({"data.split_seed": 7}, "d", "different validation images (split seed 42 against 7)"),
         (
             {"data.age_bands": [29, 58]},

@@ -240,14 +240,37 @@ def test_the_best_is_looked_for_among_rows_that_validate_alike(workspace: Worksp
     make_run(workspace, config={"data.folds": 3, "data.fold": 0, "optim.lr": 0.1}, f1=0.9)
     found = compare_runs(workspace, [*folds, "exp6"])
     assert found.not_comparable["val/f1"] == [
-        "exp6 with exp4: different validation images (folds 0 against 0, 1)"
+        "exp6 with exp4: different validation images (fold 0 against folds 0 and 1)"
     ]
     make_ensemble(workspace, folds, f1=0.9)
     found = compare_runs(workspace, [*folds, "exp7"])
     assert found.not_comparable["val/f1"] == [
         "exp7 with exp4: different validation images"
-        " (folds 0, 1 together against 0, 1 each by itself)"
+        " (folds 0, 1 together against folds 0 and 1 each by itself)"
     ]
+
+
+def test_a_row_over_folds_says_so_and_a_run_without_folds_has_none(workspace: Workspace) -> None:
+    split = {"data.split": "stratified"}
+    for fold in (0, 1):
+        make_run(workspace, config={**split, "data.folds": 3, "data.fold": fold}, f1=0.5)
+    make_run(workspace, config=split, f1=0.9)
+    found = compare_runs(workspace, ["exp1..exp3"])
+    reason = "different split (one split of 0.2 against 3 folds)"
+    assert found.not_comparable["val/f1"] == [f"exp3 with exp1: {reason}"]
+    said = [*describe(found)]
+    assert "over folds 0 and 1, which have different validation images: exp1, exp2" in said
+    make_run(workspace, config=split, f1=0.8)
+    make_run(workspace, config={**split, "optim.lr": 0.5}, f1=0.8)
+    told = "\n".join(describe(compare_runs(workspace, ["exp1..exp5"])))
+    assert "exp1, exp2 compare with none of the others in val/f1" in told
+    for fold in (0, 1):
+        keys = {**split, "data.folds": 3, "data.fold": fold, "optim.lr": 0.1}
+        make_run(workspace, config=keys, f1=0.5)
+    for lr in (0.2, 0.3):
+        make_run(workspace, config={**split, "optim.lr": lr})
+    told = "\n".join(describe(compare_runs(workspace, ["exp1..exp9"])))
+    assert "the rows exp1, exp2 and exp6, exp7 compare only with each other in val/f1" in told
 
 
 def test_each_seed_has_its_row_when_asked(seeded: Workspace) -> None:

@@ -21,6 +21,7 @@ from tests.conftest import NO_MLFLOW, run_tracker
 from tests.support.validation import IMAGES, TRUTH, guess, keep
 from tests.support.workspaces import make_run, make_workspace, set_data
 from tracker.comparison.audit import audit
+from tracker.comparison.compare import compare_runs
 from tracker.comparison.diff import RunDiff, diff_runs
 from tracker.comparison.evidence import Move
 from tracker.comparison.statistics.paired import ALPHA, McNemar
@@ -33,7 +34,7 @@ from tracker.console.diff import (
     render_markdown,
 )
 from tracker.console.textplot import Panel, render_curves
-from tracker.core.config_diff import diff_configs, list_unknown
+from tracker.core.config_diff import diff_configs, drop_path_changes, list_unknown
 from tracker.core.errors import UnknownRunError
 from tracker.ledger.chain import verify_ledger
 from tracker.ledger.submission_table import import_table, read_submission_table
@@ -743,6 +744,32 @@ def test_the_verdict_counts_the_keys_that_follow_from_others_apart(workspace: Wo
         "exp1 -> exp2: 4 config keys changed (and 1 that follows from them):"
         " their effects cannot be separated"
     )
+    # a few changes are named, and their effects cannot be separated either; one alone can
+    make_run(workspace, config=first | {"optim.weight_decay": 0.0, "train.epochs": 3})
+    assert (
+        diff_runs(workspace, "exp2", "exp3")
+        .verdict[0]
+        .endswith("; their effects cannot be separated")
+    )
+    make_run(
+        workspace, config=first | {"optim.weight_decay": 0.0, "train.epochs": 2, "optim.lr": 0.3}
+    )
+    assert diff_runs(workspace, "exp1", "exp4").verdict[0] == "exp1 -> exp4: optim.lr 0.1 -> 0.3"
+    make_run(
+        workspace, config=second | {"optim.weight_decay": 0.0, "train.epochs": 2, "optim.lr": 0.1}
+    )
+    assert "separated" not in diff_runs(workspace, "exp1", "exp5").verdict[0]  # crop follows
+
+
+def test_a_key_left_out_at_its_default_has_it_in_every_view(workspace: Workspace) -> None:
+    make_run(workspace, config={"augment.name": "base"})
+    make_run(workspace, config={"augment.name": "base", "augment.scale": 0.5, "data.group": "x"})
+    found = diff_runs(workspace, "exp1", "exp2").config
+    assert found == {"augment.scale": [0.08, 0.5], "data.group": [None, "x"]}
+    rows = compare_runs(workspace, ["exp1", "exp2"]).rows
+    values = [(row.config["augment.scale"], row.config["data.group"]) for row in rows]
+    assert values == [(0.08, None), (0.5, "x")]
+    assert drop_path_changes({"augment.scale": [None, 0.5]}) == {"augment.scale": [0.08, 0.5]}
 
 
 def test_a_range_keeps_its_numbers_apart() -> None:

@@ -543,8 +543,9 @@ def test_a_table_says_what_of_the_ledger_it_leaves_out(
     full: Workspace, tmp_path: Path, kind: str
 ) -> None:
     left_out = export_table(full, tmp_path / f"x.{kind}").left_out
-    # notes: two on the run, rejected, sent, revealed, one on 3; 1 has a score from before
-    assert left_out == "6 notes, 1 earlier score and 2 runs"
+    # typed: two on the run, rejected, one on 3; not typed: sent, revealed; 1 has a score from
+    # before; the run failed first and finished then
+    assert left_out == "4 notes, 2 notes by tracker, 1 earlier score and 1 run"
 
 
 def test_a_ledger_with_runs_alone_has_no_export(workspace: Workspace, tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def test_a_refusal_is_the_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ({"data.val_ratio": 0.5}, "different split (ratio 0.2 against 0.5)"),
         ({"data.split": "by_profile"}, "different split (split stratified against by_profile)"),
         ({"data.split_seed": 9}, "different validation images (split seed 0 against 9)"),
-        ({"data.folds": 5}, "different split (ratio 0.2 against none, folds 0 against 5)"),
+        ({"data.folds": 5}, "different split (one split of 0.2 against 5 folds)"),
     ],
 )
 def test_scores_of_another_split_are_called_neither_below_nor_above(
