@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -82,17 +82,20 @@ def train(
     task: Task = TWO,
     draws: bool = False,
     precision: str | None = None,
+    at_epoch: Callable[[], None] = lambda: None,
 ) -> tuple[FitResult, ListLogger]:
     """Fit into root/name; raise Stop after epoch `stop_after`, or within one after optimizer step
     `stop_at_step`. After step `save_at_step` it gets SIGUSR1, and with `leaves` raises Stop when it
     has saved.
 
+    `at_epoch` is called after each epoch, while the run goes on.
     Without `draws` there are no pictures of the validation: a quarter of the time.
     """
     logger, run_dir = ListLogger(stop_at_step, save_at_step), root / name
     run_dir.mkdir(exist_ok=True)
 
     def on_epoch(report: EpochReport) -> None:
+        at_epoch()
         if report.epoch == stop_after:
             raise Stop
 

@@ -122,7 +122,7 @@ LAST_OF_OWN = "saved by a script of your own; tracker needs it no more, as the r
 
 def _describe_plan(plan: CleanPlan) -> Iterator[str]:
     """A line for each kind of file and one for what stays."""
-    from tracker.workflows.clean import BEST, LAST
+    from tracker.workflows.clean import BEST, CACHE, LAST
 
     kinds = dict.fromkeys((item.what, item.own_loop) for item in plan.files)
     for what, own_loop in kinds:
@@ -134,6 +134,9 @@ def _describe_plan(plan: CleanPlan) -> Iterator[str]:
         size = _render_size(sum(item.size for item in items))
         why = f" ({LAST_OF_OWN if own_loop else LAST_IS_FOR})" if what == LAST else ""
         yield f"{size:>12}  {len(items)} x {what}{f' of {runs}' if runs else ''}{why}"
+    if plan.num_caches and (CACHE, False) in kinds:
+        stay = "stays" if plan.num_caches == 1 else "stay"
+        yield f"{plan.num_caches} x {CACHE} {stay}: in use by a run, or used last"
     if kept := [f"{name} ({reason})" for name, reason in plan.protected.items()]:
         yield f"best.pth stays: {', '.join(kept)}"
 

@@ -47,13 +47,15 @@ class CleanPlan:
     """The files that can be deleted; `protected` are runs whose best.pth stays, with the reason.
 
     `best` is the finished run with the best validation of those that have a best.pth, `best_score`
-    says by which figure; both are empty where no checkpoint can be deleted.
+    says by which figure; both are empty where no checkpoint can be deleted. `num_caches` pixel
+    caches stay: a running run has them open, or they were used last.
     """
 
     files: Sequence[FreeableFile]
     protected: Mapping[str, str]
     best: str = ""
     best_score: str = ""
+    num_caches: int = 0
 
     @property
     def size(self) -> int:
@@ -70,7 +72,8 @@ def plan_clean(workspace: Workspace, *, checkpoints: bool = False) -> CleanPlan:
     records = list_runs(workspace.runs_dir)
     finished = [record for record in records if record.status == "finished"]
     files = [item for record in finished for item in _find_file(workspace, record, LAST)]
-    files += _find_caches(workspace)
+    caches, num_kept = _find_caches(workspace)
+    files += caches
     protected: dict[str, str] = {}
     if checkpoints:
         protected = list_protected(workspace, records)
@@ -84,7 +87,13 @@ def plan_clean(workspace: Workspace, *, checkpoints: bool = False) -> CleanPlan:
         if (workspace.runs_dir / name / BEST).is_file()
     }
     best, best_score = _find_best(workspace, finished) if checkpoints else ("", "")
-    return CleanPlan(files=files, protected=protected, best=best, best_score=best_score)
+    return CleanPlan(
+        files=files,
+        protected=protected,
+        best=best,
+        best_score=best_score,
+        num_caches=num_kept,
+    )
 
 
 def _find_best(workspace: Workspace, finished: Sequence[RunRecord]) -> tuple[str, str]:
@@ -187,15 +196,18 @@ def _find_copy(workspace: Workspace, record: RunRecord) -> list[FreeableFile]:
     return [FreeableFile(what=COPY, path=path, run=record.name, size=path.stat().st_size)]
 
 
-def _find_caches(workspace: Workspace) -> list[FreeableFile]:
-    """The pixel caches except the last one used, which the next run is likely to use."""
-    from tracker.training.input.cache import list_unused
+def _find_caches(workspace: Workspace) -> tuple[list[FreeableFile], int]:
+    """The pixel caches that can be deleted, and how many stay.
+
+    Those that a running run has open stay, and the last one used: the next run is likely to use it.
+    """
+    from tracker.training.input.cache import list_caches, list_unused
 
     files = []
     for path in list_unused(workspace.state_dir):
         # Blocks of 512 bytes: a cache is a sparse file, its length is more than it takes.
         files.append(FreeableFile(what=CACHE, path=path, size=path.stat().st_blocks * 512))
-    return files
+    return files, max(0, len(list_caches(workspace.state_dir)) - len(files))
 
 
 def free_files(

@@ -155,10 +155,14 @@ def _last_use(file: Path) -> float:
         return 0.0
 
 
+def list_caches(folder: Path) -> list[Path]:
+    """All caches, the one used last at the end."""
+    return sorted(folder.glob("pixels-*.u8"), key=_last_use)
+
+
 def list_unused(folder: Path) -> list[Path]:
     """The caches that no process uses, except the one used last."""
-    files = sorted(folder.glob("pixels-*.u8"), key=_last_use)[:-1]
-    return [file for file in files if _is_unused(file)]
+    return [file for file in list_caches(folder)[:-1] if _is_unused(file)]
 
 
 def _is_unused(file: Path) -> bool:

@@ -17,6 +17,7 @@ import pytest
 
 from tests.conftest import run_tracker, tracker_command
 from tests.support.workspaces import begin_run, make_run
+from tracker.commands.archive import _describe_plan
 from tracker.comparison.audit import audit
 from tracker.core.errors import TrackerError
 from tracker.mirror.copy import sync_run
@@ -96,6 +97,7 @@ def test_caches_that_are_in_use_and_the_one_used_last_stay(workspace: Workspace)
         plan = plan_clean(workspace)
         assert [(item.what, item.path) for item in plan.files] == [(CACHE, old)]
         assert plan.size >= 8192
+        assert "2 x pixel cache stay: in use by a run, or used last" in [*_describe_plan(plan)]
         free_files(workspace, plan)
     assert [path.exists() for path in (old, busy, last)] == [False, True, True]
 

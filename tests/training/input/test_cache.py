@@ -4,11 +4,13 @@ whatever happens."""
 from __future__ import annotations
 
 import copy
+import gc
 import os
 import resource
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from tests.conftest import ROOT, save_image
 from tests.support.cache_filling import SHAPE, draw, keep, list_files, open_for
 from tests.support.training_loop import SHORT, train, vary
 from tracker.training.input import augment
-from tracker.training.input.cache import MAX_FILES, open_cache
+from tracker.training.input.cache import MAX_FILES, list_caches, list_unused, open_cache
 
 
 def make_files(folder: Path, count: int) -> list[Path]:
@@ -64,6 +66,25 @@ def test_training_with_the_cache_equals_training_without_to_the_bit(
     for name in ("filling", "kept"):
         for file in ("predictions.csv", "probabilities.npz"):
             assert (folders / name / file).read_bytes() == (folders / "without" / file).read_bytes()
+
+
+def test_the_caches_of_a_running_training_are_in_use_until_it_ends(folders: Path) -> None:
+    cache = folders / "cache"
+    cache.mkdir()
+    for name, age in (("old", 3), ("newest", -1000)):
+        (cache / f"pixels-{name}.u8").write_bytes(b"x")
+        last_use = time.time() - age
+        os.utime(cache / f"pixels-{name}.u8", (last_use, last_use))
+    unused: list[list[str]] = []
+
+    def look() -> None:
+        unused.append([file.stem for file in list_unused(cache)])
+        assert len(list_caches(cache)) == 3
+
+    train(SHORT, folders, "a", cache_dir=cache, at_epoch=look)
+    assert unused == [["pixels-old"]]
+    gc.collect()
+    assert len(list_unused(cache)) == 2
 
 
 def test_data_cache_false_keeps_nothing(folders: Path) -> None:
