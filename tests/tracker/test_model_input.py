@@ -167,7 +167,7 @@ def test_an_old_run_is_still_found_as_already_trained(ws: Workspace) -> None:
         )
     changed = resolve_config(ws, parent="exp1", assignments=("augment.crop_pct=0.9",))
     assert find_reusable_run(ws, config_to_dict(changed), data.fingerprint) is None
-    assert diff_configs(tables, config_to_dict(changed)) == {"augment.crop_pct": [None, 0.9]}
+    assert diff_configs(tables, config_to_dict(changed)) == {"augment.crop_pct": [1.0, 0.9]}
 
 
 def test_another_model_brings_its_own_figures_where_the_parents_were_its_models(

@@ -58,7 +58,7 @@ def tag_command(
     ],
     remove: Annotated[bool, typer.Option("--remove", help="Remove the tags.")] = False,
 ) -> None:
-    """Add tags to a run, or remove them; the checkpoint of a tagged run is never freed."""
+    """Add tags to a run, or remove them; best.pth of a tagged run is never freed."""
     from tracker.commands.options import notify_latest
     from tracker.core.terminal import print_text
     from tracker.ledger.resolve import resolve_own_run

@@ -129,7 +129,7 @@ TABLE = {
     ),
     "tag": Entry(
         "archive:tag_command",
-        "Add tags to a run, or remove them; the checkpoint of a tagged run is never freed.",
+        "Add tags to a run, or remove them; best.pth of a tagged run is never freed.",
         panel=RUNS,
     ),
     "archive": Entry(

@@ -105,10 +105,10 @@ def explain_no_prediction(relation: ScoreRelation) -> str:
         )
     points = relation.points
     if points < FEW_POINTS or _holds_no_agreement(relation.rank):
-        return (
-            f"{render_count(points, 'point')} are too few to tell whether {part} predicts the"
-            f" {relation.y} score"
-        )
+        few = f"{render_count(points, 'point')} are too few to tell whether {part} predicts the"
+        agrees = not _holds_no_agreement(relation.rank)
+        why = ": they agree, but with one left out that is uncertain" if agrees else ""
+        return f"{few} {relation.y} score{why}"
     return (
         f"{part} and {relation.y} score rise together here, but too loosely to predict one from the"
         f" other ({points} points)"

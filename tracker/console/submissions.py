@@ -274,7 +274,7 @@ def print_check_details(
     same = f", those of {runs[0]}" if runs and runs[0] not in (None, report.run) else ""
     told = describe_ensemble_step(report.config_diff or {}) and report.duplicate is None
     what = f", {report.ensemble}" if report.ensemble and not told else ""
-    print_text(f"{report.run}: {render_count(report.images, 'prediction')}{what}{same}")
+    print_text(f"{report.run}: {render_count(report.images, 'prediction')}{same}{what}")
     if report.duplicate is not None:
         return
     print_changes(report, report.comparison)

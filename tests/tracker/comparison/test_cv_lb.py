@@ -27,6 +27,7 @@ from tracker.comparison.expected_scores import (
 from tracker.comparison.leaderboard_noise import count_public_images, estimate_public_noise
 from tracker.comparison.score_relation import ScoreRelation, explain_no_prediction
 from tracker.comparison.selection import select_final
+from tracker.comparison.statistics.regression import RankCorrelation
 from tracker.console.cv_lb import render_cv_lb, render_selection
 from tracker.console.submissions import print_check
 from tracker.ledger.read import list_submissions
@@ -756,3 +757,25 @@ def test_what_cannot_be_known_is_said_with_the_way_out(tmp_path: Path) -> None:
     known = compare_cv_with_leaderboard(workspace, public_images=6300).luck
     assert known is not None
     assert "half of the variance assumed" in known.source
+
+
+def test_few_points_that_agree_say_what_is_uncertain_about_them() -> None:
+    for low, agrees in ((0.097, True), (-0.2, False)):
+        relation = ScoreRelation(
+            metric="f1",
+            x="val",
+            y="public",
+            scheme=0,
+            n=8,
+            numbers=range(1, 9),
+            repeats=0,
+            line=None,
+            predicts=False,
+            refuted=False,
+            reason="",
+            rank=RankCorrelation(0.8, low, 0.971),
+            outliers=(),
+        )
+        reason = explain_no_prediction(relation)
+        assert reason.startswith("8 points are too few to tell whether validation predicts")
+        assert ("with one left out that is uncertain" in reason) == agrees

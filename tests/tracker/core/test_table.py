@@ -188,6 +188,7 @@ def make_submission(number: int, run: str, memo: str, score: float) -> Submissio
         **empty,
         "number": number,
         "run": run,
+        "run_name": run,
         "memo": memo,
         "config": {},
         "scores": scores,
