@@ -773,7 +773,7 @@ def test_few_points_that_agree_say_what_is_uncertain_about_them() -> None:
             predicts=False,
             refuted=False,
             reason="",
-            rank=RankCorrelation(0.8, low, 0.971),
+            rank=RankCorrelation(rho=0.8, low=low, high=0.971),
             outliers=(),
         )
         reason = explain_no_prediction(relation)
