@@ -206,7 +206,8 @@ def is_loader_terminated(error: BaseException) -> bool:
 
     Then somebody stops the run; a lack of memory sends SIGKILL.
     """
-    if _list_exit_codes(error) & {-signal.SIGTERM}:
+    codes = _list_exit_codes(error)
+    if -signal.SIGTERM in codes and -signal.SIGKILL not in codes:
         return True
     cause: BaseException | None = error
     while cause is not None:
@@ -219,13 +220,15 @@ def is_loader_terminated(error: BaseException) -> bool:
 def _list_exit_codes(error: BaseException) -> set[int | None]:
     """Of the loader processes that torch found gone without having heard their signal.
 
-    On a busy machine it looks before it is told, and says only "exited unexpectedly".
+    On a busy machine it looks before it is told, and says only "exited unexpectedly". A connection
+    that broke names no process: then all that have ended count.
     """
     pids = set(re.findall(r"\d+", str(error)))
     for frame, _ in traceback.walk_tb(error.__traceback__):
         if frame.f_code.co_name == "_try_get_data":
             workers = getattr(frame.f_locals.get("self"), "_workers", ())
-            return {worker.exitcode for worker in workers if str(worker.pid) in pids}
+            named = {worker.exitcode for worker in workers if str(worker.pid) in pids}
+            return named or {worker.exitcode for worker in workers}
     return set()
 
 

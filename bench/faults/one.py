@@ -100,7 +100,7 @@ class Lab:
                 raise RuntimeError(f"the template {name}: {site.problems}")
             site.wait_for_processes()  # what a killed training has left in the background
             shutil.rmtree(site.notes, ignore_errors=True)
-            shutil.copytree(site.folder, folder, symlinks=True)
+            site.copy_to(folder)
         return folder
 
     def site(self) -> Site:

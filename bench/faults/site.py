@@ -172,6 +172,19 @@ class Site:
         while self.folder.exists() and time.monotonic() < deadline:
             shutil.rmtree(self.folder, ignore_errors=True)
 
+    def copy_to(self, template: Path) -> None:
+        """Keep the workspace as a template; again where a file was removed meanwhile, as the last
+        copier of a killed training does with a journal."""
+        deadline = time.monotonic() + LIMIT_S
+        while True:
+            try:
+                shutil.copytree(self.folder, template, symlinks=True)
+                return
+            except shutil.Error:
+                if time.monotonic() > deadline:
+                    raise
+                shutil.rmtree(template, ignore_errors=True)
+
     def copy_from(self, template: Path) -> None:
         """Have a workspace as the template is."""
         self.clear()

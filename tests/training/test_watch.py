@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -163,6 +164,29 @@ def test_a_loader_process_that_was_stopped_is_told_from_a_killed_one_without_tor
         subprocess.run(["kill", f"-{number.value}", str(loader)], check=True)
         with pytest.raises(RuntimeError, match="exited unexpectedly") as caught:
             next(batches)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert is_loader_terminated(caught.value) == (number == signal.SIGTERM)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_broken_connection_is_told_by_how_the_loader_process_ended(
+    number: signal.Signals,
+) -> None:
+    class Broken:
+        def get(self, timeout: float) -> None:
+            raise ConnectionResetError(104, "Connection reset by peer")
+
+    batches: Any = iter(torch.utils.data.DataLoader(Waits(), num_workers=1, batch_size=1))
+    assert next(batches) == 0
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        batches._data_queue = Broken()  # a moment before the end of the process is seen
+        with pytest.raises(ConnectionResetError) as caught:
+            next(batches)
+        subprocess.run(["kill", f"-{number.value}", str(batches._workers[0].pid)], check=True)
+        batches._workers[0].join()
     finally:
         signal.signal(signal.SIGCHLD, before)
     assert is_loader_terminated(caught.value) == (number == signal.SIGTERM)
