@@ -224,8 +224,8 @@ def render_picture(plot: Plot) -> list[str]:
     place = PICTURES.relative_to(ROOT).as_posix()
     return [
         "<picture>",
-        f'  <source media="(prefers-color-scheme: dark)" srcset="{place}/{plot.name}-dark.svg">',
-        f'  <img alt="{plot.alt}" src="{place}/{plot.name}-light.svg">',
+        f'  <source media="(prefers-color-scheme: dark)" srcset="{place}/{plot.name}-dark.png">',
+        f'  <img alt="{plot.alt}" src="{place}/{plot.name}-light.png">',
         "</picture>",
         "",
     ]
@@ -233,8 +233,8 @@ def render_picture(plot: Plot) -> list[str]:
 
 def render_section(question: str, one: Result) -> str:
     """What a measurement printed, and where."""
-    head = f"`{one.command}`, {one.end} after {one.seconds:.0f} s. {one.machine}"
-    return "\n".join([f"## {question}", "", head, "", "```", one.printed, "```", ""])
+    head = f"`{one.command}`, {one.end} after {one.seconds:.0f} s."
+    return "\n".join([f"## {question}", "", head, "", "```", one.machine, one.printed, "```", ""])
 
 
 def describe_machine() -> str:

@@ -18,7 +18,7 @@ SCHEMES = {  # text, a peer's bars and lines
     "dark": ("#e6edf3", "#6e7681"),
 }
 OUR_COLOR = "#2f81f7"
-SIZE_INCHES = (7.2, 2.9)
+SIZE_INCHES, DPI = (7.2, 2.9), 140
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,13 @@ def draw_plots(points: Sequence[Point], folder: Path) -> list[Plot]:
         found = {panel: [one for one in points if one.plot == panel] for panel in plot.panels}
         if all(found.values()):
             for scheme in SCHEMES:
-                draw(plot, found, scheme, folder / f"{plot.name}-{scheme}.svg")
+                draw(plot, found, scheme, folder / f"{plot.name}-{scheme}.png")
             drawn.append(plot)
     return drawn
 
 
 def draw(plot: Plot, found: Mapping[str, Sequence[Point]], scheme: str, path: Path) -> None:
-    """Write one picture as SVG whose text stays text."""
+    """Write one picture."""
     import matplotlib
 
     matplotlib.use("agg")
@@ -70,14 +70,13 @@ def draw(plot: Plot, found: Mapping[str, Sequence[Point]], scheme: str, path: Pa
     colors = dict.fromkeys(
         ("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor"), text
     )
-    still = {"svg.fonttype": "none", "svg.hashsalt": plot.name, "font.size": 9}
-    with matplotlib.rc_context({**colors, **still}):
+    with matplotlib.rc_context({**colors, "font.size": 9}):
         figure, axes = pyplot.subplots(1, len(plot.panels), figsize=SIZE_INCHES, layout="tight")
         for panel, place in zip(plot.panels, axes, strict=True):
             draw_panel(place, found[panel], scheme)
             place.set_title(plot.panels[panel], fontsize=9, loc="left")
             place.spines[["top", "right"]].set_visible(False)
-        figure.savefig(path, transparent=True, metadata={"Date": None})
+        figure.savefig(path, transparent=True, dpi=DPI)
         pyplot.close(figure)
 
 
@@ -106,4 +105,5 @@ def draw_panel(place: Axes, points: Sequence[Point], scheme: str) -> None:
         place.plot(xs, ys, style, marker="o", markersize=3, label=name)
     place.set_xscale("log")
     place.set_yscale("log")
+    place.set_ylim(0.05, max(20.0, *(point.y for point in points)))
     place.legend(frameon=False, fontsize=7)

@@ -59,15 +59,16 @@ def list_files(*endings: str) -> list[Path]:
 
 
 DOCUMENTS = list_files(".md")
+PICTURE = re.compile(r"</?(picture|source|img)\b")
 
 
 def read_prose(path: Path) -> Iterator[tuple[int, str]]:
-    """(number, line) outside code; rows of tables included."""
+    """(number, line) outside code and pictures; rows of tables included."""
     in_code = False
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         if line.startswith("```"):
             in_code = not in_code
-        elif not in_code and line.strip():
+        elif not in_code and line.strip() and not PICTURE.match(line.strip()):
             yield number, line.strip()
 
 
