@@ -44,7 +44,7 @@ def test_a_measurement_that_fails_is_written_down_and_the_others_are_made(
     assert bench.main() == 1
     page = (tmp_path / "BENCHMARKS.md").read_text()
     assert "## bad\n\n`python bench/bad.py`, failed with 3" in page
-    assert "```\nhalf\n```" in page
+    assert "\nhalf\n```" in page
     assert "| a | 1 |" in page and "cores of" in page
     assert "| points lost | 0 |  |  | 0 | reached |" in page
     assert "| start | 3 |  |  | 2 | **missed**: slow |" in page
