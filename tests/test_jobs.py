@@ -692,13 +692,13 @@ def test_a_trial_whose_worker_is_killed_goes_to_another_machine_and_none_is_trai
     root: Path, forks: Forks, postgres_server: PostgresServer
 ) -> None:
     text = (
-        "trials = 6\nheartbeat_s = 1\nstartup_trials = 6\n"
+        "trials = 12\nheartbeat_s = 1\nstartup_trials = 12\n"
         'pruner = "none"\n[base]\nconfig = "base.toml"\nepochs = 1\n[space]\n'
         "train.epochs = { low = 1, high = 60 }\n"
         "optim.lr = { low = 1e-4, high = 1e-2, log = true }\n"
         "[[first]]\ntrain.epochs = 60\n"
     )
-    rest = "".join("[[first]]\ntrain.epochs = 1\n" for _ in range(5))
+    rest = "".join("[[first]]\ntrain.epochs = 1\n" for _ in range(11))
     (root / "s.toml").write_text(text + rest)
     # Another machine: its own folder, and nothing in common but the database.
     other = root.parent / "other"
@@ -710,14 +710,14 @@ def test_a_trial_whose_worker_is_killed_goes_to_another_machine_and_none_is_trai
     words = ("run", "sweep", "s.toml", "--join")
     killed = forks.start(*words, cwd=root, spares=1, TRACKER_SWEEP_URL=url)
     wait_until(lambda: read_record(root, "exp1")["epoch"] >= 1)
-    others = [forks.start(*words, cwd=other, spares=6, TRACKER_SWEEP_URL=url) for _ in range(2)]
+    others = [forks.start(*words, cwd=other, spares=12, TRACKER_SWEEP_URL=url) for _ in range(2)]
     killed.kill()
     killed.communicate(timeout=COMMAND_LIMIT_S)
     said = [worker.communicate(timeout=COMMAND_LIMIT_S) for worker in others]
     assert [worker.wait() for worker in others] == [0, 0], said
-    assert max(stdout.count("complete") for stdout, _ in said) == 6, said
+    assert max(stdout.count("complete") for stdout, _ in said) == 12, said
     record = read_record(root, "exp1")
     assert (record["status"], record["error"]) == ("interrupted", "SIGTERM")
     assert record["epoch"] < 60
-    assert sorted(run["facts"]["trial"] for run in list_runs(other)) == list(range(6))
+    assert sorted(run["facts"]["trial"] for run in list_runs(other)) == list(range(12))
     assert {run["status"] for run in list_runs(other)} == {"finished"}
