@@ -52,7 +52,7 @@ def tracker(*words: str | Path, cwd: Path, typed: str = "", **env: str) -> Resul
 
 @dataclass(frozen=True)
 class Team:
-    """The owner's workspace, the address of its server, mina's secret, and all that was printed."""
+    """The owner's workspace, the address of its server, yuna's secret, and all that was printed."""
 
     owner: Workspace
     address: str
@@ -71,7 +71,7 @@ def make_images(root: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def team(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Team:
-    """What the owner types: init --team, (the server starts,) ledger init, ledger grant mina."""
+    """What the owner types: init --team, (the server starts,) ledger init, ledger grant yuna."""
     folder = tmp_path_factory.mktemp("first")
     images = make_images(folder / "masks")
     url = postgres_server.create_database()
@@ -90,7 +90,8 @@ def team(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFacto
         admin.execute(f"ALTER DATABASE {database} OWNER TO owner".encode())
     ledger = tracker("ledger", "init", cwd=folder / "ws")
     assert ledger.exit_code == 0, ledger.output
-    granted = tracker("ledger", "grant", "mina", cwd=folder / "ws")
+    # not mina: roles are of the whole PostgreSQL, which other files of tests use, too
+    granted = tracker("ledger", "grant", "yuna", cwd=folder / "ws")
     assert granted.exit_code == 0, granted.output
     printed = made.output + ledger.output + granted.stderr
     owner = load_workspace(folder / "ws")
@@ -215,17 +216,17 @@ def test_a_member_joins_with_one_secret_and_has_the_shared_part(team: Team, tmp_
     assert workspace.competition == team.owner.competition
     assert workspace.competition.daily_limit == 3
     assert workspace.resolve(workspace.data["eval_dir"]) == images / "eval"
-    assert "//mina:" in workspace.ledger_url
+    assert "//yuna:" in workspace.ledger_url
     assert workspace.sweep_url.endswith("_sweeps")
     assert mode(tmp_path / "ws" / SECRETS) == 0o600
-    for line in ("permissions: the workspace", "ledger: postgresql+psycopg://mina:***@", "data: "):
+    for line in ("permissions: the workspace", "ledger: postgresql+psycopg://yuna:***@", "data: "):
         assert line in joined.output
     text = (tmp_path / "ws" / "tracker.toml").read_text()
-    assert f'url = "postgresql+psycopg://mina@{team.address}"' in text
+    assert f'url = "postgresql+psycopg://yuna@{team.address}"' in text
     again = tracker(*words, cwd=tmp_path, typed=team.secret + "\n")
     assert "is a workspace already" in str(again.exception)
-    assert read_member(workspace.root) == Member("mina", read_shared(workspace.ledger_url).version)
-    renewed = tracker("ledger", "grant", "mina", cwd=tmp_path / "ws")
+    assert read_member(workspace.root) == Member("yuna", read_shared(workspace.ledger_url).version)
+    renewed = tracker("ledger", "grant", "yuna", cwd=tmp_path / "ws")
     assert "is not the owner" in str(renewed.exception)
 
 
@@ -244,7 +245,7 @@ def test_a_new_secret_is_put_in_by_joining_again_also_after_a_revoke(
     assert shut.exception.hint.endswith(f"and give it to: tracker join {team.address}")
     for typed, problem in (
         (granted.stdout, "authentication failed"),
-        (team.secret, "the workspace of nari, and the secret is that of mina"),
+        (team.secret, "the workspace of nari, and the secret is that of yuna"),
     ):
         refused = tracker("join", team.address, cwd=root / "runs", typed=typed)
         assert problem in str(refused.exception)
@@ -284,7 +285,7 @@ def test_no_secret_is_printed_or_stands_in_any_other_file(team: Team, tmp_path: 
     shown = look_at_board(team.owner)
     for text in (password, *planted.values()):
         assert text not in shown
-    wrong = tracker("join", team.address, tmp_path / "x", cwd=tmp_path, typed="mina:" + "p" * 20)
+    wrong = tracker("join", team.address, tmp_path / "x", cwd=tmp_path, typed="yuna:" + "p" * 20)
     assert "authentication failed" in str(wrong.exception)
     assert "p" * 20 not in str(wrong.exception)
     for typed in ("", "a word\n", "planted-without-colon\n"):
@@ -323,13 +324,13 @@ def test_a_name_that_the_server_uses_itself_is_refused_before_anything(
 def test_a_grant_that_mlflow_refuses_is_taken_back_and_members_are_listed(team: Team) -> None:
     away = {"TRACKER_MLFLOW_URI": f"http://admin:secret@127.0.0.1:{free_port()}"}
     before = list_members(team.owner.ledger_url)
-    assert "mina" in before
+    assert "yuna" in before
     half = tracker("ledger", "grant", "dohyun", cwd=team.owner.root, **away)
     assert "does not answer" in str(half.exception)
     assert list_members(team.owner.ledger_url) == before
     listed = tracker("ledger", "members", cwd=team.owner.root)
     assert listed.output.split() == before
-    kept = tracker("ledger", "revoke", "mina", cwd=team.owner.root, **away)
+    kept = tracker("ledger", "revoke", "yuna", cwd=team.owner.root, **away)
     assert kept.exception
     assert list_members(team.owner.ledger_url) == before  # the same command again completes it
 
@@ -371,7 +372,7 @@ def test_in_a_terminal_the_secret_is_asked_for_unseen(team: Team, tmp_path: Path
     os.close(ours)
     assert process.wait(COMMAND_LIMIT_S) == 0, shown
     assert answers == {}
-    assert b"joined as mina" in b" ".join(shown.split())  # it has wrapped
+    assert b"joined as yuna" in b" ".join(shown.split())  # it has wrapped
     assert team.secret.encode() not in shown
     assert load_workspace(tmp_path / "ws").data["eval_dir"] == str(images / "eval")
 
@@ -402,12 +403,12 @@ def test_a_member_signs_with_the_name_in_the_team_unless_the_environment_has_ano
 ) -> None:
     workspace = join(team, tmp_path / "ws")
     names = []
-    for name in ("", "mina of gpu2"):
+    for name in ("", "yuna of gpu2"):
         monkeypatch.setenv("TRACKER_AUTHOR", name)
         with open_ledger(workspace) as ledger:
             ledger.append_note(kind="note", text=f"signed by {name}")
         names.append(begin_run(workspace).finish("failed").author)
-    assert names == ["mina", "mina of gpu2"]
+    assert names == ["yuna", "yuna of gpu2"]
     select = "SELECT author FROM notes ORDER BY seq"
     assert [row["author"] for row in read_rows(team.owner.ledger_url, select)][-2:] == names
     loud = {"TRACKER_AUTHOR": "leo"}
@@ -458,7 +459,7 @@ def test_later_settings_of_the_team_are_announced_and_taken_and_what_both_change
     assert (member.root / f".tracker/tracker-before-{version}.toml").read_text() == before
     found = load_workspace(member.root).competition
     assert (found.daily_limit, found.public_share, found.top_k) == (9, 0.25, 7)
-    login = f"http://mina:{parse_secret(team.secret).password}@127.0.0.1:5009"
+    login = f"http://yuna:{parse_secret(team.secret).password}@127.0.0.1:5009"
     assert read_secrets(member.root)["mlflow_uri"] == login
     assert "planted" not in (member.root / "tracker.toml").read_text()
     after = (member.root / "tracker.toml").read_text()
@@ -500,7 +501,7 @@ def test_a_workspace_that_joined_before_says_its_version_in_its_head(
     tracker("ledger", "share", cwd=team.owner.root)
     assert "11" in tracker("join", "--update", cwd=member.root).stdout
     assert load_workspace(member.root).competition.daily_limit == 11
-    assert read_member(member.root) == Member("mina", read_shared(member.ledger_url).version)
+    assert read_member(member.root) == Member("yuna", read_shared(member.ledger_url).version)
     nobody = tracker("join", "--update", cwd=team.owner.root)
     assert "joined no team" in str(nobody.exception)
     alone = tracker("ledger", "share", cwd=make_workspace(tmp_path / "alone").root)
@@ -520,7 +521,7 @@ def test_settings_that_this_tracker_does_not_know_leave_the_file_as_it_was(
     assert isinstance(refused.exception, ConfigError)
     assert "does not fit this tracker" in str(refused.exception)
     assert (member.root / "tracker.toml").read_text() == text
-    assert read_member(member.root) == Member("mina", newest.version)
+    assert read_member(member.root) == Member("yuna", newest.version)
     share(team.owner.ledger_url, newest.text, author="kim")
 
 
@@ -566,7 +567,7 @@ def test_the_address_of_a_team_is_a_host_and_what_differs(text: str, address: Ad
     assert parse_address(text) == address
 
 
-@pytest.mark.parametrize("text", ["", "gpu1:x", "gpu1:99999", "mina:pw@gpu1", "gpu1/a-b"])
+@pytest.mark.parametrize("text", ["", "gpu1:x", "gpu1:99999", "yuna:pw@gpu1", "gpu1/a-b"])
 def test_an_address_that_is_none_is_a_config_error(text: str) -> None:
     with pytest.raises(ConfigError):
         parse_address(text)
