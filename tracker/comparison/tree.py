@@ -151,9 +151,10 @@ def build_family(
     flattered = set(list_flattered(workspace, submissions))
     recorded = _list_recorded_parents(workspace, elsewhere, {**_name_uids(sent, node_of), **here})
     for row in elsewhere:
-        parent = _find_parent_of_row(row, stated_parents, node_of.get)
         if row.run_uid in recorded:
             parent = recorded[row.run_uid]
+        else:
+            parent = _find_parent_of_row(row, stated_parents, node_of.get)
         is_flattered = row.number in flattered
         members.append(_build_submission(workspace, row, parent, names, flattered=is_flattered))
     members.sort(key=lambda member: (member.time, len(member.node.name), member.node.name))

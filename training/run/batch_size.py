@@ -7,16 +7,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from tracker.training.config import AUTO_BATCH_SIZE, Config
 from tracker.training.errors import TrainingError
 from tracker.training.formats.samples import LoadedData, Task
-from tracker.training.input.loader import ImageSource, stack_labels
+from tracker.training.input.loader import stack_labels
+from tracker.training.run.alone import build_alone
 from tracker.training.run.loop import take_step
-from tracker.training.run.setup import Setup, build_setup
+from tracker.training.run.setup import Setup
 from tracker.training.targets import list_values
 
 ON_CPU = 32  # a CPU gains nothing from more, and smaller batches take more steps
@@ -24,19 +24,6 @@ FEWEST_BATCHES = 8  # in an epoch: with fewer, a small data set gets hardly any 
 LARGEST = 4096  # for each process
 MARGIN = 0.9  # share of the free memory that may be used: other programs need some, too
 STEPS = 2  # the first makes the optimizer's state, the second has it
-
-
-class _NoLogger:
-    """Takes the place of the run, which is not made yet."""
-
-    def params(self, values: Any) -> None:
-        """Nothing is kept."""
-
-    def metrics(self, values: Any, *, step: int, epoch: int) -> None:
-        """Nothing is kept."""
-
-    def artifact(self, path: Path) -> None:
-        """Nothing is kept."""
 
 
 def resolve_batch_size(
@@ -86,27 +73,7 @@ def find_largest(fits: Callable[[int], bool], limit: int) -> int:
 
 def _measure_gpu(config: Config, data: LoadedData, task: Task, *, root: Path, limit: int) -> int:
     """The largest batch that one GPU trains; its memory is given back afterwards."""
-    alone = replace(
-        config.train,
-        devices=1,
-        num_nodes=1,
-        strategy="ddp",
-        batch_size=1,
-        accumulate=1,
-        compile=False,
-        accelerator="cuda",
-    )
-    setup = build_setup(
-        replace(config, train=alone, data=replace(config.data, workers=0)),
-        data,
-        task,
-        source=ImageSource(root),
-        run_dir=root,
-        logger=_NoLogger(),
-        environment=None,
-        resume=True,  # with random weights: the memory is the same
-        notify=lambda _: None,
-    )
+    setup = build_alone(config, data, task, root=root, batch_size=1, accelerator="cuda")
     allowed = MARGIN * (torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved())
     try:
         found = find_largest(partial(_fits, setup, allowed=allowed), limit)

@@ -18,12 +18,12 @@ from tracker.training.config import Config
 from tracker.training.errors import first_line
 from tracker.training.fabric import MixedPrecision, PlainPrecision
 from tracker.training.formats.samples import LoadedData, Task
-from tracker.training.input.loader import ImageSource, stack_labels
+from tracker.training.input.loader import stack_labels
 from tracker.training.machine import has_bfloat16, name_processor
 from tracker.training.model.model import Precision
+from tracker.training.run.alone import build_alone
 from tracker.training.run.loop import take_step
-from tracker.training.run.setup import build_setup, choose_device
-from tracker.training.run.worker import NullLogger
+from tracker.training.run.setup import choose_device
 from tracker.training.targets import list_values
 
 # Of all epochs together: 10,000 images of 224 x 224. A shorter training would lose by the
@@ -83,22 +83,9 @@ def measure_steps(
     weights and noise for images; `torch.compile` is left out. No generator of random numbers is
     changed. None, and a sentence why, where a step fails: the training itself says more of it.
     """
-    train = config.train
-    alone = replace(
-        train,
-        devices=1,
-        num_nodes=1,
-        strategy="ddp",
-        batch_size=max(1, train.batch_size // (train.devices * train.num_nodes)),
-        accumulate=1,
-        compile=False,
-        accelerator="cpu",
-        precision="32-true",
-    )
-    own = replace(config, train=alone, data=replace(config.data, workers=0))
     try:
         with _keep_state():
-            return _time_steps(own, data, task, root=root), ""
+            return _time_steps(config, data, task, root=root), ""
     except (RuntimeError, ValueError, TypeError) as error:
         sentence = f"train.precision: a step could not be measured ({first_line(error)})"
         return None, sentence
@@ -123,19 +110,12 @@ def _keep_state() -> Iterator[None]:
 
 def _time_steps(config: Config, data: LoadedData, task: Task, *, root: Path) -> MeasuredSteps:
     """The formats take turns, and the quickest step of each counts: other programs only slow it."""
-    setup = build_setup(
-        config,
-        data,
-        task,
-        source=ImageSource(root),
-        run_dir=root,
-        logger=NullLogger(),
-        environment=None,
-        resume=True,  # with random weights: the time is the same
-        notify=lambda _: None,
-    )
+    train = config.train
+    batch = max(1, train.batch_size // (train.devices * train.num_nodes))
+    usual = {"batch_size": batch, "accelerator": "cpu", "precision": "32-true"}
+    setup = build_alone(config, data, task, root=root, **usual)
     values = list_values(data.train, task)
-    size = min(config.train.batch_size, len(values))
+    size = min(batch, len(values))
     labels, images = stack_labels(values[:size]), torch.randn(size, 3, *config.data.image_size)
     formats = {"float32": PlainPrecision(), "bfloat16": MixedPrecision("bf16-mixed", "cpu")}
     best = dict.fromkeys(formats, float("inf"))
