@@ -98,6 +98,25 @@ def test_an_archived_run_is_out_of_every_list_and_there_by_name(
     assert list_names(list_runs(workspace.runs_dir, archived=False)) == ["exp3", "exp1"]
 
 
+def test_what_is_so_already_is_said_and_changes_nothing(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    for answers in ("0000011110", "0000011100"):
+        make_run(workspace, answers)
+    said = call(workspace, monkeypatch, capsys, "unarchive", "exp1", "exp2")
+    assert said == "exp1, exp2 are not archived: nothing to do\n"
+    call(workspace, monkeypatch, capsys, "archive", "exp2")
+    before = load_run(workspace.runs_dir, "exp2")
+    said = call(workspace, monkeypatch, capsys, "archive", "exp1", "exp2").splitlines()
+    assert said[0] == "exp2 is archived already: nothing to do"
+    assert said[1].startswith("archived: exp1 (tracker unarchive exp1 takes it back)")
+    assert load_run(workspace.runs_dir, "exp2") == before
+    said = call(workspace, monkeypatch, capsys, "tag", "exp1", "kept", "new")
+    assert said == "exp1: kept, new\n"
+    said = call(workspace, monkeypatch, capsys, "tag", "exp1", "kept", "last")
+    assert said == "exp1: kept, new, last (had kept already)\n"
+
+
 def test_an_archived_run_can_be_submitted_and_stays_in_the_leaderboard_as_sota(
     workspace: Workspace,
 ) -> None:

@@ -26,16 +26,21 @@ def archive_command(runs: Runs) -> None:
     workspace = find_workspace()
     names = _resolve(workspace, runs)
     records = archive_runs(workspace, names)
-    them = "it" if len(names) == 1 else "them"
+    archived = [record.name for record in records]
+    _print_unchanged(names, archived, "archived already")
+    if not archived:
+        return
+    them = "it" if len(archived) == 1 else "them"
     print_text(
-        f"archived: {', '.join(names)} (tracker unarchive {' '.join(names)} takes {them} back)"
+        f"archived: {', '.join(archived)} (tracker unarchive {' '.join(archived)} takes {them}"
+        " back)"
     )
     best = find_sota(workspace)
     if best is not None and best.run_uid in {record.uid for record in records}:
         print_text(
             f"{best.run} is SOTA: its submission {best.number} stays in the leaderboard, and SOTA"
         )
-    _copy(workspace, names)
+    _copy(workspace, archived)
 
 
 def unarchive_command(runs: Runs) -> None:
@@ -46,9 +51,11 @@ def unarchive_command(runs: Runs) -> None:
 
     workspace = find_workspace()
     names = _resolve(workspace, runs)
-    unarchive_runs(workspace, names)
-    print_text(f"back in the lists: {', '.join(names)}")
-    _copy(workspace, names)
+    back = [record.name for record in unarchive_runs(workspace, names)]
+    _print_unchanged(names, back, "not archived")
+    if back:
+        print_text(f"back in the lists: {', '.join(back)}")
+        _copy(workspace, back)
 
 
 def tag_command(
@@ -63,12 +70,19 @@ def tag_command(
     from tracker.core.terminal import print_text
     from tracker.ledger.resolve import resolve_own_run
     from tracker.run_folder.marks import tag_run
+    from tracker.run_folder.read import load_run
     from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
     notify_latest(workspace, run)
-    record = tag_run(workspace, resolve_own_run(workspace, run), names, remove=remove)
-    print_text(f"{record.name}: {', '.join(record.tags) or 'no tags'}")
+    name = resolve_own_run(workspace, run)
+    before = load_run(workspace.runs_dir, name).tags
+    record = tag_run(workspace, name, names, remove=remove)
+    there = [] if remove else [tag for tag in dict.fromkeys(names) if tag in before]
+    already = f" (had {', '.join(there)} already)" if there else ""
+    print_text(f"{name}: {', '.join(record.tags) or 'no tags'}{already}")
+    if record.tags == before:
+        return
     if record.status != "running":  # the copy of a running run follows by itself
         _copy(workspace, [record.name])
 
@@ -158,6 +172,16 @@ def _resolve(workspace: Workspace, words: Sequence[str]) -> list[str]:
     notify_latest(workspace, *words)
     named = expand_ranges(workspace, words, archived=True)
     return list(dict.fromkeys(resolve_own_run(workspace, word) for word in named))
+
+
+def _print_unchanged(names: Sequence[str], changed: Sequence[str], state: str) -> None:
+    """Name the runs that are as the command would have them: it is no error, and changes nothing."""
+    from tracker.core.terminal import print_text
+
+    unchanged = [name for name in names if name not in changed]
+    if unchanged:
+        verb = "is" if len(unchanged) == 1 else "are"
+        print_text(f"{', '.join(unchanged)} {verb} {state}: nothing to do")
 
 
 def _copy(workspace: Workspace, names: Sequence[str]) -> None:

@@ -77,7 +77,7 @@ def tag_run(
 
 
 def archive_runs(workspace: Workspace, names: Sequence[str]) -> list[RunRecord]:
-    """Archive runs, all or none.
+    """Archive runs, all or none; returns those that were not archived before.
 
     Raises UnknownRunError, StorageError, or ConfigError when one of them is running.
     """
@@ -90,11 +90,20 @@ def archive_runs(workspace: Workspace, names: Sequence[str]) -> list[RunRecord]:
         )
     now = utc_now()
     return [
-        change_marks(workspace, record.name, archived_at=record.archived_at or now)
+        change_marks(workspace, record.name, archived_at=now)
         for record in records
+        if not record.archived_at
     ]
 
 
 def unarchive_runs(workspace: Workspace, names: Sequence[str]) -> list[RunRecord]:
-    """Bring archived runs back; raises UnknownRunError or StorageError."""
-    return [change_marks(workspace, name, archived_at=None) for name in names]
+    """Bring archived runs back; returns those that were archived.
+
+    Raises UnknownRunError or StorageError.
+    """
+    records = [load_run(workspace.runs_dir, name) for name in names]
+    return [
+        change_marks(workspace, record.name, archived_at=None)
+        for record in records
+        if record.archived_at
+    ]
