@@ -334,7 +334,7 @@ def test_check_answers_with_its_exit_code(workspace: Workspace) -> None:
     run_interpreter("submit", "--memo", "m", cwd=workspace.root, **NO_MLFLOW)
     done = run_interpreter("check", cwd=workspace.root, ok=False)
     assert done.returncode == 1
-    assert done.stdout.startswith("duplicate of submission 1\n")
+    assert done.stdout.startswith("already submitted as 1 on 2")
     assert done.stdout.endswith("would be refused\n")
     # a file that could never be sent is a no, too; submit refuses it
     path = workspace.runs_dir / make_run(workspace, "0000011111").name / "predictions.csv"

@@ -16,6 +16,7 @@ from tracker.ledger.connection import one_moment, open_reader
 from tracker.ledger.read import (
     find_metric_value,
     find_sota,
+    get_submission,
     has_server,
     list_packed_answers,
     list_submissions,
@@ -188,6 +189,7 @@ def build_check_report(workspace: Workspace, examination: Examination) -> CheckR
     candidate, sota = examination.candidate, examination.sota
     record, config = candidate.record, candidate.config
     duplicate = examination.duplicate.number if examination.duplicate else None
+    same = get_submission(workspace, duplicate) if duplicate else None
     refused = examination.find_refusal()
     refusal = str(refused or "")
     validation = _compare_validation(workspace, record, sota)
@@ -197,6 +199,7 @@ def build_check_report(workspace: Workspace, examination: Examination) -> CheckR
     comparison = render_check_headline(
         workspace.competition,
         duplicate=examination.duplicate,
+        earlier=same if same and same.run_uid == record.uid else None,
         sota=sota,
         validation=validation,
         config_diff=examination.config_diff,

@@ -33,6 +33,7 @@ def render_check_headline(
     competition: Competition,
     *,
     duplicate: DuplicateError | None,
+    earlier: Submission | None = None,
     sota: Submission | None,
     validation: Pairs,
     config_diff: Mapping[str, Sequence[Any]] | None,
@@ -42,7 +43,9 @@ def render_check_headline(
     not_known: Sequence[str] = (),
     paired: PairedComparison | None = None,
 ) -> str:
-    """The first line of check where nothing is refused.
+    """The first line of check where nothing is refused, or the run is a duplicate.
+
+    `earlier` is the submission of this very run, where it was submitted already.
 
     `validation` has {val_f1: [SOTA's, this run's]}.
 
@@ -53,6 +56,8 @@ def render_check_headline(
     validation images.
     `not_known`: the config keys that only one of the two has.
     """
+    if earlier is not None:
+        return _render_earlier(competition, earlier)
     if duplicate is not None:
         rejected = ", which the leaderboard rejected" if duplicate.rejected else ""
         return f"duplicate of submission {duplicate.number}{rejected}"
@@ -66,6 +71,19 @@ def render_check_headline(
     if searched and FLATTERED not in result:
         changes += f". Its validation score is {FLATTERED}"
     return f"{result}; {changes}"
+
+
+def _render_earlier(competition: Competition, row: Submission) -> str:
+    """`already submitted as 3 on 2026-11-27 15:05: public f1 0.5833`."""
+    metric = competition.primary
+    score = row.scores.get(f"public_{metric.name}")
+    result = "no public score yet" if score is None else f"public {metric.name} " + metric.render(
+        score
+    )
+    if row.is_rejected:
+        result = "the leaderboard rejected it"
+    at = competition.local_time(row.submitted_at)
+    return f"already submitted as {row.number} on {at}: {result}"
 
 
 def render_submit_headline(

@@ -63,7 +63,8 @@ def test_check_submit_and_score_begin_with_the_answer(manual: Workspace) -> None
         == "recorded for submission 1; it has no public f1 yet"
     )
     assert say("score", "1", "--public-f1", "0.8437")[0] == "first SOTA: public f1 0.8437"
-    assert say("check", code=1)[0] == "duplicate of submission 1"
+    sent = r"already submitted as 1 on \d{4}-\d\d-\d\d \d\d:\d\d: "
+    assert re.fullmatch(sent + r"public f1 0\.8437", say("check", code=1)[0])
     make_run(manual, "0000001111", config={"optim.lr": 0.2}, f1=0.9)
     better = (
         "0.1000 above SOTA by validation (f1 0.8000 -> 0.9000), unknown whether real; one change:"
@@ -140,7 +141,8 @@ def test_a_refusal_is_the_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(workspace.root)
     make_run(workspace, "0000011110")
     say("submit", "--memo", "a", "--yes")
-    assert say("submit", "--memo", "again", "--full", code=3)[0] == "duplicate of submission 1"
+    refused = say("submit", "--memo", "again", "--full", code=3)[0]
+    assert refused.startswith("already submitted as 1 on 2"), refused
     make_run(workspace, "0000000111")
     told = say("check", code=1)[0]
     assert told.startswith(
