@@ -15,17 +15,16 @@ def check_sort_name(name: str, known: Iterable[str], *, what: str = "run") -> No
     """Raise ConfigError for a name that no run has, with the nearest known name."""
     names = list(dict.fromkeys(known))
     if name not in names:
-        near = find_nearest(name, names)
-        raise ConfigError(
-            f"--sort: no {what} has {name!r}",
-            hint=f"nearest: {near}" if near else f"a name that is there, as {_name_some(names)}",
-        )
+        raise ConfigError(f"--sort: no {what} has {name!r}", hint=suggest_name(name, names))
 
 
-def _name_some(names: Sequence[str]) -> str:
-    """The first scores or figures, which people sort by, else the first names."""
-    figures = [name for name in names if "/" in name or name.startswith(("public_", "val_"))]
-    return " or ".join((figures or names)[:2])
+def suggest_name(name: str, names: Sequence[str]) -> str:
+    """The name that was meant; where none is near the first scores or figures, which people ask
+    for, else the first names."""
+    if near := find_nearest(name, names):
+        return f"nearest: {near}"
+    figures = [each for each in names if "/" in each or each.startswith(("public_", "val_"))]
+    return f"a name that is there, as {' or '.join((figures or names)[:2])}" if names else ""
 
 
 def sort_key(

@@ -21,7 +21,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tracker.training.errors import ConfigError, find_nearest
+from tracker.comparison.ordering import suggest_name
+from tracker.training.errors import ConfigError
 from tracker.training.numbers import render_float
 from tracker.training.tables import parse_toml_value
 
@@ -66,13 +67,8 @@ class Condition:
         names = list(dict.fromkeys(known))
         for name, position in self.names:
             if name not in names:
-                near = find_nearest(name, names)
-                raise _error(
-                    self.text,
-                    position,
-                    f"no run has {name!r}",
-                    hint=f"nearest: {near}" if near else "",
-                )
+                hint = suggest_name(name, names)
+                raise _error(self.text, position, f"no run has {name!r}", hint=hint)
 
 
 @dataclass(frozen=True)

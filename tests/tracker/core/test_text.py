@@ -64,6 +64,26 @@ def test_the_nearest_word_is_found_and_a_far_one_is_none() -> None:
     assert find_nearest("zzz", ["optim.lr"]) == ""
 
 
+@pytest.mark.parametrize(
+    ("word", "nearest"),
+    [
+        ("host", ""),
+        ("rate", ""),
+        ("time", ""),
+        ("nots", "note"),
+        ("lr", "optim.lr"),
+        ("f1", "val/f1"),
+        ("f2", "f1"),
+        ("acc", "val/accuracy"),
+        ("mode", "model.name"),
+        ("epoch", "train.epochs"),
+    ],
+)
+def test_a_word_is_near_only_where_somebody_can_have_meant_it(word: str, nearest: str) -> None:
+    known = ["note", "optim.lr", "val/f1", "train.epochs", "model.name", "val/accuracy"]
+    assert find_nearest(word, ["f1", "asl"] if word == "f2" else known) == nearest
+
+
 def test_a_time_is_shown_to_the_minute() -> None:
     assert render_minute("2026-11-24T02:11:46.123456Z") == "2026-11-24 02:11"
     assert (render_minute(None), render_minute(None, unknown="-")) == ("", "-")
