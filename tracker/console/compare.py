@@ -81,6 +81,7 @@ def print_comparison(
     if not fits(listed, lines, width) and any(map(_has_spread, result.rows)):
         header, lines = build_cells(result, competition, marks, brief=True)
         listed = list(_list_columns(header, result, competition))
+    listed = _keep_a_key(result, header, listed, lines, width)
     below: list[str] = []
     shown = header
     few = len(lines) <= SIDE_BY_SIDE or not fits(listed, lines, width)
@@ -98,6 +99,28 @@ def print_comparison(
         print_text(line)
     for line in describe(result, shown=None if width is None else shown, following=following):
         print_text(line)
+
+
+def _keep_a_key(
+    result: Comparison,
+    header: Sequence[str],
+    columns: list[Column],
+    lines: Sequence[Sequence[Styled]],
+    width: int | None,
+) -> list[Column]:
+    """The columns, the first config key more important than validation where else no key fits: a
+    comparison shows what differs."""
+    keys = [name for name in order_keys(result) if name in header]
+
+    def has_key(listed: Sequence[Column]) -> bool:
+        return any(header[place] in keys for place in fit_columns(listed, lines, width))
+
+    if not keys or has_key(columns):
+        return columns
+    first = header.index(keys[0])
+    raised = [*columns]
+    raised[first] = replace(columns[first], leaves=2)  # what stays has the same, and stands left
+    return raised if has_key(raised) else columns
 
 
 def _choose_columns(
@@ -122,17 +145,20 @@ def _list_below(
     columns: Sequence[Column],
     kept: Sequence[int],
 ) -> Iterator[str]:
-    """`exp1: model=resnet18, epochs=5` of each row: the columns that are not `kept`."""
+    """`exp1: model=resnet18, epochs=5` of each row that has a value in the columns that are not
+    `kept`."""
     left = [place for place in range(len(columns)) if place not in kept]
     left.sort(key=lambda place: columns[place].leaves)
     if not left:
         return
-    yield "what else differs:"
+    said = []
     for row, line in zip(result.rows, lines, strict=True):
         known = [place for place in left if line[place].text != "-"]
         values = ", ".join(f"{columns[place].title}={line[place].text}" for place in known)
-        yield f"  {name_row(row)}: {values or '-'}"
-    yield ""
+        if values:
+            said.append(f"  {name_row(row)}: {values}")
+    if said:
+        yield from ("what else differs:", *said, "")
 
 
 def join_ensemble_keys(result: Comparison) -> Comparison:
@@ -208,7 +234,8 @@ def _list_columns(
             last = 10_002 if private else 11_000 if is_score else 15_000
             yield Column(name, leaves=last if private else last + place, right=True)
         else:
-            yield Column(name, leaves=leaves[name], text=name in TEXTS)
+            # a row of several runs has a shorter name
+            yield Column(name, leaves=leaves[name], text=name in ("run", *TEXTS))
 
 
 def order_keys(result: Comparison) -> list[str]:
@@ -324,7 +351,8 @@ def build_cells(
     lines = []
     for place, row in enumerate(result.rows):
         own = mark_row(row, marks or Marks())
-        name = Styled(name_row(row, marks), style_marks(own), whole=True)
+        brief_name = name_row_briefly(row, marks)
+        name = Styled(name_row(row, marks), style_marks(own), whole=True, shorter=(brief_name,))
         metrics = [
             _render_metric(result, place, metric, competition, brief=brief)
             for metric in result.metrics
@@ -425,6 +453,20 @@ def name_row(row: Row, marks: Marks | None = None) -> str:
     count = f"{row.runs[0]} .. {row.runs[-1]} ({len(row.runs)})"
     with_marks = [text for text, own in zip(marked, named.values(), strict=True) if own]
     return f"{count}: {', '.join(with_marks)}" if with_marks else count
+
+
+def name_row_briefly(row: Row, marks: Marks | None = None) -> str:
+    """The first run of a row, the last and how many, and the one with the most important mark."""
+    if len(row.runs) == 1:
+        return name_row(row, marks)
+    named = {name: _mark_run(row, name, marks or Marks()) for name in row.runs}
+    marked = [name for name, own in named.items() if own]
+    count = f"{row.runs[0]} .. {row.runs[-1]} ({len(row.runs)})"
+    if not marked:
+        return count
+    first = min(marked, key=lambda name: (*MEANINGS, named[name][0]).index(named[name][0]))
+    more = f" and {len(marked) - 1} more" if len(marked) > 1 else ""
+    return f"{count}: {' '.join([first, *named[first]])}{more}"
 
 
 def render_spread(

@@ -825,6 +825,48 @@ def test_in_80_columns_what_differs_stays_in_the_table_or_stands_below(
     assert below < len(lines) or "model" in hidden.partition(";")[0]
 
 
+def test_rows_of_many_marked_runs_leave_room_for_what_differs(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(36):
+        config = {"optim.lr": 0.1 * (1 + number % 9), "train.seed": number}
+        make_run(workspace, config=config, f1=0.5 + number / 100)
+    marks = Marks(ancestors=[f"exp{number}" for number in range(1, 37)])
+    monkeypatch.setenv("COLUMNS", "60")
+    print_comparison(compare_runs(workspace, []), workspace.competition, marks=marks)
+    title, _, first, *_ = capsys.readouterr().out.strip().splitlines()
+    assert title.split() == ["run", "val/f1", "lr"]
+    assert first.startswith("exp36 .. exp9 (4): exp36 ^ and 3 more  ")
+
+
+def test_a_key_stays_in_the_table_however_wide_the_figures_are(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = "vit_small_patch16_224.augreg_in21k_ft_in1k"
+    for number in range(21):
+        make_run(workspace, config={"model.name": f"{model}{number}"}, f1=0.5 + number / 100)
+    monkeypatch.setenv("COLUMNS", "54")
+    print_comparison(compare_runs(workspace, []), workspace.competition)
+    title = capsys.readouterr().out.strip().splitlines()[0]
+    assert title.split() == ["run", "model"]
+
+
+def test_a_run_with_nothing_below_the_table_is_not_named_there(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(5):
+        make_run(workspace, config={"optim.lr": 0.1 * (1 + number)}, f1=0.5 + number / 100)
+    config = {"optim": {"lr": 0.5}, "mine": {"text": "a long value of a program of one's own " * 3}}
+    begin_run(workspace, config=config, fingerprints={"data": None}).finish("finished")
+    monkeypatch.setenv("COLUMNS", "60")
+    print_comparison(compare_runs(workspace, []), workspace.competition)
+    out = capsys.readouterr().out
+    below = out.partition("what else differs:\n")[2].partition("\n\n")[0]
+    assert below.startswith("  exp6: ")
+    assert "exp5" not in below
+    assert ": -" not in below
+
+
 def test_each_run_of_a_row_has_its_own_marks(workspace: Workspace) -> None:
     for seed, answers in enumerate(("0000011110", "0000011111", "1111100000", "0000011110")):
         make_run(workspace, answers, config={"train.seed": seed}, weights=f"sha256:{seed}")
