@@ -69,7 +69,7 @@ def test_without_room_the_old_file_stays_and_nothing_torn_is_left(full: Workspac
         for name in (f"new{ending}", f"old{ending}"):
             if name.startswith("old") and ending != ".db":
                 (full.root / name).write_text("what was there\n")
-            force = ["--force"] if "split" in words else []
+            force = [] if "backup" in words else ["--force"]
             cases.append(Case(full.root, [*words.split(), name, *force], NO_MLFLOW, room=20))
     before = list_files(full.root)
     with closing(sqlite3.connect(full.root / "ledger.db")) as held:

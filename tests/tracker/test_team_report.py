@@ -45,6 +45,7 @@ from tracker.run_folder.recorder import Recorder
 from tracker.submission.notes import add_note
 from tracker.submission.scores import parse_scores, reveal, score
 from tracker.submission.submit import submit
+from tracker.training.errors import ConfigError
 from tracker.workspace.tracker_toml import Workspace
 
 VOID = {"meta", "link", "br", "line", "path"}
@@ -441,6 +442,19 @@ def test_the_command_writes_what_is_asked_for(winners: Workspace, tmp_path: Path
     )
     assert done.returncode == 1
     assert "error: cannot write" in done.stderr
+
+
+def test_a_report_replaces_a_report_and_nothing_else(winners: Workspace, tmp_path: Path) -> None:
+    html, markdown = tmp_path / "a.html", tmp_path / "b.md"
+    for _ in range(2):
+        write_report(winners, html=html, markdown=markdown)
+    for path, text in ((html, "<title>Mine</title>"), (markdown, "# Notes\n"), (markdown, "x")):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match="already exists, and is no report") as caught:
+            write_report(winners, html=html, markdown=markdown)
+        assert "--force" in caught.value.hint
+        assert path.read_text() == text
+        write_report(winners, html=html, markdown=markdown, force=True)
 
 
 def test_mlflow_has_one_report_however_often_it_is_made(winners: Workspace, tmp_path: Path) -> None:

@@ -216,8 +216,10 @@ def import_command(
     ] = False,
 ) -> None:
     """Add the submissions of a hand-kept table (CSV or JSON), all or none."""
+    from tracker.commands.options import explain_interrupt
     from tracker.core.terminal import print_text
     from tracker.ledger.submission_table import (
+        describe_interrupted_import,
         import_table,
         read_submission_table,
         render_summary,
@@ -232,12 +234,25 @@ def import_command(
     if dry_run:
         try_import(workspace, table)
         print_text(f"dry run: {render_count(len(table.rows), 'submission')} would be added")
-    else:
+        return
+    with explain_interrupt(lambda: describe_interrupted_import(workspace, table)):
         print_text(f"added {import_table(workspace, table)} submissions")
 
 
-def export_command(file: File) -> None:
-    """Write all submissions to a .csv, .json or .md file; .json has the whole ledger."""
+def export_command(
+    file: File,
+    every_column: Annotated[
+        bool, typer.Option("--all", help="In a .md file every column, not only what people read.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a file that is no export of this ledger.")
+    ] = False,
+) -> None:
+    """Write all submissions to a .csv, .json or .md file; .json has the whole ledger.
+
+    An earlier export of this ledger is replaced, any other file only with --force.
+    """
+    from tracker.commands.options import refuse_beside
     from tracker.comparison.comparable import describe_validation
     from tracker.core.terminal import print_note, print_text
     from tracker.ledger.read import list_submissions
@@ -245,10 +260,18 @@ def export_command(file: File) -> None:
     from tracker.training.numbers import render_count
     from tracker.workspace.tracker_toml import find_workspace
 
+    if file.suffix.lower() in (".csv", ".json"):
+        every = {"--all": every_column}
+        refuse_beside(f"a {file.suffix.lower()} file", every, why="it has every column")
     workspace = find_workspace()
     validation = describe_validation(workspace, list_submissions(workspace))
-    written = export_table(workspace, file, validation=validation)
+    written = export_table(
+        workspace, file, validation=validation, every_column=every_column, force=force
+    )
     print_text(f"{file}: {render_count(written.count, 'submission')}")
+    if written.hidden_columns:
+        columns = render_count(written.hidden_columns, "column")
+        print_note(f"left out: {columns} that seldom matter to people; --all writes all")
     if written.left_out and written.count:
         print_note(f"left out: {written.left_out}; a .json file has them")
     elif written.left_out:

@@ -19,8 +19,14 @@ def report_command(
     browser: Annotated[
         bool, typer.Option("--open", help="Open the HTML file in the browser.")
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a file that is no report of tracker.")
+    ] = False,
 ) -> None:
-    """Write the team's report: submissions, steps of SOTA, agreement, family and audit."""
+    """Write the team's report: submissions, steps of SOTA, agreement, family and audit.
+
+    An earlier report is replaced, any other file only with --force.
+    """
     from tracker.commands.options import notify_long
     from tracker.core.terminal import print_note
     from tracker.report.write import copy_report, write_report
@@ -35,7 +41,7 @@ def report_command(
     notify_long(workspace, runs=True, submissions=True)
     if html is None and (md is None or browser):
         html = workspace.root / "report.html"
-    written = write_report(workspace, html=html, markdown=md)
+    written = write_report(workspace, html=html, markdown=md, force=force)
     for path in filter(None, (html, md)):
         print(path, flush=True)  # MLflow's copy takes seconds, and the files are there
     if problem := copy_report(workspace, written):

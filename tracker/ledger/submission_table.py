@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tracker.core.errors import TrackerError
+from tracker.core.markdown import escape, render_table
 from tracker.ledger.columns import list_added_columns
 from tracker.ledger.exported_rows import (
     KEYS,
@@ -74,10 +75,14 @@ class SubmissionTable:
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """What an export wrote: how many submissions, and what it `left_out` ("2 notes"), or ""."""
+    """What an export wrote: how many submissions, and what it `left_out` ("2 notes"), or "".
+
+    `hidden_columns` is how many columns a table for people does without.
+    """
 
     count: int
     left_out: str
+    hidden_columns: int = 0
 
 
 # --- Import ---
@@ -328,6 +333,19 @@ def import_table(workspace: Workspace, table: SubmissionTable) -> int:
     return len(table.rows)
 
 
+def describe_interrupted_import(workspace: Workspace, table: SubmissionTable) -> tuple[str, str]:
+    """Whether the ledger has the rows of a table after Ctrl-C, all or none, and what to do next.
+
+    Raises LedgerError.
+    """
+    known = {(row.number, row.memo) for row in list_submissions(workspace)}
+    if {(row.number, row.memo) for row in table.rows} <= known:
+        count = render_count(len(table.rows), "submission")
+        are = "is" if len(table.rows) == 1 else "are"
+        return f", but {count} {are} added", "tracker leaderboard"
+    return ": nothing was added", ""
+
+
 def try_import(workspace: Workspace, table: SubmissionTable) -> None:
     """Raise what `import_table` would raise; add nothing."""
     from tracker.ledger.append import open_ledger
@@ -370,28 +388,79 @@ def _name_some(names: Sequence[str]) -> str:
 
 
 def export_table(
-    workspace: Workspace, path: Path, *, validation: Mapping[int, Mapping[str, str]] | None = None
+    workspace: Workspace,
+    path: Path,
+    *,
+    validation: Mapping[int, Mapping[str, str]] | None = None,
+    every_column: bool = False,
+    force: bool = False,
 ) -> Exported:
     """Write all submissions to a .csv, .json or .md file; JSON has the rest of the ledger as well.
 
     `validation` has further columns by number: how the submissions validated, which the run folders
-    know and the ledger does not. Raises ConfigError for another kind of file, StorageError when it
-    cannot be written.
+    know and the ledger does not. A .md file has the columns that people read, or `every_column`.
+    Raises ConfigError for another kind of file, and without `force` for one that is there and is no
+    earlier export of this ledger; StorageError when it cannot be written.
     """
     beside = read_rows_beside(workspace)
     writers: dict[str, Callable[[list[dict[str, Any]]], str]] = {
         ".csv": _to_csv,
         ".json": lambda rows: _to_json(add_rows_beside(rows, beside)),
-        ".md": _to_markdown,
+        ".md": lambda rows: _to_markdown(rows, _list_for_people(rows, every=every_column)),
     }
     if path.suffix.lower() not in writers:
         raise ConfigError(
             f"{path}: unknown kind of file", hint="end its name with .csv, .json or .md"
         )
     rows = list_flat(workspace, validation=validation)
+    if not force and path.is_file() and not _is_earlier_export(path, rows):
+        raise ConfigError(
+            f"{path} already exists, and is no export of this ledger",
+            hint="--force replaces it, or give another name",
+        )
     write_text(path, writers[path.suffix.lower()](rows))
     is_whole = path.suffix.lower() == ".json" and bool(rows)
-    return Exported(count=len(rows), left_out="" if is_whole else render_left_out(beside))
+    hidden = 0
+    if path.suffix.lower() == ".md" and not every_column:
+        hidden = len(_list_for_people(rows, every=True)) - len(_list_for_people(rows, every=False))
+    return Exported(
+        count=len(rows),
+        left_out="" if is_whole else render_left_out(beside),
+        hidden_columns=hidden,
+    )
+
+
+def _is_earlier_export(path: Path, rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether export wrote a file, of submissions that this ledger has: replacing it loses nothing.
+
+    A submission keeps its number and its memo for good.
+    """
+    try:
+        if path.stat().st_size <= len(_to_json([])):  # of a ledger without submissions
+            return path.read_bytes().strip() in (b"", b"[]")
+        if path.suffix.lower() == ".md":
+            return _is_earlier_markdown(path.read_text(encoding="utf-8"), rows)
+        cells = _read_cells(path)
+    except (TrackerError, OSError, ValueError, RecursionError):
+        return False
+    # a table without a row is somebody's beginning
+    written = {
+        tuple(str(row.get(name) or "") for name in (MARK, "number", "memo")) for row in cells
+    }
+    return bool(written) and written <= {
+        (FORMAT, str(row["number"]), str(row["memo"] or "")) for row in rows
+    }
+
+
+def _is_earlier_markdown(text: str, rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether each line of a table begins with the number of a submission and has its memo."""
+    header, *lines = text.splitlines()
+    memos = {str(row["number"]): f"| {escape(row['memo'])} |" for row in rows}
+    numbers = [line.split(" | ")[0].removeprefix("| ") for line in lines[1:]]
+    return header.startswith("| number |") and all(
+        number in memos and memos[number] in line
+        for number, line in zip(numbers, lines[1:], strict=True)
+    )
 
 
 def list_flat(
@@ -483,14 +552,31 @@ def _plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _to_markdown(rows: list[dict[str, Any]]) -> str:
-    """For people: without packed answers, fingerprints, how a row validated, and empty columns."""
-    from tracker.core.markdown import escape, render_table
+def _list_for_people(rows: Sequence[Mapping[str, Any]], *, every: bool) -> list[str]:
+    """The columns of a table for people: without packed answers, fingerprints, how a row validated,
+    and empty columns.
 
+    Without `every` also without figures of training, files, and config keys that do not differ.
+    """
     hidden = {*FINGERPRINT_COLUMNS, "answers", "run_uid", "host", "config_diff"}
     hidden |= {"validation_images", "validation_scheme"}
-    used = {name for row in rows for name, value in row.items() if value is not None}
-    names = [name for name in _list_columns(rows) if name in used - hidden]
+    if not every:
+        hidden |= {name for name in METRIC_COLUMNS if name.startswith("train_")}
+        hidden |= {"file", *list_added_columns("submissions")}
+    values: dict[str, set[str]] = {}
+    for row in rows:
+        for name, value in row.items():
+            if value is not None:
+                values.setdefault(name, set()).add(_plain(value))
+    names = []
+    for name in _list_columns(rows):
+        is_equal = "." in name and len(values.get(name, ())) < 2
+        if name in values and name not in hidden and (every or not is_equal):
+            names.append(name)
+    return names
+
+
+def _to_markdown(rows: list[dict[str, Any]], names: Sequence[str]) -> str:
     cells = []
     for row in rows:
         cells.append([escape(_for_people(row.get(name))) for name in names])

@@ -11,11 +11,13 @@ from tracker.report.charts import describe_timeline
 from tracker.report.data import build_report
 from tracker.report.markdown import render_markdown
 from tracker.report.page import render_page
-from tracker.training.files import write_text
+from tracker.training.errors import ConfigError
+from tracker.training.files import translate_os_errors, write_text
 from tracker.workspace.tracker_toml import Workspace
 
 # Names of the copies in MLflow, whatever the files are called.
 HTML, MARKDOWN = "report.html", "report.md"
+TITLE_END = ": submissions"  # of every report, in both forms
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,12 +29,20 @@ class WrittenReport:
 
 
 def write_report(
-    workspace: Workspace, *, html: Path | None = None, markdown: Path | None = None
+    workspace: Workspace,
+    *,
+    html: Path | None = None,
+    markdown: Path | None = None,
+    force: bool = False,
 ) -> WrittenReport:
     """Write the requested files.
 
-    Raises StorageError if a file cannot be written, LedgerError if the ledger cannot be read.
+    Raises StorageError if a file cannot be written, LedgerError if the ledger cannot be read, and
+    without `force` ConfigError for a file that is there and is no report; then nothing is written.
     """
+    if not force:
+        for path in filter(None, (html, markdown)):
+            _refuse_to_replace(path)
     report = build_report(workspace)
     texts = {}
     for name, path, render in ((HTML, html, render_page), (MARKDOWN, markdown, render_markdown)):
@@ -42,6 +52,20 @@ def write_report(
     return WrittenReport(
         texts=texts, about=describe_timeline(report.entries, workspace.competition.primary)
     )
+
+
+def _refuse_to_replace(path: Path) -> None:
+    """Raise ConfigError where a file is there that is no report: what somebody wrote stays."""
+    if not path.is_file():
+        return
+    with translate_os_errors(path, "read"):
+        text = path.read_text(encoding="utf-8", errors="replace")
+    title = text.partition("</title>")[0] if "<title>" in text else text.partition("\n")[0]
+    if text.strip() and not title.rstrip().endswith(TITLE_END):
+        raise ConfigError(
+            f"{path} already exists, and is no report of tracker",
+            hint="--force replaces it, or give another name",
+        )
 
 
 def copy_report(workspace: Workspace, written: WrittenReport) -> str:

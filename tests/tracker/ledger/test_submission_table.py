@@ -166,6 +166,48 @@ def test_real_submissions_survive_the_round_trip_with_their_predictions(
             submit(other, "exp1", "again")
 
 
+@pytest.mark.parametrize("kind", ["csv", "json", "md"])
+def test_export_replaces_only_its_own_earlier_files(
+    empty: Workspace, tmp_path: Path, kind: str
+) -> None:
+    path = tmp_path / f"x.{kind}"
+    add(empty, "0", memo='a | b, "c"\r\nd')
+    export_table(empty, path)
+    add(empty, "1", memo="second")
+    assert export_table(empty, path).count == 2
+    other = make_workspace(tmp_path / "other")
+    add(other, "0", memo="of another ledger")
+    mine = path.read_bytes()
+    for text in (mine, b"hi\n", b"number,memo\n1,mine\n", b"[1]", b"# Notes\n", b"\xff"):
+        path.write_bytes(text)
+        with pytest.raises(ConfigError, match="already exists, and is no export") as caught:
+            export_table(other, path)
+        assert "--force" in caught.value.hint
+        assert path.read_bytes() == text
+    assert export_table(other, path, force=True).count == 1
+    path.write_bytes(b"")
+    assert export_table(other, path).count == 1
+
+
+def test_markdown_has_the_columns_that_people_read(winners: Workspace, tmp_path: Path) -> None:
+    def read_header() -> list[str]:
+        return (tmp_path / "x.md").read_text().splitlines()[0].strip("| ").split(" | ")
+
+    written = export_table(winners, tmp_path / "x.md")
+    brief = read_header()
+    assert export_table(winners, tmp_path / "x.md", every_column=True).hidden_columns == 0
+    every = read_header()
+    assert written.hidden_columns == len(every) - len(brief) > 0
+    assert {"number", "memo", "public_f1"} <= {*brief}
+    assert "train_loss" in every
+    assert "train_loss" not in brief
+    configs = [row.config for row in list_submissions(winners)]
+    for name in brief:
+        section, dot, key = name.partition(".")
+        if dot:
+            assert len({str(c.get(section, {}).get(key)) for c in configs}) > 1, name
+
+
 def test_markdown_is_a_table_for_people(winners: Workspace, tmp_path: Path) -> None:
     path = tmp_path / "x.md"
     export_table(winners, path)
