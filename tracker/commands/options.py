@@ -1,6 +1,6 @@
 """Options that contradict each other are refused, before anything is read or written; whether there
-is one to ask; what Ctrl-C leaves; which run `latest` leaves out; teammates' runs that a command
-needs."""
+is one to ask; what Ctrl-C and SIGTERM leave; which run `latest` leaves out; teammates' runs that a
+command needs."""
 
 from __future__ import annotations
 
@@ -70,20 +70,24 @@ def ask(question: str, *, no: str, go_on: str) -> None:
 
 @contextmanager
 def explain_interrupt(find_state: Callable[[], tuple[str, str]]) -> Iterator[None]:
-    """Ctrl-C in this block says what the ledger has by then: rows in it cannot be taken back.
+    """Ctrl-C or SIGTERM in this block says what the ledger has by then: rows in it cannot be taken
+    back.
 
-    `find_state` returns that, and what to do next; it is called after Ctrl-C.
+    `find_state` returns that, and what to do next; it is called after the signal.
     """
     from tracker.core.errors import InterruptedByUserError, TrackerError
+    from tracker.core.signals import sigterm_as_interrupt
 
     try:
-        yield
-    except KeyboardInterrupt:
+        with sigterm_as_interrupt():
+            yield
+    except KeyboardInterrupt as stop:
         try:
             state, go_on = find_state()
         except TrackerError:  # the ledger does not answer
             state, go_on = ", and the ledger cannot be asked what it has", "tracker leaderboard"
-        raise InterruptedByUserError(f"interrupted{state}", hint=go_on) from None
+        which = f" ({stop})" if str(stop) else ""  # SIGTERM; Ctrl-C has no text
+        raise InterruptedByUserError(f"interrupted{which}{state}", hint=go_on) from None
 
 
 def refuse_together(given: Mapping[str, bool]) -> None:

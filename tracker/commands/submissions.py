@@ -566,13 +566,13 @@ def note_command(
     """Add a remark to a submission or a run; what was noted before stays."""
     from tracker.commands.options import bring_runs, explain_interrupt
     from tracker.core.clock import utc_now
-    from tracker.submission.notes import add_note
+    from tracker.submission.notes import add_note, describe_interrupted_note
     from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
     bring_runs(workspace, what if "/" in what else None)
-    target = add_note(workspace, what, text, rejected=rejected)
-    with explain_interrupt(lambda: (f", but the remark on {target} is recorded", "tracker sync")):
+    with explain_interrupt(lambda: describe_interrupted_note(workspace, what, text)):
+        target = add_note(workspace, what, text, rejected=rejected)
         at = workspace.competition.local_time(utc_now(), "%Y-%m-%d %H:%M")
         print(f"{target}: noted, {at} ({workspace.competition.time_zone})")
         if target.run is not None:

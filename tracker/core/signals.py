@@ -27,6 +27,30 @@ def keep_interruptible() -> None:
         signal.siginterrupt(signal.SIGINT, True)
 
 
+@contextmanager
+def sigterm_as_interrupt() -> Iterator[None]:
+    """In this block SIGTERM raises KeyboardInterrupt("SIGTERM"); a second one ends the process.
+
+    Ctrl-C stays as it is. For a command that has something to say when it is ended; what trains
+    takes `terminate_as_interrupt`. Whoever ignores or blocks SIGTERM keeps that.
+    """
+    term = signal.SIGTERM
+    here = threading.current_thread() is threading.main_thread()
+    if not here or term in list_blocked() or signal.getsignal(term) is not signal.SIG_DFL:
+        yield
+        return
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(term, signal.SIG_DFL)
+        raise KeyboardInterrupt(name_signal(term))
+
+    signal.signal(term, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(term, signal.SIG_DFL)
+
+
 class Preempted(KeyboardInterrupt):
     """A scheduler needs the machine: what trains is to save and to end."""
 

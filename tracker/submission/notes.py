@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tracker.core.text import check_utf8
-from tracker.ledger.read import find_run, find_sota, get_submission
+from tracker.ledger.read import find_run, find_sota, get_submission, list_notes
 from tracker.ledger.resolve import load_resolved, parse_submission
 from tracker.training.errors import ConfigError
 from tracker.workspace.tracker_toml import Workspace
@@ -37,6 +37,22 @@ def find_note_target(workspace: Workspace, word: str) -> NoteTarget:
         return NoteTarget(submission=row.number, run_uid=None, run=run)
     record = load_resolved(workspace, word)
     return NoteTarget(submission=None, run_uid=record.uid, run=record.name)
+
+
+def describe_interrupted_note(workspace: Workspace, word: str, text: str) -> tuple[str, str]:
+    """Whether the ledger has a remark after Ctrl-C, and what to do next.
+
+    Raises UnknownRunError or LedgerError.
+    """
+    target = find_note_target(workspace, word)
+    if target.submission is not None:
+        notes = get_submission(workspace, target.submission).notes
+    else:
+        uid = str(target.run_uid)
+        notes = list_notes(workspace, [uid]).get(uid, [])
+    if any(note.text == text.strip() for note in notes):
+        return f", but the remark on {target} is recorded", "tracker sync"
+    return ": nothing was noted", ""
 
 
 def add_note(workspace: Workspace, word: str, text: str, *, rejected: bool = False) -> NoteTarget:

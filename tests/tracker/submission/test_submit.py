@@ -7,9 +7,12 @@ import contextlib
 import datetime as dt
 import json
 import multiprocessing
+import os
 import re
 import shlex
+import signal
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing.synchronize import Barrier
@@ -39,6 +42,7 @@ from tracker.ledger.connection import read_rows
 from tracker.ledger.read import find_sota, get_submission, list_runs_with_weights, list_submissions
 from tracker.ledger.records import Submission
 from tracker.ledger.resolve import resolve_run
+from tracker.ledger.submission_table import import_table
 from tracker.run_folder.read import list_runs
 from tracker.setup.init import fit_similar_share, init_workspace
 from tracker.submission.examine import check, load_candidate
@@ -629,11 +633,16 @@ def test_scores_a_reveal_and_a_remark_say_what_ctrl_c_left_in_the_ledger(
     make_run(typed, "0000011110")
     submit(typed, "exp1", "m")
     copy, opening = "tracker.commands.submissions._copy_runs", "tracker.submission.scores.reveal"
-    scored = "tracker.submission.scores.score"
+    scored, noted = "tracker.submission.scores.score", "tracker.submission.notes.add_note"
+    imported = "tracker.ledger.submission_table.import_table"
+    table = tmp_path / "table.csv"
+    table.write_text("number,memo\n2,by hand\n")
     for place, root, words, said in (
         (scored, typed, "score 1 --public-f1 0.5", ": no score was recorded"),
         (copy, typed, "score 1 --public-f1 0.5", ", but the scores of submission 1 are recorded"),
+        (noted, typed, "note 1 later", ": nothing was noted"),
         (copy, typed, "note 1 later", ", but the remark on submission 1 is recorded"),
+        (imported, typed, f"ledger import {table}", ": nothing was added"),
         (opening, workspace, "leaderboard reveal --yes", ": nothing was opened"),
         (
             copy,
@@ -650,6 +659,11 @@ def test_scores_a_reveal_and_a_remark_say_what_ctrl_c_left_in_the_ledger(
         assert str(stopped.exception) == f"interrupted{said}"
     done = CliRunner().invoke(app, ["leaderboard", "reveal", "--yes"], env=NO_MLFLOW)
     assert "nothing left to open: every private score is open already" in done.output
+    monkeypatch.chdir(typed.root)
+    with monkeypatch.context() as patch:
+        patch.setattr(imported, lambda *given: press_ctrl_c(import_table(*given)))
+        stopped = CliRunner().invoke(app, ["ledger", "import", str(table)], env=NO_MLFLOW)
+    assert str(stopped.exception) == "interrupted, but 1 submission is added"
 
 
 def test_the_last_one_before_the_deadline_is_called_that(
@@ -670,6 +684,24 @@ def test_the_last_one_before_the_deadline_is_called_that(
 
 def press_ctrl_c(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
+
+
+def test_sigterm_says_what_the_ledger_has_as_ctrl_c_does(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_run(workspace, "0000011110")
+    monkeypatch.chdir(workspace.root)
+    with monkeypatch.context() as patch:
+        patch.setattr("tracker.commands.submissions._update_mlflow", end_by_sigterm)
+        stopped = CliRunner().invoke(app, ["submit", "exp1", "--memo", "m"], env=NO_MLFLOW)
+    assert isinstance(stopped.exception, InterruptedByUserError)
+    assert str(stopped.exception).startswith("interrupted (SIGTERM), but submission 1 is recorded")
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def end_by_sigterm(*_: object, **__: object) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(1)
 
 
 def test_a_score_that_a_teammate_recorded_is_not_overwritten_by_another_without_force(
