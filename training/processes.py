@@ -176,6 +176,11 @@ def gather_images(fabric: Fabric, part: Tensor) -> Tensor:
     return torch.stack(parts, dim=1).flatten(0, 1)
 
 
+def has_own_threads() -> bool:
+    """Whether the user has said by OMP_NUM_THREADS how many threads a process uses."""
+    return THREADS in os.environ  # noqa: TID251
+
+
 @contextmanager
 def share_cores(world: int, threads: int | None = None) -> Iterator[None]:
     """Within the block, this process uses its share of the cores, or `threads` threads.
@@ -187,7 +192,7 @@ def share_cores(world: int, threads: int | None = None) -> Iterator[None]:
     with register_training():
         cores = max(1, count_cores() // world)
         wanted = threads or before
-        if threads is None and THREADS not in os.environ:  # noqa: TID251
+        if threads is None and not has_own_threads():
             wanted = max(1, min(before, cores) // count_trainings())
         torch.set_num_threads(min(wanted, cores))
         try:

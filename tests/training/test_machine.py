@@ -19,6 +19,7 @@ from tracker.training.machine import (
     register_training,
 )
 from tracker.training.processes import share_cores
+from tracker.training.run.loop import _describe_share
 
 TRAINING = """
 import sys
@@ -41,6 +42,21 @@ def start_training() -> subprocess.Popen[str]:
     assert process.stdout
     assert process.stdout.readline() == "1\n"
     return process
+
+
+def test_the_sentence_about_shared_cores_says_why_a_training_uses_more_than_its_share(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in (("count_trainings", 2), ("count_cores", 8)):
+        monkeypatch.setattr(f"tracker.training.run.loop.{name}", lambda value=value: value)
+    monkeypatch.setattr("torch.get_num_threads", lambda: 4)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    others = "2 trainings share this machine: this one"
+    assert _describe_share(None) == _describe_share(64) == f"{others} uses 4 threads of 8"
+    kept = "goes on with 4 threads, as it began: another number may change the weights"
+    assert _describe_share(4) == f"{others} {kept}"
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    assert _describe_share(None) == f"{others} uses 4 threads, as OMP_NUM_THREADS says"
 
 
 def test_cores_are_divided_among_the_trainings_that_run_and_a_killed_one_has_no_share(

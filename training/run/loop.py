@@ -33,6 +33,7 @@ from tracker.training.logger import RunLogger
 from tracker.training.machine import count_cores, count_trainings
 from tracker.training.metrics import score_counts
 from tracker.training.model.model import train_mode
+from tracker.training.numbers import render_count
 from tracker.training.predict.decide import (
     choose_decision,
     measure,
@@ -45,7 +46,7 @@ from tracker.training.predict.probabilities import (
     Predictions,
     load_probabilities,
 )
-from tracker.training.processes import gather_images, share_work
+from tracker.training.processes import gather_images, has_own_threads, share_work
 from tracker.training.progress import Progress
 from tracker.training.run.checkpoint import weights_fingerprint
 from tracker.training.run.setup import Setup, build_setup, seed_torch
@@ -192,7 +193,7 @@ def fit(
     )
     with group as environment, ask_by_signal(saving) if first else nullcontext(), progress:
         if count_trainings() > 1:
-            progress.notify(_describe_share())
+            progress.notify(_describe_share(threads))
         setup = build_setup(
             config,
             data,
@@ -275,12 +276,21 @@ def _save_part(setup: Setup, progress: Progress, epoch: int, best: Best | None, 
     setup.saving.answer()
 
 
-def _describe_share() -> str:
-    threads, cores = torch.get_num_threads(), count_cores()
-    return (
-        f"{count_trainings()} trainings share this machine: this one uses"
-        f" {threads} thread{'' if threads == 1 else 's'} of {cores}"
-    )
+def _describe_share(begun_with: int | None) -> str:
+    """How many threads this training uses beside others; where it is not its share, why.
+
+    `begun_with` is the number that a resumed run began with, where it is one.
+    """
+    used = torch.get_num_threads()
+    threads = render_count(used, "thread")
+    others = f"{count_trainings()} trainings share this machine: this one"
+    if begun_with == used:
+        return (
+            f"{others} goes on with {threads}, as it began: another number may change the weights"
+        )
+    if has_own_threads():
+        return f"{others} uses {threads}, as OMP_NUM_THREADS says"
+    return f"{others} uses {threads} of {count_cores()}"
 
 
 def _describe(setup: Setup) -> dict[str, Any]:
