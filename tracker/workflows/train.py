@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -63,10 +64,21 @@ def train(
     `force` trains from scratch. Raises AlreadyTrainedError when a run has the same config, data and
     code.
     """
-    begun = _begin(
-        workspace, config, parent=parent, note=note, facts=facts, quiet=quiet, force=force
-    )
-    return _fit(workspace, begun, quiet=quiet)
+    with _hold_caches(workspace) as release:
+        begun = _begin(
+            workspace, config, parent=parent, note=note, facts=facts, quiet=quiet, force=force
+        )
+        return _fit(workspace, begun, quiet=quiet, release=release)
+
+
+@contextmanager
+def _hold_caches(workspace: Workspace) -> Iterator[Callable[[], None]]:
+    """In this block `tracker clean` keeps prepared images; the function in it ends that earlier."""
+    require(*TRAINING)
+    from tracker.training.input.cache import hold_caches
+
+    with hold_caches(workspace.state_dir) as release:
+        yield release
 
 
 def make_waiting_run(
@@ -241,30 +253,35 @@ def resume(
     refuse_ensemble(workspace, record, use="tracker run train --resume --from")
     if words := explain_own_resume(record):
         raise ConfigError(f"{name} is of a script of your own, which goes on with it", hint=words)
-    # The data must be those of before.
-    config = config_from_dict(
-        load_trained_config(workspace.runs_dir, record), source=f"{name}/config.toml"
-    )
-    task, data = prepare_data(workspace, config)
-    if data.fingerprint != record.fingerprints.get("data"):
-        raise ConfigError(
-            f"the data have changed since {name} began",
-            hint=f"restore them, or start a new run: tracker run train --from {name}",
+    with _hold_caches(workspace) as release:
+        # The data must be those of before.
+        config = config_from_dict(
+            load_trained_config(workspace.runs_dir, record), source=f"{name}/config.toml"
         )
-    chosen: dict[str, Any] = {}
-    config, sizes = _resolve_batch_size(workspace, config, data, task, chosen)
-    recorder = Recorder.reopen(workspace.runs_dir, name, job=job)
-    recorder.keep_logged()
-    if chosen:
-        tables = config_to_dict(config)
-        recorder.change_config(tables, config_fingerprint(tables))
-        recorder.params(chosen)
-    if not quiet:
-        begins = record.status == "pending" and not record.epoch
-        how = "begins" if begins else f"resumed after epoch {record.epoch} of {config.train.epochs}"
-        print("\n".join([*data.notes, *sizes, f"{name}: {how}"]), file=sys.stderr)
-    begun = _Begun(recorder, config, task, data, record)
-    return _fit(workspace, begun, quiet=quiet, saving=saving)
+        task, data = prepare_data(workspace, config)
+        if data.fingerprint != record.fingerprints.get("data"):
+            raise ConfigError(
+                f"the data have changed since {name} began",
+                hint=f"restore them, or start a new run: tracker run train --from {name}",
+            )
+        chosen: dict[str, Any] = {}
+        config, sizes = _resolve_batch_size(workspace, config, data, task, chosen)
+        recorder = Recorder.reopen(workspace.runs_dir, name, job=job)
+        recorder.keep_logged()
+        if chosen:
+            tables = config_to_dict(config)
+            recorder.change_config(tables, config_fingerprint(tables))
+            recorder.params(chosen)
+        if not quiet:
+            begins = record.status == "pending" and not record.epoch
+            how = (
+                "begins"
+                if begins
+                else f"resumed after epoch {record.epoch} of {config.train.epochs}"
+            )
+            print("\n".join([*data.notes, *sizes, f"{name}: {how}"]), file=sys.stderr)
+        begun = _Begun(recorder, config, task, data, record)
+        return _fit(workspace, begun, quiet=quiet, release=release, saving=saving)
 
 
 def _fit(
@@ -272,9 +289,12 @@ def _fit(
     begun: _Begun,
     *,
     quiet: bool,
+    release: Callable[[], None],
     saving: SaveRequest | None = None,
 ) -> RunRecord:
     """Run the training loop and record the end, whatever ends it.
+
+    `release` is called when the prepared images are open.
 
     It continues the earlier run, with its number of threads and its precision: others may change
     the weights.
@@ -305,7 +325,7 @@ def _fit(
                 root=workspace.root,
                 run_dir=recorder.folder,
                 logger=recorder,
-                on_epoch=lambda report: _record_epoch(recorder, advice, report),
+                on_epoch=lambda report: _record_epoch(recorder, advice, report, release),
                 on_restored=lambda epoch, best: _record_restored(recorder, epoch, best),
                 on_trained=lambda weights: _warn_of_equal_weights(workspace, recorder, weights),
                 on_stuck=lambda error: record_stuck(workspace, recorder, error),
@@ -343,7 +363,10 @@ def _warn_of_equal_weights(workspace: Workspace, recorder: Recorder, weights: st
         print(f"{recorder.record.name} has the same weights as {name}", file=sys.stderr)
 
 
-def _record_epoch(recorder: Recorder, advice: AdviceEvents, report: EpochReport) -> None:
+def _record_epoch(
+    recorder: Recorder, advice: AdviceEvents, report: EpochReport, release: Callable[[], None]
+) -> None:
+    release()  # training and validation have opened their images by now
     recorder.progress(epoch=report.epoch, best_epoch=report.best.epoch, summary=report.best.metrics)
     advice.look(report.epoch)
 

@@ -15,7 +15,7 @@ import hashlib
 import mmap
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ try:
 except ImportError:  # Windows: images are not cached there
     fcntl = None  # type: ignore[assignment]
 
+HELD = "pixels.lock"  # locked by each run that is being set up
 MAX_FILES = 4  # the file in use and the ones used last; older ones are removed
 PAGE = mmap.PAGESIZE
 CHECKSUM_BYTES = 8
@@ -51,8 +52,7 @@ class PixelCache:
         size = self._start + len(self._slots) * self._stride
         if fcntl is None or not hasattr(os, "posix_fallocate"):
             raise OSError(errno.ENOSYS, "this system has no sparse files that can be shared")
-        self._file = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
-        fcntl.flock(self._file, fcntl.LOCK_SH)  # a locked file is not removed
+        self._file = _open_locked(file)
         if os.fstat(self._file).st_size < size:
             os.ftruncate(self._file, size)
         # on a full tmpfs, reading a hole through a map kills the process
@@ -100,6 +100,40 @@ class PixelCache:
             raise OSError
 
 
+def _open_locked(file: Path) -> int:
+    """A descriptor of a file that nobody removes any more, made where it is not there."""
+    while True:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)  # a locked file is not removed
+        try:
+            if os.path.samestat(os.fstat(descriptor), file.stat()):
+                return descriptor
+        except FileNotFoundError:
+            pass
+        os.close(descriptor)  # it was removed between the two calls
+
+
+@contextlib.contextmanager
+def hold_caches(folder: Path) -> Iterator[Callable[[], None]]:
+    """In this block `list_unused` and `remove_unused` leave all caches in `folder` alone.
+
+    For a run that reads and checks its images: which cache it will open is known afterwards. It
+    gets a function that ends this earlier, once its caches are open.
+    """
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            file = held.enter_context((folder / HELD).open("ab"))
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_SH)
+        yield held.close
+
+
+def _is_held(folder: Path) -> bool:
+    """Whether a run that may need any of the caches in `folder` is being set up."""
+    return (folder / HELD).exists() and not _is_unused(folder / HELD)
+
+
 def open_cache(
     folder: Path, key: str, shape: tuple[int, ...], hashes: Mapping[str, str]
 ) -> tuple[PixelCache | None, str]:
@@ -144,7 +178,7 @@ def _make_room(folder: Path, file: Path, needed: int) -> bool:
     for number, other in enumerate(others):
         if fits() and len(others) - number < MAX_FILES:
             break
-        remove_unused(other)
+        _remove_unlocked(other)  # also what a run may open soon: this one needs the room now
     return fits()
 
 
@@ -161,7 +195,9 @@ def list_caches(folder: Path) -> list[Path]:
 
 
 def list_unused(folder: Path) -> list[Path]:
-    """The caches that no process uses, except the one used last."""
+    """The caches that no process uses, except the one used last; none while a run is set up."""
+    if _is_held(folder):
+        return []
     return [file for file in list_caches(folder)[:-1] if _is_unused(file)]
 
 
@@ -177,7 +213,12 @@ def _is_unused(file: Path) -> bool:
 
 
 def remove_unused(file: Path) -> bool:
-    """Remove a cache unless a process uses it; returns whether it was removed."""
+    """Remove a cache unless a process uses it or may soon; returns whether it was removed."""
+    return not _is_held(file.parent) and _remove_unlocked(file)
+
+
+def _remove_unlocked(file: Path) -> bool:
+    """Remove a cache unless a process has it open; returns whether it was removed."""
     with contextlib.suppress(OSError), file.open("rb") as handle:
         if fcntl is not None:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -26,7 +26,7 @@ from tracker.run_folder.marks import archive_runs, tag_run
 from tracker.run_folder.read import list_runs, load_run
 from tracker.submission.submit import submit
 from tracker.training.errors import ConfigError
-from tracker.training.input.cache import open_cache
+from tracker.training.input.cache import hold_caches, open_cache
 from tracker.training.predict.probabilities import Predictions, save_probabilities
 from tracker.workflows.clean import BEST, CACHE, COPY, LAST, free_files, list_protected, plan_clean
 from tracker.workflows.ensemble import ensemble
@@ -100,6 +100,35 @@ def test_caches_that_are_in_use_and_the_one_used_last_stay(workspace: Workspace)
         assert "2 x pixel cache stay: in use by a run, or used last" in [*_describe_plan(plan)]
         free_files(workspace, plan)
     assert [path.exists() for path in (old, busy, last)] == [False, True, True]
+
+
+def test_all_caches_stay_while_a_run_is_still_reading_its_images(workspace: Workspace) -> None:
+    files = [make_cache(workspace, name, age=age) for name, age in (("a", 2), ("b", 1))]
+    shown = plan_clean(workspace)
+    assert [item.path for item in shown.files] == files[:1]
+    with hold_caches(workspace.state_dir) as release:
+        assert [*plan_clean(workspace).files] == free_files(workspace, shown) == []
+        release()
+        assert [item.path for item in plan_clean(workspace).files] == files[:1]
+    assert [item.path for item in free_files(workspace, shown)] == files[:1]
+
+
+def test_a_cache_that_was_removed_while_it_was_being_opened_is_made_again(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, lock = {"a.png": "0" * 64}, fcntl.flock
+
+    def remove_before(file: int, how: int) -> None:
+        monkeypatch.setattr("fcntl.flock", lock)
+        (removed,) = workspace.state_dir.glob("pixels-*.u8")
+        removed.unlink()
+        lock(file, how)
+
+    workspace.state_dir.mkdir(exist_ok=True)
+    monkeypatch.setattr("fcntl.flock", remove_before)
+    cache, note = open_cache(workspace.state_dir, "key", (8, 8, 3), images)
+    assert (cache is not None, note) == (True, "")
+    assert len([*workspace.state_dir.glob("pixels-*.u8")]) == 1
 
 
 def test_a_cache_that_a_training_opens_after_it_was_shown_stays(
