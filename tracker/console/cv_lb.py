@@ -220,7 +220,13 @@ def render_selection(result: Selection, competition: Competition) -> str:
             f"private scores are in the ledger: {_name_leader(result.private, result)}; the choice"
             " did not use them"
         )
-    return "\n".join(lines) + "\n"
+    return _explain_once("\n".join(lines)) + "\n"
+
+
+def _explain_once(text: str) -> str:
+    """The text with what `flattered` means said at its first place alone."""
+    before, first, after = text.partition(FLATTERED)
+    return before + first + after.replace(FLATTERED, FLATTERED.partition(":")[0])
 
 
 def _name_leader(private: PrivateLeader, result: Selection) -> str:
