@@ -16,7 +16,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from tracker.comparison.members import find_row_config, list_trained
+from tracker.comparison.members import find_row_config, list_indexed_members, list_trained
 from tracker.core.config_diff import shorten_fingerprint, translate
 from tracker.core.errors import TrackerError
 from tracker.ledger.read import find_run, list_validation_scores
@@ -211,7 +211,24 @@ def basis_of_submission(workspace: Workspace, row: Submission) -> Basis:
         recorded=recorded,
         adopted=adopted,
     )
-    return _add_imported(basis, row) if run is None else basis
+    if run is None:
+        basis = _add_imported(basis, row)
+    if not basis.scheme and list_member_names(row.config):
+        return _add_indexed_members(workspace, basis, row)
+    return basis
+
+
+def _add_indexed_members(workspace: Workspace, basis: Basis, row: Submission) -> Basis:
+    """The basis of an ensemble whose members are not here, as on the board's machine: how they
+    validated is in the ledger's index, where that has all of them."""
+    members = list_indexed_members(workspace, row.run_uid, row.config)
+    schemes = [
+        find_scheme(workspace, config, data=data) if data else {} for config, data in members
+    ]
+    if not schemes or any(one != schemes[0] for one in schemes):
+        return basis
+    images = [_find_images_of({**_defaults(), **flatten(config)}) for config, _ in members]
+    return replace(basis, scheme=schemes[0], images=_join_images(images))
 
 
 def _add_imported(basis: Basis, row: Submission) -> Basis:
@@ -301,11 +318,17 @@ def _find_images(workspace: Workspace, config: Mapping[str, Any]) -> dict[str, A
             ]
         except TrackerError:
             return {}
-        if not by_member:
-            return {}
-        folds = sorted({str(images.get("data.fold")) for images in by_member})
-        return by_member[0] if len(folds) == 1 else {**by_member[0], "data.fold": ", ".join(folds)}
+        return _join_images(by_member)
     return _find_images_of({**_defaults(), **flatten(config)})
+
+
+def _join_images(by_member: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The images that an ensemble validates on: those of its members, whose folds may differ."""
+    if not by_member:
+        return {}
+    folds = sorted({str(images.get("data.fold")) for images in by_member})
+    joined = {"data.fold": ", ".join(folds)} if len(folds) > 1 else {}
+    return {**by_member[0], **joined}
 
 
 def _find_images_of(known: Mapping[str, Any]) -> dict[str, Any]:

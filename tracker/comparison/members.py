@@ -19,7 +19,7 @@ from tracker.core.config_diff import (
 from tracker.core.errors import TrackerError
 from tracker.ledger.read import find_run, list_newest_scores
 from tracker.ledger.records import Submission
-from tracker.ledger.team_runs import find_run_by_uid, find_uids_beside
+from tracker.ledger.team_runs import find_member_uids, find_run_by_uid, read_indexed_config
 from tracker.run_folder.members import list_member_names, replace_members
 from tracker.run_folder.read import load_config, load_run
 from tracker.run_folder.record import RunRecord
@@ -202,13 +202,39 @@ def find_row_config(workspace: Workspace, row: Submission) -> Mapping[str, Any]:
     if run is not None:
         with suppress(TrackerError):
             return load_config(workspace.runs_dir, run)
-    uids = find_uids_beside(workspace, row.run_uid, names)
+    uids = find_member_uids(workspace, row.run_uid, names)
     linked = []
     for name in names:
         here = find_run_by_uid(workspace, name, uids.get(name))
         other = name if is_elsewhere(name) else name_elsewhere(name, uids.get(name))
         linked.append(here or other)
     return replace_members(row.config, linked)
+
+
+def list_indexed_members(
+    workspace: Workspace, uid: str | None, config: Mapping[str, Any]
+) -> list[tuple[Mapping[str, Any], str | None]]:
+    """(config, data fingerprint) of each run that the ensemble `uid` was made from in the end, by
+    the ledger's index; empty where it does not know one of them."""
+    found: list[tuple[Mapping[str, Any], str | None]] = []
+    waiting, seen = [(uid, config)], {uid}
+    while waiting:
+        own, table = waiting.pop(0)
+        names = list_member_names(table)
+        uids = find_member_uids(workspace, own, names)
+        for name in names:
+            member = uids.get(name)
+            indexed = read_indexed_config(workspace, member) if member else None
+            if indexed is None:
+                return []
+            if member in seen:
+                continue
+            seen.add(member)
+            if list_member_names(indexed[0]):
+                waiting.append((member, indexed[0]))
+            else:
+                found.append(indexed)
+    return found
 
 
 def list_trained(workspace: Workspace, config: Mapping[str, Any]) -> list[str]:

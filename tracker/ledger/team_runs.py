@@ -250,10 +250,11 @@ def find_run_by_uid(workspace: Workspace, name: str | None, uid: str | None) -> 
     return pulled if pulled and _is_whole(workspace, pulled) else None
 
 
-def find_uids_beside(workspace: Workspace, uid: str | None, names: Sequence[str]) -> dict[str, str]:
-    """{name: uid} of runs that lay beside the run `uid`, as far as the ledger's index knows them.
+def find_member_uids(workspace: Workspace, uid: str | None, names: Sequence[str]) -> dict[str, str]:
+    """{name: uid} of the runs that the ensemble `uid` names, as far as the ledger's index has them.
 
-    A name means the run that the place had before: it may have been made anew since.
+    `exp12` is the run that lay beside it before: it may have been made anew since. `mina/exp12` is
+    hers, where no other fits.
     """
     url = workspace.ledger_url
     where = "SELECT seq, host, path FROM runs WHERE uid = :uid ORDER BY seq DESC LIMIT 1"
@@ -262,12 +263,29 @@ def find_uids_beside(workspace: Workspace, uid: str | None, names: Sequence[str]
         " ORDER BY seq DESC LIMIT 1"
     )
     found: dict[str, str] = {}
+    named = "SELECT DISTINCT uid, name, author, host FROM runs WHERE name = :name"
+    for name in filter(is_pulled, names):
+        home = name.rpartition("/")[2].partition("~")[0]
+        rows = read_rows(url, named, {"name": home})
+        uids = {str(row["uid"]) for row in rows if name in _list_forms(row)}
+        if len(uids) == 1:
+            found[name] = uids.pop()
     for place in read_rows(url, where, {"uid": uid}):
         for name in names:
-            path = PurePath(place["path"]).with_name(name.rpartition("/")[2])
+            if is_pulled(name):
+                continue
+            path = PurePath(place["path"]).with_name(name)
             for row in read_rows(url, before, {**place, "path": str(path)}):
                 found[name] = str(row["uid"])
     return found
+
+
+def read_indexed_config(workspace: Workspace, uid: str) -> tuple[dict[str, Any], str | None] | None:
+    """(config, data fingerprint) of a run as the ledger's index has it; None where it has none."""
+    newest = "SELECT config, data_fingerprint FROM runs WHERE uid = :uid ORDER BY seq DESC LIMIT 1"
+    for row in read_rows(workspace.ledger_url, newest, {"uid": uid}):
+        return parse_column(row["config"]), row["data_fingerprint"]
+    return None
 
 
 def has_copy(workspace: Workspace, word: str) -> bool:

@@ -4,6 +4,7 @@ loss."""
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tomli_w
 
 from tests.support.ledger_rows import add
 from tests.support.workspaces import begin_run, make_loop, make_run, set_data
@@ -37,8 +39,10 @@ from tracker.comparison.members import (
 from tracker.console.diff import render_markdown
 from tracker.console.submissions import print_check
 from tracker.core.config_diff import describe_ensemble
+from tracker.ledger.append import open_ledger
 from tracker.ledger.read import get_submission
 from tracker.run_folder.read import load_config, load_run
+from tracker.run_folder.record import RunRecord
 from tracker.submission.examine import check
 from tracker.submission.submit import submit
 from tracker.training.predict.probabilities import Predictions, save_probabilities
@@ -501,3 +505,47 @@ def test_one_rule_says_whether_a_validation_is_known() -> None:
     bases = (ours, told, unknown, by_hand, replace(unknown, checksums=(1, 2, 3)))
     assert [is_known(basis) for basis in bases] == [True, True, False, True, True]
     assert not is_same_scheme(ours, told)
+
+
+def test_an_ensemble_whose_members_are_elsewhere_validated_as_the_ledger_says_of_them(
+    workspace: Workspace,
+) -> None:
+    own = [make_run(workspace, config={"train.seed": seed}) for seed in (1, 2)]
+    hers = replace(own[0], uid="her-run", author="mina", host="gpu9")
+    other = {**hers.fingerprints, "data": "sha256:other"}
+
+    def index(*records: RunRecord, path: str = "") -> None:
+        with open_ledger(workspace) as ledger:
+            for record in records:
+                config = load_config(workspace.runs_dir, record.name)
+                ledger.append_run(record, config, path or str(workspace.runs_dir / record.name))
+
+    def submit_ensemble(members: list[str], answers: str) -> str:
+        name = make_run(workspace, answers).name
+        table = {"ensemble": {"members": members, "method": "soft"}}
+        folder = workspace.runs_dir / name
+        (folder / "config.toml").write_text(tomli_w.dumps(table))
+        index(load_run(workspace.runs_dir, name))
+        submit(workspace, name, ", ".join(members), even_if_similar=True)
+        return name
+
+    index(*own)
+    index(hers, path="/home/mina/runs/exp1")
+    names = [
+        submit_ensemble(["exp1", "exp2"], "0000011110"),
+        submit_ensemble(["mina/exp1", "exp2"], "0000011111"),
+        submit_ensemble(["exp1", "kim/exp1"], "0000011101"),
+    ]
+    config = load_config(workspace.runs_dir, "exp1")
+    shown = basis_of_run(workspace, own[0], config)
+    for name in ("exp1", "exp2", *names):
+        shutil.rmtree(workspace.runs_dir / name)
+    schemes = [basis_of_submission(workspace, get_submission(workspace, n)) for n in (1, 2, 3)]
+    assert [explain_validation(shown, basis) for basis in schemes[:2]] == ["", ""]
+    assert not is_known(schemes[2]), "nobody knows kim's run"
+    # hers alone has other images: her exp1 is not the exp1 that lay beside the ensemble
+    with open_ledger(workspace) as ledger:
+        moved = replace(hers, fingerprints=other)
+        ledger.append_run(moved, config, "/home/mina/runs/exp1")
+    assert not is_known(basis_of_submission(workspace, get_submission(workspace, 2)))
+    assert is_known(basis_of_submission(workspace, get_submission(workspace, 1)))
