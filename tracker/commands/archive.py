@@ -175,7 +175,7 @@ def _resolve(workspace: Workspace, words: Sequence[str]) -> list[str]:
 
 
 def _print_unchanged(names: Sequence[str], changed: Sequence[str], state: str) -> None:
-    """Name the runs that are as the command would have them: it is no error, and changes nothing."""
+    """Name the runs that are so already: no error, and nothing changes."""
     from tracker.core.terminal import print_text
 
     unchanged = [name for name in names if name not in changed]

@@ -77,8 +77,8 @@ def _render_earlier(competition: Competition, row: Submission) -> str:
     """`already submitted as 3 on 2026-11-27 15:05: public f1 0.5833`."""
     metric = competition.primary
     score = row.scores.get(f"public_{metric.name}")
-    result = "no public score yet" if score is None else f"public {metric.name} " + metric.render(
-        score
+    result = (
+        "no public score yet" if score is None else f"public {metric.name} " + metric.render(score)
     )
     if row.is_rejected:
         result = "the leaderboard rejected it"
