@@ -41,8 +41,8 @@ def write_report(
     without `force` ConfigError for a file that is there and is no report; then nothing is written.
     """
     if not force:
-        for path in filter(None, (html, markdown)):
-            _refuse_to_replace(path)
+        for target in filter(None, (html, markdown)):
+            _refuse_to_replace(target)
     report = build_report(workspace)
     texts = {}
     for name, path, render in ((HTML, html, render_page), (MARKDOWN, markdown, render_markdown)):

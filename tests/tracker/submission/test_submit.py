@@ -700,6 +700,7 @@ def test_sigterm_says_what_the_ledger_has_as_ctrl_c_does(
 
 
 def end_by_sigterm(*_: object, **__: object) -> None:
+    assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL, "it would end the tests"
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(1)
 
