@@ -106,6 +106,26 @@ def test_predictions_that_were_given_stay_and_those_of_the_argmax_follow(
     assert path.read_text() == given
 
 
+def test_what_a_model_gives_for_one_image_is_an_answer(workspace: Workspace) -> None:
+    """An arg max is a tensor or an array without axes, which has no elements to list."""
+    logits = torch.tensor(say("0000011110"))
+    with begin(workspace) as run:
+        path = run.folder / "predictions.csv"
+        for rows in (logits, logits.numpy()):
+            run.save_predictions(dict(zip(IDS, [row.argmax() for row in rows], strict=True)))
+            assert path.read_text().split()[1:] == [
+                f"{name},{letter}" for name, letter in zip(IDS, "0000011110", strict=True)
+            ]
+            path.unlink()
+
+
+def test_ids_in_a_tensor_are_their_numbers(workspace: Workspace) -> None:
+    ids = torch.arange(IMAGES)
+    with begin(workspace) as run:
+        run.save_validation(ids, TRUTH, say("0000011110"))
+    assert load_probabilities(run.folder / "validation.npz").ids == tuple("0123456789")
+
+
 BAD = {
     "another shape": (IDS, say("00000"), r"\[5, 2\] of float64 for 10 ids and 2 classes"),
     "one column": (IDS, np.zeros(IMAGES), r"not \[10\] of float64"),
