@@ -15,7 +15,12 @@ from PIL import Image
 import tracker
 from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, ROOT, make_pictures
 from tests.support.forks import PROGRAM, Forks
-from tests.support.workspaces import IMAGES, make_run, make_workspace_with_images
+from tests.support.workspaces import (
+    IMAGES,
+    make_run,
+    make_workspace,
+    make_workspace_with_images,
+)
 from tracker.comparison.diff import diff_runs
 from tracker.comparison.selection import select_final
 from tracker.core.errors import UnknownRunError
@@ -117,6 +122,18 @@ def test_what_a_model_gives_for_one_image_is_an_answer(workspace: Workspace) -> 
                 f"{name},{letter}" for name, letter in zip(IDS, "0000011110", strict=True)
             ]
             path.unlink()
+
+
+def test_labels_of_several_classes_are_from_0_to_1(tmp_path: Path) -> None:
+    competition = {"target": "labels", "answer": "labels"}
+    workspace = make_workspace(tmp_path / "several", solution=None, competition=competition)
+    sure = np.full((IMAGES, 2), 0.5)
+    with begin(workspace) as run:
+        for wrong in (2, -1):
+            labels = np.full((IMAGES, 2), wrong)
+            with pytest.raises(DataError, match="labels must be from 0 to 1"):
+                run.save_validation(IDS, labels, sure)
+        assert not (run.folder / "validation.npz").exists()
 
 
 def test_ids_in_a_tensor_are_their_numbers(workspace: Workspace) -> None:
