@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from tracker.comparison.comparable import explain_key
@@ -205,7 +206,8 @@ def open_study(
     that takes the worse values for the better ones, as earlier versions made it.
     """
     monitor = sweep.monitor or config.train.monitor
-    direction = "maximize" if higher_is_better(metrics, monitor) else "minimize"
+    is_high = higher_is_better(metrics, monitor)
+    direction = StudyDirection.MAXIMIZE if is_high else StudyDirection.MINIMIZE
     try:
         study = optuna.create_study(
             study_name=sweep.study,
@@ -217,8 +219,8 @@ def open_study(
         study = optuna.load_study(
             study_name=sweep.study, storage=storage, pruner=make_pruner(sweep, config)
         )
-        if study.direction.name.lower() != direction:
-            worst = "highest" if direction == "minimize" else "lowest"
+        if study.direction != direction:
+            worst = "lowest" if is_high else "highest"
             raise RefusedError(
                 f"this sweep was started when tracker took the {worst} {monitor} for the best",
                 hint="change the sweep file (for example its seed) to start a new sweep",
