@@ -155,7 +155,9 @@ def _read_json_row(row: dict[str, Any]) -> dict[str, Any]:
 def _read_csv_rows(text: str) -> list[dict[str, Any]]:
     """The rows of a CSV; raises ValueError where a cell has no column of its own to be kept in."""
     reader = csv.DictReader(io.StringIO(text, newline=""), restval="")
-    names = [name.strip() for name in reader.fieldnames or ()]
+    names = [*(reader.fieldnames or ())]
+    if MARK not in names:  # what people typed; export's names are exact
+        names = [name.strip() for name in names]
     twice = sorted({name for name in names if name and names.count(name) > 1})
     if twice:
         raise ValueError(f"two columns are called {twice[0]!r}: rename one of them")

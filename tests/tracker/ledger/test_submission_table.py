@@ -229,6 +229,15 @@ def test_a_cell_that_would_be_lost_is_refused(
     assert len(read_submission_table(path, empty.competition).rows) == 2
 
 
+def test_keys_of_an_export_that_differ_in_spaces_alone_are_two(
+    empty: Workspace, tmp_path: Path
+) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("tracker_export,number,memo,own.,own. \n1,1,m,2,3\n")
+    (row,) = read_submission_table(path, empty.competition).rows
+    assert row.config == {"own": {" ": 3}}
+
+
 def test_numbers_that_are_taken_are_refused_and_nothing_is_added(empty: Workspace) -> None:
     add(empty, "0")
     before = read_rows(empty.ledger_url, "SELECT count(*) AS n FROM chain")
