@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 SUM_TOLERANCE = 0.01  # bfloat16 probabilities may miss a sum of 1 by this much
 PICTURES = (".png", ".jpg", ".jpeg")
-NAME_LIMIT = 200  # characters: a file system takes 255 bytes a name
+NAME_LIMIT = 200  # characters in all
+PART_LIMIT = 250  # bytes between slashes: a file system takes 255, with the suffix of a picture
 SHOWN = 3  # ids or numbers in a message
 # A part of the name of a figure or file, between slashes.
 _PART = re.compile(r"[^\W_][\w .,()=+-]*|_[\w .,()=+-]+")
@@ -258,12 +259,17 @@ def check_path(name: str) -> str:
     Raises ConfigError for one that leads out of its folder.
     """
     fits = isinstance(name, str) and len(name) <= NAME_LIMIT
-    if not fits or not all(_PART.fullmatch(part) for part in name.split("/")):
+    parts = name.split("/") if fits else []
+    if not fits or not all(_PART.fullmatch(part) and _is_short(part) for part in parts):
         raise ConfigError(
             f"{name!r} cannot be the name of a figure or file",
             hint='use letters, digits and / . - _, as in "val/confusion"',
         )
     return name
+
+
+def _is_short(part: str) -> bool:
+    return len(part.encode()) <= PART_LIMIT
 
 
 def write_figure(figure: Any, target: Path) -> Path:

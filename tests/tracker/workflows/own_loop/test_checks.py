@@ -415,7 +415,8 @@ def test_figures_of_every_kind_are_kept_as_pictures(workspace: Workspace, tmp_pa
 
 
 @pytest.mark.parametrize(
-    "name", ["", "../up", "/abs", "a//b", "a/..", ".hidden", "a\nb", "x" * 201]
+    "name",
+    ["", "../up", "/abs", "a//b", "a/..", ".hidden", "a\nb", "x" * 201, "\uac00" * 84],
 )
 def test_a_name_that_leads_out_of_the_run_folder_is_refused(
     workspace: Workspace, tmp_path: Path, name: str
