@@ -123,6 +123,27 @@ def test_what_kaggle_has_already_is_never_sent_again(
     assert list_with_note(contest, "sent") == {1}
 
 
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_a_copy_that_was_changed_since_is_not_what_sync_sends(
+    contest: Workspace, server: Kaggle, is_gone: bool
+) -> None:
+    server.refuse["CreateSubmission"] = (503, "later")
+    with pytest.raises(LeaderboardError):
+        submit(contest, "exp1", "m")
+    server.refuse.clear()
+    copy = contest.root / str(get_submission(contest, 1).file)
+    own = contest.runs_dir / "exp1" / "predictions.csv"
+    content = own.read_bytes()
+    for path in (copy, own):
+        path.unlink() if is_gone else path.write_bytes(content.replace(b"i3.png,0", b"i3.png,1"))
+    (problem,) = send_missing(contest)
+    assert "does not have the predictions that were submitted; nothing was sent" in problem
+    assert server.submissions == []
+    own.write_bytes(content)  # the run has them again: the copy is made from it
+    assert send_missing(contest) == []
+    assert copy.read_bytes() == content == server.uploads[server.submissions[0]["token"]]
+
+
 def sync_at_once(workspace: Workspace, barrier: Barrier) -> None:
     """Send what is missing, but look for the file together with the other process, as long as it
     comes."""

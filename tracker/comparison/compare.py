@@ -556,6 +556,15 @@ def _find_comparable(
         return list(indexes), []
     sets.sort(key=len, reverse=True)
     first = groups[sets[0][0]]
+    # a row whose images nobody knows may compare with several sets: it belongs in the largest
+    for one_set in sets[1:]:
+        moving = [
+            index
+            for index in one_set[1:]
+            if not _explain_incomparable_rows(first, groups[index], name)
+        ]
+        one_set[:] = [index for index in one_set if index not in moving]
+        sets[0] += moving
     others = []
     for one_set in sets[1:]:
         members = chain.from_iterable(groups[index] for index in one_set)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ from tracker.run_folder.record import run_folder
 from tracker.training.metrics import Counts, find_kind
 from tracker.training.numbers import render_count
 from tracker.training.tables import read_table
-from tracker.workspace.answer_kinds import normalize_answer
+from tracker.workspace.answer_kinds import index_words, normalize_answer
 from tracker.workspace.predictions import Answers
 from tracker.workspace.tracker_toml import Metric, Workspace
 
@@ -214,13 +215,11 @@ def _load_solution(
         return None
     competition = workspace.competition
     table = read_table(solution, (competition.id_column, competition.label_column))
-    class_of = {word: index for index, word in enumerate(competition.answer_words)}
-    labels = np.array([class_of[normalize_answer(text, class_of)] for _, text in table], np.int64)
-    rows_of_classes = []
-    for number in known:
-        by_id = answers[number].by_id
-        rows_of_classes.append([class_of[by_id[name]] for name, _ in table])
-    predictions = np.array(rows_of_classes, np.int64)
+    right = [normalize_answer(text, competition.answer_words) for _, text in table]
+    given = [[answers[number].by_id[name] for name, _ in table] for number in known]
+    class_of = index_words(competition, chain(right, *given))
+    labels = np.array([class_of[text] for text in right], np.int64)
+    predictions = np.array([[class_of[text] for text in row] for row in given], np.int64)
     source = (
         f"{len(labels)} images of the revealed solution, {sample.private} of them private each time"
     )
@@ -257,22 +256,21 @@ def _load_shared_validation(
     if owners is not None:
         groups = render_count(int(owners.max()) + 1, "group")
         source += f" by {aligned[0].group_name} ({groups})"
+    by_number = {row.number: row for row in rows}
+    members = [by_number[number] for number, _ in usable]
+    numbers = [row.number for row in members]
     if not workspace.competition.is_resampled:
-        by_number = {row.number: row for row in rows}
-        members = [by_number[number] for number, _ in usable]
         outcomes = _build_outcomes(workspace, members, aligned)
-        numbers = [row.number for row in members]
         return LabeledOutcomes(numbers, outcomes, size, source, owners) if outcomes else None
-    runs = {row.number: workspace.runs_dir / str(row.run) for row in rows}
     predictions = np.stack(
         [
-            decide_classes(workspace, runs[number], item)
-            for (number, _), item in zip(usable, aligned, strict=True)
+            decide_classes(workspace, _find_folder(workspace, row), item)
+            for row, item in zip(members, aligned, strict=True)
         ]
     )
     classes = aligned[0].probabilities.shape[1]
     return LabeledPredictions(
-        [number for number, _ in usable],
+        numbers,
         labels.astype(np.int64),
         predictions,
         classes,

@@ -59,7 +59,7 @@ def write_verdict(
     metric = choose_tested(competition.primary, evidence.paired) if evidence.paired else ""
     if evidence.paired:
         if evidence.paired.metrics[metric].smallest is None:
-            lines.append(_describe_equal(evidence.paired, metric, names, metrics, predictions))
+            lines.append(_describe_equal(evidence, metric, names, metrics, predictions))
         else:
             told = _describe_test(evidence.paired, metric, names, is_flattered=bool(flattered))
             lines.append(told)
@@ -254,18 +254,20 @@ def describe_units(paired: PairedComparison) -> list[str]:
 
 
 def _describe_equal(
-    paired: PairedComparison,
+    evidence: Evidence,
     metric: str,
     names: tuple[str, str],
     metrics: Mapping[str, Mapping[str, Any]],
     predictions: Mapping[str, Any] | None,
 ) -> str:
-    """That the predictions are equal; numbers that differ may have equal scores, too.
+    """That the predictions are equal; predictions that differ may have equal scores, too.
 
     It is no difference at all only where no other figure of validation and no answer differs.
     """
+    paired = evidence.paired
+    assert paired is not None  # noqa: S101  (`write_verdict` has looked)
     difference, samples = paired.metrics[metric], f"{paired.samples:,} samples"
-    if metric in METRICS:
+    if metric in METRICS and not evidence.moves:
         equal = f"the predictions are equal on all {samples} of the validation set"
     else:
         score = f"{difference.title} {render_number(difference.a)} in both"
@@ -277,7 +279,7 @@ def _describe_equal(
     ]
     if others:
         return f"{equal}; {', '.join(others)}"
-    if predictions and predictions["changed"]:
+    if evidence.moves or (predictions and predictions["changed"]):
         return equal
     return f"no difference at all: {equal}"
 

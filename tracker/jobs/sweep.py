@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from tracker.comparison.comparable import explain_key
@@ -51,7 +52,8 @@ from tracker.training.machine import host_name
 from tracker.training.numbers import render_digits, render_float
 from tracker.training.targets import check_config
 from tracker.workspace.data import prepare_data
-from tracker.workspace.tracker_toml import Workspace
+from tracker.workspace.metrics import higher_is_better
+from tracker.workspace.tracker_toml import Metric, Workspace
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
@@ -128,7 +130,8 @@ def run_sweep(workspace: Workspace, file: Path, *, join: bool = False) -> SweepR
         translate_storage_errors(),
     ):
         storage = open_storage(sweep.storage, folder)
-        study = open_study(storage, sweep, config, join=join)
+        metrics = workspace.competition.metrics
+        study = open_study(storage, sweep, config, join=join, metrics=metrics)
         _check_same(study, config, data)
         worker = Worker(workspace, sweep, study, storage, folder)
         try:
@@ -159,7 +162,8 @@ def prepare_sweep(workspace: Workspace, file: Path, *, shared: bool) -> Config:
         claim_folder(workspace, file, "sweeps", alone=False) as folder,
         translate_storage_errors(),
     ):
-        study = open_study(open_storage(sweep.storage, folder), sweep, config, join=False)
+        storage, metrics = open_storage(sweep.storage, folder), workspace.competition.metrics
+        study = open_study(storage, sweep, config, join=False, metrics=metrics)
         _check_same(study, config, data)
     return config
 
@@ -188,20 +192,39 @@ def _check_data(workspace: Workspace, config: Config) -> str:
 # --- The study ---
 
 
-def open_study(storage: BaseStorage, sweep: Sweep, config: Config, *, join: bool) -> optuna.Study:
-    """The study and its trials: created by the first call, enlarged by one without `join`."""
+def open_study(
+    storage: BaseStorage,
+    sweep: Sweep,
+    config: Config,
+    *,
+    join: bool,
+    metrics: Sequence[Metric] = (),
+) -> optuna.Study:
+    """The study and its trials: created by the first call, enlarged by one without `join`.
+
+    `metrics` are the competition's: they say which way is better. Raises RefusedError for a study
+    that takes the worse values for the better ones, as earlier versions made it.
+    """
     monitor = sweep.monitor or config.train.monitor
+    is_high = higher_is_better(metrics, monitor)
+    direction = StudyDirection.MAXIMIZE if is_high else StudyDirection.MINIMIZE
     try:
         study = optuna.create_study(
             study_name=sweep.study,
             storage=storage,
-            direction="minimize" if monitor == "val/loss" else "maximize",
+            direction=direction,
             pruner=make_pruner(sweep, config),
         )
     except optuna.exceptions.DuplicatedStudyError:
         study = optuna.load_study(
             study_name=sweep.study, storage=storage, pruner=make_pruner(sweep, config)
         )
+        if study.direction != direction:
+            worst = "lowest" if is_high else "highest"
+            raise RefusedError(
+                f"this sweep was started when tracker took the {worst} {monitor} for the best",
+                hint="change the sweep file (for example its seed) to start a new sweep",
+            ) from None
         if join:
             _wait_until_ready(study)
             return study

@@ -145,7 +145,8 @@ def _read_solution(path: Path, competition: Competition) -> Solution:
                 problems.append(f"{path}:{line}: {kind.wrong} answer {text!r}: {wrong}")
             if usage.lower() not in USAGES:
                 problems.append(f"{path}:{line}: Usage must be Public or Private, not {usage!r}")
-            solution[name] = (text, usage.lower())
+            if solution.setdefault(name, (text, usage.lower())) != (text, usage.lower()):
+                problems.append(f"{path}:{line}: {name} was listed before as something else")
     if problems or not solution:
         raise DataError(
             f"{render_count(len(problems), 'problem')} in the solution:",

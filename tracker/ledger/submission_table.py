@@ -144,7 +144,7 @@ def _read_cells(path: Path) -> list[dict[str, Any]]:
             if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
                 raise DataError(f"{path}: expected a list of objects")
             return list(map(_read_json_row, rows))
-        return list(map(_read_csv_row, csv.DictReader(io.StringIO(text, newline=""), restval="")))
+        return _read_csv_rows(text)
     except FileNotFoundError:
         raise DataError(f"no such file: {path}") from None
     except (OSError, UnicodeDecodeError, ValueError, csv.Error) as error:
@@ -155,6 +155,27 @@ def _read_json_row(row: dict[str, Any]) -> dict[str, Any]:
     if row.get(MARK):
         return row
     return {name.strip(): cell for name, cell in row.items()}
+
+
+def _read_csv_rows(text: str) -> list[dict[str, Any]]:
+    """The rows of a CSV; raises ValueError where a cell has no column of its own to be kept in."""
+    reader = csv.DictReader(io.StringIO(text, newline=""), restval="")
+    names = [*(reader.fieldnames or ())]
+    if MARK not in names:  # what people typed; export's names are exact
+        names = [name.strip() for name in names]
+    twice = sorted({name for name in names if name and names.count(name) > 1})
+    if twice:
+        raise ValueError(f"two columns are called {twice[0]!r}: rename one of them")
+    rows = []
+    for line, row in enumerate(reader, start=2):
+        cells: dict[Any, Any] = dict(row)
+        if beyond := [cell for cell in cells.pop(None, ()) if cell.strip()]:
+            raise ValueError(
+                f"row {line} has more cells than columns ({beyond[0].strip()!r}): write a text with"
+                " commas in it in double quotes"
+            )
+        rows.append(_read_csv_row(cells))
+    return rows
 
 
 def _read_csv_row(row: dict[str, Any]) -> dict[str, Any]:

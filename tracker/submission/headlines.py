@@ -213,7 +213,10 @@ def judge_gain(
         saved = f"other than logged: {pair}"
     if difference.smallest is None:
         others = f"; {saved}" if saved else ""
-        return f", {answer} (the predictions on the validation images are equal{others})"
+        equal = "the predictions on the validation images are equal"
+        if any(item.smallest is not None for item in paired.metrics.values()):
+            equal = f"{difference.title} is the same, however the validation images are drawn"
+        return f", {answer} ({equal}{others})"
     units = f"; by {paired.unit}, {paired.units:,} groups" if paired.unit else ""
     p_value = f"(p = {render_digits(difference.p, 2)}{units})"
     if saved:

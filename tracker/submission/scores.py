@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from tracker.core.errors import RefusedError, TrackerError, render_error
-from tracker.leaderboards import build_leaderboard
+from tracker.leaderboards import Scores, build_leaderboard
 from tracker.ledger.read import (
     find_score,
     get_submission,
@@ -22,7 +22,7 @@ from tracker.training.numbers import render_count
 from tracker.workspace.leaderboard_kinds import DEFAULT, KINDS
 from tracker.workspace.member_file import find_author
 from tracker.workspace.metrics import render_score_command
-from tracker.workspace.predictions import Answers
+from tracker.workspace.predictions import Answers, check_answers
 from tracker.workspace.tracker_toml import Competition, Workspace, parse_score
 
 
@@ -160,21 +160,29 @@ def reveal(workspace: Workspace) -> list[Submission]:
         for row in list_submissions(workspace):
             if row.number not in known:  # imported without its answers
                 continue
-            answers = _load_here(workspace, row.number)
-            hidden = board.score_private(answers) if answers else {}
+            hidden = _score_here(workspace, row.number, board.score_private)
             fresh = {key: value for key, value in hidden.items() if "_".join(key) not in row.scores}
             if hidden:
                 ledger.append_missing(row.number, fresh, {"revealed": "private scores revealed"})
     return list_submissions(workspace)
 
 
-def _load_here(workspace: Workspace, number: int) -> Answers | None:
-    """The answers of a submission; None with a note where a teammate's file is elsewhere."""
+def _score_here(workspace: Workspace, number: int, measure: Callable[[Answers], Scores]) -> Scores:
+    """The scores of a submission's answers; none, with a note, where they cannot be scored.
+
+    A teammate's file may be elsewhere, and an imported row may have answers that nobody can score:
+    the other submissions go on.
+    """
     try:
-        return load_sent_answers(workspace, number)
-    except DataError as error:  # the other submissions go on
-        print(f"not scored: {render_error(error)}", file=sys.stderr)
-        return None
+        answers = load_sent_answers(workspace, number)
+        if answers is None:
+            return {}
+        check_answers(answers, workspace.competition, None)
+        return measure(answers)
+    except (DataError, RefusedError) as error:
+        told = "" if f"submission {number}" in str(error) else f"submission {number}: "
+        print(f"not scored: {told}{render_error(error)}", file=sys.stderr)
+        return {}
 
 
 def score_missing(workspace: Workspace) -> list[int]:
@@ -187,8 +195,7 @@ def score_missing(workspace: Workspace) -> list[int]:
     board.check_settings()
     done = []
     for row in list_unscored(workspace):
-        if answers := _load_here(workspace, row.number):
-            public = board.score_public(answers)
+        if public := _score_here(workspace, row.number, board.score_public):
             with open_ledger(workspace) as ledger:
                 if ledger.append_missing(row.number, public):
                     done.append(row.number)

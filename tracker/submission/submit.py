@@ -23,11 +23,11 @@ from tracker.ledger.read import (
 from tracker.ledger.records import Submission
 from tracker.run_folder.event_log import append_event
 from tracker.run_folder.read import load_config, load_run
-from tracker.run_folder.record import OPEN, is_abandoned, is_pulled
+from tracker.run_folder.record import OPEN, is_abandoned, is_pulled, run_folder
 from tracker.submission.examine import Candidate, Examination, examine, render_similar_command
 from tracker.submission.scores import score_missing
 from tracker.submission.witnesses import find_ledger_refusal, note_submission
-from tracker.training.errors import StorageError
+from tracker.training.errors import DataError, StorageError
 from tracker.training.files import remove_leftovers, translate_os_errors, write_bytes
 from tracker.training.libraries import require
 from tracker.workspace.predictions import load_answers
@@ -150,8 +150,10 @@ def _send(workspace: Workspace, board: Leaderboard, number: int) -> None:
         row = get_submission(workspace, number)
         if row.file is not None and _is_pending(row):
             sent = number in list_with_note(workspace, "sent")
-            message = _render_message(workspace, row)
-            result = board.send(workspace.root / row.file, message, sent=sent)
+            path = workspace.root / row.file
+            if board.kind.sends and not sent:
+                _check_copy(workspace, row, path)
+            result = board.send(path, _render_message(workspace, row), sent=sent)
             notes = {"sent": result.reference, "rejected": result.rejected}
             notes = {kind: text for kind, text in notes.items() if text}
             with open_ledger(workspace) as ledger:
@@ -162,6 +164,31 @@ def _send(workspace: Workspace, board: Leaderboard, number: int) -> None:
         raise LeaderboardError(
             f"submission {number} was {note}; it does not count against the quota"
         )
+
+
+def _check_copy(workspace: Workspace, row: Submission, path: Path) -> None:
+    """Raise LeaderboardError unless the file to send has the predictions that the ledger has.
+
+    A copy that was changed or deleted since is made anew from its run, where that still has them.
+    """
+    run = find_run(workspace, row)
+    own = run_folder(workspace.runs_dir, run) / "predictions.csv" if run else path
+    for source in (path, own):
+        with suppress(DataError, RefusedError):  # missing, or no predictions any more
+            if load_answers(source, workspace.competition).fingerprint != (
+                row.predictions_fingerprint
+            ):
+                continue
+            if source != path:
+                with translate_os_errors(path, "write"):
+                    path.parent.mkdir(exist_ok=True)
+                    write_bytes(path, source.read_bytes())
+            return
+    raise LeaderboardError(
+        f"submission {row.number}: {row.file} does not have the predictions that were submitted;"
+        " nothing was sent",
+        hint=f"restore {row.file}, then: tracker sync",
+    )
 
 
 def _render_message(workspace: Workspace, row: Submission) -> str:

@@ -101,7 +101,7 @@ def _decode_class(
 ) -> Outcome:
     from tracker.training.scorers import Outcome
 
-    index_of = _index_words(competition, [*truths, *guesses])
+    index_of = index_words(competition, [*truths, *guesses])
     return Outcome(
         classes=len(index_of),
         truth=_to_classes(truths, index_of),
@@ -109,7 +109,7 @@ def _decode_class(
     )
 
 
-def _index_words(competition: Competition, texts: Iterable[str]) -> dict[str, int]:
+def index_words(competition: Competition, texts: Iterable[str]) -> dict[str, int]:
     """The number of each class; without declared classes, of each text that occurs."""
     words = competition.answer_words or sorted(set(texts))
     return {word: index for index, word in enumerate(words)}
@@ -303,7 +303,7 @@ def _decode_labels(
 ) -> Outcome:
     from tracker.training.scorers import Outcome
 
-    index_of = _index_words(competition, _list_words([*truths, *guesses]))
+    index_of = index_words(competition, _list_words([*truths, *guesses]))
     return Outcome(
         classes=len(index_of),
         truth=_to_table(truths, index_of),
@@ -318,7 +318,7 @@ def _decode_ranked(
 
     from tracker.training.scorers import Outcome
 
-    index_of = _index_words(competition, _list_words([*truths, *guesses]))
+    index_of = index_words(competition, _list_words([*truths, *guesses]))
     ranked = np.full((len(guesses), competition.top_k), -1, dtype=np.int64)
     for row, text in enumerate(guesses):
         for place, word in enumerate(text.split()):

@@ -188,6 +188,20 @@ def test_a_row_that_does_not_compare_with_another_is_not_the_best(workspace: Wor
     ]
 
 
+@pytest.mark.parametrize("images", ["a?bbb", "bbb?a"])
+def test_a_row_that_compares_with_two_sets_is_in_the_larger_one(
+    workspace: Workspace, images: str
+) -> None:
+    for number, image in enumerate(images):
+        name = make_run(workspace, config={"optim.lr": number / 10}, f1=0.5 + number / 10).name
+        if image != "?":
+            kept = Predictions((image,), np.ones((1, 1)), ("cat",), labels=np.array([0]))
+            save_probabilities(workspace.runs_dir / name / "validation.npz", kept)
+    found = compare_runs(workspace, [f"exp{number}" for number in range(1, 6)])
+    (told,) = [item for item in found.incomparable if item.metric == "val/f1"]
+    assert [*told.runs] == [f"exp{images.index('a') + 1}"]
+
+
 def test_only_what_differs_is_a_column_and_seeds_are_one_row(seeded: Workspace) -> None:
     found = compare_runs(seeded, ["exp1", "exp2", "exp3", "exp4"])
     assert found.keys == ["optim.lr"]

@@ -169,6 +169,26 @@ def test_a_kept_decision_is_the_one_that_is_compared(tmp_path: Path) -> None:
     assert sum(move.images for move in found.moves["validation"]) == changed
 
 
+def test_runs_that_err_on_the_same_images_in_other_ways_are_not_called_equal(
+    tmp_path: Path,
+) -> None:
+    workspace = make_workspace(tmp_path / "ws", ["accuracy"], classes=list(CLASSES))
+    errs = np.arange(IMAGES) < 60
+    for step in (1, 2):
+        guesses = np.where(errs, (LABELS + step) % 3, LABELS)
+        keep(workspace, np.eye(3)[guesses], LABELS)
+    found = diff(workspace)
+    assert found.statistics is not None
+    assert found.statistics.metrics["accuracy"].smallest is None
+    assert found.verdict[1] == (
+        "accuracy 0.8000 in both, however the 300 samples of the validation set are drawn"
+    )
+    metric = workspace.competition.primary
+    told = judge_gain(found.statistics, metric, is_gain=True)
+    same = "accuracy is the same, however the validation images are drawn"
+    assert told == f", no difference at all ({same})"
+
+
 def test_the_images_own_order_and_that_of_the_runs_change_no_figure(tmp_path: Path) -> None:
     """Weights are drawn image by image: in another order they would be other weights."""
     workspace = make_classes(tmp_path / "ws", ["log_loss"], answer="columns")

@@ -20,8 +20,13 @@ from tracker.commands.runs import show_command
 from tracker.comparison.compare import compare_runs
 from tracker.comparison.cv_lb import compare_cv_with_leaderboard
 from tracker.comparison.diff import diff_runs
+from tracker.comparison.leaderboard_noise import SampleSizes
 from tracker.comparison.members import list_searched, load_ensembles
-from tracker.comparison.private_scores import LabeledPredictions, draw_correlated_scores
+from tracker.comparison.private_scores import (
+    LabeledPredictions,
+    draw_correlated_scores,
+    load_labeled_predictions,
+)
 from tracker.comparison.selection import select_final
 from tracker.comparison.tree import build_family, read_submission_marks
 from tracker.console.compare import print_comparison
@@ -36,8 +41,10 @@ from tracker.core.list_marks import Marks
 from tracker.ledger.append import open_ledger
 from tracker.ledger.read import list_submissions, list_validation_scores
 from tracker.ledger.submission_table import import_table, read_submission_table
+from tracker.ledger.team_runs import INDEX
 from tracker.report.data import build_report
 from tracker.run_folder.read import list_runs
+from tracker.run_folder.record import TEAM
 from tracker.submission.examine import check
 from tracker.submission.scores import reveal
 from tracker.submission.scores import score as record_score
@@ -401,6 +408,35 @@ def submit_with_validation(workspace: Workspace, answers: str, wrong: int) -> st
     save_probabilities(workspace.runs_dir / name / "validation.npz", kept)
     submit(workspace, name, "m", even_if_similar=True)
     return name
+
+
+def test_the_copy_of_a_teammates_run_is_simulated_by_its_own_decision(
+    workspace: Workspace,
+) -> None:
+    """The teammate's exp2 is another run than exp2 here."""
+    submit_with_validation(workspace, "0000011110", 4)
+    submit_with_validation(workspace, "0000011101", 40)
+    rows = list_submissions(workspace)
+    copy = workspace.root / TEAM / "mina" / "exp2"
+    copy.parent.mkdir(parents=True)
+    (workspace.runs_dir / "exp2").rename(copy)
+    (workspace.root / TEAM / INDEX).write_text(json.dumps({rows[1].run_uid: ["mina/exp2", 1]}))
+    decision = {"rule": "thresholds", "values": [0.5, 0.0], "note": ""}  # every image is a dog
+    (copy / "decision.json").write_text(json.dumps(decision))
+    sample = SampleSizes(public=5, private=5, source="")
+    labeled, _ = load_labeled_predictions(workspace, rows, {}, sample, needed=[1, 2])
+    assert isinstance(labeled, LabeledPredictions)
+    assert set(labeled.predictions[1].tolist()) == {1}
+
+
+def test_a_revealed_solution_whose_classes_nobody_declared_is_resampled(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path / "ws", competition={"classes": []})
+    for answers in ("0000011110", "0000011100", "1000011111"):
+        submit(workspace, make_run(workspace, answers).name, "m", even_if_similar=True)
+    reveal(workspace)
+    found = select_final(workspace, 1)
+    assert found.simulation is not None
+    assert found.simulation.source.startswith("10 images of the revealed solution")
 
 
 def test_an_ensemble_searched_on_the_images_is_not_simulated_on_them(workspace: Workspace) -> None:

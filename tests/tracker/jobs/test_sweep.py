@@ -29,7 +29,7 @@ from tracker.jobs.sweep_storage import open_storage
 from tracker.training.config import AugmentConfig, Config, OptimConfig, config_to_dict
 from tracker.training.config_fingerprint import outcome_values
 from tracker.training.errors import ConfigError, DataError
-from tracker.workspace.tracker_toml import Workspace
+from tracker.workspace.tracker_toml import Metric, Workspace
 
 WRONG = """
 trials = 0
@@ -263,6 +263,17 @@ def test_a_claim_is_one_workers_until_it_has_expired_and_the_worker_that_lost_it
     assert claims.take(0)
     storage.remove_session()
     storage.engine.dispose()
+
+
+def test_the_best_trial_has_the_lowest_value_of_a_metric_that_is_better_low(tmp_path: Path) -> None:
+    path = tmp_path / "s.toml"
+    path.write_text('monitor = "val/price"\n[space]\noptim.lr = [0.1, 0.2]\n')
+    sweep, storage = read_sweep(path), optuna.storages.InMemoryStorage()
+    metrics = [Metric(name="price", higher_is_better=False)]
+    study = open_study(storage, sweep, Config(), join=False, metrics=metrics)
+    assert study.direction == optuna.study.StudyDirection.MINIMIZE
+    with pytest.raises(RefusedError, match="took the lowest val/price for the best"):
+        open_study(storage, sweep, Config(), join=True)
 
 
 def test_pruner_and_sampler_are_those_of_the_file(tmp_path: Path) -> None:

@@ -252,6 +252,34 @@ def test_a_file_that_is_no_table_is_refused(empty: Workspace, tmp_path: Path) ->
         read_submission_table(tmp_path / "e.csv", empty.competition)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("public_f1,memo\n0.5,new loss, bigger\n", "row 2 has more cells than columns ('bigger')"),
+        ("memo,who, who\nm,kim,lee\n", "two columns are called 'who'"),
+        ("memo,optim.lr,optim.lr\nm,0.1,0.2\n", "two columns are called 'optim.lr'"),
+    ],
+)
+def test_a_cell_that_would_be_lost_is_refused(
+    empty: Workspace, tmp_path: Path, text: str, said: str
+) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=re.escape(said)):
+        read_submission_table(path, empty.competition)
+    path.write_text("memo,,\nm,,\nn,,,\n")  # what spreadsheets leave beside a table
+    assert len(read_submission_table(path, empty.competition).rows) == 2
+
+
+def test_keys_of_an_export_that_differ_in_spaces_alone_are_two(
+    empty: Workspace, tmp_path: Path
+) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("tracker_export,number,memo,own.,own. \n1,1,m,2,3\n")
+    (row,) = read_submission_table(path, empty.competition).rows
+    assert row.config == {"own": {" ": 3}}
+
+
 def test_numbers_that_are_taken_are_refused_and_nothing_is_added(empty: Workspace) -> None:
     add(empty, "0")
     before = read_rows(empty.ledger_url, "SELECT count(*) AS n FROM chain")

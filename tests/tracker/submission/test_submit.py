@@ -42,7 +42,7 @@ from tracker.ledger.connection import read_rows
 from tracker.ledger.read import find_sota, get_submission, list_runs_with_weights, list_submissions
 from tracker.ledger.records import Submission
 from tracker.ledger.resolve import resolve_run
-from tracker.ledger.submission_table import import_table
+from tracker.ledger.submission_table import import_table, read_submission_table
 from tracker.run_folder.read import list_runs
 from tracker.setup.init import fit_similar_share, init_workspace
 from tracker.submission.examine import check, load_candidate
@@ -224,6 +224,37 @@ def test_a_loop_of_ones_own_without_predictions_is_told_how_to_hand_them_over(
     ]
     with pytest.raises(ConfigError, match="no killed, interrupted or failed run to resume"):
         find_resumable(workspace)  # `run train --resume` cannot go on with it
+
+
+def test_an_image_with_two_right_answers_in_the_solution_is_told_and_not_chosen_from(
+    workspace: Workspace,
+) -> None:
+    path = workspace.leaderboard_files[0]
+    text = path.read_text()
+    run = make_run(workspace, "0000011110").name
+    path.write_text(text + "i3.png,1,Private\n")
+    with pytest.raises(DataError) as caught:
+        submit(workspace, run, "m")
+    assert caught.value.problems == (f"{path}:12: i3.png was listed before as something else",)
+    path.write_text(text + "i3.png,0,Private\n")  # the same again changes nothing
+    assert submit(workspace, run, "m")[0].scores["public_f1"] == pytest.approx(1.0)
+
+
+def test_an_imported_row_that_cannot_be_scored_does_not_keep_the_others_from_it(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [f"i{number}.png,{number // 9 * 7}\n" for number in range(IMAGES)]
+    (workspace.root / "unknown.csv").write_text("ImageID,ans\n" + "".join(rows))
+    (workspace.root / "few.csv").write_text("ImageID,ans\n" + rows[0])
+    path = workspace.root / "t.csv"
+    path.write_text("memo,file\nm,unknown.csv\nm,few.csv\n")
+    import_table(workspace, read_submission_table(path, workspace.competition))
+    submit(workspace, make_run(workspace, "0000011110").name, "m")
+    assert score_missing(workspace) == []
+    told = capsys.readouterr().err
+    assert "not scored: submission 1: 1 answer (i9.png='7'" in told
+    assert "not scored: submission 2: the predictions have 1 ids" in told
+    assert [bool(row.scores.get("private_f1")) for row in reveal(workspace)] == [False, False, True]
 
 
 def test_a_wrong_solution_costs_no_number(workspace: Workspace) -> None:

@@ -6,6 +6,7 @@ bootstrap, Rubin 1981). No image has weight 0, so no metric loses a class on the
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,7 @@ def compare_outcomes(
 
     `groups` names the group of each image: images of one group have one weight. Fewer resamples are
     taken where they would cost too much, or where only the metric's scorer can compute it. None
-    where the metric is not defined for these images.
+    where the metric is not defined for these images, or for most draws of them.
     """
     import numpy as np
 
@@ -64,6 +65,9 @@ def compare_outcomes(
     if not np.isfinite(sides).all():
         return None
     drawn, swapped = test.resample(units, rng, resamples), test.swap(units, rng, resamples)
+    drawn, swapped = drawn[np.isfinite(drawn)], swapped[np.isfinite(swapped)]
+    if 2 * min(len(drawn), len(swapped)) < resamples:
+        return None  # a judge's function that fails on drawn images, as on fewer classes
     # what differs in the last bits does not differ
     rounding = ROUNDING * float(np.abs(sides).max())
     drawn[np.abs(drawn) <= rounding] = 0
@@ -71,14 +75,14 @@ def compare_outcomes(
     return replace(
         summarize(
             sides,
-            drawn[np.isfinite(drawn)],
-            swapped[np.isfinite(swapped)],
+            drawn,
+            swapped,
             higher_is_better=metric.higher_is_better,
             rounding=rounding,
             groups=None if owners is None else units.number,
         ),
         title=known.title if known else metric.name,
-        resamples=resamples,
+        resamples=len(swapped),
     )
 
 
@@ -317,9 +321,8 @@ class _ScorerTest:
         found = []
         for _ in range(resamples):
             images = units.draw_images(rng)
-            found.append(
-                self.measure(_select(self.b, images)) - self.measure(_select(self.a, images))
-            )
+            first, second = (_name_copies(_select(side, images)) for side in (self.a, self.b))
+            found.append(self.measure(second) - self.measure(first))
         return np.array(found)
 
     def swap(self, units: _Units, rng: np.random.Generator, resamples: int) -> Floats:
@@ -334,6 +337,23 @@ class _ScorerTest:
             second = _select(joined, images + (1 - flips) * len(images))
             found.append(self.measure(second) - self.measure(first))
         return np.array(found)
+
+
+def _name_copies(outcome: Outcome) -> Outcome:
+    """The outcome with an id of its own for each copy of an image: `i3.png`, `i3.png (2)`.
+
+    A judge's function may join the true and the predicted table by id.
+    """
+    import numpy as np
+
+    if outcome.ids is None:
+        return outcome
+    seen: Counter[str] = Counter()
+    names = []
+    for name in map(str, outcome.ids):
+        seen[name] += 1
+        names.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return replace(outcome, ids=np.array(names, dtype=object))
 
 
 def _collect(measure: Callable[[int], Floats], resamples: int, size: int) -> Floats:

@@ -411,11 +411,15 @@ def summarize(
     `groups` were resampled, Student's t with one degree of freedom fewer stands for 1.96.
     Its coverage is in DECISIONS.md,
     "diff's interval is the difference plus and minus 1.96 bootstrap standard errors".
+    Where a run fails on all images of a class, or on its only one, no draw of them changes the
+    difference: the spread of the swap test stands for the standard error then.
     """
     import numpy as np
 
     a, b = map(float, sides)
     error = float(drawn.std())
+    if error <= rounding:
+        error = float(swapped.std()) if abs(b - a) > rounding else 0.0
     half_width = _find_quantile(groups) * error
     low, high = b - a - half_width, b - a + half_width
     p = float(1 + (np.abs(swapped) >= abs(b - a) - rounding).sum()) / (1 + len(swapped))

@@ -17,18 +17,19 @@ from tracker.workspace.tracker_toml import Workspace
 PROVIDED = re.compile(
     r"(?:^|[^a-z])(?:solutions?|samples?|truth|gt|answer_?keys?|labels?|train|info)(?:[^a-z]|$)"
 )
+MAX_COLUMNS = 6  # that a remark names: an answer may have one for each of many classes
 
 
 def choose_predictions(
     files: Sequence[Path], workspace: Workspace
 ) -> tuple[Path | None, list[str]]:
-    """The CSV with the competition's two columns, and remarks.
+    """The CSV with the competition's id and answer columns, and remarks.
 
     Of several, one with the competition's ids is taken, then the newest. Solutions, samples and
     labels are not taken: they are known by name, by a column Usage or by content; a remark says so.
     """
     competition = workspace.competition
-    columns = (competition.id_column, competition.label_column)
+    columns = (competition.id_column, *competition.value_columns)
     # Tables with the right columns that a model may have made.
     remarks, candidates = [], []
     for path in files:
@@ -39,9 +40,9 @@ def choose_predictions(
         else:
             candidates.append(path)
     if not candidates:
-        remarks.append(
-            f"no CSV with predictions (columns {', '.join(columns)}): the run cannot be submitted"
-        )
+        more = f" and {len(columns) - MAX_COLUMNS} more" if len(columns) > MAX_COLUMNS else ""
+        named = ", ".join(columns[:MAX_COLUMNS]) + more
+        remarks.append(f"no CSV with predictions (columns {named}): the run cannot be submitted")
         return None, remarks
     # Of those, the newest with the right ids.
     ids = _list_ids(workspace)

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 SUM_TOLERANCE = 0.01  # bfloat16 probabilities may miss a sum of 1 by this much
 PICTURES = (".png", ".jpg", ".jpeg")
-NAME_LIMIT = 200  # characters: a file system takes 255 bytes a name
+NAME_LIMIT = 200  # characters in all
+PART_LIMIT = 250  # bytes between slashes: a file system takes 255, with the suffix of a picture
 SHOWN = 3  # ids or numbers in a message
 # A part of the name of a figure or file, between slashes.
 _PART = re.compile(r"[^\W_][\w .,()=+-]*|_[\w .,()=+-]+")
@@ -85,6 +86,10 @@ def check_validation(
     rows = _check_values(names, probabilities, task)
     if task.target in ("labels", "number"):
         numbers: Any = _check_shape(names, labels, task).astype(np.float32)
+        if task.target == "labels" and _leave_unit(numbers):
+            raise DataError(
+                "labels must be from 0 to 1", hint="1 for each class that the image has, else 0"
+            )
     else:
         numbers = np.array(_check_labels(labels, task.classes), dtype=np.int64)
     if len(numbers) != len(names):
@@ -106,7 +111,8 @@ def check_validation(
 def _check_ids(ids: Sequence[Any]) -> tuple[str, ...]:
     if isinstance(ids, str | bytes):
         raise DataError(f"ids must be a list of texts, not {ids[:20]!r}")
-    names = tuple(str(name) for name in ids)
+    # of a tensor each id is a tensor of its own
+    names = tuple(str(name.item() if hasattr(name, "detach") else name) for name in ids)
     if not names:
         raise DataError("there are no ids", hint="pass one id for each row of probabilities")
     if twice := [name for name, count in Counter(names).items() if count > 1]:
@@ -137,11 +143,16 @@ def _check_values(names: Sequence[str], values: Any, task: Task) -> Any:
     if task.target not in ("labels", "number"):
         return _check_probabilities(names, values, task.classes)
     table = _check_shape(names, values, task)
-    if task.target == "labels" and ((table < 0).any() or (table > 1).any()):
+    if task.target == "labels" and _leave_unit(table):
         raise DataError(
             "probabilities must be from 0 to 1", hint="torch.sigmoid(logits) makes them from logits"
         )
     return table.astype(np.float32)
+
+
+def _leave_unit(table: Any) -> bool:
+    """Whether a number is below 0 or above 1."""
+    return bool(((table < 0) | (table > 1)).any())
 
 
 def _check_shape(names: Sequence[str], values: Any, task: Task) -> Any:
@@ -248,12 +259,17 @@ def check_path(name: str) -> str:
     Raises ConfigError for one that leads out of its folder.
     """
     fits = isinstance(name, str) and len(name) <= NAME_LIMIT
-    if not fits or not all(_PART.fullmatch(part) for part in name.split("/")):
+    parts = name.split("/") if fits else []
+    if not fits or not all(_PART.fullmatch(part) and _is_short(part) for part in parts):
         raise ConfigError(
             f"{name!r} cannot be the name of a figure or file",
             hint='use letters, digits and / . - _, as in "val/confusion"',
         )
     return name
+
+
+def _is_short(part: str) -> bool:
+    return len(part.encode()) <= PART_LIMIT
 
 
 def write_figure(figure: Any, target: Path) -> Path:

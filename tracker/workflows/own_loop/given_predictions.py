@@ -9,6 +9,7 @@ from typing import Any
 
 from tracker.training.errors import DataError
 from tracker.training.tables import render_table
+from tracker.workflows.own_loop.checks import to_array
 from tracker.workspace.answer_kinds import find_answer_kind
 from tracker.workspace.predictions import Answers, load_answers
 from tracker.workspace.tracker_toml import Competition
@@ -53,6 +54,8 @@ def _list_cells(value: Any, competition: Competition) -> list[str]:
         if absent:
             raise DataError(f"an answer has no {absent[0]}", hint=f"expected {', '.join(names)}")
         return [_to_text(value[name]) for name in names]
+    if hasattr(value, "detach") or hasattr(value, "ndim"):  # of a model: a tensor or an array
+        value = to_array(value)[()]
     if isinstance(value, str) or not isinstance(value, Iterable):
         value = [value]
     cells = list(map(_to_text, value))

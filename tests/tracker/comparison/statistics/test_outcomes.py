@@ -7,10 +7,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from tracker.comparison.statistics.outcomes import FEWEST, RESAMPLES, compare_outcomes
 from tracker.comparison.statistics.paired import Difference, compare_predictions
+from tracker.training.errors import DataError
 from tracker.training.formats.samples import TaskMetric
 from tracker.training.metrics import COMPETITION
 from tracker.training.scorers import Outcome, Parameters
@@ -203,6 +205,55 @@ def test_a_metric_that_the_images_do_not_define_has_no_test() -> None:
         for side in (a, b)
     ]
     assert compare_outcomes(one_class[0], one_class[1], build_metric("roc_auc")) is None
+
+
+def test_runs_that_order_all_images_rightly_and_wrongly_are_not_called_equal() -> None:
+    truth = np.arange(60) % 2
+    sides = []
+    for second in (truth * 0.8 + 0.1, 0.9 - truth * 0.8):
+        scores = np.stack([1 - second, second], axis=1)
+        sides.append(Outcome(classes=2, truth=truth, decided=scores.argmax(axis=1), scores=scores))
+    found = compare(sides[0], sides[1], "roc_auc")
+    assert (found.delta, found.answer, found.better) == (-1, "real", "a")
+
+
+def build_judge(measure: Callable[[pd.DataFrame, Outcome], float]) -> TaskMetric:
+    """A judge's function of a frame with the id of each image, and whether it is right."""
+
+    def judge(outcome: Outcome) -> float:
+        right = outcome.truth == outcome.decided
+        return measure(pd.DataFrame({"id": outcome.ids, "right": right}), outcome)
+
+    return TaskMetric(name="own", kind="function", higher_is_better=True, function=judge)
+
+
+def draw_named(images: int = 60) -> list[Outcome]:
+    ids = np.array([f"i{number}.png" for number in range(images)])
+    return [replace(side, ids=ids) for side in draw_classes(np.random.default_rng(0), images, 0, 2)]
+
+
+def test_a_judges_function_that_joins_tables_by_id_counts_each_drawn_image_once() -> None:
+    a, b = draw_named()
+
+    def join(frame: pd.DataFrame, outcome: Outcome) -> float:
+        joined = frame.merge(frame[["id"]], on="id")
+        assert len(joined) == len(frame)
+        return float(joined["right"].mean())
+
+    found = compare_outcomes(a, b, build_judge(join))
+    assert found is not None and found.resamples == FEWEST
+    assert found.low < found.delta < found.high
+
+
+def test_a_judges_function_that_fails_on_drawn_images_has_no_test() -> None:
+    a, b = draw_named()
+
+    def look_up(frame: pd.DataFrame, outcome: Outcome) -> float:
+        if set(frame["id"]) != set(a.ids if a.ids is not None else ()):
+            raise DataError("an image is missing")
+        return float(frame["right"].mean())
+
+    assert compare_outcomes(a, b, build_judge(look_up)) is None
 
 
 # --- Groups of images that are alike ---

@@ -295,6 +295,21 @@ def test_equal_guesses_are_no_difference() -> None:
     ) == (0, 1, None, None)
 
 
+@pytest.mark.parametrize("per_class", [1, 20])
+def test_a_run_that_fails_on_whole_classes_is_not_called_equal(per_class: int) -> None:
+    truth = np.repeat(np.arange(10), per_class)
+    found = compare_predictions(truth, truth, np.zeros_like(truth), 10, resamples=FEW)
+    for difference in found.metrics.values():
+        assert (difference.answer, difference.better) == ("real", "a")
+        assert difference.low < difference.delta < difference.high < 0
+        assert difference.smallest is not None
+
+
+def test_one_image_shows_nothing() -> None:
+    found = compare_predictions(np.array([0]), np.array([0]), np.array([1]), 2, resamples=FEW)
+    assert found.metrics["accuracy"].answer == "not shown"
+
+
 def test_swapping_the_runs_turns_the_signs() -> None:
     a, b = draw_pair(np.random.default_rng(3), 0.6, 0.8)
     there, back = (

@@ -405,6 +405,18 @@ def test_of_several_tables_one_with_the_competition_ids_is_taken(
     assert submit(workspace, record.name, "m")[0].number == 1
 
 
+def test_predictions_with_a_column_for_each_class_are_taken(tmp_path: Path) -> None:
+    competition = {"classes": ["cat", "dog"], "answer": "columns"}
+    workspace = make_workspace(tmp_path / "ws", solution=None, competition=competition)
+    old = tmp_path / "old"
+    old.mkdir()
+    rows = "".join(f"i{number}.png,0.25,0.75\n" for number in range(IMAGES))
+    (old / "output.csv").write_text("ImageID,cat,dog\n" + rows)
+    record, remarks = adopt_folder(workspace, old)
+    assert any("predictions, from output.csv" in remark for remark in remarks)
+    assert submit(workspace, record.name, "m")[0].number == 1
+
+
 # --- Twice ---
 
 

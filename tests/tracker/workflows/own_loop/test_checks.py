@@ -15,7 +15,12 @@ from PIL import Image
 import tracker
 from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, ROOT, make_pictures
 from tests.support.forks import PROGRAM, Forks
-from tests.support.workspaces import IMAGES, make_run, make_workspace_with_images
+from tests.support.workspaces import (
+    IMAGES,
+    make_run,
+    make_workspace,
+    make_workspace_with_images,
+)
 from tracker.comparison.diff import diff_runs
 from tracker.comparison.selection import select_final
 from tracker.core.errors import UnknownRunError
@@ -104,6 +109,38 @@ def test_predictions_that_were_given_stay_and_those_of_the_argmax_follow(
         assert path.read_text() == given
         run.save_probabilities(IDS, say("0000000001"))
     assert path.read_text() == given
+
+
+def test_what_a_model_gives_for_one_image_is_an_answer(workspace: Workspace) -> None:
+    """An arg max is a tensor or an array without axes, which has no elements to list."""
+    logits = torch.tensor(say("0000011110"))
+    with begin(workspace) as run:
+        path = run.folder / "predictions.csv"
+        for rows in (logits, logits.numpy()):
+            run.save_predictions(dict(zip(IDS, [row.argmax() for row in rows], strict=True)))
+            assert path.read_text().split()[1:] == [
+                f"{name},{letter}" for name, letter in zip(IDS, "0000011110", strict=True)
+            ]
+            path.unlink()
+
+
+def test_labels_of_several_classes_are_from_0_to_1(tmp_path: Path) -> None:
+    competition = {"target": "labels", "answer": "labels"}
+    workspace = make_workspace(tmp_path / "several", solution=None, competition=competition)
+    sure = np.full((IMAGES, 2), 0.5)
+    with begin(workspace) as run:
+        for wrong in (2, -1):
+            labels = np.full((IMAGES, 2), wrong)
+            with pytest.raises(DataError, match="labels must be from 0 to 1"):
+                run.save_validation(IDS, labels, sure)
+        assert not (run.folder / "validation.npz").exists()
+
+
+def test_ids_in_a_tensor_are_their_numbers(workspace: Workspace) -> None:
+    ids = torch.arange(IMAGES)
+    with begin(workspace) as run:
+        run.save_validation(ids, TRUTH, say("0000011110"))
+    assert load_probabilities(run.folder / "validation.npz").ids == tuple("0123456789")
 
 
 BAD = {
@@ -378,7 +415,8 @@ def test_figures_of_every_kind_are_kept_as_pictures(workspace: Workspace, tmp_pa
 
 
 @pytest.mark.parametrize(
-    "name", ["", "../up", "/abs", "a//b", "a/..", ".hidden", "a\nb", "x" * 201]
+    "name",
+    ["", "../up", "/abs", "a//b", "a/..", ".hidden", "a\nb", "x" * 201, "\uac00" * 84],
 )
 def test_a_name_that_leads_out_of_the_run_folder_is_refused(
     workspace: Workspace, tmp_path: Path, name: str
