@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracker.training.errors import DataError, first_line
 
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 SUM_TOLERANCE = 1e-6
 
 
-@dataclass(frozen=True, kw_only=True)
-class Parameters:
+class Parameters(NamedTuple):
     """What a metric of tracker.toml says beside its kind; each metric uses some of them."""
 
     average: str = "macro"

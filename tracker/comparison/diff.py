@@ -10,13 +10,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tracker.comparison.advice import Advice, by_epoch
 from tracker.comparison.comparable import explain_incomparable
 from tracker.comparison.evidence import ChangedImage, Evidence, Move, compare_validation
 from tracker.comparison.members import Member, find_data, is_flattered, list_members
-from tracker.comparison.statistics.paired import RESAMPLES, FoldTest, PairedComparison
+from tracker.comparison.statistics.decision import RESAMPLES
 from tracker.comparison.subject import Subject, load_subject
 from tracker.comparison.verdict import write_verdict
 from tracker.core.config_diff import INHERITED, describe_ensemble, diff_configs, list_unknown
@@ -28,6 +28,9 @@ from tracker.training.tables import flatten
 from tracker.workspace.metrics import are_same, higher_is_better, is_no_score
 from tracker.workspace.predictions import diff_answers
 from tracker.workspace.tracker_toml import Workspace
+
+if TYPE_CHECKING:
+    from tracker.comparison.statistics.paired import FoldTest, PairedComparison
 
 Point = tuple[int, float | None]
 UNCOMPARED_METRICS = ("train/images_per_s", "train/lr", "train/data_wait")

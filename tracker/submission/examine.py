@@ -331,7 +331,7 @@ def _test_gain(
 ) -> PairedComparison | None:
     """SOTA and the run on their validation images; None where they cannot be tested."""
     from tracker.comparison.evidence import VALIDATION, compare_validation
-    from tracker.comparison.statistics.paired import RESAMPLES
+    from tracker.comparison.statistics.decision import RESAMPLES
     from tracker.comparison.subject import load_subject
 
     if not (run_folder(workspace.runs_dir, record.name) / VALIDATION).is_file():

@@ -20,10 +20,11 @@ from tracker.commands.runs import show_command
 from tracker.comparison.compare import compare_runs
 from tracker.comparison.cv_lb import compare_cv_with_leaderboard
 from tracker.comparison.diff import diff_runs
+from tracker.comparison.marks import read_submission_marks
 from tracker.comparison.members import list_searched, load_ensembles
 from tracker.comparison.private_scores import LabeledPredictions, draw_correlated_scores
 from tracker.comparison.selection import select_final
-from tracker.comparison.tree import build_family, read_submission_marks
+from tracker.comparison.tree import build_family
 from tracker.console.compare import print_comparison
 from tracker.console.compare import render_markdown as compare_markdown
 from tracker.console.cv_lb import render_selection

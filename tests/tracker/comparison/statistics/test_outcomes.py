@@ -187,7 +187,7 @@ def test_a_metric_without_a_weighted_form_takes_fewer_resamples_by_its_scorer(
         assert outcome.scores is not None
         return float(((outcome.scores - np.eye(3)[outcome.truth]) ** 2).sum(axis=1).mean())
 
-    known = replace(COMPETITION["log_loss"], title="Brier score", from_outcome=measure_brier)
+    known = COMPETITION["log_loss"]._replace(title="Brier score", from_outcome=measure_brier)
     monkeypatch.setitem(COMPETITION, "brier", known)
     a, b = draw_classes(np.random.default_rng(0), 200, 0.5, 2.0)
     metric = TaskMetric(name="brier", kind="brier", higher_is_better=False)
