@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracker.training.errors import DataError, first_line
@@ -32,8 +31,7 @@ class Parameters(NamedTuple):
     weights: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
+class Outcome(NamedTuple):
     """True and predicted values of the same images.
 
     `truth` has class numbers [images], 0 and 1 [images, classes], or numbers [images]. `decided`

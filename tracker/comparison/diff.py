@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
@@ -182,7 +182,7 @@ def _add_data(workspace: Workspace, side: Subject) -> Subject:
     if side.fingerprints.get("data") or "ensemble" not in side.config:
         return side
     data = find_data(workspace, side.config)
-    return replace(side, fingerprints={**side.fingerprints, "data": data})
+    return side._replace(fingerprints={**side.fingerprints, "data": data})
 
 
 def _name_flattered(workspace: Workspace, ensembles: Sequence[Subject]) -> list[str]:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracker.comparison.members import list_trained
 from tracker.comparison.statistics.groups import are_same_groups
@@ -63,8 +63,7 @@ class ChangedImage:
     b: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Evidence:
+class Evidence(NamedTuple):
     """The statistics of two runs on the same images; `problem` says why `paired` is None.
 
     `folds` has a test of each metric if both runs have folds.
@@ -141,8 +140,7 @@ def _compare_predictions(
     return Evidence(paired=paired, folds=folds, folds_problem=problem, moves=moves, images=listed)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Groups:
+class _Groups(NamedTuple):
     """What is resampled: images, or the groups of images called `name`.
 
     `problem` says why images are, where a run has groups.

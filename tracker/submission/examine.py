@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracker.comparison.check_report import CheckReport
 from tracker.core.config_diff import diff_configs, list_unknown
@@ -58,8 +57,7 @@ SIMILAR_DIFFERENCE = 1e-4
 SIMILAR_CORRELATION = 0.9999
 
 
-@dataclass(frozen=True, kw_only=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A run's predictions that passed all checks of the file itself."""
 
     record: RunRecord
@@ -112,8 +110,7 @@ def _how_to_predict(record: RunRecord) -> str:
     return "set data.eval_dir and train again"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Examination:
+class Examination(NamedTuple):
     """A candidate compared with the ledger at one moment.
 
     `ledger_refusal` (rows are gone that this workspace saw), `duplicate`, `quota_refusal` (quota,

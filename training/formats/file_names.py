@@ -14,6 +14,7 @@ from tracker.training.formats.format import (
     PLAIN_INIT_KEYS,
     Format,
     TrainingFolder,
+    split_suffix,
 )
 
 if TYPE_CHECKING:
@@ -63,7 +64,6 @@ def _find_class(stem: str, classes: Sequence[str]) -> int | None:
 
 
 def _read(source: TrainingFolder) -> list[Sample]:
-    from tracker.training.formats.image_index import split_suffix
     from tracker.training.formats.samples import Sample
 
     samples = []

@@ -14,6 +14,12 @@ IMAGES = "images"  # the folder of them, beside a table
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 
 
+def split_suffix(name: str) -> tuple[str, str]:
+    """A file's name without its suffix, and the suffix; an id with dots has one too, as 1.2.826."""
+    stem, dot, end = name.rpartition(".")
+    return (stem, dot + end) if stem else (name, "")
+
+
 class Listing(Protocol):
     """Reads folders for a format: skips files that are no images and collects problems.
 
