@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracker.comparison.statistics.decision import (
     COVERAGE,
@@ -216,8 +216,7 @@ def corrected_fold_test(a: Sequence[float], b: Sequence[float]) -> FoldTest:
     )
 
 
-@dataclass(frozen=True)
-class _Cells:
+class _Cells(NamedTuple):
     """Kinds of units and the count of each; the most frequent kind of a stratum comes first.
 
     `features` [kinds, 6 classes] is what one unit adds to the images, hits and predictions of each
@@ -256,15 +255,15 @@ class _Cells:
         """
         import numpy as np
 
+        strata = [_describe_stratum(kinds, self.counts[kinds]) for kinds in self.strata]
         for size in _batch_sizes(resamples):
             draws = np.empty((size, len(self.counts)), dtype=np.float32)
-            for kinds in self.strata:
-                counts = self.counts[kinds].astype(np.int64)
-                number = int(counts.sum())
+            for stratum in strata:
+                number = stratum.number
                 if number == 1:
-                    draws[:, kinds] = 1
+                    draws[:, stratum.kinds] = 1
                 else:
-                    draws[:, kinds] = _draw_kinds(rng, counts, size) * np.float32(
+                    draws[:, stratum.kinds] = _draw_kinds(rng, stratum, size) * np.float32(
                         number / (number - 1)
                     )
             yield draws @ self.features
@@ -281,7 +280,27 @@ class _Cells:
             yield sums + _flip_coins(rng, counts, size) @ change[moving]
 
 
-def _draw_kinds(rng: np.random.Generator, counts: Integers, size: int) -> NDArray[Any]:
+class _Stratum(NamedTuple):
+    """The units that are drawn together: `number` of them, with the `counts` of their kinds.
+
+    `others` has the kind of each unit that is not of the first one, the most frequent.
+    """
+
+    kinds: slice
+    number: int
+    counts: Integers
+    others: Integers
+
+
+def _describe_stratum(kinds: slice, counts: NDArray[np.float32]) -> _Stratum:
+    import numpy as np
+
+    whole = counts.astype(np.int64)
+    others = np.repeat(np.arange(1, len(whole)), whole[1:])
+    return _Stratum(kinds, int(whole.sum()), whole, others)
+
+
+def _draw_kinds(rng: np.random.Generator, stratum: _Stratum, size: int) -> NDArray[Any]:
     """Counts [size, kinds] of a draw with replacement of one unit fewer than there are.
 
     It is a multinomial draw. The most frequent kind is drawn as a number, and the rest unit by unit
@@ -289,19 +308,18 @@ def _draw_kinds(rng: np.random.Generator, counts: Integers, size: int) -> NDArra
     """
     import numpy as np
 
-    number, kinds = int(counts.sum()), len(counts)
-    rest = number - int(counts[0])
+    _, number, counts, others = stratum
+    kinds, rest = len(counts), len(others)
     if rest > 10 * kinds:
         return rng.multinomial(number - 1, counts / number, size)
-    units = np.repeat(np.arange(kinds), np.concatenate([[0], counts[1:]]))
-    others = rng.binomial(number - 1, rest / number, size)
-    rows = np.repeat(np.arange(size) * kinds, others)
+    drawn_others = rng.binomial(number - 1, rest / number, size)
+    rows = np.arange(0, size * kinds, kinds).repeat(drawn_others)
     if rest:
-        rows += units[
+        rows += others[
             rng.integers(0, rest, len(rows), dtype=np.uint16 if rest < 2**16 else np.int64)
         ]
     drawn = np.bincount(rows, minlength=size * kinds).reshape(size, kinds)
-    drawn[:, 0] = number - 1 - others
+    drawn[:, 0] = number - 1 - drawn_others
     return drawn
 
 
