@@ -94,16 +94,20 @@ def diff_runs(
     statistics: bool = True,
     resamples: int = RESAMPLES,
     images: int = 0,
+    keep: bool = True,
 ) -> RunDiff:
     """Compare two runs or submissions.
 
     With `everything`, equal and ignored config keys and equal metrics are included. `images` is the
-    number of changed images to list. Without `statistics`, the validation images are not read.
+    number of changed images to list. Without `statistics`, the validation images are not read. With
+    `keep`, what they say is kept in the workspace.
     """
     with one_moment(workspace.ledger_url):
         left, right = load_subject(workspace, a), load_subject(workspace, b)
     if statistics:
-        evidence = compare_validation(workspace, left, right, resamples=resamples, images=images)
+        evidence = compare_validation(
+            workspace, left, right, resamples=resamples, images=images, keep=keep
+        )
     else:
         evidence = Evidence(problem="skipped because of --no-stats")
     left, right = (_add_data(workspace, side) for side in (left, right))

@@ -84,11 +84,18 @@ class Evidence(NamedTuple):
 
 
 def compare_validation(
-    workspace: Workspace, left: Subject, right: Subject, *, resamples: int, images: int
+    workspace: Workspace,
+    left: Subject,
+    right: Subject,
+    *,
+    resamples: int,
+    images: int,
+    keep: bool = True,
 ) -> Evidence:
     """Compare two subjects on their validation images, or say why that is impossible.
 
-    `images` is the number of changed images to list.
+    `images` is the number of changed images to list. With `keep`, the figures are kept in the
+    workspace, and the next comparison of the two reads them.
     """
     absent: dict[str, list[str]] = {}
     for side in {left.name: left, right.name: right}.values():
@@ -105,7 +112,7 @@ def compare_validation(
         found = _compare_predictions(workspace, left, right, resamples, images)
     except TrackerError as error:
         return Evidence(problem=str(error))
-    if sources:
+    if sources and keep:
         figures = {"paired": asdict(found.paired)} if found.paired else {}
         write_pair(file, sources, {**figures, "moves": [asdict(move) for move in found.moves]})
     return found

@@ -170,7 +170,10 @@ def examine(workspace: Workspace, run: str, *, exact: bool = False) -> Examinati
 
 
 def check(workspace: Workspace, run: str) -> CheckReport:
-    """What submit would do, and how similar the predictions are to earlier ones; writes nothing."""
+    """What submit would do, and how similar the predictions are to earlier ones.
+
+    Nothing is written but what two runs' validation images said, to be read by the next command.
+    """
     with one_moment(workspace.ledger_url):
         return build_check_report(workspace, examine(workspace, run, exact=True))
 

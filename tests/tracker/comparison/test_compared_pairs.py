@@ -94,6 +94,18 @@ def test_a_workspace_that_cannot_be_written_is_compared_all_the_same(pair: Works
     assert compare(pair) == computed
 
 
+def test_a_page_reads_what_is_kept_and_keeps_nothing(
+    pair: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = diff_runs(pair, "exp1", "exp2", keep=False)
+    assert not (pair.state_dir / FOLDER).exists()
+    diff_runs(pair, "exp1", "exp2")
+    monkeypatch.setattr(evidence, "_compare_predictions", refuse)
+    again = diff_runs(pair, "exp1", "exp2", keep=False).statistics
+    assert found.statistics and again
+    assert again.metrics == found.statistics.metrics
+
+
 def test_nothing_is_kept_of_an_ensemble_for_its_members_decide_too(pair: Workspace) -> None:
     make_run(pair, config={"ensemble.members": ["exp1", "exp2"]})
     keep(pair, "exp3", guess(30))
