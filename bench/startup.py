@@ -43,8 +43,8 @@ GOALS = {
 AGAIN = " (again)"  # the statistics of these two runs are known from the command before
 OWN_MODULES = "modules of our own are left: training.config 5 ms, tracker_toml and ledger.records 2"
 STATISTICS = (
-    "the first comparison of two runs imports numpy (0.7) and numpy.random (0.15), and takes 10,000"
-    " resamples of 18 classes (0.6)"
+    "the first comparison of two runs imports numpy (0.7) and numpy.random (0.15), and draws 10,000"
+    " resamples of 18 classes (0.5)"
 )
 REASONS = {
     **dict.fromkeys(GOALS, OWN_MODULES),
