@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from timing import print_table
 
+from tracker.comparison.statistics.decision import ALPHA
 from tracker.comparison.statistics.outcomes import compare_outcomes
-from tracker.comparison.statistics.paired import ALPHA, Difference, compare_predictions
+from tracker.comparison.statistics.paired import Difference, compare_predictions
 from tracker.training.formats.samples import TaskMetric
 from tracker.training.metrics import find_kind
 from tracker.training.scorers import Outcome, Parameters, compute

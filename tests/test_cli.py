@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 import tracker
 from tests.conftest import NO_MLFLOW, ROOT, Done, run_interpreter
 from tests.support.commands import COMMANDS
+from tests.support.validation import guess, keep
 from tests.support.workspaces import make_run, make_workspace
 from tracker import cli
 from tracker.commands.table import TABLE, app
@@ -107,9 +108,11 @@ def test_reading_commands_load_no_heavy_library(workspace: Workspace, words: lis
 # What a plain list does without: each costs every start some milliseconds. `decimal`, which rounds
 # every figure that is shown, costs 0.8.
 LEFT_OUT = {
-    *("hashlib", "statistics", "_strptime"),
+    *("hashlib", "statistics", "tempfile", "zoneinfo", "_strptime"),
     *("tracker.comparison.advice", "tracker.comparison.compare", "tracker.comparison.diff"),
+    *("tracker.comparison.tree", "tracker.workspace.predictions"),
     *("tracker.training.formats.images", "tracker.training.formats.samples"),
+    "tracker.training.formats.image_index",
 }
 
 
@@ -129,6 +132,19 @@ def test_runs_are_shown_without_the_module_statistics(
     for answers in ("0000011110", "0000011111"):
         make_run(workspace, answers)
     assert "statistics" not in imported_modules(code_of_command(workspace, words))
+
+
+def test_two_runs_that_were_compared_before_are_compared_without_numpy(
+    workspace: Workspace,
+) -> None:
+    for number in (1, 2):
+        make_run(workspace, "0000011110")
+        keep(workspace, f"exp{number}", guess(20 * number))
+    code = code_of_command(workspace, ["diff", "exp1", "exp2"])
+    first, second = run_python(code), run_python(code)
+    assert first[:-1] == second[:-1]
+    assert "numpy" in first[-1].split()
+    assert "numpy" not in second[-1].split()
 
 
 def test_check_loads_no_numpy_while_too_few_scores_are_known_for_a_line(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
 from collections.abc import Mapping, Set
-from typing import Any
+from typing import Any, NamedTuple
 
 from tracker.training.config import TABLE_KEYS, list_options
 from tracker.training.tables import flatten
@@ -36,8 +35,7 @@ def exact_values(values: Mapping[str, Any]) -> dict[str, Any]:
     return {**outcome_values(values), **found}
 
 
-@dataclasses.dataclass(frozen=True)
-class _Keys:
+class _Keys(NamedTuple):
     """What is to be known of all options, made once: configs of very many runs are compared."""
 
     silent: Set[str]

@@ -20,8 +20,8 @@ from collections.abc import Iterable, Sequence
 
 # A login in an address, also with an @ in its password, and the other places where libraries repeat
 # a secret: libpq's settings, a header, a signed address. PASSWORD is the word of our own hints.
-_LOGIN = re.compile(r"""(//[^\s/:@"'<>[]*):(?!PASSWORD@|\d+/)[^\s"'<>]*@""")
-_SETTING = re.compile(
+_LOGIN = r"""(//[^\s/:@"'<>[]*):(?!PASSWORD@|\d+/)[^\s"'<>]*@"""  # compiled when it is used
+_SETTING = (
     r"""(?i)\b((?:pg)?password=|x-amz-(?:signature|security-token|credential)="""
     r"""|authorization["']?[:=] *["']?(?:basic|bearer) )(?!PASSWORD\b)[^\s"'&,;<>]+"""
 )
@@ -93,8 +93,8 @@ def mask_secrets(text: str) -> str:
     Every message passes here, and so does what a library's error brings into a file.
     """
     if "//" in text:
-        text = _LOGIN.sub(r"\1:***@", text)
-    return _SETTING.sub(r"\1***", text) if "=" in text or ":" in text else text
+        text = re.sub(_LOGIN, r"\1:***@", text)
+    return re.sub(_SETTING, r"\1***", text) if "=" in text or ":" in text else text
 
 
 def first_line(error: BaseException) -> str:

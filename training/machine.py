@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -91,6 +90,8 @@ def find_trainings_folder() -> Path:
     runtime = os.environ.get("XDG_RUNTIME_DIR")  # noqa: TID251
     if runtime:
         return Path(runtime) / "tracker-trainings"
+    import tempfile  # it loads what draws random names
+
     user = os.getuid() if hasattr(os, "getuid") else "user"
     return Path(tempfile.gettempdir()) / f"tracker-trainings-{user}"
 

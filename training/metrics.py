@@ -8,8 +8,7 @@ asks this registry, and names no metric.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracker.training import scorers
 
@@ -25,8 +24,7 @@ GIVEN = "given"  # the kind of a competition's metric that is not computed here
 FUNCTION = "function"  # the kind of a metric that is a Python function of the judge
 
 
-@dataclass(frozen=True)
-class Counts:
+class Counts(NamedTuple):
     """Images of each class [..., classes]: actual, predicted, and predicted right (`hits`).
 
     The axes before the last are resamples and sides; the counts may be weighted.
@@ -37,8 +35,7 @@ class Counts:
     predicted: Floats
 
 
-@dataclass(frozen=True, kw_only=True)
-class ComputedMetric:
+class ComputedMetric(NamedTuple):
     """A metric that is computed here, from `Counts`, from probabilities or from an `Outcome`.
 
     Probabilities are [images, classes], labels [images]. `needs` has the parts of an outcome of

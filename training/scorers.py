@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracker.training.errors import DataError, first_line
 
@@ -23,8 +22,7 @@ if TYPE_CHECKING:
 SUM_TOLERANCE = 1e-6
 
 
-@dataclass(frozen=True, kw_only=True)
-class Parameters:
+class Parameters(NamedTuple):
     """What a metric of tracker.toml says beside its kind; each metric uses some of them."""
 
     average: str = "macro"
@@ -33,8 +31,7 @@ class Parameters:
     weights: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
+class Outcome(NamedTuple):
     """True and predicted values of the same images.
 
     `truth` has class numbers [images], 0 and 1 [images, classes], or numbers [images]. `decided`

@@ -85,8 +85,7 @@ BALANCED = ComputedMetric(
 AREA = ComputedMetric(
     name="auc", kind="auc", title="AUC", label="AUC", short="AUC", from_probabilities=area
 )
-ERROR = replace(
-    BALANCED,
+ERROR = BALANCED._replace(
     name="miss",
     kind="miss",
     title="misses",

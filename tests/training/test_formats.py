@@ -25,8 +25,7 @@ def test_a_new_format_is_found_by_looking_and_read(
     folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folders / "train" / "marker.txt").touch()
-    marked = replace(
-        IMAGE_FOLDER,
+    marked = IMAGE_FOLDER._replace(
         name="marked",
         detect=lambda folder, table: folder is not None and (folder / "marker.txt").is_file(),
         read=lambda source: IMAGE_FOLDER.read(source)[:-1],

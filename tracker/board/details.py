@@ -241,7 +241,7 @@ def read_submission(workspace: Workspace, number: int) -> SubmissionDetails:
 
 def read_diff(workspace: Workspace, a: str, b: str) -> DiffDetails:
     """The comparison of two runs or submissions; raises TrackerError as `tracker diff` does."""
-    diff = diff_runs(workspace, a, b)
+    diff = diff_runs(workspace, a, b, keep=False)  # a page writes nothing
     sections = [
         section
         for section in list_sections(diff, everything=False, width=PIPED_WIDTH)

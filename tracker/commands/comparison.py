@@ -37,7 +37,7 @@ def compare_command(
     """Show many runs in one table: config keys that differ, and metrics; seeds as mean and sd."""
     from tracker.commands.options import bring_runs, notify_long, refuse_beside, refuse_together
     from tracker.comparison.compare import DEFAULT_LIMIT, compare_runs
-    from tracker.comparison.tree import read_marks
+    from tracker.comparison.marks import read_marks
     from tracker.console.compare import print_comparison, render_csv, render_markdown
     from tracker.core.terminal import print_json, print_note, print_text
     from tracker.core.text import clean_text

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tracker.comparison.diff import diff_runs
-from tracker.comparison.tree import read_submission_marks
+from tracker.comparison.marks import read_submission_marks
 from tracker.console.diff import print_diff
 from tracker.console.runs import render_scores
 from tracker.console.submissions import print_leaderboard

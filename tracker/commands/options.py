@@ -148,10 +148,11 @@ def bring_runs(workspace: Workspace, *words: str | None, weights: bool = False) 
     if not asked:
         return  # importing what pulls takes as long as showing a run
     from tracker.mirror.pull import bring
-    from tracker.mirror.team import ask_for_running
     from tracker.run_folder.record import is_pulled
 
     if any(is_pulled(word) and "~" not in word for word in asked):
+        from tracker.mirror.team import ask_for_running
+
         ask_for_running(workspace)
     bring(workspace, asked, weights=weights, notify=_notify)
 

@@ -59,7 +59,8 @@ def _browse(path: Path) -> None:
 def tree_command(archived: Archived = False, wide: Wide = False, as_json: Json = False) -> None:
     """Show which run was made from which, with its change and its scores; SOTA's line is marked."""
     from tracker.commands.options import notify_long, refuse_together, warn_without_ledger
-    from tracker.comparison.tree import build_family, read_marks
+    from tracker.comparison.marks import read_marks
+    from tracker.comparison.tree import build_family
     from tracker.console.tree import print_family
     from tracker.core.errors import LedgerError
     from tracker.core.list_marks import Marks

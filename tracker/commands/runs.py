@@ -125,7 +125,7 @@ def _read_ledger(
     The runs are whole without the ledger, and may be what is left to rebuild it from.
     """
     from tracker.commands.options import warn_without_ledger
-    from tracker.comparison.tree import read_marks
+    from tracker.comparison.marks import read_marks
     from tracker.core.errors import LedgerError
     from tracker.core.list_marks import Marks
     from tracker.ledger.connection import one_moment
@@ -183,13 +183,13 @@ def show_command(
         settle_gone_jobs,
     )
     from tracker.comparison.advice import advise_run
+    from tracker.comparison.marks import read_submission_marks
     from tracker.comparison.members import (
         is_flattered,
         list_members,
         load_ensembles,
         name_ensembles,
     )
-    from tracker.comparison.tree import read_submission_marks
     from tracker.console.runs import print_run
     from tracker.console.shown_config import choose_config
     from tracker.core.list_marks import Marks
@@ -249,7 +249,7 @@ def _read_submissions(
     """(submissions of a run, its notes, validation by submission, marks); None and a warning
     without a ledger that can be read."""
     from tracker.commands.options import warn_without_ledger
-    from tracker.comparison.tree import read_marks
+    from tracker.comparison.marks import read_marks
     from tracker.core.errors import LedgerError
     from tracker.ledger.connection import one_moment
     from tracker.ledger.read import list_notes, list_submissions_of, list_validation_scores
@@ -305,7 +305,7 @@ def diff_command(
         refuse_together,
     )
     from tracker.comparison.diff import diff_runs
-    from tracker.comparison.statistics.paired import RESAMPLES
+    from tracker.comparison.statistics.decision import RESAMPLES
     from tracker.console.diff import open_picture, print_diff
     from tracker.core.settings import use_one_thread
     from tracker.core.terminal import print_json

@@ -324,7 +324,7 @@ def _score(
 ) -> None:
     """Record the scores, copy them to MLflow, and print the answer."""
     from tracker.comparison.leaderboard_noise import count_public_images
-    from tracker.comparison.tree import read_submission_marks
+    from tracker.comparison.marks import read_submission_marks
     from tracker.console.notes import render_corrections
     from tracker.console.submissions import print_leaderboard
     from tracker.core.terminal import print_text
@@ -412,8 +412,8 @@ def _print_rows(
 
         print_json(list_submission_rows(workspace, sort=sort, limit=limit))
         return
+    from tracker.comparison.marks import read_submission_marks
     from tracker.comparison.search import SCORE_PREFIXES, search_submissions
-    from tracker.comparison.tree import read_submission_marks
     from tracker.console.submissions import print_leaderboard
     from tracker.core.terminal import print_text
     from tracker.ledger.connection import one_moment

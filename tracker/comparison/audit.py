@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from heapq import merge
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from tracker.comparison.duplicates import find_duplicates
 from tracker.core.config_diff import ENSEMBLE, list_changed_keys
 from tracker.ledger.read import list_run_paths, list_sota_numbers, list_submissions
 from tracker.ledger.records import Note, Submission, was_sent_here
@@ -115,47 +114,6 @@ def _find_group(row: Submission, keys: Sequence[str]) -> str:
     if row.not_known or row.config_diff is None:
         return "keys_unknown"
     return "one_key" if keys else "no_key"
-
-
-def find_duplicates(rows: Sequence[Submission]) -> list[dict[str, Any]]:
-    """Submissions equal to an earlier one of `rows`: by predictions, or by every score of both.
-
-    Equal scores are evidence, not proof. One equal score is not enough: one F1 may agree by chance.
-    """
-    duplicates: list[dict[str, Any]] = []
-    # Rows by predictions and by each pair of scores: equal rows share at least one of these keys.
-    indexes_by_key: dict[Any, list[int]] = {}
-    # Among these the rows whose predictions are unknown.
-    unfingerprinted: dict[Any, list[int]] = {}
-    for index, row in enumerate(rows):
-        pairs = [*combinations(sorted(row.scores.items()), 2)]
-        own = row.predictions_fingerprint
-        # Known predictions are compared with known ones; scores decide only where one is unknown.
-        by_scores = unfingerprinted if own else indexes_by_key
-        same_predictions = indexes_by_key.get(own, []) if own else []
-        same_scores = [by_scores.get(pair, []) for pair in pairs]
-        for earlier in merge(same_predictions, *same_scores):
-            evidence = _compare(rows[earlier], row)
-            if evidence:
-                duplicates.append(
-                    {"number": row.number, "equal_to": rows[earlier].number, "evidence": evidence}
-                )
-                break
-        for key in [*pairs, own] if own else pairs:
-            indexes_by_key.setdefault(key, []).append(index)
-            if not own:
-                unfingerprinted.setdefault(key, []).append(index)
-    return duplicates
-
-
-def _compare(earlier: Submission, row: Submission) -> str:
-    if row.predictions_fingerprint and earlier.predictions_fingerprint:
-        is_equal = row.predictions_fingerprint == earlier.predictions_fingerprint
-        return "equal predictions" if is_equal else ""
-    shared = row.scores.keys() & earlier.scores.keys()
-    if len(shared) > 1 and all(row.scores[name] == earlier.scores[name] for name in shared):
-        return f"equal on all {len(shared)} scores"
-    return ""
 
 
 def _find_missing(workspace: Workspace, rows: Sequence[Submission]) -> list[dict[str, Any]]:

@@ -68,22 +68,15 @@ USUAL = {
 }
 _CHECKSUM = re.compile(r"[0-9a-f]{8}")
 # Words in the config keys of the user's own loop that say how it validates and what its loss is.
-_OWN_SPLIT = re.compile(
-    r"(?:.*_)?(?:val|valid|validation|split|folds?|bands?|fixes)(?:_.*)?", re.IGNORECASE
+_OWN_SPLIT = r"(?i)(?:.*_)?(?:val|valid|validation|split|folds?|bands?|fixes)(?:_.*)?"
+_OWN_PACE = r"(?i).*(?:batch|workers|every|interval|freq|check|metric|monitor|patience).*"
+_OWN_LOSS = (
+    r"(?i)(?:.*_)?(?:loss|criterion|reduction|smoothing|gamma|(?:class|loss|pos|sample)_weights?)"
+    r"(?:_.*)?"
 )
-_OWN_PACE = re.compile(
-    r".*(?:batch|workers|every|interval|freq|check|metric|monitor|patience).*", re.IGNORECASE
-)
-_OWN_LOSS = re.compile(
-    r"(?:.*_)?(?:loss|criterion|reduction|smoothing|gamma|(?:class|loss|pos|sample)_weights?)"
-    r"(?:_.*)?",
-    re.IGNORECASE,
-)
-_OWN_MIXING = re.compile(r"(?:.*_)?(?:mixup|cutmix)(?:_.*)?", re.IGNORECASE)
+_OWN_MIXING = r"(?i)(?:.*_)?(?:mixup|cutmix)(?:_.*)?"
 # The gamma of a scheduler is not that of the loss.
-_OPTIMIZER = re.compile(
-    r"(?:.*\.)?(?:optim|optimizer|sched|scheduler|lr_scheduler)\..*", re.IGNORECASE
-)
+_OPTIMIZER = r"(?i)(?:.*\.)?(?:optim|optimizer|sched|scheduler|lr_scheduler)\..*"
 HOW_TO_NAME_LOSS = 'name it in the config: {"loss": "cross_entropy"}'
 HOW_TO_SAVE_VALIDATION = "run.save_validation(...) records it"
 HOW_TO_NAME_ADOPTED_LOSS = (
@@ -148,7 +141,7 @@ def find_basis(
             scheme={
                 key: value
                 for key, value in _select_named(values, _OWN_SPLIT).items()
-                if not _OWN_PACE.fullmatch(key)
+                if not re.fullmatch(_OWN_PACE, key)
             },
             training=_select_named(values, _OWN_MIXING),
             loss=_find_own_loss(flatten(translate(config))),
@@ -171,15 +164,15 @@ def find_basis(
     )
 
 
-def _select_named(values: Mapping[str, Any], pattern: re.Pattern[str]) -> dict[str, Any]:
+def _select_named(values: Mapping[str, Any], pattern: str) -> dict[str, Any]:
     """The values whose last part of the key matches the pattern."""
     return {key: value for key, value in values.items() if _ends_with(pattern, key)}
 
 
 @lru_cache(maxsize=4096)
-def _ends_with(pattern: re.Pattern[str], key: str) -> bool:
+def _ends_with(pattern: str, key: str) -> bool:
     """Asked for each key of very many configs, which have few different keys."""
-    return bool(pattern.fullmatch(key.rpartition(".")[2]))
+    return bool(re.fullmatch(pattern, key.rpartition(".")[2]))
 
 
 def basis_of_run(workspace: Workspace, record: RunRecord, config: Mapping[str, Any]) -> Basis:
@@ -352,8 +345,8 @@ def _find_own_loss(values: Mapping[str, Any]) -> dict[str, Any]:
 @lru_cache(maxsize=4096)
 def _is_about_loss(key: str) -> bool:
     """Whether a key of the user's own loop is one of its loss."""
-    named = any(_OWN_LOSS.fullmatch(part) for part in key.split("."))
-    return named and not _OPTIMIZER.fullmatch(key)
+    named = any(re.fullmatch(_OWN_LOSS, part) for part in key.split("."))
+    return named and not re.fullmatch(_OPTIMIZER, key)
 
 
 def _find_loss(known: Mapping[str, Any]) -> dict[str, Any]:

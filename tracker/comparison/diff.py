@@ -8,15 +8,15 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tracker.comparison.advice import Advice, by_epoch
 from tracker.comparison.comparable import explain_incomparable
 from tracker.comparison.evidence import ChangedImage, Evidence, Move, compare_validation
 from tracker.comparison.members import Member, find_data, is_flattered, list_members
-from tracker.comparison.statistics.paired import RESAMPLES, FoldTest, PairedComparison
+from tracker.comparison.statistics.decision import RESAMPLES
 from tracker.comparison.subject import Subject, load_subject
 from tracker.comparison.verdict import write_verdict
 from tracker.core.config_diff import INHERITED, describe_ensemble, diff_configs, list_unknown
@@ -28,6 +28,9 @@ from tracker.training.tables import flatten
 from tracker.workspace.metrics import are_same, higher_is_better, is_no_score
 from tracker.workspace.predictions import diff_answers
 from tracker.workspace.tracker_toml import Workspace
+
+if TYPE_CHECKING:
+    from tracker.comparison.statistics.paired import FoldTest, PairedComparison
 
 Point = tuple[int, float | None]
 UNCOMPARED_METRICS = ("train/images_per_s", "train/lr", "train/data_wait")
@@ -91,16 +94,20 @@ def diff_runs(
     statistics: bool = True,
     resamples: int = RESAMPLES,
     images: int = 0,
+    keep: bool = True,
 ) -> RunDiff:
     """Compare two runs or submissions.
 
     With `everything`, equal and ignored config keys and equal metrics are included. `images` is the
-    number of changed images to list. Without `statistics`, the validation images are not read.
+    number of changed images to list. Without `statistics`, the validation images are not read. With
+    `keep`, what they say is kept in the workspace.
     """
     with one_moment(workspace.ledger_url):
         left, right = load_subject(workspace, a), load_subject(workspace, b)
     if statistics:
-        evidence = compare_validation(workspace, left, right, resamples=resamples, images=images)
+        evidence = compare_validation(
+            workspace, left, right, resamples=resamples, images=images, keep=keep
+        )
     else:
         evidence = Evidence(problem="skipped because of --no-stats")
     left, right = (_add_data(workspace, side) for side in (left, right))
@@ -179,7 +186,7 @@ def _add_data(workspace: Workspace, side: Subject) -> Subject:
     if side.fingerprints.get("data") or "ensemble" not in side.config:
         return side
     data = find_data(workspace, side.config)
-    return replace(side, fingerprints={**side.fingerprints, "data": data})
+    return side._replace(fingerprints={**side.fingerprints, "data": data})
 
 
 def _name_flattered(workspace: Workspace, ensembles: Sequence[Subject]) -> list[str]:

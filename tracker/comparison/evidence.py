@@ -5,10 +5,16 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tracker.comparison.compared_pairs import (
+    describe_file,
+    name_pair_file,
+    read_pair,
+    write_pair,
+)
 from tracker.comparison.members import list_trained
 from tracker.comparison.statistics.groups import are_same_groups
 from tracker.core.errors import TrackerError, UnknownRunError
@@ -18,7 +24,7 @@ from tracker.run_folder.record import run_folder
 from tracker.training.config_fingerprint import later_defaults
 from tracker.training.errors import ConfigError, StorageError
 from tracker.training.formats import list_with_people
-from tracker.training.metrics import GIVEN, METRICS
+from tracker.training.metrics import FUNCTION, GIVEN, METRICS
 from tracker.training.predict import DECISION
 from tracker.training.tables import flatten
 from tracker.workspace.tracker_toml import Workspace
@@ -63,8 +69,7 @@ class ChangedImage:
     b: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Evidence:
+class Evidence(NamedTuple):
     """The statistics of two runs on the same images; `problem` says why `paired` is None.
 
     `folds` has a test of each metric if both runs have folds.
@@ -79,11 +84,18 @@ class Evidence:
 
 
 def compare_validation(
-    workspace: Workspace, left: Subject, right: Subject, *, resamples: int, images: int
+    workspace: Workspace,
+    left: Subject,
+    right: Subject,
+    *,
+    resamples: int,
+    images: int,
+    keep: bool = True,
 ) -> Evidence:
     """Compare two subjects on their validation images, or say why that is impossible.
 
-    `images` is the number of changed images to list.
+    `images` is the number of changed images to list. With `keep`, the figures are kept in the
+    workspace, and the next comparison of the two reads them.
     """
     absent: dict[str, list[str]] = {}
     for side in {left.name: left, right.name: right}.values():
@@ -92,10 +104,49 @@ def compare_validation(
     if absent:
         problems = [f"{' and '.join(names)} {missing}" for missing, names in absent.items()]
         return Evidence(problem=", ".join(problems))
+    sources = None if images else _describe_sources(workspace, left, right, resamples)
+    file = name_pair_file(workspace.state_dir, left.name, right.name)
+    if sources and (known := read_pair(file, sources)):
+        return _restore(known)
     try:
-        return _compare_predictions(workspace, left, right, resamples, images)
+        found = _compare_predictions(workspace, left, right, resamples, images)
     except TrackerError as error:
         return Evidence(problem=str(error))
+    if sources and keep:
+        figures = {"paired": asdict(found.paired)} if found.paired else {}
+        write_pair(file, sources, {**figures, "moves": [asdict(move) for move in found.moves]})
+    return found
+
+
+def _describe_sources(
+    workspace: Workspace, left: Subject, right: Subject, resamples: int
+) -> list[Any] | None:
+    """Everything that decides the figures of two trained runs, as plain values.
+
+    None where more does: members of an ensemble, or a judge's own function.
+    """
+    competition = workspace.competition
+    if any(metric.kind == FUNCTION for metric in competition.metrics):
+        return None
+    sources: list[Any] = [resamples, repr(competition)]
+    for side in (left, right):
+        if list_member_names(side.config):
+            return None
+        files = [describe_file(_get_folder(side) / name) for name in (VALIDATION, DECISION)]
+        sources.append([side.name, _validates_people(workspace, side), *files])
+    return sources
+
+
+def _restore(figures: Mapping[str, Any]) -> Evidence:
+    """The evidence of the figures that `write_pair` has kept."""
+    from tracker.comparison.statistics.paired import Difference, McNemar, PairedComparison
+
+    paired = dict(figures["paired"])
+    paired["metrics"] = {name: Difference(**item) for name, item in paired["metrics"].items()}
+    paired["mcnemar"] = paired["mcnemar"] and McNemar(**paired["mcnemar"])
+    return Evidence(
+        paired=PairedComparison(**paired), moves=[Move(**item) for item in figures["moves"]]
+    )
 
 
 def _find_missing(side: Subject) -> str:
@@ -141,8 +192,7 @@ def _compare_predictions(
     return Evidence(paired=paired, folds=folds, folds_problem=problem, moves=moves, images=listed)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Groups:
+class _Groups(NamedTuple):
     """What is resampled: images, or the groups of images called `name`.
 
     `problem` says why images are, where a run has groups.

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from tracker.comparison.audit import find_duplicates
+from tracker.comparison.duplicates import find_duplicates
 from tracker.core.errors import TrackerError
 from tracker.core.text import join_numbers
 from tracker.leaderboards import build_leaderboard

@@ -6,12 +6,11 @@ Validation scores compare only within one validation scheme.
 from __future__ import annotations
 
 import json
-import statistics
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tracker.comparison.audit import find_duplicates
 from tracker.comparison.comparable import (
     DATA,
     SCHEME_KEYS,
@@ -22,6 +21,7 @@ from tracker.comparison.comparable import (
     is_known,
     is_same_scheme,
 )
+from tracker.comparison.duplicates import find_duplicates
 from tracker.comparison.members import find_row_config, is_flattered, list_flattered
 from tracker.comparison.statistics.regression import (
     FEW_POINTS,
@@ -345,8 +345,8 @@ def _list_needed(points: Sequence[tuple[int, float, float]]) -> list[int] | None
 
 def _list_farthest(points: Sequence[tuple[int, float, float]]) -> list[int]:
     """The indexes of the `MAX_LEFT_OUT` points that pull most at a line, in their order."""
-    middle_x = statistics.fmean(x for _, x, _ in points)
-    middle_y = statistics.fmean(y for _, _, y in points)
+    middle_x = math.fsum(x for _, x, _ in points) / len(points)
+    middle_y = math.fsum(y for _, _, y in points) / len(points)
     pull = [abs((x - middle_x) * (y - middle_y)) for _, x, y in points]
     farthest = sorted(range(len(points)), key=lambda index: -pull[index])[:MAX_LEFT_OUT]
     return sorted(farthest)

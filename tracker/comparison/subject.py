@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tracker.comparison.advice import Advice, advise_run
 from tracker.comparison.comparable import Basis, basis_of_run, basis_of_submission
@@ -30,8 +30,7 @@ from tracker.workspace.predictions import Answers, load_answers
 from tracker.workspace.tracker_toml import Workspace
 
 
-@dataclass(frozen=True, kw_only=True)
-class Subject:
+class Subject(NamedTuple):
     """A run of this workspace, or a submission known only from the ledger."""
 
     name: str
@@ -42,10 +41,10 @@ class Subject:
     submission: int | None
     notes: Sequence[Note]
     answers: Callable[[], Answers | None]
-    folder: Path | None = None
     curves: Curves
-    advice: Advice | None = None
     basis: Basis
+    folder: Path | None = None
+    advice: Advice | None = None
     recorded: bool = True  # by a run, not a row of a table kept by hand
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tracker.comparison.marks import read_submission_marks
 from tracker.comparison.search import search_submissions
-from tracker.comparison.tree import read_submission_marks
 from tracker.ledger.read import list_validation_scores
 from tracker.ledger.records import Submission
 from tracker.workspace.tracker_toml import Competition, Workspace

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tracker.comparison.statistics.decision import ALPHA, excludes_zero, is_below_limit
 from tracker.comparison.statistics.groups import FEW
-from tracker.comparison.statistics.paired import ALPHA, excludes_zero, is_below_limit
 from tracker.core.config_diff import (
     list_changes,
     list_implied_keys,

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracker.console.notes import print_notes, render_newest
-from tracker.console.submissions import Validation, print_leaderboard
 from tracker.core.list_marks import (
     FLATTERED,
     SEARCHED,
@@ -34,6 +32,7 @@ MINOR = ("train/lr", "train/images_per_s", "train/data_wait")
 if TYPE_CHECKING:
     from tracker.comparison.advice import Advice
     from tracker.comparison.members import Member
+    from tracker.console.submissions import Validation
     from tracker.ledger.records import Note, Submission
     from tracker.run_folder.record import RunRecord
     from tracker.workspace.tracker_toml import Competition
@@ -149,8 +148,7 @@ def print_runs(
     print_table(columns, rows, legend=explain_marks(used), wide=wide)
 
 
-@dataclass(frozen=True)
-class ShownConfig:
+class ShownConfig(NamedTuple):
     """The keys of a config that are shown: all of them, or those that differ from `base`, the
     config `base_name`; `following` differ only because of another key or were filled in."""
 
@@ -230,6 +228,8 @@ def print_run(
         print_text(f"to go on: {words}")
     print_members(members, comp)
     if rows:
+        from tracker.console.submissions import print_leaderboard
+
         print_leaderboard(rows, comp, validation, marks=of_rows)
     print_notes(notes, comp)
     _print_config(config)

@@ -23,7 +23,6 @@ from tracker.core.terminal import WIDE, print_table, print_text
 from tracker.core.text import render_answer, render_number
 from tracker.training.numbers import render_count, render_share
 from tracker.workspace.metrics import NO_PUBLIC_SCORE, choose_metrics, describe_limits
-from tracker.workspace.quota import BEFORE_DEADLINE, render_quota
 
 if TYPE_CHECKING:
     from tracker.comparison.audit import Audit
@@ -127,7 +126,7 @@ def print_leaderboard(
 ) -> None:
     """The submissions with their marks; with `ranks`, and what was noted last, where there are any.
 
-    `marks` are those of `read_submission_marks` in tracker/comparison/tree.py.
+    `marks` are those of `read_submission_marks` in tracker/comparison/marks.py.
     """
     measured = choose_metrics(
         competition, {name for row in rows for name in validation.get(row.number, ())}
@@ -249,6 +248,8 @@ def _shorten_fingerprint(fingerprint: str | None) -> str:
 
 def print_check(report: CheckReport, competition: Competition, *, full: bool = False) -> None:
     """What submit would say: its answer first, then only what changes the decision."""
+    from tracker.workspace.quota import BEFORE_DEADLINE, render_quota
+
     print_text(report.answer)
     if report.refusal and report.duplicate is None and report.sota is not None:
         print_text(report.comparison)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tracker.core.text import render_number
 
@@ -16,8 +16,7 @@ MOST_TIES = 3  # epochs that are named beside the marked one
 STRETCH = 4  # columns for an epoch, at most
 
 
-@dataclass(frozen=True, kw_only=True)
-class Panel:
+class Panel(NamedTuple):
     """A curve of (epoch, value), None where the value is no number, and the epoch to mark.
 
     That is the run's `best` epoch, or the first one with the value `figure` of the table of

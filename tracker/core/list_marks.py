@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 NOW, THEN, ANCESTOR, DUPLICATE, BEST, SEARCHED = "**", "*", "^", "=", "+", "~"
 APART = "\u2260"
@@ -19,8 +19,7 @@ MEANINGS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Marks:
+class Marks(NamedTuple):
     """Which submissions (by number) and which runs (by name) have a mark.
 
     The name is `s7` where the run is not in this workspace. `duplicates` maps a submission to the
@@ -30,7 +29,7 @@ class Marks:
     now: int | None = None
     then: Collection[int] = ()
     ancestors: Collection[str] = ()
-    duplicates: Mapping[int, int] = field(default_factory=dict)
+    duplicates: Mapping[int, int] = {}
     flattered: Collection[int] = ()
 
     def list_marks(self, number: int | None, name: str | None) -> list[str]:

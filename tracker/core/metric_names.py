@@ -17,7 +17,7 @@ SYSTEM_PREFIX = "system/"  # metrics of the machine, not of the model
 OF_BATCHES = ("train/batch_loss", "train/batch_lr")  # their steps are batches also where equal
 
 # MLflow treats a name as a path; its \w has the letters and digits of every script
-_REFUSED = re.compile(r"[^\w.\- :/]|^/|(?<=/)/|/\Z|^\.(?=\.)|(?:^|(?<=/))\.(?=\.?(?:/|\Z))")
+_REFUSED = r"[^\w.\- :/]|^/|(?<=/)/|/\Z|^\.(?=\.)|(?:^|(?<=/))\.(?=\.?(?:/|\Z))"
 # MLflow's run page has a section for each prefix, in alphabetical order, and names without a prefix
 # at its end. Metrics that people look at less lose their prefix there, so that the page begins with
 # train/f1, train/loss, train/lr, val/f1, val/loss. A metric that is new in the registry keeps its
@@ -29,7 +29,7 @@ _LATER = {
 }
 _EARLIER = {there: name for name, there in _LATER.items()}
 # a name that looks as if it were escaped already
-_LIKE_OURS = re.compile(r"_(?=x(?:[0-9A-F]{4,6}|sha[0-9a-f]{16})[_\0])")
+_LIKE_OURS = r"_(?=x(?:[0-9A-F]{4,6}|sha[0-9a-f]{16})[_\0])"
 _CONTROL_CATEGORIES = ("Cc", "Cs", "Zl", "Zp")  # controls, surrogates, line and paragraph ends
 
 
@@ -94,8 +94,8 @@ def to_mlflow_name(name: str) -> str:
     """
     if name in ("", EMPTY):
         return EMPTY if not name else f"_x005F_{EMPTY[1:]}"
-    text = _REFUSED.sub(lambda match: f"\0{ord(match[0]):04X}\0", name)
-    text = _LIKE_OURS.sub("\x00005F\x00", text)
+    text = re.sub(_REFUSED, lambda match: f"\0{ord(match[0]):04X}\0", name)
+    text = re.sub(_LIKE_OURS, "\x00005F\x00", text)
     text = re.sub(r"\0(\w+)\0", r"_x\1_", text)
     if len(text) <= MLFLOW_LIMIT:
         return text

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 GAP = "  "
 CUT = "\u2026"  # the end of a text that was cut
@@ -30,8 +30,7 @@ COMMAND = re.compile(r" *((next|train from it): )?(tracker|cd) ")
 SGR = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(NamedTuple):
     """A column: its title, and what happens to it in a narrow terminal.
 
     Columns are hidden in the order of `leaves`: the highest first, 1 only if a text would not even
@@ -53,8 +52,7 @@ class Column:
     returns: bool = False
 
 
-@dataclass(frozen=True)
-class Styled:
+class Styled(NamedTuple):
     """A cell with a style, which is words of `SGR` as in `bold green`.
 
     A `whole` cell is never cut, such as a number in a column of texts. If the text does not fit,

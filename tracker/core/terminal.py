@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import replace
 from typing import Any, TextIO, TypeGuard, TypeVar
 
 from tracker.core.settings import allows_color, get_columns, has_cursor
@@ -108,7 +107,7 @@ def print_table(
     heads, bare = [], []
     for index, given in enumerate(columns):
         column = given if isinstance(given, Column) else Column(given, text=index > 0)
-        heads.append(replace(column, title=_clean_cell(column.title)))
+        heads.append(column._replace(title=_clean_cell(column.title)))
         bare.append(column.text and not isinstance(given, Column))
     cells = [_clean_row(row, bare) for row in rows]
     width = None if wide else find_width()
@@ -150,7 +149,7 @@ def _clean_cell(cell: CellT) -> CellT:
     """A cell on one line."""
     if isinstance(cell, Styled):
         shorter = tuple(clean_text(text.replace("\n", " ")) for text in cell.shorter)
-        return replace(cell, text=clean_text(cell.text.replace("\n", " ")), shorter=shorter)
+        return cell._replace(text=clean_text(cell.text.replace("\n", " ")), shorter=shorter)
     return clean_text(cell.replace("\n", " "))
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import re
 import time
-import zoneinfo
 from collections.abc import Callable, Iterator
 
+from tracker.core.clock import find_zone
 from tracker.core.errors import LedgerError, render_error
 from tracker.events.event import Event
 from tracker.events.ledger_events import (
@@ -81,7 +81,7 @@ def parse_since(text: str, competition: Competition, now: dt.datetime) -> dt.dat
             return now - dt.timedelta(**{UNITS[match[2]]: int(match[1])})
         moment = dt.datetime.fromisoformat(text.strip())
         if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=zoneinfo.ZoneInfo(competition.time_zone))
+            moment = moment.replace(tzinfo=find_zone(competition.time_zone))
         return moment.astimezone(dt.UTC)
     except (ValueError, OverflowError) as error:
         raise ConfigError(

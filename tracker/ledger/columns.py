@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 import sqlite3
 from contextlib import closing
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 MAX_INTEGER = 2**31 - 1  # of an INTEGER column in PostgreSQL
 
@@ -19,15 +19,14 @@ SCHEMA_FILE = Path(__file__).resolve().parent.parent / "ledger.db.sql"
 ROLES_VERSION = 3  # the schema that added the section "roles"
 _STEP = "schema "  # and a number: the section with what that schema added
 # What a later schema may add: a default value would change the old rows, and so their hashes.
-_ADDED = re.compile(
+_ADDED = (
     r"ALTER TABLE (?P<table>\w+) ADD COLUMN (?P<column>\w+) (INTEGER|TEXT|DOUBLE PRECISION)"
     r"( REFERENCES \w+ \(\w+\))?;"
 )
-_INDEX = re.compile(r"CREATE INDEX \w+ ON \w+ \([\w, ]+\);")
+_INDEX = r"CREATE INDEX \w+ ON \w+ \([\w, ]+\);"
 
 
-@dataclass(frozen=True, kw_only=True)
-class SchemaColumn:
+class SchemaColumn(NamedTuple):
     """A column of the schema.
 
     `kind` is INTEGER, TEXT or DOUBLE PRECISION; `references` is `table.column` or "".
@@ -120,7 +119,7 @@ def load_steps(path: Path = SCHEMA_FILE) -> dict[int, tuple[str, ...]]:
         if name.startswith(_STEP):
             statements = tuple(_split_statements(text))
             for statement in statements:
-                if not _ADDED.fullmatch(statement) and not _INDEX.fullmatch(statement):
+                if not re.fullmatch(_ADDED, statement) and not re.fullmatch(_INDEX, statement):
                     raise ValueError(
                         f"{path.name}, {name}: {statement!r}, expected ALTER TABLE ... ADD COLUMN"
                         " without constraint or default, or CREATE INDEX"
@@ -135,7 +134,7 @@ def list_added_columns(table: str, path: Path = SCHEMA_FILE) -> tuple[str, ...]:
     names = []
     for statements in load_steps(path).values():
         for statement in statements:
-            added = _ADDED.fullmatch(statement)
+            added = re.fullmatch(_ADDED, statement)
             if added and added["table"] == table:
                 names.append(added["column"])
     return tuple(names)

@@ -10,9 +10,8 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tracker.core.clock import WRITTEN, utc_now
 from tracker.core.locks import FileLock
@@ -31,8 +30,7 @@ TAIL_BYTES = 4096  # of the file: its newest lines
 MAX_IN_VALUES = 500  # values in one query
 
 
-@dataclass(frozen=True, kw_only=True)
-class SeenHead:
+class SeenHead(NamedTuple):
     """A row of the chain as somebody saw it: its number, its hash in hex digits, and when.
 
     `made_at` is when the ledger was made: with it a head is known to be of another ledger. `where`
@@ -67,8 +65,7 @@ def parse_head(text: str, where: str) -> SeenHead | None:
     return SeenHead(seq=int(number), hash=digits, made_at=made_at, seen_at=seen_at, where=where)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
+class Comparison(NamedTuple):
     """The heads that the ledger still has, and those that it has not; `problem` says the first."""
 
     agreeing: Sequence[SeenHead]
@@ -76,8 +73,7 @@ class Comparison:
     problem: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Memory:
+class Memory(NamedTuple):
     """What `.tracker/heads` says of the workspace's ledger, oldest first.
 
     `set_aside` are the keys of heads that somebody has accepted as gone.

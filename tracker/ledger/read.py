@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tracker.core.config_diff import (
     diff_configs,
@@ -33,8 +33,10 @@ from tracker.run_folder.record import RunRecord, list_run_numbers, run_folder
 from tracker.training.errors import ConfigError, DataError
 from tracker.training.metrics import METRICS
 from tracker.workspace.metrics import COLUMNS, find_declared
-from tracker.workspace.predictions import Answers, Sketch, load_answers, unpack
 from tracker.workspace.tracker_toml import Competition, Metric, Workspace, parse_score
+
+if TYPE_CHECKING:
+    from tracker.workspace.predictions import Answers
 
 MAX_IN_VALUES = 500  # values in one query; every database allows more
 
@@ -427,6 +429,8 @@ def find_unfingerprinted(rows: Sequence[Mapping[str, Any]], fingerprint: str) ->
 
     `rows` is the result of UNFINGERPRINTED_QUERY: such rows were imported by an earlier version.
     """
+    from tracker.workspace.predictions import unpack
+
     equal = []
     for row in rows:
         if unpack(row["answers"]).fingerprint == fingerprint:
@@ -550,6 +554,8 @@ def load_sent_answers(workspace: Workspace, number: int) -> Answers | None:
 
     Raises DataError where the row has a sketch only, and the file is not here.
     """
+    from tracker.workspace.predictions import Sketch, load_answers, unpack
+
     sql = "SELECT answers, file, run, run_uid, host FROM submissions WHERE number = :number"
     rows = read_rows(workspace.ledger_url, sql, {"number": number})
     if not rows or not rows[0]["answers"]:

@@ -16,8 +16,7 @@ REJECTED = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class LedgerRow:
+class LedgerRow(NamedTuple):
     """A run, a score or a note as it is in its table; `seq` is its place in the old ledger."""
 
     seq: int
@@ -116,8 +115,7 @@ def was_sent_here(row: Submission) -> bool:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Origin:
+class Origin(NamedTuple):
     """Where a submission came from: its run, and the best submission of that time."""
 
     number: int

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from tracker.core.errors import DuplicateError, RefusedError
 from tracker.ledger.connection import Query
@@ -26,8 +26,7 @@ from tracker.workspace.quota import check_clock, check_quota, split_times, windo
 from tracker.workspace.tracker_toml import Competition
 
 
-@dataclass(frozen=True, kw_only=True)
-class QuotaWindow:
+class QuotaWindow(NamedTuple):
     """The time now, the UTC times of the submissions that count, and the refusal of one more.
 
     `refusal` is None when one more is allowed; `competition` has the limit that counts.

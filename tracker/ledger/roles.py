@@ -7,7 +7,6 @@ group also owns the database of sweeps, for Optuna makes and changes tables ther
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,6 +60,8 @@ class Group:
 
 def make_password() -> str:
     """A random password, which needs no quoting in a URL, a shell or a .env file."""
+    import secrets  # it loads OpenSSL
+
     return secrets.token_urlsafe(PASSWORD_BYTES)
 
 

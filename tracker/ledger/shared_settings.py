@@ -9,7 +9,6 @@ from tracker.core.clock import utc_now
 from tracker.core.errors import LedgerError, RefusedError
 from tracker.ledger.columns import ROLES_VERSION
 from tracker.ledger.connection import Query, libpq_url, open_reader, translate_postgres
-from tracker.ledger.roles import owns_ledger
 from tracker.workspace.quota import describe_limits
 from tracker.workspace.tracker_toml import Competition
 
@@ -94,6 +93,8 @@ def share(url: str, text: str, *, author: str) -> tuple[int, bool]:
     Raises RefusedError for others than the owner, ConfigError for a ledger in SQLite, LedgerError.
     """
     import psycopg
+
+    from tracker.ledger.roles import owns_ledger
 
     if not owns_ledger(url):
         raise RefusedError(

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from tracker.core.errors import ConfigError, LedgerError
@@ -73,7 +72,7 @@ def read_signed(workspace: Workspace, path: Path, signers: Path | None) -> SeenH
             f" {_last_line(done.stderr or done.stdout)}",
             hint=f"ask for the signer's public key: {SIGNERS_LINE}",
         )
-    return replace(head, where=f"{name} (signed in {path.name})")
+    return head._replace(where=f"{name} (signed in {path.name})")
 
 
 def _find_program() -> str:

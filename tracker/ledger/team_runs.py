@@ -10,10 +10,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 from tracker.core.errors import LedgerError, RefusedError, TrackerError, UnknownRunError
 from tracker.ledger.connection import Query, Row, parse_column, read_rows
@@ -36,8 +35,7 @@ MAX_UIDS = 500  # in one query
 _NEWEST = "seq IN (SELECT max(seq) FROM runs GROUP BY uid)"
 
 
-@dataclass(frozen=True, kw_only=True)
-class IndexedRun:
+class IndexedRun(NamedTuple):
     """A run as the ledger's index has it: its newest row.
 
     `run` is its name where it was made, `name` its name in this workspace. `path` is its folder on
@@ -63,7 +61,7 @@ class IndexedRun:
     @property
     def forms(self) -> tuple[str, str, str]:
         """Its names elsewhere, the shortest first."""
-        return _list_forms({**vars(self), "name": self.run})
+        return _list_forms({**self._asdict(), "name": self.run})
 
 
 class TeamRuns:
@@ -81,7 +79,7 @@ class TeamRuns:
         runs = [*running, *(_build(row) for row in rows if row["uid"] not in uids)]
         runs = [run for run in runs if RUN_NAME.fullmatch(run.run)]
         self._fitting = Counter(form for run in runs for form in run.forms)
-        self.runs: Sequence[IndexedRun] = [replace(run, name=self._name(run)) for run in runs]
+        self.runs: Sequence[IndexedRun] = [run._replace(name=self._name(run)) for run in runs]
 
     def _name(self, run: IndexedRun) -> str:
         """`exp12` for a run of this workspace, else the shortest form that fits no other run."""

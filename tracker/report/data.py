@@ -14,17 +14,11 @@ from tracker.comparison.comparable import (
     basis_of_submission,
     explain_incomparable,
 )
+from tracker.comparison.marks import name_node, read_marks
 from tracker.comparison.members import list_flattered
 from tracker.comparison.score_relation import group_by_scheme
 from tracker.comparison.statistics.regression import MIN_TO_RANK, RankCorrelation, rank_correlation
-from tracker.comparison.tree import (
-    Family,
-    Node,
-    build_family,
-    name_model,
-    name_node,
-    read_marks,
-)
+from tracker.comparison.tree import Family, Node, build_family, name_model
 from tracker.core.clock import to_utc_text
 from tracker.core.config_diff import describe_ensemble
 from tracker.core.errors import TrackerError

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracker.comparison.check_report import CheckReport
 from tracker.core.config_diff import diff_configs, list_unknown
@@ -59,8 +58,7 @@ SIMILAR_DIFFERENCE = 1e-4
 SIMILAR_CORRELATION = 0.9999
 
 
-@dataclass(frozen=True, kw_only=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A run's predictions that passed all checks of the file itself."""
 
     record: RunRecord
@@ -113,8 +111,7 @@ def _how_to_predict(record: RunRecord) -> str:
     return "set data.eval_dir and train again"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Examination:
+class Examination(NamedTuple):
     """A candidate compared with the ledger at one moment.
 
     `ledger_refusal` (rows are gone that this workspace saw), `duplicate`, `quota_refusal` (quota,
@@ -174,7 +171,10 @@ def examine(workspace: Workspace, run: str, *, exact: bool = False) -> Examinati
 
 
 def check(workspace: Workspace, run: str) -> CheckReport:
-    """What submit would do, and how similar the predictions are to earlier ones; writes nothing."""
+    """What submit would do, and how similar the predictions are to earlier ones.
+
+    Nothing is written but what two runs' validation images said, to be read by the next command.
+    """
     with one_moment(workspace.ledger_url):
         return build_check_report(workspace, examine(workspace, run, exact=True))
 
@@ -334,7 +334,7 @@ def _test_gain(
 ) -> PairedComparison | None:
     """SOTA and the run on their validation images; None where they cannot be tested."""
     from tracker.comparison.evidence import VALIDATION, compare_validation
-    from tracker.comparison.statistics.paired import RESAMPLES
+    from tracker.comparison.statistics.decision import RESAMPLES
     from tracker.comparison.subject import load_subject
 
     if not (run_folder(workspace.runs_dir, record.name) / VALIDATION).is_file():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from tracker.core.errors import RefusedError, TrackerError, render_error
 from tracker.leaderboards import Scores, build_leaderboard
@@ -22,8 +23,10 @@ from tracker.training.numbers import render_count
 from tracker.workspace.leaderboard_kinds import DEFAULT, KINDS
 from tracker.workspace.member_file import find_author
 from tracker.workspace.metrics import render_score_command
-from tracker.workspace.predictions import Answers, check_answers
 from tracker.workspace.tracker_toml import Competition, Workspace, parse_score
+
+if TYPE_CHECKING:
+    from tracker.workspace.predictions import Answers
 
 
 def score(
@@ -173,6 +176,8 @@ def _score_here(workspace: Workspace, number: int, measure: Callable[[Answers], 
     A teammate's file may be elsewhere, and an imported row may have answers that nobody can score:
     the other submissions go on.
     """
+    from tracker.workspace.predictions import check_answers
+
     try:
         answers = load_sent_answers(workspace, number)
         if answers is None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from tracker.core.errors import ConfigError, LedgerError, RefusedError, TrackerError
 from tracker.ledger.connection import open_reader
@@ -28,8 +28,7 @@ HINT = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Witnesses:
+class Witnesses(NamedTuple):
     """The heads of all witnesses compared with the ledger.
 
     `counts` is how many heads each kind of witness has; `unasked` is why MLflow was not asked,

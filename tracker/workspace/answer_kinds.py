@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracker.workspace.number_tables import Numbers, is_number, parse_numbers, render_shortest
 from tracker.workspace.tracker_toml import Competition
@@ -41,8 +40,7 @@ def normalize_number(text: str) -> str:
     return render_shortest(float(text)) if is_number(text) else text
 
 
-@dataclass(frozen=True, kw_only=True)
-class AnswerKind:
+class AnswerKind(NamedTuple):
     """One kind of answers.
 
     `read` turns the columns of a part of a table into one text for each row (`Numbers` where every

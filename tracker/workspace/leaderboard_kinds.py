@@ -7,11 +7,10 @@ This module imports nothing of tracker, so that the reader of tracker.toml can u
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, kw_only=True)
-class LeaderboardOption:
+class LeaderboardOption(NamedTuple):
     """A key of [leaderboard] in tracker.toml; its value is a text.
 
     `needs`: what the value is, for the message when it is missing; empty if it may be missing.
@@ -27,8 +26,7 @@ class LeaderboardOption:
     unused: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class LeaderboardKind:
+class LeaderboardKind(NamedTuple):
     """A kind of leaderboard.
 
     `sentence` is its comment in tracker.toml, `implementation` is "module:Class".

@@ -7,9 +7,8 @@ import itertools
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from tracker.training.files import check_regular
 from tracker.training.libraries import is_installed
@@ -95,8 +94,7 @@ def parse_numbers(columns: Sequence[Sequence[str]]) -> NDArray[np.float64] | Non
     return table + 0.0  # -0.0 becomes 0
 
 
-@dataclass(frozen=True)
-class ReadNumbers:
+class ReadNumbers(NamedTuple):
     """What a fast reader found in a CSV: ids, float64 [images, columns], other columns as texts.
 
     `file_hash` is the SHA-256 of the file's bytes.

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tracker.core.errors import RefusedError
 from tracker.training.numbers import render_count
@@ -177,8 +177,7 @@ def _draw_sketch(answers: Answers) -> Sketch:
     return Sketch(sample, len(table), answers.fingerprint, summary)
 
 
-@dataclass(frozen=True)
-class AnswerDiff:
+class AnswerDiff(NamedTuple):
     """The difference of two tables.
 
     `total` images are in both, `changed` of them have different answers; `moves` counts the changes

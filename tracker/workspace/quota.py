@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-import zoneinfo
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tracker.core.clock import from_utc_text, to_utc_text
+from tracker.core.clock import find_zone, from_utc_text, to_utc_text
 from tracker.core.errors import RefusedError
 from tracker.workspace.tracker_toml import Competition
 
@@ -123,7 +122,7 @@ def _render(competition: Competition, moment: str | None) -> str:
 
 
 def _midnight(competition: Competition, now: dt.datetime, *, days: int) -> dt.datetime:
-    zone = zoneinfo.ZoneInfo(competition.time_zone)
+    zone = find_zone(competition.time_zone)
     day = now.astimezone(zone).date() + dt.timedelta(days=days)
     return dt.datetime.combine(day, dt.time(), tzinfo=zone)
 

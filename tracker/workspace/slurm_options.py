@@ -13,12 +13,12 @@ from tracker.training.tables import parse_toml_value
 LOCAL = "local"  # submitit's name for jobs on this machine
 EXECUTORS = ("slurm", LOCAL)
 # As sbatch takes it: minutes, minutes:seconds, hours:minutes:seconds, days-hours and so on.
-TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?")
+TIME = r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?"
 
 
 def parse_minutes(raw: Any) -> int:
     """A time limit as sbatch takes it, in whole minutes, at least one; raises ValueError."""
-    match = TIME.fullmatch(str(raw).strip()) if type(raw) in (int, str) else None
+    match = re.fullmatch(TIME, str(raw).strip()) if type(raw) in (int, str) else None
     if match is None:
         raise ValueError(raw)
     days, *rest = (None if part is None else int(part) for part in match.groups())

@@ -5,8 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import math
 import re
-import shlex
-import zoneinfo
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -15,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from tracker.core.clock import find_zone
 from tracker.core.errors import UnknownRunError
 from tracker.core.settings import get_setting
 from tracker.core.text import render_minute
@@ -67,10 +66,7 @@ def list_metric_kinds() -> tuple[str, ...]:
 
 def parse_zone(raw: Any) -> str:
     """The name of a time zone that this machine knows; raises ValueError."""
-    try:
-        zoneinfo.ZoneInfo(raw)
-    except (zoneinfo.ZoneInfoNotFoundError, TypeError, OSError) as error:
-        raise ValueError from error
+    find_zone(raw)
     return str(raw)
 
 
@@ -243,7 +239,7 @@ class Competition:
             moment = dt.datetime.fromisoformat(text or "")
         except ValueError:
             return render_minute(text, unknown="-")
-        return moment.astimezone(zoneinfo.ZoneInfo(self.time_zone)).strftime(form)
+        return moment.astimezone(find_zone(self.time_zone)).strftime(form)
 
     @property
     def primary(self) -> Metric:
@@ -419,6 +415,8 @@ def find_workspace(start: Path | None = None) -> Workspace:
     if named:
         root = Path(named).expanduser().resolve()
         if not (root / TRACKER_TOML).is_file():
+            import shlex
+
             raise UnknownRunError(
                 f"TRACKER_WORKSPACE={named} has no {TRACKER_TOML}",
                 hint=f"tracker init {shlex.quote(named)}",
@@ -511,7 +509,7 @@ def _build_competition(values: Mapping[str, Any], problems: list[str]) -> Compet
     problems += _check_answer(competition)
     deadline = competition.deadline
     if deadline and not deadline.tzinfo:
-        deadline = deadline.replace(tzinfo=zoneinfo.ZoneInfo(competition.time_zone))
+        deadline = deadline.replace(tzinfo=find_zone(competition.time_zone))
     return replace(competition, primary_metric=primary, deadline=deadline)
 
 

@@ -23,8 +23,7 @@ from tracker.training.data.to_predict import is_listed, list_ids, list_images
 from tracker.training.errors import DataError
 from tracker.training.files import check_regular, translate_os_errors, write_bytes
 from tracker.training.formats import FORMATS
-from tracker.training.formats.format import IMAGE_SUFFIXES, TrainingFolder
-from tracker.training.formats.image_index import split_suffix
+from tracker.training.formats.format import IMAGE_SUFFIXES, TrainingFolder, split_suffix
 from tracker.training.formats.images import ImageChecks, check_images
 from tracker.training.formats.label_fixes import LabelFixes
 from tracker.training.formats.samples import (

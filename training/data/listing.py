@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from tracker.training.formats.image_index import split_suffix
+from tracker.training.formats.format import split_suffix
 
 HIDDEN, CHECKPOINTS = "hidden", ".ipynb_checkpoints"
 CLUTTER = ("thumbs.db", "desktop.ini", "__macosx")  # files of operating systems and programs

@@ -14,14 +14,14 @@ from tracker.training.formats.format import (
     PLAIN_INIT_KEYS,
     Format,
     TrainingFolder,
+    split_suffix,
 )
-from tracker.training.formats.image_index import split_suffix
 
 if TYPE_CHECKING:
     from tracker.training.formats.samples import Sample
 
-NUMBERED = re.compile(r"(?P<name>.*?[^\W\d_].*?)[ ._-]*\d+")
-EDGE = re.compile(r"[^\W\d_]")  # a letter: a class's name ends where none follows
+NUMBERED = r"(?P<name>.*?[^\W\d_].*?)[ ._-]*\d+"
+EDGE = r"[^\W\d_]"  # a letter: a class's name ends where none follows
 FEWEST = 2  # images of a class, on average
 
 
@@ -30,7 +30,7 @@ def find_classes(stems: Sequence[str]) -> list[str]:
 
     There are at least two classes, with two images each on average.
     """
-    matches = [NUMBERED.fullmatch(stem) for stem in stems]
+    matches = [re.fullmatch(NUMBERED, stem) for stem in stems]
     names = [match["name"] for match in matches if match]
     different = set(names)
     if len(names) < len(stems) or not 2 <= len(different) <= len(stems) / FEWEST:
@@ -58,7 +58,7 @@ def _find_class(stem: str, classes: Sequence[str]) -> int | None:
     fitting = [
         index
         for index, name in enumerate(classes)
-        if stem.startswith(name) and not EDGE.match(stem[len(name) : len(name) + 1])
+        if stem.startswith(name) and not re.match(EDGE, stem[len(name) : len(name) + 1])
     ]
     return max(fitting, key=lambda index: len(classes[index]), default=None)
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:  # every command asks the registry of formats, and few read images
     from tracker.training.formats.label_fixes import LabelFixes
@@ -13,6 +12,12 @@ if TYPE_CHECKING:  # every command asks the registry of formats, and few read im
 
 IMAGES = "images"  # the folder of them, beside a table
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+
+
+def split_suffix(name: str) -> tuple[str, str]:
+    """A file's name without its suffix, and the suffix; an id with dots has one too, as 1.2.826."""
+    stem, dot, end = name.rpartition(".")
+    return (stem, dot + end) if stem else (name, "")
 
 
 class Listing(Protocol):
@@ -33,8 +38,7 @@ class Listing(Protocol):
         """The files in a folder and below it, in order, relative to it, with slashes."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainingFolder:
+class TrainingFolder(NamedTuple):
     """Where the training images are, and what is known before reading them.
 
     `labels` is data.labels, or None; the keys after `listing` are those of the data section that
@@ -56,8 +60,7 @@ class TrainingFolder:
     group: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Format:
+class Format(NamedTuple):
     """A value of data.format, and everything that depends on it.
 
     `detect` looks at a folder and at a table of labels (None where there is none).
@@ -75,13 +78,11 @@ class Format:
     suggest_classes: Callable[[Path, Path | None, str], dict[str, Any]]
     read: Callable[[TrainingFolder], list[Sample]]
     defaults: Mapping[str, Any]
-    init_keys: Mapping[str, Any] = field(default_factory=dict)
+    init_keys: Mapping[str, Any] = {}
     has_people: bool = False
     only_keys: tuple[str, ...] = ()
     images_folder: str = ""
-    count_attributes: Callable[[Sequence[int]], dict[str, dict[str, int]]] = field(
-        default=lambda labels: {}
-    )
+    count_attributes: Callable[[Sequence[int]], dict[str, dict[str, int]]] = lambda labels: {}
 
 
 # What a format without people takes: images divided by class, and channels as the model was trained

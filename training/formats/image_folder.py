@@ -12,8 +12,8 @@ from tracker.training.formats.format import (
     PLAIN_INIT_KEYS,
     Format,
     TrainingFolder,
+    split_suffix,
 )
-from tracker.training.formats.image_index import split_suffix
 from tracker.training.numbers import render_count
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tracker.training.files import translate_os_errors
-from tracker.training.formats.format import IMAGE_SUFFIXES
+from tracker.training.formats.format import IMAGE_SUFFIXES, split_suffix
 
 ANY = ".*"  # an ending: images have several
 SKIPPED = ("__macosx",)
@@ -97,12 +97,6 @@ class ImageIndex:
         if len(found) < 2:
             return found[0] if found else None
         return min(found, key=lambda image: (image.folder.count("/"), image.folder != ""))
-
-
-def split_suffix(name: str) -> tuple[str, str]:
-    """A file's name without its suffix, and the suffix; an id with dots has one too, as 1.2.826."""
-    stem, dot, end = name.rpartition(".")
-    return (stem, dot + end) if stem else (name, "")
 
 
 def _with_suffix(images: list[ImageFile], suffix: str) -> list[ImageFile]:

@@ -24,7 +24,7 @@ ATTRIBUTES = {"mask": MASKS, "gender": GENDERS, "age": AGES}  # the last changes
 MASK_PROFILE_CLASSES = tuple(
     f"{mask}_{gender}_{age}" for mask in MASKS for gender in GENDERS for age in AGES
 )
-PROFILE = re.compile(r"(?P<id>[^_]+)_(?P<gender>male|female)_(?P<race>[^_]+)_(?P<age>\d{1,3})")
+PROFILE = r"(?P<id>[^_]+)_(?P<gender>male|female)_(?P<race>[^_]+)_(?P<age>\d{1,3})"
 PHOTOS = {**{f"mask{n}": 0 for n in range(1, 6)}, "incorrect_mask": 1, "normal": 2}
 
 
@@ -46,7 +46,7 @@ def _detect(folder: Path | None, table: Path | None) -> bool:
     names = [
         path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
     ]
-    fitting = [name for name in names if PROFILE.fullmatch(name)]
+    fitting = [name for name in names if re.fullmatch(PROFILE, name)]
     return len(fitting) > len(names) / 2
 
 
@@ -67,7 +67,7 @@ def _read(source: TrainingFolder) -> list[Sample]:
     samples = []
     for folder in source.listing.list_names(source.folder):
         profile = source.folder / folder
-        match = PROFILE.fullmatch(profile.name) if profile.is_dir() else None
+        match = re.fullmatch(PROFILE, profile.name) if profile.is_dir() else None
         if match is None:
             source.listing.add_problem(
                 profile.name, profile, "expected a folder <id>_<male|female>_<race>_<age>"

@@ -15,8 +15,8 @@ from functools import cached_property
 from pathlib import Path
 
 from tracker.training.errors import DataError
-from tracker.training.formats.format import IMAGE_SUFFIXES, IMAGES, TrainingFolder
-from tracker.training.formats.image_index import ANY, ImageIndex, split_suffix
+from tracker.training.formats.format import IMAGE_SUFFIXES, IMAGES, TrainingFolder, split_suffix
+from tracker.training.formats.image_index import ANY, ImageIndex
 from tracker.training.formats.image_names import ImageName, ImageNames
 from tracker.training.formats.samples import LabelValues, Sample
 from tracker.training.numbers import read_number

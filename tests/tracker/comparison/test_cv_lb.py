@@ -15,10 +15,10 @@ import pytest
 
 from tests.support.winners_table import import_winners
 from tests.support.workspaces import begin_run, make_run, make_workspace
-from tracker.comparison.audit import find_duplicates
 from tracker.comparison.comparable import describe_validation, find_scheme
 from tracker.comparison.cv_lb import CvLb, compare_cv_with_leaderboard
 from tracker.comparison.diff import diff_runs
+from tracker.comparison.duplicates import find_duplicates
 from tracker.comparison.expected_scores import (
     Contender,
     _shrink_all,

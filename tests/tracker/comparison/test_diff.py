@@ -24,7 +24,8 @@ from tracker.comparison.audit import audit
 from tracker.comparison.compare import compare_runs
 from tracker.comparison.diff import RunDiff, diff_runs
 from tracker.comparison.evidence import Move
-from tracker.comparison.statistics.paired import ALPHA, McNemar
+from tracker.comparison.statistics.decision import ALPHA
+from tracker.comparison.statistics.paired import McNemar
 from tracker.comparison.verdict import render_range
 from tracker.console.diff import (
     draw_diff,

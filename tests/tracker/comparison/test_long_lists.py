@@ -15,9 +15,9 @@ from tests.support.workspaces import begin_run, make_run, make_workspace
 from tracker.commands import options
 from tracker.commands.runs import runs_command
 from tracker.commands.submissions import _print_rows, audit_command
-from tracker.comparison.audit import find_duplicates
+from tracker.comparison.duplicates import find_duplicates
+from tracker.comparison.marks import read_marks
 from tracker.comparison.search import rank_submissions, search_submissions, sort_submissions
-from tracker.comparison.tree import read_marks
 from tracker.ledger.append import open_ledger
 from tracker.ledger.historical import HistoricalSubmission
 from tracker.ledger.read import (

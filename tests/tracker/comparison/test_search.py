@@ -12,6 +12,7 @@ import pytest
 from tests.conftest import run_tracker
 from tests.support.winners_table import TABLE
 from tests.support.workspaces import begin_run, make_run, make_workspace, set_parent
+from tracker.comparison.marks import read_marks
 from tracker.comparison.members import load_ensembles, name_ensembles
 from tracker.comparison.search import (
     list_incomparable,
@@ -20,7 +21,7 @@ from tracker.comparison.search import (
     search_submissions,
     sort_submissions,
 )
-from tracker.comparison.tree import build_family, read_marks
+from tracker.comparison.tree import build_family
 from tracker.console.compare import describe_order
 from tracker.core.errors import UnknownRunError
 from tracker.ledger.read import list_submissions, list_validation_scores

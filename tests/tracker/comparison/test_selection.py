@@ -21,6 +21,7 @@ from tracker.comparison.compare import compare_runs
 from tracker.comparison.cv_lb import compare_cv_with_leaderboard
 from tracker.comparison.diff import diff_runs
 from tracker.comparison.leaderboard_noise import SampleSizes
+from tracker.comparison.marks import read_submission_marks
 from tracker.comparison.members import list_searched, load_ensembles
 from tracker.comparison.private_scores import (
     LabeledPredictions,
@@ -28,7 +29,7 @@ from tracker.comparison.private_scores import (
     load_labeled_predictions,
 )
 from tracker.comparison.selection import select_final
-from tracker.comparison.tree import build_family, read_submission_marks
+from tracker.comparison.tree import build_family
 from tracker.console.compare import print_comparison
 from tracker.console.compare import render_markdown as compare_markdown
 from tracker.console.cv_lb import render_selection

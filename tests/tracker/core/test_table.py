@@ -361,7 +361,7 @@ def test_a_column_returns_where_hiding_a_wider_one_left_room() -> None:
     columns += [Column(name, leaves=3 + place) for place, name in enumerate(("lr", "epochs"))]
     rows = [["exp1", "m" * 30, "0.1", "12"]]
     assert draw_table(columns, rows, width=20)[0].split() == ["run"]
-    columns[2:] = [replace(column, returns=True) for column in columns[2:]]
+    columns[2:] = [column._replace(returns=True) for column in columns[2:]]
     assert draw_table(columns, rows, width=20)[0].split() == ["run", "lr", "epochs"]
     assert draw_table(columns, rows, width=15)[0].split() == ["run", "lr"]
     # never at the cost of a text that was kept

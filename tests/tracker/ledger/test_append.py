@@ -18,7 +18,7 @@ from tests.support.ledger_rows import add, draft
 from tests.support.servers import PostgresServer
 from tests.support.workspaces import make_run, make_workspace
 from tracker.comparison.audit import audit
-from tracker.comparison.tree import read_marks
+from tracker.comparison.marks import read_marks
 from tracker.core.clock import to_utc_text
 from tracker.core.errors import DuplicateError, LedgerError, RefusedError, UnknownRunError
 from tracker.ledger.append import (

@@ -200,7 +200,7 @@ def _select(outcome: Outcome, order: Integers) -> Outcome:
     for name in ("truth", "decided", "scores", "ranked", "ids"):
         part = getattr(outcome, name)
         parts[name] = None if part is None else part[order]
-    return replace(outcome, **parts)
+    return outcome._replace(**parts)
 
 
 # --- A metric of two sides
@@ -244,7 +244,7 @@ def _join(a: Outcome, b: Outcome) -> Outcome:
     for name in ("truth", "decided", "scores", "ranked", "ids"):
         pair = [getattr(a, name), getattr(b, name)]
         parts[name] = None if pair[0] is None or pair[1] is None else np.concatenate(pair)
-    return replace(a, **parts)
+    return a._replace(**parts)
 
 
 @dataclass(frozen=True)

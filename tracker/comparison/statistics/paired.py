@@ -11,8 +11,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tracker.comparison.statistics.decision import (
+    COVERAGE,
+    HALF_WIDTH,
+    RESAMPLES,
+    SMALLEST_FOUND,
+    Answer,
+    decide_answer,
+)
 from tracker.comparison.statistics.groups import FEW, number_groups
 from tracker.training.metrics import Counts, list_resampled
 
@@ -23,17 +31,6 @@ if TYPE_CHECKING:
     Integers = NDArray[np.int64]
     Floats = NDArray[np.float64]
 
-Answer = Literal["equal", "real", "too close to call", "not shown"]
-
-RESAMPLES = 10_000
-COVERAGE = 0.95
-# At 0.05, every second batch of 400 equal pairs would have more than 20 called different.
-ALPHA = 0.03
-POWER = 0.8  # the usual power of a test: found four times of five
-# Standard errors: NormalDist().inv_cdf of (1 + COVERAGE) / 2, and that of 1 - ALPHA / 2 plus that
-# of POWER. The module `statistics`, which computes them, takes 2 ms to import.
-HALF_WIDTH = 1.9599639845400536
-SMALLEST_FOUND = 3.0117116111574744
 ROUNDING = 1e-9  # equal differences may differ in the last bits
 BATCH = 500  # resamples at a time: some MB
 
@@ -219,8 +216,7 @@ def corrected_fold_test(a: Sequence[float], b: Sequence[float]) -> FoldTest:
     )
 
 
-@dataclass(frozen=True)
-class _Cells:
+class _Cells(NamedTuple):
     """Kinds of units and the count of each; the most frequent kind of a stratum comes first.
 
     `features` [kinds, 6 classes] is what one unit adds to the images, hits and predictions of each
@@ -259,15 +255,15 @@ class _Cells:
         """
         import numpy as np
 
+        strata = [_describe_stratum(kinds, self.counts[kinds]) for kinds in self.strata]
         for size in _batch_sizes(resamples):
             draws = np.empty((size, len(self.counts)), dtype=np.float32)
-            for kinds in self.strata:
-                counts = self.counts[kinds].astype(np.int64)
-                number = int(counts.sum())
+            for stratum in strata:
+                number = stratum.number
                 if number == 1:
-                    draws[:, kinds] = 1
+                    draws[:, stratum.kinds] = 1
                 else:
-                    draws[:, kinds] = _draw_kinds(rng, counts, size) * np.float32(
+                    draws[:, stratum.kinds] = _draw_kinds(rng, stratum, size) * np.float32(
                         number / (number - 1)
                     )
             yield draws @ self.features
@@ -284,7 +280,27 @@ class _Cells:
             yield sums + _flip_coins(rng, counts, size) @ change[moving]
 
 
-def _draw_kinds(rng: np.random.Generator, counts: Integers, size: int) -> NDArray[Any]:
+class _Stratum(NamedTuple):
+    """The units that are drawn together: `number` of them, with the `counts` of their kinds.
+
+    `others` has the kind of each unit that is not of the first one, the most frequent.
+    """
+
+    kinds: slice
+    number: int
+    counts: Integers
+    others: Integers
+
+
+def _describe_stratum(kinds: slice, counts: NDArray[np.float32]) -> _Stratum:
+    import numpy as np
+
+    whole = counts.astype(np.int64)
+    others = np.repeat(np.arange(1, len(whole)), whole[1:])
+    return _Stratum(kinds, int(whole.sum()), whole, others)
+
+
+def _draw_kinds(rng: np.random.Generator, stratum: _Stratum, size: int) -> NDArray[Any]:
     """Counts [size, kinds] of a draw with replacement of one unit fewer than there are.
 
     It is a multinomial draw. The most frequent kind is drawn as a number, and the rest unit by unit
@@ -292,19 +308,18 @@ def _draw_kinds(rng: np.random.Generator, counts: Integers, size: int) -> NDArra
     """
     import numpy as np
 
-    number, kinds = int(counts.sum()), len(counts)
-    rest = number - int(counts[0])
+    _, number, counts, others = stratum
+    kinds, rest = len(counts), len(others)
     if rest > 10 * kinds:
         return rng.multinomial(number - 1, counts / number, size)
-    units = np.repeat(np.arange(kinds), np.concatenate([[0], counts[1:]]))
-    others = rng.binomial(number - 1, rest / number, size)
-    rows = np.repeat(np.arange(size) * kinds, others)
+    drawn_others = rng.binomial(number - 1, rest / number, size)
+    rows = np.arange(0, size * kinds, kinds).repeat(drawn_others)
     if rest:
-        rows += units[
+        rows += others[
             rng.integers(0, rest, len(rows), dtype=np.uint16 if rest < 2**16 else np.int64)
         ]
     drawn = np.bincount(rows, minlength=size * kinds).reshape(size, kinds)
-    drawn[:, 0] = number - 1 - others
+    drawn[:, 0] = number - 1 - drawn_others
     return drawn
 
 
@@ -440,44 +455,6 @@ def summarize(
         higher_is_better=higher_is_better,
         resamples=len(drawn),
     )
-
-
-def decide_answer(delta: float, half_width: float, p: float, draws: int) -> Answer:
-    """Whether a difference is real: the one rule of every command.
-
-    The interval is `delta` plus and minus `half_width`, `p` is of the swap test, and both come from
-    so many random `draws`. Real is what both call a difference, and not shown what neither does.
-    Too close to call is what only one of them calls a difference, or what other draws could decide
-    otherwise.
-    """
-    if not half_width:
-        return "equal"
-    tests = {excludes_zero(delta, half_width, draws), is_below_limit(p, draws)}
-    if tests == {True}:
-        return "real"
-    return "not shown" if tests == {False} else "too close to call"
-
-
-def excludes_zero(delta: float, half_width: float, draws: int) -> bool | None:
-    """Whether the interval leaves out 0; None where other draws could say otherwise.
-
-    Its end has 1.96 standard errors of its own: of a standard deviation of so many normal draws.
-    """
-    distance = abs(delta) - half_width
-    if abs(distance) <= HALF_WIDTH * half_width / math.sqrt(2 * draws):
-        return None
-    return distance > 0
-
-
-def is_below_limit(p: float, draws: int) -> bool | None:
-    """Whether p is not above ALPHA; None where other draws could say otherwise.
-
-    It has 1.96 standard errors of its own: of a share of so many draws.
-    """
-    error = HALF_WIDTH * math.sqrt(p * (1 - p) / draws)
-    if p - error <= ALPHA < p + error:
-        return None
-    return p < ALPHA
 
 
 def _find_quantile(groups: int | None) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tracker.console.textplot import PLAIN
 from tracker.core.markdown import escape, render_table
@@ -13,8 +13,7 @@ from tracker.core.terminal import print_table, print_text
 from tracker.core.text import clean_text
 
 
-@dataclass(frozen=True, kw_only=True)
-class Section:
+class Section(NamedTuple):
     """Lines of text, or a table with its columns; `drawing` lines keep their blanks."""
 
     lines: Sequence[str] = ()

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from tracker.comparison.diff import RunDiff
-from tracker.comparison.statistics.paired import ALPHA, Difference, PairedComparison
+from tracker.comparison.statistics.decision import ALPHA
 from tracker.comparison.verdict import WHY_ALPHA, render_range
 from tracker.console.diff.sections import Section
 from tracker.core.table import Column, Styled
 from tracker.core.text import render_number
+
+if TYPE_CHECKING:
+    from tracker.comparison.statistics.paired import Difference, PairedComparison
 from tracker.training.numbers import render_count, render_digits
 
 

@@ -11,8 +11,8 @@ from functools import cached_property
 from pathlib import Path
 
 from tracker.training.errors import DataError
-from tracker.training.formats.format import IMAGE_SUFFIXES
-from tracker.training.formats.image_index import ImageIndex, split_suffix
+from tracker.training.formats.format import IMAGE_SUFFIXES, split_suffix
+from tracker.training.formats.image_index import ImageIndex
 from tracker.training.tables import LINE, read_columns, read_header
 
 SUFFIXES = (".csv", ".tsv")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -189,7 +188,7 @@ def test_a_metric_without_a_weighted_form_takes_fewer_resamples_by_its_scorer(
         assert outcome.scores is not None
         return float(((outcome.scores - np.eye(3)[outcome.truth]) ** 2).sum(axis=1).mean())
 
-    known = replace(COMPETITION["log_loss"], title="Brier score", from_outcome=measure_brier)
+    known = COMPETITION["log_loss"]._replace(title="Brier score", from_outcome=measure_brier)
     monkeypatch.setitem(COMPETITION, "brier", known)
     a, b = draw_classes(np.random.default_rng(0), 200, 0.5, 2.0)
     metric = TaskMetric(name="brier", kind="brier", higher_is_better=False)
@@ -268,7 +267,7 @@ def draw_groups(seed: int, number: int = 30) -> tuple[Outcome, Outcome, list[str
         assert side.scores is not None
         assert side.decided is not None
         truth, decided, scores = (part[owners] for part in (side.truth, side.decided, side.scores))
-        sides.append(replace(side, truth=truth, decided=decided, scores=scores))
+        sides.append(side._replace(truth=truth, decided=decided, scores=scores))
     return sides[0], sides[1], [f"patient {number}" for number in owners]
 
 
@@ -286,8 +285,8 @@ def test_intervals_hold_for_groups_of_images_that_are_alike_and_not_image_by_ima
 
 def test_where_every_image_is_a_group_of_its_own_nothing_changes() -> None:
     a, b = draw_classes(np.random.default_rng(4), 60, 1.0, 1.3)
-    a = replace(a, truth=np.append(a.truth[:-1], 2), classes=3)
-    b = replace(b, truth=a.truth)
+    a = a._replace(truth=np.append(a.truth[:-1], 2), classes=3)
+    b = b._replace(truth=a.truth)
     groups = [f"g{number}" for number in range(60)]
     assert compare(a, b, "log_loss", groups=groups) == compare(a, b, "log_loss")
     truth = np.append(a.truth[:-1], 3)  # a class of one image

@@ -14,17 +14,19 @@ from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score
 from statsmodels.stats.contingency_tables import mcnemar
 
-from tracker.comparison.statistics.paired import (
+from tracker.comparison.statistics.decision import (
     ALPHA,
     COVERAGE,
     HALF_WIDTH,
     POWER,
     RESAMPLES,
     SMALLEST_FOUND,
+    decide_answer,
+)
+from tracker.comparison.statistics.paired import (
     PairedComparison,
     compare_predictions,
     corrected_fold_test,
-    decide_answer,
     exact_mcnemar,
 )
 

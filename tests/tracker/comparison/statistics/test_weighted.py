@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -155,8 +154,7 @@ def test_a_weighted_metric_is_that_of_scikit_learn(
 def stack(a: Outcome, b: Outcome) -> Outcome:
     assert a.scores is not None and b.scores is not None
     decided = np.concatenate([np.asarray(a.decided), np.asarray(b.decided)])
-    return replace(
-        a,
+    return a._replace(
         truth=np.concatenate([a.truth, b.truth]),
         decided=decided,
         scores=np.concatenate([a.scores, b.scores]),
@@ -171,10 +169,10 @@ def test_swapped_predictions_move_the_difference_by_their_swings(
 ) -> None:
     first, chosen = draw(3), Parameters(average=average)
     rng = np.random.default_rng(0)
-    second = replace(first, scores=np.round(first.scores + 0.1 * rng.random(first.scores.shape), 2))
+    second = first._replace(scores=np.round(first.scores + 0.1 * rng.random(first.scores.shape), 2))
     if first.truth.ndim == 1:
         sums = second.scores.sum(axis=1, keepdims=True)
-        second = replace(second, scores=second.scores / sums)
+        second = second._replace(scores=second.scores / sums)
     a, b, both = (build(kind, one, chosen) for one in (first, second, stack(first, second)))
     assert a and b and both
     swing = find_swing(a, b)
@@ -187,7 +185,7 @@ def test_swapped_predictions_move_the_difference_by_their_swings(
 
 
 def test_an_area_without_true_images_is_undefined() -> None:
-    outcome = replace(draw_classes(1, classes=2), truth=np.zeros(40, dtype=int))
+    outcome = draw_classes(1, classes=2)._replace(truth=np.zeros(40, dtype=int))
     found = build("roc_auc", outcome, Parameters())
     assert found is not None
     assert np.isnan(found.score(np.ones((1, 40)))).all()
