@@ -99,7 +99,7 @@ def list_known_names(competition: Competition) -> list[str]:
 
     The names of fields, of config keys, and of the metrics that are declared or computed here.
     """
-    from tracker.comparison.compared_run import FIELDS
+    from tracker.run_folder.values import FIELDS
     from tracker.ledger.columns import list_columns
     from tracker.training.config import Config, config_to_dict
     from tracker.training.metrics import METRICS

@@ -17,6 +17,7 @@ from typing import Any
 
 from tracker.core.errors import LedgerError, RefusedError, TrackerError, UnknownRunError
 from tracker.ledger.connection import Query, Row, parse_column, read_rows
+from tracker.run_folder.look import find_look
 from tracker.run_folder.read import load_run
 from tracker.run_folder.record import RUN_NAME, TEAM, is_pulled
 from tracker.training.machine import host_name
@@ -212,6 +213,10 @@ def is_at_home(workspace: Workspace, name: str, uid: str) -> bool:
 
 
 def _has_run(runs_dir: Path, name: str, uid: str) -> bool:
+    if look := find_look(runs_dir, name):
+        index, number = look
+        if (known := index.find_uid(number)) is not None:
+            return known == uid
     if not (runs_dir / name).is_dir():
         return False
     try:
