@@ -164,6 +164,11 @@ def count_submissions(workspace: Workspace) -> int:
     return int(row["n"])
 
 
+def has_ledger_rows(workspace: Workspace) -> bool:
+    """Whether the ledger has a submission; raises LedgerError where it cannot be read."""
+    return bool(read_rows(workspace.ledger_url, "SELECT number FROM submissions LIMIT 1"))
+
+
 def list_unscored(workspace: Workspace) -> list[Submission]:
     """The submissions without any public score."""
     scored = "SELECT 1 FROM scores c WHERE c.submission = s.number AND c.split = 'public'"
@@ -369,11 +374,23 @@ def list_newest_scores(workspace: Workspace, uids: Collection[str]) -> dict[str,
     return newest
 
 
-def list_newest_numbers(workspace: Workspace, uids: Collection[str]) -> dict[str, int]:
-    """{uid: number of the newest submission} of the runs that have one."""
+def list_newest_values(workspace: Workspace, split: str, metric: str) -> dict[str, float]:
+    """{uid: this score of its newest submission} of all runs; runs without it are left out."""
+    sql = (
+        "SELECT n.run_uid, c.value FROM (SELECT max(number) AS number, run_uid FROM submissions"
+        " WHERE run_uid IS NOT NULL GROUP BY run_uid) n JOIN latest_scores c ON c.submission ="
+        " n.number WHERE c.split = :split AND c.metric = :metric"
+    )
+    rows = read_rows(workspace.ledger_url, sql, {"split": split, "metric": metric})
+    return {row["run_uid"]: row["value"] for row in rows}
+
+
+def list_newest_numbers(workspace: Workspace, uids: Collection[str] | None) -> dict[str, int]:
+    """{uid: number of the newest submission} of the runs that have one; of all without `uids`."""
     newest: dict[str, int] = {}
+    parts = [("WHERE run_uid IS NOT NULL", {})] if uids is None else None
     with open_reader(workspace.ledger_url) as query:
-        for where, known in _split_list(uids, "WHERE run_uid IN"):
+        for where, known in parts or _split_list(uids or (), "WHERE run_uid IN"):
             sql = f"SELECT run_uid, max(number) AS number FROM submissions {where} GROUP BY run_uid"
             newest |= {row["run_uid"]: row["number"] for row in query(sql, known)}
     return newest
