@@ -13,7 +13,7 @@ from typing import Any
 from tracker.core.config_diff import ENSEMBLE, list_changed_keys
 from tracker.ledger.read import list_run_paths, list_sota_numbers, list_submissions
 from tracker.ledger.records import Note, Submission, was_sent_here
-from tracker.run_folder.read import list_runs
+from tracker.run_folder.read import list_runs, look_once
 from tracker.run_folder.record import RunRecord
 from tracker.workspace.mlflow_paths import list_locations
 from tracker.workspace.tracker_toml import Competition, Workspace
@@ -54,7 +54,11 @@ class Audit:
 
 def audit(workspace: Workspace) -> Audit:
     """Look at every submission and at the files of this workspace's runs."""
-    rows = list_submissions(workspace)
+    with look_once(workspace.runs_dir):
+        return _audit(workspace, list_submissions(workspace))
+
+
+def _audit(workspace: Workspace, rows: Sequence[Submission]) -> Audit:
     days = Counter(find_day(workspace.competition, row.submitted_at) for row in rows)
     groups = _group_by_change(rows)
     notes: list[tuple[int, Note]] = []
@@ -122,6 +126,8 @@ def find_duplicates(rows: Sequence[Submission]) -> list[dict[str, Any]]:
 
     Equal scores are evidence, not proof. One equal score is not enough: one F1 may agree by chance.
     """
+    if all(row.predictions_fingerprint for row in rows):
+        return _find_equal_predictions(rows)
     duplicates: list[dict[str, Any]] = []
     # Rows by predictions and by each pair of scores: equal rows share at least one of these keys.
     indexes_by_key: dict[Any, list[int]] = {}
@@ -145,6 +151,20 @@ def find_duplicates(rows: Sequence[Submission]) -> list[dict[str, Any]]:
             indexes_by_key.setdefault(key, []).append(index)
             if not own:
                 unfingerprinted.setdefault(key, []).append(index)
+    return duplicates
+
+
+def _find_equal_predictions(rows: Sequence[Submission]) -> list[dict[str, Any]]:
+    """`find_duplicates` where all predictions are known, as nearly always: no score is compared."""
+    first: dict[str | None, Submission] = {}
+    duplicates: list[dict[str, Any]] = []
+    for row in rows:
+        earlier = first.setdefault(row.predictions_fingerprint, row)
+        if earlier is not row:
+            evidence = _compare(earlier, row)
+            duplicates.append(
+                {"number": row.number, "equal_to": earlier.number, "evidence": evidence}
+            )
     return duplicates
 
 

@@ -25,6 +25,7 @@ from tracker.ledger.read import (
 )
 from tracker.ledger.records import Note, ScoredSubmission
 from tracker.ledger.resolve import resolve_run
+from tracker.run_folder.look import remember
 from tracker.run_folder.read import load_compared_config, load_config, load_run
 from tracker.run_folder.record import RunRecord, is_archived, list_run_numbers
 from tracker.run_folder.values import (
@@ -190,24 +191,33 @@ def _build_run(
     notes: Sequence[Note],
 ) -> ComparedRun:
     data = record.fingerprints.get("data")
-    common = translate(config)
-    outcome = {
-        **outcome_values(common),
-        "kind": record.kind,
-        "data": data and shorten_fingerprint(data),
-    }
+    # many runs share one config; the memory keeps it, so that its id stays its own
+    flat, outcome, flattered, _ = remember(
+        workspace.runs_dir,
+        ("compared config", id(config)),
+        lambda: (*_describe_config(workspace, config), config),
+    )
     return ComparedRun(
         fields=list_fields(record),
-        config=flatten_both(config, common),
-        outcome=outcome,
+        config=flat,
+        outcome={**outcome, "kind": record.kind, "data": data and shorten_fingerprint(data)},
         metrics=_list_metrics(record, row),
         submission=row.number if row else None,
         basis=basis_of_run(workspace, record, config),
         weights=record.fingerprints.get("weights"),
         notes=notes,
         facts=list_facts(record),
-        flattered=is_flattered(workspace, config),
+        flattered=flattered,
     )
+
+
+def _describe_config(
+    workspace: Workspace, config: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any], bool]:
+    """(the values by dotted key, those that can change a result, whether it flatters)."""
+    common = translate(config)
+    flat = flatten_both(config, common)
+    return flat, outcome_values(common), is_flattered(workspace, config)
 
 
 def _list_metrics(record: RunRecord, row: ScoredSubmission | None) -> dict[str, float]:

@@ -37,7 +37,7 @@ from tracker.ledger.read import (
 )
 from tracker.ledger.records import Origin, Submission
 from tracker.ledger.resolve import parse_submission
-from tracker.run_folder.read import list_runs, load_config, load_run
+from tracker.run_folder.read import list_runs, load_config, load_run, look_once
 from tracker.run_folder.record import RunRecord, is_pulled
 from tracker.training.metrics import METRICS
 from tracker.training.numbers import render_count
@@ -135,6 +135,11 @@ def build_family(
     Without `archived`, an archived run is left out, and its children follow its nearest ancestor.
     Without a ledger it is that of the runs alone.
     """
+    with look_once(workspace.runs_dir):
+        return _build_family(workspace, archived=archived, with_ledger=with_ledger)
+
+
+def _build_family(workspace: Workspace, *, archived: bool, with_ledger: bool) -> Family:
     submissions = list_submissions(workspace) if with_ledger else []
     records = list_runs(workspace.runs_dir)
     best = find_sota(workspace) if with_ledger else None

@@ -29,7 +29,7 @@ from tracker.run_folder.record import MARKS, RunRecord, raw_fields
 from tracker.run_folder.values import flatten_both, list_facts, list_fields, list_known_metrics
 
 # Raise it when a row would be made differently of the same files; other versions are made anew.
-VERSION = f"1 {__version__}"
+VERSION = f"2 {__version__}"
 SOURCES = ("run.json", "config.toml", MARKS)  # what a row is made of
 # A file may change again within the same tick of its file system's clock: it is read anew.
 YOUNG_S = 3.0
@@ -88,6 +88,8 @@ class RunIndex:
         self._database = database
         self._states: dict[int, str] = {}  # of the runs that the index answers for
         self._uids: dict[int, str] = {}
+        self._configs: dict[int, int] = {}
+        self._load_config = lru_cache(maxsize=MANY)(self._load_tables)
         self._load = lru_cache(maxsize=RECENT)(self._load_record)
 
     def refresh(self, read: Reader) -> None:
@@ -106,10 +108,12 @@ class RunIndex:
                 part = changed[start : start + BATCH]
                 found = {number: read(f"exp{number}") for number in part}
                 self._write({number: (states[number], run) for number, run in found.items()})
-        asked = "SELECT number, state, uid, seal FROM runs WHERE uid NOT NULL"
-        for number, state, uid, seal in self._database.execute(asked):
-            if states.get(number) == state and _sum(number, state, uid) == seal:
+        asked = "SELECT number, state, uid, config, seal FROM runs WHERE uid NOT NULL"
+        for number, state, uid, config, seal in self._database.execute(asked):
+            if states.get(number) == state and _sum(number, state, uid, config) == seal:
                 self._states[number], self._uids[number] = states[number], uid
+                if config is not None:
+                    self._configs[number] = config
 
     def _remove(self, gone: Iterable[int]) -> None:
         with _writing(self._database):
@@ -143,7 +147,7 @@ class RunIndex:
         config = None if run.tables is None else self._add_config(run.tables)
         is_archived = int(run.record.archived_at is not None)
         uid = run.record.uid
-        return number, state, uid, _sum(number, state, uid), is_archived, names, config, own
+        return number, state, uid, _sum(number, state, uid, config), is_archived, names, config, own
 
     def _name(self, names: Sequence[Any]) -> int:
         """The id of lists of names, which few runs have for themselves."""
@@ -205,16 +209,18 @@ class RunIndex:
         return RunRecord(**raw)
 
     def load_tables(self, number: int) -> dict[str, Any] | None:
-        """The config of a run as nested tables; None where its folder has to be read."""
-        if number not in self._states:
-            return None
-        asked = (
-            "SELECT r.state, t.id, t.text, t.sum FROM runs r JOIN tables t ON t.id = r.config"
-            " WHERE r.number = ?"
-        )
+        """The config of a run as nested tables; None where its folder has to be read.
+
+        Runs with the same config get the same tables, which nobody changes.
+        """
+        config = self._configs.get(number)
+        return None if config is None else self._load_config(config)
+
+    def _load_tables(self, config: int) -> dict[str, Any] | None:
         with suppress(sqlite3.Error):
-            for state, config, text, checksum in self._database.execute(asked, (number,)):
-                if state == self._states[number] and checksum == _sum(config, text):
+            asked = "SELECT text, sum FROM tables WHERE id = ?"
+            for text, checksum in self._database.execute(asked, (config,)):
+                if checksum == _sum(config, text):
                     tables: dict[str, Any] = json.loads(text)
                     return tables
         return None

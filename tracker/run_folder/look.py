@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tracker.run_folder.record import RUN_NAME, list_run_numbers
 
 if TYPE_CHECKING:
     from tracker.run_folder.index import Reader, RunIndex
 
+T = TypeVar("T")
 FEWEST = 500  # of fewer runs the folders are read as quickly, and SQLite need not be loaded
 
 
 class _Held(threading.local):
-    """The indexes by their folders; None where there is none."""
+    """The indexes by their folders, None where there is none, and what `remember` has of each."""
 
     def __init__(self) -> None:
         self.indexes: dict[Path, RunIndex | None] = {}
+        self.memories: dict[Path, dict[Any, Any]] = {}
 
 
 _held = _Held()
@@ -43,14 +45,28 @@ def hold_look(runs_dir: Path, read: Reader) -> Iterator[RunIndex | None]:
         yield _held.indexes[runs_dir]
         return
     numbers = list_run_numbers(runs_dir)
-    if len(numbers) < FEWEST:
-        yield None
-        return
-    from tracker.run_folder.index import open_index
-
-    with open_index(runs_dir, numbers, read) as index:
-        _held.indexes[runs_dir] = index
+    with _open_index(runs_dir, numbers, read) if len(numbers) >= FEWEST else nullcontext() as index:
+        _held.indexes[runs_dir], _held.memories[runs_dir] = index, {}
         try:
             yield index
         finally:
-            del _held.indexes[runs_dir]
+            del _held.indexes[runs_dir], _held.memories[runs_dir]
+
+
+def _open_index(
+    runs_dir: Path, numbers: Sequence[int], read: Reader
+) -> AbstractContextManager[RunIndex | None]:
+    from tracker.run_folder.index import open_index
+
+    return open_index(runs_dir, numbers, read)
+
+
+def remember(runs_dir: Path, key: Any, make: Callable[[], T]) -> T:
+    """What `make` returns, made once for a key while the runs of one moment are looked at."""
+    memory = _held.memories.get(runs_dir)
+    if memory is None:
+        return make()
+    if key not in memory:
+        memory[key] = make()
+    made: T = memory[key]
+    return made

@@ -307,7 +307,8 @@ def _describe_lack(record: RunRecord) -> str:
 def load_config(runs_dir: Path, name: str) -> dict[str, dict[str, Any]]:
     """The config of a run as nested tables; raises StorageError or ConfigError.
 
-    The members of an ensemble have the names of runs here, see `tracker.run_folder.members`.
+    The members of an ensemble have the names of runs here, see `tracker.run_folder.members`. Inside
+    `look_once`, runs with the same config may get the same tables: nobody changes them.
     """
     if look := find_look(runs_dir, name):
         index, number = look

@@ -146,11 +146,13 @@ def studentize(line: Line, x: Sequence[float], y: Sequence[float]) -> NDArray[np
 
 def spearman(x: Sequence[float], y: Sequence[float]) -> float | None:
     """Spearman's rho, ties with their mean rank; None if a side is constant or has one point."""
-    if len(x) < 2:
-        return None
+    return None if len(x) < 2 else _correlate(rank_values(x), rank_values(y))
+
+
+def _correlate(a: NDArray[np.float64], b: NDArray[np.float64]) -> float | None:
+    """The correlation of ranks; None if a side is constant."""
     import numpy as np
 
-    a, b = _ranks(x), _ranks(y)
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return None
     return min(1.0, max(-1.0, float(np.corrcoef(a, b)[0, 1])))
@@ -166,8 +168,10 @@ def rank_correlation(
     the number of `distinct` points.
     """
     rho = spearman(x, y)
-    if rho is None:
-        return None
+    return None if rho is None else _find_interval(rho, distinct)
+
+
+def _find_interval(rho: float, distinct: int) -> RankCorrelation:
     if distinct < 4 or 1 - abs(rho) < 1e-12:
         return RankCorrelation(rho=rho, low=None, high=None)
     half_width = 1.959963984540054 * math.sqrt((1 + rho**2 / 2) / (distinct - 3))
@@ -177,20 +181,30 @@ def rank_correlation(
     )
 
 
-def shows_agreement(x: Sequence[float], y: Sequence[float]) -> bool:
-    """Whether the interval of the rank correlation of distinct points leaves out none at all.
+def show_agreement(ranks: NDArray[np.float64], others: NDArray[np.float64]) -> bool:
+    """Whether the interval of the correlation of ranks of distinct points leaves out none at all.
 
     Points that are all in the same order have no interval: five of them are enough.
     """
-    rank = rank_correlation(x, y, distinct=len(x))
-    if rank is None:
+    rho = _correlate(ranks, others)
+    if rho is None:
         return False
+    rank = _find_interval(rho, len(ranks))
     if rank.low is None:
-        return rank.rho > 0 and len(x) >= MIN_ORDERED
+        return rank.rho > 0 and len(ranks) >= MIN_ORDERED
     return rank.low > 0
 
 
-def _ranks(values: Sequence[float]) -> NDArray[np.float64]:
+def drop_rank(ranks: NDArray[np.float64], index: int) -> NDArray[np.float64]:
+    """The ranks that the other points have without one of them: nothing is sorted again."""
+    import numpy as np
+
+    own, others = ranks[index], np.delete(ranks, index)
+    left: NDArray[np.float64] = others - (others > own) - 0.5 * (others == own)
+    return left
+
+
+def rank_values(values: Sequence[float]) -> NDArray[np.float64]:
     """Ranks from 1; equal values have their mean rank."""
     import numpy as np
 
