@@ -447,15 +447,25 @@ def _arrange(
     )
     shown = {name: _find_shown(name, parents, hidden) for name in parents if name not in hidden}
     nodes = []
+    changes: dict[tuple[Any, ...], tuple[Any, Sequence[str]]] = {}  # of few different pairs
     for name, depth in _walk(shown):
         parent, member = shown[name], by_name[name]
+        change: Any = None
+        not_known: Sequence[str] = ()
+        if parent:
+            before = by_name[parent]
+            pair = (id(before.config), id(member.config), before.data, member.data)
+            key = (*pair, before.recorded or member.recorded)
+            if key not in changes:
+                changes[key] = (_find_change(before, member), _find_unknown(before, member))
+            change, not_known = changes[key]
         nodes.append(
             replace(
                 member.node,
                 parent=parent,
                 depth=depth,
-                change=_find_change(by_name[parent], member) if parent else None,
-                not_known=_find_unknown(by_name[parent], member) if parent else (),
+                change=change,
+                not_known=not_known,
                 is_sota=name == sota,
                 sota_line=name in line,
             )
