@@ -163,8 +163,8 @@ def find_basis(
     measures, _ = remember(
         workspace.runs_dir, key, lambda: (_find_measures(workspace, config, data), config)
     )
-    return Basis(
-        name=name, own=False, recorded=recorded, file=file, checksums=checksums, **measures
+    return replace(
+        measures, name=name, recorded=recorded, adopted=False, file=file, checksums=checksums
     )
 
 
@@ -173,19 +173,19 @@ def _is_own_loop(config: Mapping[str, Any], data: str | None, *, recorded: bool)
     return recorded and not data and "ensemble" not in config
 
 
-def _find_measures(
-    workspace: Workspace, config: Mapping[str, Any], data: str | None
-) -> dict[str, Mapping[str, Any]]:
-    """Scheme, images, training and loss of the basis of a config of this program."""
+def _find_measures(workspace: Workspace, config: Mapping[str, Any], data: str | None) -> Basis:
+    """What a config of this program measures on, whatever run has it."""
     known = {**_defaults(), **flatten(config)}
     named = name_files(known)
     members = bool(list_member_names(config))
-    return {
-        "scheme": find_scheme(workspace, config, data=data, named=named),
-        "images": _find_images(workspace, config) if members else _find_images_of(known),
-        "training": {key: value for key, value in named.items() if key.startswith(TRAINING)},
-        "loss": {} if "ensemble" in config else _find_loss(known),
-    }
+    return Basis(
+        name="",
+        own=False,
+        scheme=find_scheme(workspace, config, data=data, named=named),
+        images=_find_images(workspace, config) if members else _find_images_of(known),
+        training={key: value for key, value in named.items() if key.startswith(TRAINING)},
+        loss={} if "ensemble" in config else _find_loss(known),
+    )
 
 
 def _select_named(values: Mapping[str, Any], pattern: re.Pattern[str]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +24,8 @@ class WantedValues:
     """(number, {name: value}) of the runs, the newest first, and the names that any of them has."""
 
     rows: Sequence[tuple[int, Mapping[str, Any]]]
-    names: Collection[str]
-    metrics: Collection[str]
+    names: Set[str]
+    metrics: Set[str]
 
 
 def read_wanted(
@@ -44,7 +44,11 @@ def read_wanted(
         names, metrics = index.list_names(one.form for one in known if not isinstance(one, int))
     except (sqlite3.Error, ValueError, LookupError, TypeError):
         return None
-    listed = {number: load_listed(workspace.runs_dir, number) for number in known if isinstance(number, int)}
+    listed = {
+        number: load_listed(workspace.runs_dir, number)
+        for number in known
+        if isinstance(number, int)
+    }
     records = {number: one for number, one in listed.items() if archived or one.archived_at is None}
     read = dict(zip(records, read_values(workspace, [*records.values()]), strict=True))
     for number, record in records.items():

@@ -94,7 +94,7 @@ def _search_index(
     asked = [*dict.fromkeys([*wanted, *filter(None, [sort])])]
     found: list[tuple[int, Any]] = []
     values = read_wanted(workspace, index, asked, archived=archived)
-    if values is None or not values.names.issuperset(asked):
+    if values is None or not values.names >= set(asked):
         return None
     try:
         for number, known in values.rows:
@@ -140,8 +140,8 @@ def list_known_names(competition: Competition) -> list[str]:
 
     The names of fields, of config keys, and of the metrics that are declared or computed here.
     """
-    from tracker.run_folder.values import FIELDS
     from tracker.ledger.columns import list_columns
+    from tracker.run_folder.values import FIELDS
     from tracker.training.config import Config, config_to_dict
     from tracker.training.metrics import METRICS
 

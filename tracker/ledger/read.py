@@ -115,11 +115,12 @@ def _read_parts(query: Query, where: str, parameters: Mapping[str, Any]) -> Iter
         f"SELECT {_COLUMNS} FROM submissions s WHERE {also} s.number > :after"
         f" ORDER BY s.number LIMIT {PART}"
     )
-    after, rows = -1, [{}] * PART
-    while len(rows) == PART:
-        rows = query(sql, {**parameters, "after": after})
+    after = -1
+    while rows := query(sql, {**parameters, "after": after}):
         yield rows
-        after = rows[-1]["number"] if rows else after
+        if len(rows) < PART:
+            return
+        after = rows[-1]["number"]
 
 
 def list_newest_submissions(workspace: Workspace, limit: int) -> list[Submission]:
@@ -338,7 +339,7 @@ class _Builder:
     def build(self, row: Row, **others: Any) -> Submission:
         """A submission; keys that earlier versions counted as changes leave its diff."""
         config, _ = self._parse(row["config"])
-        diff, not_known = None, []
+        diff, not_known = None, list[str]()
         if row["config_diff"] is not None:
             diff, not_known = self._find_diff(row)
         columns = {**row, "config": config, "config_diff": diff}
@@ -441,9 +442,10 @@ def list_newest_values(workspace: Workspace, split: str, metric: str) -> dict[st
 def list_newest_numbers(workspace: Workspace, uids: Collection[str] | None) -> dict[str, int]:
     """{uid: number of the newest submission} of the runs that have one; of all without `uids`."""
     newest: dict[str, int] = {}
-    parts = [("WHERE run_uid IS NOT NULL", {})] if uids is None else None
+    every: list[tuple[str, dict[str, Any]]] = [("WHERE run_uid IS NOT NULL", {})]
+    parts = every if uids is None else _split_list(uids, "WHERE run_uid IN")
     with open_reader(workspace.ledger_url) as query:
-        for where, known in parts or _split_list(uids or (), "WHERE run_uid IN"):
+        for where, known in parts:
             sql = f"SELECT run_uid, max(number) AS number FROM submissions {where} GROUP BY run_uid"
             newest |= {row["run_uid"]: row["number"] for row in query(sql, known)}
     return newest

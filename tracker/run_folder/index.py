@@ -83,7 +83,9 @@ class IndexedValues(NamedTuple):
 class RunIndex:
     """The runs of a workspace at one moment; `numbers` has all of them, the newest first."""
 
-    def __init__(self, runs_dir: Path, numbers: Sequence[int], database: sqlite3.Connection) -> None:
+    def __init__(
+        self, runs_dir: Path, numbers: Sequence[int], database: sqlite3.Connection
+    ) -> None:
         self.runs_dir, self.numbers = runs_dir, numbers
         self._database = database
         self._states: dict[int, str] = {}  # of the runs that the index answers for
@@ -121,7 +123,8 @@ class RunIndex:
                 numbers = [(number,) for number in gone]
                 self._database.executemany(f"DELETE FROM {table} WHERE number = ?", numbers)
             self._database.execute(
-                "DELETE FROM configs WHERE id NOT IN (SELECT config FROM runs WHERE config NOT NULL)"
+                "DELETE FROM configs WHERE id NOT IN"
+                " (SELECT config FROM runs WHERE config NOT NULL)"
             )
             self._database.execute("DELETE FROM tables WHERE id NOT IN (SELECT id FROM configs)")
 
@@ -137,7 +140,9 @@ class RunIndex:
                 rows.append((*row, _sum(*row)))
             for table, values in (("runs", rows), ("records", records)):
                 marks = ", ".join("?" * len(values[0])) if values else ""
-                self._database.executemany(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", values)
+                self._database.executemany(
+                    f"INSERT OR REPLACE INTO {table} VALUES ({marks})", values
+                )
 
     def _build_row(self, number: int, state: str, run: SettledRun) -> tuple[Any, ...]:
         low = {**list_facts(run.record), **list_fields(run.record)}
@@ -180,6 +185,10 @@ class RunIndex:
     def find_uid(self, number: int) -> str | None:
         """The uid of a run; None where its folder has to be read."""
         return self._uids.get(number)
+
+    def list_unknown(self) -> list[int]:
+        """The numbers of the runs whose folders have to be read, the newest first."""
+        return [number for number in self.numbers if number not in self._states]
 
     def load_record(self, number: int) -> RunRecord | None:
         """The record of a run; None where its folder has to be read."""
@@ -252,7 +261,7 @@ class RunIndex:
 
     def _join(self, sql: str) -> Iterator[tuple[int, tuple[Any, ...] | None]]:
         """(number, row) of all runs; None where the index has no row, or cannot be read on."""
-        rows = iter(())  # type: ignore[var-annotated]
+        rows: Iterator[tuple[Any, ...]] = iter(())
         with suppress(sqlite3.Error):
             rows = iter(self._database.execute(sql))
         row = _next(rows)
@@ -273,7 +282,9 @@ class RunIndex:
         asked = "SELECT id, names, flat, sum FROM configs"
         for key, names, flat, checksum in self._database.execute(asked):
             if checksum == _sum(key, names, flat) and names in lists:
-                places = [(name, lists[names].index(name)) for name in wanted if name in lists[names]]
+                places = [
+                    (name, lists[names].index(name)) for name in wanted if name in lists[names]
+                ]
                 values = json.loads(flat) if places else ()
                 found[key] = {name: values[place] for name, place in places}
         return found
@@ -352,7 +363,7 @@ def _read_states(runs_dir: Path, numbers: Sequence[int]) -> dict[int, str]:
 
 
 def _read_state(folder: str, limit: int) -> str:
-    """What tells the files of one run from later ones; empty without run.json, and for a young one."""
+    """What tells the files of a run from later ones; empty without run.json, and for young ones."""
     state = ""
     for name in SOURCES:
         try:

@@ -1,4 +1,7 @@
-"""The index of very many runs that this thread looks at now; see index.py, which is loaded for it."""
+"""The index of very many runs that this thread looks at now, and what it remembers of them.
+
+index.py has the index, and is loaded where there are so many runs.
+"""
 
 from __future__ import annotations
 

@@ -201,8 +201,8 @@ def list_running(runs_dir: Path) -> list[RunRecord]:
     records: list[RunRecord] = []
     with look_once(runs_dir) as index:
         # a run that the index knows has ended
-        unknown = index and [one for one in index.numbers if index.find_uid(one) is None]
-    for number in list_run_numbers(runs_dir) if unknown is None else unknown:
+        numbers = list_run_numbers(runs_dir) if index is None else index.list_unknown()
+    for number in numbers:
         name = f"exp{number}"
         with suppress(StorageError, UnknownRunError):
             if _may_be_running(f"{runs_dir}/{name}/run.json"):

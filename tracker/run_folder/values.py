@@ -40,7 +40,9 @@ def list_fields(record: RunRecord) -> dict[str, Any]:
 
 def list_facts(record: RunRecord) -> dict[str, Any]:
     """The facts that are texts or numbers."""
-    return {name: value for name, value in record.facts.items() if isinstance(value, str | int | float)}
+    return {
+        name: value for name, value in record.facts.items() if isinstance(value, str | int | float)
+    }
 
 
 def list_known_metrics(record: RunRecord) -> dict[str, float]:
@@ -49,7 +51,9 @@ def list_known_metrics(record: RunRecord) -> dict[str, float]:
     return {name: value for name, value in measured.items() if value is not None}
 
 
-def flatten_both(config: Mapping[str, Any], common: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def flatten_both(
+    config: Mapping[str, Any], common: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """A config by dotted keys, with the names that another program gave them and with ours.
 
     `common` is the translated config, where it is known already.
