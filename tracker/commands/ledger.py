@@ -242,11 +242,13 @@ def export_command(file: File) -> None:
     from tracker.core.terminal import print_note, print_text
     from tracker.ledger.read import list_submissions
     from tracker.ledger.submission_table import export_table
+    from tracker.run_folder.read import look_once
     from tracker.training.numbers import render_count
     from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
-    validation = describe_validation(workspace, list_submissions(workspace))
+    with look_once(workspace.runs_dir):
+        validation = describe_validation(workspace, list_submissions(workspace))
     written = export_table(workspace, file, validation=validation)
     print_text(f"{file}: {render_count(written.count, 'submission')}")
     if written.left_out and written.count:

@@ -35,6 +35,8 @@ def runs_command(
     as_json: Json = False,
 ) -> None:
     """List the runs, newest first."""
+    from contextlib import suppress
+
     from tracker.commands.options import (
         notify_long,
         refuse_beside,
@@ -58,7 +60,7 @@ def runs_command(
 
     refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
-    if (where or sort or not limit) and not team:
+    if not limit and not team:
         notify_long(workspace, runs=True)
     settle_gone_jobs(workspace)
     if team:
@@ -99,13 +101,13 @@ def runs_command(
                 " them"
             )
         return
-    configs = {}
-    for record in records:
-        try:
-            configs[record.name] = load_config(workspace.runs_dir, record.name)
-        except TrackerError:
-            continue  # a broken run is listed with config null
-    print_json(runs_to_json(records, configs, submitted, notes))
+
+    def find_config(name: str) -> Any:
+        with suppress(TrackerError):  # a broken run is listed with config null
+            return load_config(workspace.runs_dir, name)
+        return None
+
+    print_json(runs_to_json(records, find_config, submitted, notes))
 
 
 def _print_incomparable(items: Sequence[Incomparable]) -> None:

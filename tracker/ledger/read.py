@@ -704,10 +704,16 @@ def find_metric_value(
     if metric in COLUMNS:
         value: float | None = getattr(row, f"val_{metric}")
         return value
-    run = find_run(workspace, row)
-    if run is None:
+    summary = _read_summary(workspace, row)
+    if summary is None:
         return read_imported_metric(workspace.competition, row, metric)
-    return load_run(workspace.runs_dir, run).summary.get(f"val/{metric}")
+    return summary.get(f"val/{metric}")
+
+
+def _read_summary(workspace: Workspace, row: Submission) -> Mapping[str, float | None] | None:
+    """The summary of a submission's run; None where its folder is not here."""
+    run = find_run(workspace, row)
+    return None if run is None else load_run(workspace.runs_dir, run).summary
 
 
 def read_imported_metric(competition: Competition, row: Submission, metric: str) -> float | None:
@@ -732,6 +738,14 @@ def list_validation_scores(
     names = dict.fromkeys([*own, *METRICS])
     scores: dict[int, dict[str, float]] = {}
     for row in rows:
-        values = {name: find_metric_value(workspace, row, "val", name) for name in names}
+        summary = _read_summary(workspace, row)  # once for all metrics
+        values: dict[str, float | None] = {}
+        for name in names:
+            if name in COLUMNS:
+                values[name] = getattr(row, f"val_{name}")
+            elif summary is not None:
+                values[name] = summary.get(f"val/{name}")
+            else:
+                values[name] = read_imported_metric(workspace.competition, row, name)
         scores[row.number] = {name: value for name, value in values.items() if value is not None}
     return scores

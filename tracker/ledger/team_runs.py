@@ -17,7 +17,7 @@ from typing import Any
 
 from tracker.core.errors import LedgerError, RefusedError, TrackerError, UnknownRunError
 from tracker.ledger.connection import Query, Row, parse_column, read_rows
-from tracker.run_folder.look import find_look
+from tracker.run_folder.look import find_look, remember
 from tracker.run_folder.read import load_run
 from tracker.run_folder.record import RUN_NAME, TEAM, is_pulled
 from tracker.training.machine import host_name
@@ -256,7 +256,9 @@ def find_run_by_uid(workspace: Workspace, name: str | None, uid: str | None) -> 
         return None
     if is_at_home(workspace, name, uid):
         return name
-    pulled, _ = _read_index(workspace).get(uid, ("", 0))  # asked for each row of long lists
+    # asked for each row of long lists
+    copies = remember(workspace.runs_dir, "copies", lambda: _read_index(workspace))
+    pulled, _ = copies.get(uid, ("", 0))
     return pulled if pulled and _is_whole(workspace, pulled) else None
 
 

@@ -266,6 +266,7 @@ def test_processes_that_make_the_index_at_once_list_the_same(workspace: Workspac
 
 def test_few_runs_have_no_index(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(look, "FEWEST", 500)
+    find_index(workspace).unlink()
     list_runs(workspace.runs_dir)
     search_runs(workspace, where="val/f1 > 0.3")
     assert not find_index(workspace).exists()
