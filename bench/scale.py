@@ -29,7 +29,7 @@ LIMIT_S = float(os.environ.get("SCALE_LIMIT_S", "300"))
 GOAL_S = 2.0
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "COLUMNS": "120"}
 READ_ALL = "every run or row is in its answer"
-READ_RUNS = "every run.json and config.toml is read"
+MAKE_INDEX = "reads every run folder, once: it makes the index"
 FRAME = "import tracker; print(len(tracker.{}))"
 
 
@@ -52,11 +52,10 @@ def list_questions() -> list[Question]:
     where = "val/f1 > 0.8 and optim.lr < 0.003"
     return [
         Question(["runs"], "list folders"),
-        Question(["runs", "--where", where], "stat files", READ_RUNS),
-        Question(["runs", "--sort", "val/f1"], "stat files", READ_RUNS),
-        Question(
-            ["runs", "--where", "public_f1 > 0.9", "--sort", "public_f1"], "scores", READ_RUNS
-        ),
+        Question(["runs", "--sort", "created_at"], "read files", MAKE_INDEX),
+        Question(["runs", "--where", where], "stat files"),
+        Question(["runs", "--sort", "val/f1"], "stat files"),
+        Question(["runs", "--where", "public_f1 > 0.9", "--sort", "public_f1"], "scores"),
         Question(["runs", "--limit", "0", "--json"], "read files", READ_ALL),
         Question(["show", "latest"], "list folders"),
         Question(["show", "exp1"], "best score"),
