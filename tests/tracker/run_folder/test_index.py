@@ -201,7 +201,7 @@ def test_a_damaged_index_says_nothing_wrong(workspace: Workspace, damage: int) -
     check(workspace)
 
 
-@pytest.mark.parametrize("column", ["uid", "own", "archived", "names", "config", "state"])
+@pytest.mark.parametrize("column", ["uid", "low", "high", "archived", "names", "config", "state"])
 def test_a_changed_cell_of_the_index_is_noticed(workspace: Workspace, column: str) -> None:
     count_indexed(workspace)
     with closing(sqlite3.connect(find_index(workspace))) as database, database:
@@ -217,7 +217,7 @@ def test_an_index_that_was_deleted_or_is_of_another_version_is_made_anew(
     check(workspace)
     with closing(sqlite3.connect(find_index(workspace))) as database, database:
         database.execute("UPDATE version SET text = 'another'")
-        database.execute("UPDATE runs SET own = '[]'")
+        database.execute("UPDATE runs SET low = '[]'")
     check(workspace)
     find_index(workspace).write_text("no database at all\n" * 100)
     check(workspace)
