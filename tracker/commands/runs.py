@@ -35,7 +35,7 @@ def runs_command(
     as_json: Json = False,
 ) -> None:
     """List the runs, newest first."""
-    from contextlib import suppress
+    from contextlib import nullcontext
 
     from tracker.commands.options import (
         notify_long,
@@ -43,19 +43,7 @@ def runs_command(
         refuse_together,
         settle_gone_jobs,
     )
-    from tracker.comparison.members import (
-        list_searched,
-        load_ensembles,
-        name_ensembles,
-        shorten_notes,
-    )
-    from tracker.comparison.search import explain_no_runs, list_incomparable, search_runs
-    from tracker.console.runs import print_runs, runs_to_json
-    from tracker.core.errors import TrackerError
-    from tracker.core.terminal import print_json, print_note, print_text
-    from tracker.run_folder.read import load_config
-    from tracker.run_folder.record import count_archived
-    from tracker.training.numbers import render_count
+    from tracker.run_folder.read import look_once
     from tracker.workspace.tracker_toml import find_workspace
 
     refuse_together({"--json": as_json, "--wide": wide})
@@ -68,6 +56,38 @@ def runs_command(
         refuse_beside("--team", given, why="it lists what the ledger has of each run")
         _list_team(workspace, limit=limit, wide=wide, as_json=as_json)
         return
+    reads_all = bool(where or sort or not limit)
+    asked: dict[str, Any] = {"where": where, "sort": sort, "limit": limit, "archived": archived}
+    with look_once(workspace.runs_dir) if reads_all else nullcontext():
+        _list_own(workspace, **asked, wide=wide, as_json=as_json)
+
+
+def _list_own(
+    workspace: Workspace,
+    *,
+    where: str,
+    sort: str,
+    limit: int,
+    archived: bool,
+    wide: bool,
+    as_json: bool,
+) -> None:
+    """Print the runs of this workspace."""
+    from contextlib import suppress
+
+    from tracker.comparison.members import (
+        list_searched,
+        load_ensembles,
+        name_ensembles,
+        shorten_notes,
+    )
+    from tracker.comparison.search import explain_no_runs, list_incomparable, search_runs
+    from tracker.console.runs import print_runs, runs_to_json
+    from tracker.core.errors import TrackerError
+    from tracker.core.terminal import print_json, print_note, print_text
+    from tracker.run_folder.read import count_archived, load_config
+    from tracker.training.numbers import render_count
+
     found = search_runs(
         workspace, where=where, sort=sort, limit=limit and limit + 1, archived=archived
     )

@@ -10,7 +10,7 @@ import json
 import statistics
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from typing import Any
@@ -172,7 +172,8 @@ def compare_runs(
 
     Raises UnknownRunError, StorageError, or ConfigError for a condition that cannot be read.
     """
-    with look_once(workspace.runs_dir):
+    # of few runs the folders are read
+    with nullcontext() if limit or arguments else look_once(workspace.runs_dir):
         return _compare(
             workspace,
             arguments,
