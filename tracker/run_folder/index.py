@@ -29,7 +29,7 @@ from tracker.run_folder.record import MARKS, RunRecord, raw_fields
 from tracker.run_folder.values import flatten_both, list_facts, list_fields, list_known_metrics
 
 # Raise it when a row would be made differently of the same files; other versions are made anew.
-VERSION = f"4 {__version__}"
+VERSION = f"1 {__version__}"
 SOURCES = ("run.json", "config.toml", MARKS)  # what a row is made of
 # A file may change again within the same tick of its file system's clock: it is read anew.
 YOUNG_S = 3.0
@@ -89,7 +89,7 @@ class RunIndex:
     ) -> None:
         self.runs_dir, self.numbers = runs_dir, numbers
         self._database = database
-        # (number, state, uid, archived, config, checksum) of the runs that the index answers for
+        # (number, state, uid, config, checksum) of the runs that the index answers for
         self._rows: dict[int, tuple[Any, ...]] = {}
         self._load_config = lru_cache(maxsize=MANY)(self._load_tables)
         self._load = lru_cache(maxsize=RECENT)(self._load_record)
@@ -117,7 +117,7 @@ class RunIndex:
                 self._rows[number] = row
 
     def _read_rows(self) -> dict[int, tuple[Any, ...]]:
-        rows = self._database.execute("SELECT number, state, uid, archived, config, seal FROM runs")
+        rows = self._database.execute("SELECT number, state, uid, config, seal FROM runs")
         return {row[0]: row for row in rows}
 
     def _remove(self, gone: Iterable[int]) -> None:
@@ -155,7 +155,7 @@ class RunIndex:
         config = None if run.tables is None else self._add_config(run.tables)
         is_archived = int(run.record.archived_at is not None)
         uid = run.record.uid
-        seal = _sum(number, state, uid, is_archived, config)
+        seal = _sum(number, state, uid, config)
         return number, state, uid, seal, is_archived, names, config, *values
 
     def _name(self, names: Sequence[Any]) -> int:
@@ -187,7 +187,7 @@ class RunIndex:
         return number
 
     def _find(self, number: int) -> tuple[Any, ...] | None:
-        """(number, state, uid, archived, config) of a run; None where its folder has to be read."""
+        """(number, state, uid, config) of a run; None where its folder has to be read."""
         *row, seal = self._rows.get(number) or (None,)
         return tuple(row) if row and _sum(*row) == seal else None
 
@@ -199,12 +199,6 @@ class RunIndex:
     def list_unknown(self) -> list[int]:
         """The numbers of the runs whose folders have to be read, the newest first."""
         return [number for number in self.numbers if self._find(number) is None]
-
-    def count_archived(self) -> tuple[int, list[int]]:
-        """(how many runs are archived, the numbers of those whose folders have to be read)."""
-        found = [(number, self._find(number)) for number in self.numbers]
-        unknown = [number for number, row in found if row is None]
-        return sum(row[3] for _, row in found if row is not None), unknown
 
     def load_record(self, number: int) -> RunRecord | None:
         """The record of a run; None where its folder has to be read."""
@@ -238,7 +232,7 @@ class RunIndex:
         Runs with the same config get the same tables, which nobody changes.
         """
         row = self._find(number)
-        return None if row is None or row[4] is None else self._load_config(row[4])
+        return None if row is None or row[3] is None else self._load_config(row[3])
 
     def _load_tables(self, config: int) -> dict[str, Any] | None:
         with suppress(sqlite3.Error):

@@ -24,7 +24,6 @@ from tracker.run_folder.record import (
     RunRecord,
     check_record,
     is_abandoned,
-    is_archived,
     list_run_numbers,
     raw_fields,
     read_marks,
@@ -195,17 +194,6 @@ def _read_settled(runs_dir: Path, name: str) -> SettledRun | None:
         return SettledRun(record, None)
     # the names of members depend on the folders of these
     return None if list_member_names(tables) else SettledRun(record, tables)
-
-
-def count_archived(runs_dir: Path) -> int:
-    """How many runs are archived."""
-    look = find_look(runs_dir, "exp1")
-    count, numbers = look[0].count_archived() if look else (0, list_run_numbers(runs_dir))
-    for number in numbers:
-        # asked in one call: most of very many runs have no marks
-        if os.access(f"{runs_dir}/exp{number}/{MARKS}", os.F_OK):
-            count += is_archived(runs_dir / f"exp{number}")
-    return count
 
 
 def list_running(runs_dir: Path) -> list[RunRecord]:

@@ -212,3 +212,13 @@ def is_archived(folder: Path) -> bool:
         return read_marks(folder).get("archived_at") is not None
     except StorageError:
         return False
+
+
+def count_archived(runs_dir: Path) -> int:
+    """How many runs are archived."""
+    count = 0
+    for number in list_run_numbers(runs_dir):
+        # asked in one call: most of very many runs have no marks
+        if os.access(f"{runs_dir}/exp{number}/{MARKS}", os.F_OK):
+            count += is_archived(runs_dir / f"exp{number}")
+    return count
