@@ -30,6 +30,7 @@ GOAL_S = 2.0
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "COLUMNS": "120"}
 READ_ALL = "every run or row is in its answer"
 MAKE_INDEX = "reads every run folder, once: it makes the index"
+STAT_RUNS = "three files of each run are looked at: was one of them changed?"
 FRAME = "import tracker; print(len(tracker.{}))"
 
 
@@ -53,9 +54,11 @@ def list_questions() -> list[Question]:
     return [
         Question(["runs"], "list folders"),
         Question(["runs", "--sort", "created_at"], "read files", MAKE_INDEX),
-        Question(["runs", "--where", where], "stat files"),
-        Question(["runs", "--sort", "val/f1"], "stat files"),
-        Question(["runs", "--where", "public_f1 > 0.9", "--sort", "public_f1"], "scores"),
+        Question(["runs", "--where", where], "stat files", STAT_RUNS),
+        Question(["runs", "--sort", "val/f1"], "stat files", STAT_RUNS),
+        Question(
+            ["runs", "--where", "public_f1 > 0.9", "--sort", "public_f1"], "scores", STAT_RUNS
+        ),
         Question(["runs", "--limit", "0", "--json"], "read files", READ_ALL),
         Question(["show", "latest"], "list folders"),
         Question(["show", "exp1"], "best score"),
@@ -66,8 +69,8 @@ def list_questions() -> list[Question]:
         Question(["compare", "--limit", "0", "--where", where], "read files", READ_ALL),
         Question(["tree"], "read files", READ_ALL),
         Question(["logs", "exp1"], "list folders"),
-        Question(["events"], "stat files"),
-        Question(["watch", "--once"], "stat files"),
+        Question(["events"], "stat files", STAT_RUNS),
+        Question(["watch", "--once"], "stat files", STAT_RUNS),
         Question(["check", "exp2"], "best score"),
         Question(["sota"], "best score"),
         Question(["leaderboard"], "newest submissions"),
