@@ -283,3 +283,18 @@ def test_what_vanished_leaves_the_index(workspace: Workspace) -> None:
             for table in ("runs", "records", "configs", "tables")
         ]
     assert counts == [1, 1, 1, 1]
+
+
+def test_the_members_of_an_ensemble_follow_the_folders_of_these(workspace: Workspace) -> None:
+    uid = list_runs(workspace.runs_dir)[-2].uid
+    text = '[ensemble]\nmembers = ["exp2"]\nmethod = "mean"\n'
+    (workspace.runs_dir / "exp9" / "config.toml").write_text(text)
+    edit(workspace, "exp9", kind="ensemble", facts={"members": [uid]})
+    age()
+    check(workspace)
+    edit(workspace, "exp2", uid="another")
+    age()
+    check(workspace)
+    with look_once(workspace.runs_dir):
+        (member,) = load_config(workspace.runs_dir, "exp9")["ensemble"]["members"]
+    assert member.startswith("exp2~")
