@@ -29,7 +29,8 @@ LIMIT_S = float(os.environ.get("SCALE_LIMIT_S", "300"))
 GOAL_S = 2.0
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "COLUMNS": "120"}
 READ_ALL = "every run or row is in its answer"
-READ_RUNS = "every run.json and config.toml is read"
+MAKE_INDEX = "reads every run folder, once: it makes the index"
+STAT_RUNS = "three files of each run are looked at: was one of them changed?"
 FRAME = "import tracker; print(len(tracker.{}))"
 
 
@@ -52,10 +53,11 @@ def list_questions() -> list[Question]:
     where = "val/f1 > 0.8 and optim.lr < 0.003"
     return [
         Question(["runs"], "list folders"),
-        Question(["runs", "--where", where], "stat files", READ_RUNS),
-        Question(["runs", "--sort", "val/f1"], "stat files", READ_RUNS),
+        Question(["runs", "--sort", "created_at"], "read files", MAKE_INDEX),
+        Question(["runs", "--where", where], "stat files", STAT_RUNS),
+        Question(["runs", "--sort", "val/f1"], "stat files", STAT_RUNS),
         Question(
-            ["runs", "--where", "public_f1 > 0.9", "--sort", "public_f1"], "scores", READ_RUNS
+            ["runs", "--where", "public_f1 > 0.9", "--sort", "public_f1"], "scores", STAT_RUNS
         ),
         Question(["runs", "--limit", "0", "--json"], "read files", READ_ALL),
         Question(["show", "latest"], "list folders"),
@@ -67,8 +69,8 @@ def list_questions() -> list[Question]:
         Question(["compare", "--limit", "0", "--where", where], "read files", READ_ALL),
         Question(["tree"], "read files", READ_ALL),
         Question(["logs", "exp1"], "list folders"),
-        Question(["events"], "stat files"),
-        Question(["watch", "--once"], "stat files"),
+        Question(["events"], "stat files", STAT_RUNS),
+        Question(["watch", "--once"], "stat files", STAT_RUNS),
         Question(["check", "exp2"], "best score"),
         Question(["sota"], "best score"),
         Question(["leaderboard"], "newest submissions"),

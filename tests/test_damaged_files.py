@@ -279,7 +279,7 @@ def test_run_json(workspace: Workspace) -> None:
         records = list_runs(path.parent.parent)
         with contextlib.redirect_stdout(io.StringIO()):
             print_runs(records, {}, {}, workspace.competition)
-        json.dumps(runs_to_json(records, {}, {}, {}))
+        json.dumps(list(runs_to_json(records, lambda name: None, {}, {})))
 
     check("run.json", workspace.runs_dir / "exp1" / "run.json", read)
 

@@ -77,8 +77,9 @@ def runs(
     `limit` (0: all) and `archived` are those of the command. Times are UTC. Raises UnknownRunError
     outside a workspace, and ConfigError for a condition or a name that cannot be read.
     """
-    from tracker.comparison.compared_run import FIELDS, load_values
+    from tracker.comparison.compared_run import load_values
     from tracker.comparison.search import SCORE_PREFIXES, search_runs
+    from tracker.run_folder.values import FIELDS
 
     workspace = _open(root, frame)
     records = search_runs(workspace, where=where, sort=sort, limit=limit, archived=archived)

@@ -25,6 +25,7 @@ from tracker.report.page import (
     hash_text,
     read_own_file,
 )
+from tracker.run_folder.read import look_once
 from tracker.workspace.metrics import metric_title
 from tracker.workspace.tracker_toml import Workspace
 
@@ -140,8 +141,9 @@ class Pages:
         return self._report
 
     def _list_here(self) -> dict[int, str]:
-        rows = list_submissions(self._workspace)
-        found = {row.number: find_run(self._workspace, row) for row in rows}
+        with look_once(self._workspace.runs_dir):
+            rows = list_submissions(self._workspace)
+            found = {row.number: find_run(self._workspace, row) for row in rows}
         return {number: name for number, name in found.items() if name is not None}
 
     def _render_home(self, state: State) -> str:

@@ -257,6 +257,7 @@ def export_command(
     from tracker.core.terminal import print_note, print_text
     from tracker.ledger.read import list_submissions
     from tracker.ledger.submission_table import export_table
+    from tracker.run_folder.read import look_once
     from tracker.training.numbers import render_count
     from tracker.workspace.tracker_toml import find_workspace
 
@@ -264,7 +265,8 @@ def export_command(
         every = {"--all": every_column}
         refuse_beside(f"a {file.suffix.lower()} file", every, why="it has every column")
     workspace = find_workspace()
-    validation = describe_validation(workspace, list_submissions(workspace))
+    with look_once(workspace.runs_dir):
+        validation = describe_validation(workspace, list_submissions(workspace))
     written = export_table(
         workspace, file, validation=validation, every_column=every_column, force=force
     )

@@ -116,7 +116,13 @@ def refuse_beside(option: str, given: Mapping[str, bool], *, why: str) -> None:
 
 def settle_gone_jobs(workspace: Workspace) -> None:
     """Runs that wait for a job which is gone are interrupted from now on."""
-    if any(workspace.runs_dir.glob("exp*/slurm.json")):
+    import os
+
+    from tracker.run_folder.record import list_run_numbers
+
+    runs_dir, numbers = workspace.runs_dir, list_run_numbers(workspace.runs_dir)
+    # asked in one call each: most of very many runs have no such file
+    if any(os.access(f"{runs_dir}/exp{number}/slurm.json", os.F_OK) for number in numbers):
         from tracker.jobs.slurm_state import settle_gone
 
         settle_gone(workspace)

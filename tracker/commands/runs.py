@@ -35,12 +35,46 @@ def runs_command(
     as_json: Json = False,
 ) -> None:
     """List the runs, newest first."""
+    from contextlib import nullcontext
+
     from tracker.commands.options import (
         notify_long,
         refuse_beside,
         refuse_together,
         settle_gone_jobs,
     )
+    from tracker.run_folder.read import look_once
+    from tracker.workspace.tracker_toml import find_workspace
+
+    refuse_together({"--json": as_json, "--wide": wide})
+    workspace = find_workspace()
+    if not limit and not team:
+        notify_long(workspace, runs=True)
+    settle_gone_jobs(workspace)
+    if team:
+        given = {"--where": bool(where), "--sort": bool(sort), "--archived": archived}
+        refuse_beside("--team", given, why="it lists what the ledger has of each run")
+        _list_team(workspace, limit=limit, wide=wide, as_json=as_json)
+        return
+    reads_all = bool(where or sort or not limit)
+    asked: dict[str, Any] = {"where": where, "sort": sort, "limit": limit, "archived": archived}
+    with look_once(workspace.runs_dir) if reads_all else nullcontext():
+        _list_own(workspace, **asked, wide=wide, as_json=as_json)
+
+
+def _list_own(
+    workspace: Workspace,
+    *,
+    where: str,
+    sort: str,
+    limit: int,
+    archived: bool,
+    wide: bool,
+    as_json: bool,
+) -> None:
+    """Print the runs of this workspace."""
+    from contextlib import suppress
+
     from tracker.comparison.members import (
         list_searched,
         load_ensembles,
@@ -54,18 +88,7 @@ def runs_command(
     from tracker.run_folder.read import load_config
     from tracker.run_folder.record import count_archived
     from tracker.training.numbers import render_count
-    from tracker.workspace.tracker_toml import find_workspace
 
-    refuse_together({"--json": as_json, "--wide": wide})
-    workspace = find_workspace()
-    if (where or sort or not limit) and not team:
-        notify_long(workspace, runs=True)
-    settle_gone_jobs(workspace)
-    if team:
-        given = {"--where": bool(where), "--sort": bool(sort), "--archived": archived}
-        refuse_beside("--team", given, why="it lists what the ledger has of each run")
-        _list_team(workspace, limit=limit, wide=wide, as_json=as_json)
-        return
     found = search_runs(
         workspace, where=where, sort=sort, limit=limit and limit + 1, archived=archived
     )
@@ -99,13 +122,13 @@ def runs_command(
                 " them"
             )
         return
-    configs = {}
-    for record in records:
-        try:
-            configs[record.name] = load_config(workspace.runs_dir, record.name)
-        except TrackerError:
-            continue  # a broken run is listed with config null
-    print_json(runs_to_json(records, configs, submitted, notes))
+
+    def find_config(name: str) -> Any:
+        with suppress(TrackerError):  # a broken run is listed with config null
+            return load_config(workspace.runs_dir, name)
+        return None
+
+    print_json(runs_to_json(records, find_config, submitted, notes))
 
 
 def _print_incomparable(items: Sequence[Incomparable]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,7 +13,7 @@ from tracker.comparison.duplicates import find_duplicates
 from tracker.core.config_diff import ENSEMBLE, list_changed_keys
 from tracker.ledger.read import list_run_paths, list_sota_numbers, list_submissions
 from tracker.ledger.records import Note, Submission, was_sent_here
-from tracker.run_folder.read import list_runs
+from tracker.run_folder.read import list_runs, look_once
 from tracker.run_folder.record import RunRecord
 from tracker.workspace.mlflow_paths import list_locations
 from tracker.workspace.tracker_toml import Competition, Workspace
@@ -53,7 +54,12 @@ class Audit:
 
 def audit(workspace: Workspace) -> Audit:
     """Look at every submission and at the files of this workspace's runs."""
-    rows = list_submissions(workspace)
+    with look_once(workspace.runs_dir):
+        return _audit(workspace, list_submissions(workspace))
+
+
+def _audit(workspace: Workspace, rows: Sequence[Submission]) -> Audit:
+    records = list_runs(workspace.runs_dir)
     days = Counter(find_day(workspace.competition, row.submitted_at) for row in rows)
     groups = _group_by_change(rows)
     notes: list[tuple[int, Note]] = []
@@ -81,8 +87,8 @@ def audit(workspace: Workspace) -> Audit:
         by_author=dict(Counter(row.author or "unknown" for row in rows).most_common()),
         by_day=dict(sorted(days.items())),
         unscored=[row.number for row in rows if not row.scores and not row.is_rejected],
-        missing=_find_missing(workspace, rows),
-        freed=_find_freed(workspace),
+        missing=_find_missing(workspace, rows, records),
+        freed=_find_freed(workspace, records),
         notes=notes,
     )
 
@@ -116,9 +122,11 @@ def _find_group(row: Submission, keys: Sequence[str]) -> str:
     return "one_key" if keys else "no_key"
 
 
-def _find_missing(workspace: Workspace, rows: Sequence[Submission]) -> list[dict[str, Any]]:
+def _find_missing(
+    workspace: Workspace, rows: Sequence[Submission], records: Sequence[RunRecord]
+) -> list[dict[str, Any]]:
     """Files that the ledger or a run record names and that no longer exist."""
-    missing, records = [], list_runs(workspace.runs_dir)
+    missing = []
     for row in rows:
         was_saved_here = (
             row.file and row.predictions_fingerprint and row.run_uid and was_sent_here(row)
@@ -141,7 +149,7 @@ def _find_missing(workspace: Workspace, rows: Sequence[Submission]) -> list[dict
             gone = [
                 name
                 for name in _list_files(record)
-                if not (folder / name).is_file() and name not in record.freed
+                if name not in record.freed and not os.path.isfile(f"{folder}/{name}")  # noqa: PTH113
             ]
             missing += [
                 {"what": record.name, "file": str(workspace.relative(folder / name))}
@@ -161,10 +169,10 @@ def _list_files(record: RunRecord) -> list[str]:
     return ["config.toml", "metrics.jsonl", *weights, *predictions]
 
 
-def _find_freed(workspace: Workspace) -> list[dict[str, Any]]:
+def _find_freed(workspace: Workspace, records: Sequence[RunRecord]) -> list[dict[str, Any]]:
     """The checkpoints that tracker clean removed, and when."""
     freed = []
-    for record in list_runs(workspace.runs_dir):
+    for record in records:
         path = workspace.runs_dir / record.name / "best.pth"
         if path.name in record.freed and not path.is_file():
             file = str(workspace.relative(path))

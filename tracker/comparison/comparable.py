@@ -8,6 +8,7 @@ same thing, so a line through them makes sense. For two runs the images must be 
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -17,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from tracker.comparison.members import find_row_config, list_indexed_members, list_trained
-from tracker.core.config_diff import shorten_fingerprint, translate
+from tracker.core.config_diff import are_different, shorten_fingerprint, translate
 from tracker.core.errors import TrackerError
 from tracker.ledger.read import find_run, list_validation_scores
 from tracker.ledger.records import Submission
+from tracker.run_folder.look import remember
 from tracker.run_folder.members import list_member_names
 from tracker.run_folder.read import load_config, load_run
 from tracker.run_folder.record import RunRecord, run_folder
@@ -130,10 +132,11 @@ def find_basis(
     `folder` is its run folder if it is here, `data` its data fingerprint. A row that is not
     `recorded` comes from a table kept by hand.
     """
-    file = folder / VALIDATION if folder and (folder / VALIDATION).is_file() else None
+    path = os.path.join(folder, VALIDATION) if folder else ""  # noqa: PTH118 of very many runs
+    file = Path(path) if path and os.path.isfile(path) else None  # noqa: PTH113
     checksums = read_checksums(file) if file else ()
-    values = flatten(config)
-    if recorded and not data and "ensemble" not in config:
+    if _is_own_loop(config, data, recorded=recorded):
+        values = flatten(config)
         return Basis(
             name=name,
             own=True,
@@ -148,19 +151,33 @@ def find_basis(
             file=file,
             checksums=checksums,
         )
-    known = {**_defaults(), **values}
+    # many submissions share one config; the memory keeps it, so that its id stays its own
+    key = ("measures", id(config), data)
+    measures, _ = remember(
+        workspace.runs_dir, key, lambda: (_find_measures(workspace, config, data), config)
+    )
+    return replace(
+        measures, name=name, recorded=recorded, adopted=False, file=file, checksums=checksums
+    )
+
+
+def _is_own_loop(config: Mapping[str, Any], data: str | None, *, recorded: bool) -> bool:
+    """Whether a config is that of a training loop of the user's own."""
+    return recorded and not data and "ensemble" not in config
+
+
+def _find_measures(workspace: Workspace, config: Mapping[str, Any], data: str | None) -> Basis:
+    """What a config of this program measures on, whatever run has it."""
+    known = {**_defaults(), **flatten(config)}
     named = name_files(known)
     members = bool(list_member_names(config))
     return Basis(
-        name=name,
+        name="",
         own=False,
-        recorded=recorded,
         scheme=find_scheme(workspace, config, data=data, named=named),
         images=_find_images(workspace, config) if members else _find_images_of(known),
         training={key: value for key, value in named.items() if key.startswith(TRAINING)},
         loss={} if "ensemble" in config else _find_loss(known),
-        file=file,
-        checksums=checksums,
     )
 
 
@@ -190,15 +207,22 @@ def basis_of_run(workspace: Workspace, record: RunRecord, config: Mapping[str, A
 
 def basis_of_submission(workspace: Workspace, row: Submission) -> Basis:
     """The basis of a submission; its run folder may be here or not."""
+    key = ("basis of submission", row.number)
+    return remember(workspace.runs_dir, key, lambda: _find_basis_of(workspace, row))
+
+
+def _find_basis_of(workspace: Workspace, row: Submission) -> Basis:
     run = find_run(workspace, row)
     folder = run_folder(workspace.runs_dir, run) if run else None
     recorded, name = row.run_uid is not None, f"submission {row.number}"
-    data = row.data_fingerprint
-    adopted = run is not None and "adopted_from" in load_run(workspace.runs_dir, run).facts
+    data, config = row.data_fingerprint, find_row_config(workspace, row)
+    adopted = False
+    if run is not None and _is_own_loop(config, data, recorded=recorded):
+        adopted = "adopted_from" in load_run(workspace.runs_dir, run).facts
     basis = find_basis(
         workspace,
         name,
-        find_row_config(workspace, row),
+        config,
         data=data,
         folder=folder,
         recorded=recorded,
@@ -562,9 +586,11 @@ def _names_loss(basis: Basis) -> bool:
 
 
 def _differ(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    if a is b:
+        return {}
     keys = [*a, *(key for key in b if key not in a)]
     pairs = {key: (a.get(key), b.get(key)) for key in keys}
-    return {key: pair for key, pair in pairs.items() if json.dumps(pair[0]) != json.dumps(pair[1])}
+    return {key: pair for key, pair in pairs.items() if are_different(*pair)}
 
 
 def _describe_difference(headline: str, differing: Mapping[str, tuple[Any, Any]]) -> str:

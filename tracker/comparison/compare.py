@@ -10,7 +10,7 @@ import json
 import statistics
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from typing import Any
@@ -31,7 +31,7 @@ from tracker.ledger.read import (
     list_numbers,
 )
 from tracker.ledger.records import Note
-from tracker.run_folder.read import list_runs
+from tracker.run_folder.read import list_runs, look_once
 from tracker.run_folder.record import OPEN, RunRecord
 from tracker.training.config_fingerprint import later_defaults
 from tracker.training.errors import ConfigError
@@ -172,6 +172,31 @@ def compare_runs(
 
     Raises UnknownRunError, StorageError, or ConfigError for a condition that cannot be read.
     """
+    # of few runs the folders are read
+    with nullcontext() if limit or arguments else look_once(workspace.runs_dir):
+        return _compare(
+            workspace,
+            arguments,
+            where=where,
+            sort=sort,
+            each=each,
+            everything=everything,
+            limit=limit,
+            archived=archived,
+        )
+
+
+def _compare(
+    workspace: Workspace,
+    arguments: Sequence[str],
+    *,
+    where: str,
+    sort: str,
+    each: bool,
+    everything: bool,
+    limit: int,
+    archived: bool,
+) -> Comparison:
     condition = parse_where(where) if where else None
     skipped: list[str] = []
     ended = condition is not None and condition.asks_status
@@ -348,7 +373,12 @@ def _find_keys(
 
     def differs(key: str) -> bool:
         asked = subjects if key.startswith("ensemble.") else list_knowing(key)
-        values = [run.outcome.get(key) for run in asked]
+        different: dict[Any, Any] = {}
+        for run in asked:
+            value = run.outcome.get(key)
+            one = json.dumps(value) if isinstance(value, list | dict) else value
+            different.setdefault((type(value), one), value)
+        values = [*different.values()]
         return any(are_different(values[0], value) for value in values)
 
     differing = [key for key in known if differs(key)]

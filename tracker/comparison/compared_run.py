@@ -25,29 +25,21 @@ from tracker.ledger.read import (
 )
 from tracker.ledger.records import Note, ScoredSubmission
 from tracker.ledger.resolve import resolve_run
+from tracker.run_folder.look import remember
 from tracker.run_folder.read import load_compared_config, load_config, load_run
 from tracker.run_folder.record import RunRecord, is_archived, list_run_numbers
+from tracker.run_folder.values import (
+    FIELDS,
+    flatten_both,
+    list_facts,
+    list_fields,
+    list_known_metrics,
+)
 from tracker.training.config_fingerprint import outcome_values
 from tracker.training.errors import StorageError
 from tracker.training.tables import flatten
-from tracker.workspace.metrics import list_model_metrics
 from tracker.workspace.tracker_toml import Workspace
 
-FIELDS = (
-    "tags",
-    "name",
-    "kind",
-    "status",
-    "parent",
-    "note",
-    "author",
-    "host",
-    "created_at",
-    "epoch",
-    "best_epoch",
-    "duration_s",
-    "error",
-)
 _RANGE = re.compile(r"(exp|s)([0-9]+)\.\.(?:exp|s)?([0-9]+)")
 
 
@@ -199,53 +191,37 @@ def _build_run(
     notes: Sequence[Note],
 ) -> ComparedRun:
     data = record.fingerprints.get("data")
-    common = translate(config)
-    outcome = {
-        **outcome_values(common),
-        "kind": record.kind,
-        "data": data and shorten_fingerprint(data),
-    }
+    # many runs share one config; the memory keeps it, so that its id stays its own
+    flat, outcome, flattered, _ = remember(
+        workspace.runs_dir,
+        ("compared config", id(config)),
+        lambda: (*_describe_config(workspace, config), config),
+    )
     return ComparedRun(
-        fields=_list_fields(record),
-        config=_flatten_both(config, common),
-        outcome=outcome,
+        fields=list_fields(record),
+        config=flat,
+        outcome={**outcome, "kind": record.kind, "data": data and shorten_fingerprint(data)},
         metrics=_list_metrics(record, row),
         submission=row.number if row else None,
         basis=basis_of_run(workspace, record, config),
         weights=record.fingerprints.get("weights"),
         notes=notes,
-        facts=_list_facts(record),
-        flattered=is_flattered(workspace, config),
+        facts=list_facts(record),
+        flattered=flattered,
     )
 
 
-def _list_fields(record: RunRecord) -> dict[str, Any]:
-    fields = {name: getattr(record, name) for name in FIELDS} | {
-        "tags": ", ".join(record.tags) or None
-    }
-    fields["error"] = record.error or None
-    if "adopted_from" in record.facts:  # the time that adopting took
-        fields["duration_s"] = None
-    return fields
-
-
-def _flatten_both(config: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:
-    """A config by dotted keys, with the names that another program gave them and with ours."""
-    return flatten(config) if common is config else {**flatten(config), **flatten(common)}
+def _describe_config(
+    workspace: Workspace, config: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any], bool]:
+    """(the values by dotted key, those that can change a result, whether it flatters)."""
+    common = translate(config)
+    flat = flatten_both(config, common)
+    return flat, outcome_values(common), is_flattered(workspace, config)
 
 
 def _list_metrics(record: RunRecord, row: ScoredSubmission | None) -> dict[str, float]:
-    measured = list_model_metrics(record.summary)
-    summary = {name: value for name, value in measured.items() if value is not None}
-    return {**(row.scores if row else {}), **summary}
-
-
-def _list_facts(record: RunRecord) -> dict[str, Any]:
-    return {name: value for name, value in record.facts.items() if _is_plain(value)}
-
-
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, str | int | float)
+    return {**(row.scores if row else {}), **list_known_metrics(record)}
 
 
 def load_values(workspace: Workspace, records: Sequence[RunRecord]) -> list[dict[str, Any]]:
@@ -265,8 +241,8 @@ def read_values(workspace: Workspace, records: Sequence[RunRecord]) -> Iterator[
         except TrackerError:
             config = {}
         row = submitted.get(record.uid)
-        own = {**_list_fields(record), "submission": row.number if row else None}
-        known = {**_list_facts(record), **own, **_flatten_both(config, translate(config))}
+        own = {**list_fields(record), "submission": row.number if row else None}
+        known = {**list_facts(record), **own, **flatten_both(config)}
         yield known | _list_metrics(record, row)
 
 

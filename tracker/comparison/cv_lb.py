@@ -28,6 +28,7 @@ from tracker.comparison.score_relation import (
 from tracker.core.list_marks import FLATTERED
 from tracker.ledger.read import list_submissions
 from tracker.ledger.records import Submission
+from tracker.run_folder.read import look_once
 from tracker.run_folder.record import RunRecord
 from tracker.workspace.tracker_toml import Workspace
 
@@ -90,10 +91,14 @@ def compare_cv_with_leaderboard(workspace: Workspace, *, public_images: int = 0)
     `public_images` is their number where nothing else says it. Raises ConfigError for a number
     below 0, LedgerError if the ledger cannot be reached.
     """
+    with look_once(workspace.runs_dir):
+        return _compare(workspace, list_submissions(workspace), public_images)
+
+
+def _compare(workspace: Workspace, rows: Sequence[Submission], public_images: int) -> CvLb:
     from tracker.comparison.expected_scores import estimate_selection_bias
     from tracker.comparison.leaderboard_noise import count_public_images
 
-    rows = list_submissions(workspace)
     metrics = [metric.name for metric in workspace.competition.metrics]
     schemes = group_by_scheme(workspace, rows)
     sample = count_public_images(workspace, given=public_images)

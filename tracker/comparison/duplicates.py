@@ -15,6 +15,8 @@ def find_duplicates(rows: Sequence[Submission]) -> list[dict[str, Any]]:
 
     Equal scores are evidence, not proof. One equal score is not enough: one F1 may agree by chance.
     """
+    if all(row.predictions_fingerprint for row in rows):
+        return _find_equal_predictions(rows)
     duplicates: list[dict[str, Any]] = []
     # Rows by predictions and by each pair of scores: equal rows share at least one of these keys.
     indexes_by_key: dict[Any, list[int]] = {}
@@ -38,6 +40,20 @@ def find_duplicates(rows: Sequence[Submission]) -> list[dict[str, Any]]:
             indexes_by_key.setdefault(key, []).append(index)
             if not own:
                 unfingerprinted.setdefault(key, []).append(index)
+    return duplicates
+
+
+def _find_equal_predictions(rows: Sequence[Submission]) -> list[dict[str, Any]]:
+    """`find_duplicates` where all predictions are known, as nearly always: no score is compared."""
+    first: dict[str | None, Submission] = {}
+    duplicates: list[dict[str, Any]] = []
+    for row in rows:
+        earlier = first.setdefault(row.predictions_fingerprint, row)
+        if earlier is not row:
+            evidence = _compare(earlier, row)
+            duplicates.append(
+                {"number": row.number, "equal_to": earlier.number, "evidence": evidence}
+            )
     return duplicates
 
 

@@ -115,7 +115,8 @@ def estimate_selection_bias(
         return None
     sign = 1.0 if metric.higher_is_better else -1.0
     best = max(found.contenders, key=lambda item: sign * item.public)  # of a tie the first
-    among = [item for item in found.contenders if item.number in found.possible]
+    possible = set(found.possible)
+    among = [item for item in found.contenders if item.number in possible]
     middle = float(np.mean([item.public for item in among]))
     return SelectionBias(
         metric=metric.name,
@@ -152,11 +153,12 @@ def estimate_expected_scores(
     looks = list_distinct_scored(rows, metric.name)
     relations = relate_cv_to_public(workspace, rows, metric.name)
     possible = [row.number for row in list_possible_best(workspace, looks, metric, sample)]
+    could_be_best = set(possible)
     noise = estimate_noise(workspace, looks, metric, sample, use_private=use_private)
     own_sd, source = noise or (None, "")
     contenders = [_predict(workspace, row, metric, relations.get(row.number)) for row in looks]
     has_line = any(item.by_validation is not None for item in contenders)
-    contenders = _put_on_one_scale(contenders, relations, metric, own_sd, possible)
+    contenders = _put_on_one_scale(contenders, relations, metric, own_sd, could_be_best)
     sign = 1.0 if metric.higher_is_better else -1.0
     contenders = [replace(item, luck=sign * (item.public - item.expected)) for item in contenders]
     return ExpectedScores(

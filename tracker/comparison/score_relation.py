@@ -29,10 +29,12 @@ from tracker.comparison.statistics.regression import (
     MIN_TO_RANK,
     Line,
     RankCorrelation,
+    drop_rank,
     find_outliers,
     fit_line,
     rank_correlation,
-    shows_agreement,
+    rank_values,
+    show_agreement,
 )
 from tracker.core.list_marks import FLATTERED
 from tracker.ledger.read import find_metric_value
@@ -41,7 +43,8 @@ from tracker.training.numbers import render_count
 from tracker.workspace.tracker_toml import Workspace
 
 if TYPE_CHECKING:
-    pass
+    import numpy as np
+    from numpy.typing import NDArray
 
 UNKNOWN_VALIDATION = "how it validated is not known"
 MAX_LEFT_OUT = 100  # points without each of which a line is looked at again
@@ -199,12 +202,22 @@ def group_by_scheme(workspace: Workspace, rows: Sequence[Submission]) -> list[Sc
     Unknown schemes are left out. A row that belongs in several groups joins them.
     """
     groups: list[SchemeGroup] = []
+    # the group of each different basis: very many rows are like an earlier one
+    group_of: dict[tuple[Any, ...], SchemeGroup] = {}
     for row in rows:
         if not _is_validated(workspace, row):
             continue
         basis = basis_of_submission(workspace, row)
-        if is_known(basis):
+        scheme = json.dumps(basis.scheme, sort_keys=True)
+        key = (basis.own, basis.recorded, scheme, basis.checksums)
+        if key in group_of:
+            group_of[key].numbers.append(row.number)
+        elif is_known(basis):
             groups = _add_to_groups(groups, basis, row.number)
+            alone = {id(group) for group in groups}
+            for other, group in group_of.items():  # those that were joined to this one
+                group_of[other] = group if id(group) in alone else groups[-1]
+            group_of[key] = groups[-1]
     for group in groups:
         group.numbers.sort()
     return sorted(groups, key=lambda group: (-len(group.numbers), group.numbers[0]))
@@ -330,15 +343,22 @@ def _list_needed(points: Sequence[tuple[int, float, float]]) -> list[int] | None
     None if all show none. Of very many points only the `MAX_LEFT_OUT` that pull most at the line
     are left out in turn: any other moves it less than these.
     """
+    if len(points) < MIN_TO_RANK:
+        return None
+    import numpy as np
+
     by_x = sorted(points, key=lambda point: point[1:])
-    if not _shows_line(by_x):
+    xs, ys = np.array([x for _, x, _ in by_x]), np.array([y for _, _, y in by_x])
+    ranks = (rank_values(xs), rank_values(ys))
+    if not _shows_line(xs, ys, ranks):
         return None
     asked: Sequence[int] = range(len(by_x))
     if len(by_x) > MAX_LEFT_OUT:
         asked = _list_farthest(by_x)
     needed = []
     for index in asked:
-        if not _shows_line([*by_x[:index], *by_x[index + 1 :]]):
+        left = (drop_rank(ranks[0], index), drop_rank(ranks[1], index))
+        if not _shows_line(np.delete(xs, index), np.delete(ys, index), left):
             needed.append(by_x[index][0])
     return needed
 
@@ -352,16 +372,19 @@ def _list_farthest(points: Sequence[tuple[int, float, float]]) -> list[int]:
     return sorted(farthest)
 
 
-def _shows_line(points: Sequence[tuple[int, float, float]]) -> bool:
+def _shows_line(
+    xs: NDArray[np.float64],
+    ys: NDArray[np.float64],
+    ranks: tuple[NDArray[np.float64], NDArray[np.float64]],
+) -> bool:
     """Whether points, by x, agree in order, and their line tells the outermost two apart.
 
     A line that falls shows nothing.
     """
-    xs, ys = [x for _, x, _ in points], [y for _, _, y in points]
     line = fit_line(xs, ys)
-    if line is None or line.slope <= 0 or not line.separates(xs[0], xs[-1]):
+    if line is None or line.slope <= 0 or not line.separates(float(xs[0]), float(xs[-1])):
         return False
-    return shows_agreement(xs, ys)
+    return show_agreement(*ranks)
 
 
 def _is_refuted(rank: RankCorrelation | None, distinct: int) -> bool:

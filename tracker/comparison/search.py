@@ -24,7 +24,7 @@ from tracker.ledger.read import (
     list_validation_scores,
 )
 from tracker.ledger.records import Submission
-from tracker.run_folder.read import list_runs, load_config
+from tracker.run_folder.read import list_runs, load_config, load_listed, look_once
 from tracker.run_folder.record import RunRecord
 from tracker.training.errors import ConfigError
 from tracker.training.numbers import render_count
@@ -35,6 +35,7 @@ from tracker.workspace.tracker_toml import Competition, Workspace
 if TYPE_CHECKING:
     from tracker.comparison.compare import Incomparable
     from tracker.comparison.where import Condition
+    from tracker.run_folder.index import RunIndex
 
 SCORE_PREFIXES = ("public_", "private_", "val_")
 
@@ -53,8 +54,14 @@ def search_runs(
     from tracker.comparison.where import parse_where
 
     condition = parse_where(where) if where else None
-    records = list_runs(workspace.runs_dir, archived=archived)
-    names, found = _test_all(workspace, records, condition, sort)
+    with look_once(workspace.runs_dir) as index:
+        if index is not None:
+            found = _search_index(workspace, index, condition, sort, archived=archived)
+            if found is not None:
+                chosen = found[: limit or None]
+                return [load_listed(workspace.runs_dir, number) for number in chosen]
+        records = list_runs(workspace.runs_dir, archived=archived)
+        names, matches = _test_all(workspace, records, condition, sort)
     if not records:
         names = list_known_names(workspace.competition)
         if condition is not None:
@@ -64,8 +71,42 @@ def search_runs(
         metrics = set(chain.from_iterable(record.summary for record in records))
         is_metric = sort in metrics or sort.startswith(SCORE_PREFIXES)
         order = sort_key(workspace.competition.metrics, sort, is_metric=is_metric)
+        matches.sort(key=lambda pair: order(pair[1]))
+    return [records[index] for index, _ in matches[: limit or None]]
+
+
+def _search_index(
+    workspace: Workspace,
+    index: RunIndex,
+    condition: Condition | None,
+    sort: str,
+    *,
+    archived: bool,
+) -> list[int] | None:
+    """The numbers of the runs that match, in order, by what the index has of very many runs.
+
+    None where something is wrong with a name or a value: who reads every run can say what.
+    """
+    from tracker.comparison.indexed_values import read_wanted
+    from tracker.comparison.ordering import sort_key
+
+    wanted = dict.fromkeys([name for name, _ in condition.names] if condition else ())
+    asked = [*dict.fromkeys([*wanted, *filter(None, [sort])])]
+    found: list[tuple[int, Any]] = []
+    values = read_wanted(workspace, index, asked, archived=archived)
+    if values is None or not values.names >= set(asked):
+        return None
+    try:
+        for number, known in values.rows:
+            if condition is None or condition.test(known):
+                found.append((number, known.get(sort)))
+    except ConfigError:
+        return None
+    if sort:
+        is_metric = sort in values.metrics or sort.startswith(SCORE_PREFIXES)
+        order = sort_key(workspace.competition.metrics, sort, is_metric=is_metric)
         found.sort(key=lambda pair: order(pair[1]))
-    return [records[index] for index, _ in found[: limit or None]]
+    return [number for number, _ in found]
 
 
 def _test_all(
@@ -99,8 +140,8 @@ def list_known_names(competition: Competition) -> list[str]:
 
     The names of fields, of config keys, and of the metrics that are declared or computed here.
     """
-    from tracker.comparison.compared_run import FIELDS
     from tracker.ledger.columns import list_columns
+    from tracker.run_folder.values import FIELDS
     from tracker.training.config import Config, config_to_dict
     from tracker.training.metrics import METRICS
 

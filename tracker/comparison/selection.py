@@ -34,6 +34,7 @@ from tracker.core.list_marks import FLATTERED
 from tracker.ledger.read import list_submissions
 from tracker.ledger.records import Submission
 from tracker.ledger.resolve import render_first_score_command
+from tracker.run_folder.read import look_once
 from tracker.training.errors import ConfigError
 from tracker.workspace.answer_kinds import find_answer_kind
 from tracker.workspace.metrics import NO_PUBLIC_SCORE
@@ -162,6 +163,11 @@ def select_final(workspace: Workspace, count: int, *, public_images: int = 0) ->
     """
     if count < 1:
         raise ConfigError(f"-n {count}: expected 1 or more")
+    with look_once(workspace.runs_dir):
+        return _select(workspace, count, public_images)
+
+
+def _select(workspace: Workspace, count: int, public_images: int) -> Selection:
     # Candidates: scored, no duplicates. What was rejected has no score.
     metric, rows = workspace.competition.primary, list_submissions(workspace)
     looks = list_distinct_scored(rows, metric.name)
@@ -198,13 +204,14 @@ def select_final(workspace: Workspace, count: int, *, public_images: int = 0) ->
         )
     if private is not None:
         private = private[:, [candidates.index(item) for item in rivals]]
-    scored = [row.number for row in rows if f"public_{metric.name}" in row.scores]
+    scored = {row.number for row in rows if f"public_{metric.name}" in row.scores}
+    distinct = {row.number for row in looks}
     return Selection(
         metric=metric.name,
         chosen=chosen,
         contenders=_show_expected(workspace, rows, sample, contenders),
         differing={f"{a},{b}": share for (a, b), share in differing.items()},
-        repeats=[row.number for row in rows if row not in looks and row.number in scored],
+        repeats=[n for n in (row.number for row in rows) if n in scored and n not in distinct],
         own_sd=found.own_sd,
         noise_source=found.source,
         sample=sample,

@@ -30,7 +30,7 @@ from tracker.ledger.read import (
     list_submissions,
 )
 from tracker.ledger.records import Origin, Submission
-from tracker.run_folder.read import list_runs, load_config
+from tracker.run_folder.read import list_runs, load_config, look_once
 from tracker.run_folder.record import RunRecord
 from tracker.training.metrics import METRICS
 from tracker.training.numbers import render_count
@@ -125,6 +125,11 @@ def build_family(
     Without `archived`, an archived run is left out, and its children follow its nearest ancestor.
     Without a ledger it is that of the runs alone.
     """
+    with look_once(workspace.runs_dir):
+        return _build_family(workspace, archived=archived, with_ledger=with_ledger)
+
+
+def _build_family(workspace: Workspace, *, archived: bool, with_ledger: bool) -> Family:
     submissions = list_submissions(workspace) if with_ledger else []
     records = list_runs(workspace.runs_dir)
     best = find_sota(workspace) if with_ledger else None
@@ -315,15 +320,25 @@ def _arrange(
     )
     shown = {name: _find_shown(name, parents, hidden) for name in parents if name not in hidden}
     nodes = []
+    changes: dict[tuple[Any, ...], tuple[Any, Sequence[str]]] = {}  # of few different pairs
     for name, depth in _walk(shown):
         parent, member = shown[name], by_name[name]
+        change: Any = None
+        not_known: Sequence[str] = ()
+        if parent:
+            before = by_name[parent]
+            pair = (id(before.config), id(member.config), before.data, member.data)
+            key = (*pair, before.recorded or member.recorded)
+            if key not in changes:
+                changes[key] = (_find_change(before, member), _find_unknown(before, member))
+            change, not_known = changes[key]
         nodes.append(
             replace(
                 member.node,
                 parent=parent,
                 depth=depth,
-                change=_find_change(by_name[parent], member) if parent else None,
-                not_known=_find_unknown(by_name[parent], member) if parent else (),
+                change=change,
+                not_known=not_known,
                 is_sota=name == sota,
                 sota_line=name in line,
             )

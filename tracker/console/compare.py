@@ -119,7 +119,7 @@ def _keep_a_key(
         return columns
     first = header.index(keys[0])
     raised = [*columns]
-    raised[first] = replace(columns[first], leaves=2)  # what stays has the same, and stands left
+    raised[first] = columns[first]._replace(leaves=2)  # what stays has the same, and stands left
     return raised if has_key(raised) else columns
 
 

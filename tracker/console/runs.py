@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -60,21 +60,19 @@ def render_end(record: RunRecord, competition: Competition) -> str:
 
 def runs_to_json(
     records: Sequence[RunRecord],
-    configs: Mapping[str, Any],
+    configs: Callable[[str], Any],
     submitted: Mapping[str, int],
     notes: Mapping[str, Sequence[Note]],
-) -> list[dict[str, Any]]:
-    """The documented object of `tracker runs --json`."""
-    return [
-        {
+) -> Iterator[dict[str, Any]]:
+    """The documented objects of `tracker runs --json`; `configs` finds that of a run, or None."""
+    for record in records:
+        yield {
             **record.to_dict(),
-            "config": configs.get(record.name),
+            "config": configs(record.name),
             "metrics": dict(record.summary),
             "submission": submitted.get(record.uid),
             "notes": [note.to_dict() for note in notes.get(record.uid, ())],
         }
-        for record in records
-    ]
 
 
 def print_runs(

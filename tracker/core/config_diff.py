@@ -22,6 +22,9 @@ LABEL_KEYS = ("data.format", "data.age_bands")  # they change labels, so the dat
 
 PIPELINE, PIPELINE_HASH = "augment.name", "augment.file_sha256"
 
+# {section: its keys of which one decides how the other counts}
+_READ_TOGETHER = {"augment": ("name", "file_sha256")}
+
 ENSEMBLE = "ensemble."
 # ensemble.searched is this where not its own weights were searched, but those of a member.
 INHERITED = "members"
@@ -58,10 +61,15 @@ def diff_configs(
 
     The names of other programs are those of this one: `lr` is `optim.lr`.
     """
-    old, new = translate(old), translate(new)
-    left, right = outcome_values(old), outcome_values(new)
-    mixed = _are_mixed(old, new)
-    unknown = _find_unknown(left, right, recorded=recorded)
+    if is_own(old) and is_own(new):  # as nearly all are: few of their keys differ
+        old, new = _keep_different(old, new)
+        left, right = outcome_values(old), outcome_values(new)
+        mixed, unknown = False, list[str]()
+    else:
+        old, new = translate(old), translate(new)
+        left, right = outcome_values(old), outcome_values(new)
+        mixed = _are_mixed(old, new)
+        unknown = _find_unknown(left, right, recorded=recorded)
     # the old config's order first, so that a diff reads like the config file
     keys = [key for key in dict.fromkeys([*left, *right]) if key not in unknown]
     if mixed:
@@ -76,6 +84,34 @@ def diff_configs(
     if mixed:
         return changed
     return {**_diff_data(old, new, data, changed), **changed}
+
+
+def _keep_different(
+    old: Mapping[str, Any], new: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Two nested configs without the keys that have the same value in both.
+
+    Keys by which `outcome_values` reads another one stay.
+    """
+    parts = []
+    for own, other in ((old, new), (new, old)):
+        part: dict[str, Any] = {}
+        for section, table in own.items():
+            names, known = _READ_TOGETHER.get(section, ()), other.get(section, {})
+            part[section] = {
+                key: value
+                for key, value in table.items()
+                if key in names or key not in known or _may_differ(value, known[key])
+            }
+        parts.append(part)
+    return parts[0], parts[1]
+
+
+def _may_differ(one: Any, other: Any) -> bool:
+    """`are_different`, also for some lists that are the same; asked for each key of long lists."""
+    if type(one) is not type(other) or one != other:
+        return True
+    return isinstance(one, list | dict) and repr(one) != repr(other)
 
 
 def fill_default(key: str, pair: Sequence[Any]) -> list[Any]:

@@ -36,12 +36,26 @@ PLAIN_SIGNS = str.maketrans({CUT: "~", "\u251c": "|", "\u2514": "`", "\u2502": "
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON document; NaN and infinity, which JSON does not have, become null."""
+    """Print one JSON document; NaN and infinity, which JSON does not have, become null.
+
+    The items of an iterator are printed as a list, one after the other: very many fill a memory.
+    """
+    if not isinstance(value, Iterator):
+        print(_render_json(value))
+        return
+    before = "[\n "
+    for item in value:
+        # no text in JSON has a line break, so each is one of the layout
+        print(before + _render_json(item).replace("\n", "\n "), end="")
+        before = ",\n "
+    print("[]" if before[0] == "[" else "\n]")
+
+
+def _render_json(value: Any) -> str:
     try:
-        text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+        return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
     except ValueError:
-        text = json.dumps(_drop_non_finite(value), indent=1, ensure_ascii=False, allow_nan=False)
-    print(text)
+        return json.dumps(_drop_non_finite(value), indent=1, ensure_ascii=False, allow_nan=False)
 
 
 def _drop_non_finite(value: Any) -> Any:

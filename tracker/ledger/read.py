@@ -6,7 +6,6 @@ import datetime as dt
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tracker.core.config_diff import (
@@ -38,6 +37,8 @@ from tracker.workspace.tracker_toml import Competition, Metric, Workspace, parse
 if TYPE_CHECKING:
     from tracker.workspace.predictions import Answers
 
+PART = 5000  # submissions that are read at once
+MANY_TEXTS = 5000  # different texts of configs that are kept parsed
 MAX_IN_VALUES = 500  # values in one query; every database allows more
 
 _DERIVED = (
@@ -49,10 +50,6 @@ _DERIVED = (
 )  # fields of Submission that are not columns
 _FIELDS = [name for name in Submission.__dataclass_fields__ if name not in _DERIVED]
 _COLUMNS = ", ".join(f"s.{name}" for name in _FIELDS)
-_OF_SOTA = (
-    "(SELECT b.data_fingerprint FROM submissions b WHERE b.number = s.sota) AS sota_data,"
-    " (SELECT b.config FROM submissions b WHERE b.number = s.sota) AS sota_config"
-)
 _NOTE_COLUMNS = ", ".join(
     "noted_at AS time" if name == "time" else name for name in Note.__dataclass_fields__
 )
@@ -82,34 +79,50 @@ def list_submissions(
 
     `where` is SQL of this module with `:name` parameters.
     """
+    known = parameters or {}
     clause = f"WHERE submission IN (SELECT s.number FROM submissions s {where})" if where else ""
     scores: dict[int, dict[str, float]] = {}
+    submissions: list[Submission] = []
     with open_reader(workspace.ledger_url) as query:
-        rows = query(
-            f"SELECT {_COLUMNS}, {_OF_SOTA} FROM submissions s {where} ORDER BY s.number",
-            parameters or {},
-        )
         sql = f"SELECT submission, split, metric, value FROM latest_scores {clause} ORDER BY seq"
-        for row in query(sql, parameters or {}):
+        for row in query(sql, known):
             own = scores.setdefault(row["submission"], {})
             own[f"{row['split']}_{row['metric']}"] = row["value"]
-        notes = _read_notes(query, where, parameters or {})
+        by_number, by_run = _group_notes(_read_notes(query, where, known))
         also = f"AND {clause.removeprefix('WHERE ')}" if clause else ""
         sql = "SELECT submission, text FROM notes WHERE kind = 'imported' AND text LIKE :val"
-        found = query(f"{sql} {also}", {**(parameters or {}), "val": '%"val%'})
+        found = query(f"{sql} {also}", {**known, "val": '%"val%'})
         imported = {row["submission"]: parse_column(row["text"]) for row in found}
-        names = name_runs(workspace.runs_dir, query, rows)
-    by_number, by_run = _group_notes(notes)
-    submissions = []
-    # The configs of the few that were SOTA, each parsed once.
-    parsed: dict[str, tuple[Any, bool]] = {}
-    for row, name in zip(rows, names, strict=True):
-        own_notes = [*by_number.get(row["number"], ()), *by_run.get(row["run_uid"], ())]
-        own_notes.sort(key=lambda note: note.time)
-        built = _build(row, scores.get(row["number"], {}), own_notes, parsed)
-        known = imported.get(row["number"], {})
-        submissions.append(replace(built, run_name=name, imported=known))
+        sql = f"SELECT number, run, run_uid FROM submissions s {where} ORDER BY number"
+        runs = query(sql, known)
+        names = iter(name_runs(workspace.runs_dir, query, runs))
+        builder = _Builder(query)
+        for rows in _read_parts(query, where, known):
+            builder.learn_sota(rows)
+            for row, name in zip(rows, names, strict=False):
+                notes = [*by_number.get(row["number"], ()), *by_run.get(row["run_uid"], ())]
+                notes.sort(key=lambda note: note.time)
+                own = scores.get(row["number"], {})
+                about = imported.get(row["number"], {})
+                submissions.append(
+                    builder.build(row, scores=own, notes=notes, imported=about, run_name=name)
+                )
     return submissions
+
+
+def _read_parts(query: Query, where: str, parameters: Mapping[str, Any]) -> Iterator[list[Row]]:
+    """The rows of submissions by their numbers, some at a time: the texts of all fill a memory."""
+    also = f"({where.removeprefix('WHERE ')}) AND" if where else ""
+    sql = (
+        f"SELECT {_COLUMNS} FROM submissions s WHERE {also} s.number > :after"
+        f" ORDER BY s.number LIMIT {PART}"
+    )
+    after = -1
+    while rows := query(sql, {**parameters, "after": after}):
+        yield rows
+        if len(rows) < PART:
+            return
+        after = rows[-1]["number"]
 
 
 def list_newest_submissions(workspace: Workspace, limit: int) -> list[Submission]:
@@ -164,6 +177,11 @@ def count_submissions(workspace: Workspace) -> int:
     """How many submissions the ledger has."""
     (row,) = read_rows(workspace.ledger_url, "SELECT count(*) AS n FROM submissions")
     return int(row["n"])
+
+
+def has_ledger_rows(workspace: Workspace) -> bool:
+    """Whether the ledger has a submission; raises LedgerError where it cannot be read."""
+    return bool(read_rows(workspace.ledger_url, "SELECT number FROM submissions LIMIT 1"))
 
 
 def list_unscored(workspace: Workspace) -> list[Submission]:
@@ -299,37 +317,78 @@ def _group_notes(notes: Sequence[Note]) -> tuple[dict[int, list[Note]], dict[str
     return by_number, by_run
 
 
-def _build(
-    row: Row,
-    scores: Mapping[str, float],
-    notes: Sequence[Note],
-    sota_configs: dict[str, tuple[Any, bool]],
-) -> Submission:
-    """A submission from its row; keys that earlier versions counted as changes leave its diff.
+class _Builder:
+    """Makes submissions of rows; what is the same in very many of them is made once.
 
-    `sota_configs` has the configs of SOTA that were parsed before, by their text, and whether each
-    `is_own`. A diff in which a side has the key names of another program is made anew: earlier
-    versions did not know them.
+    Rows with the same text of a config share its tables, which nobody changes.
     """
-    columns = dict(row)
-    data = (columns.pop("sota_data"), row["data_fingerprint"])
-    before, config = columns.pop("sota_config") or "{}", parse_column(row["config"])
-    diff, not_known = None, []
-    if row["config_diff"] is not None:
-        if before not in sota_configs:
-            old = parse_column(before)
-            sota_configs[before] = (old, is_own(old))
-        old, is_plain = sota_configs[before]
-        stored = parse_column(row["config_diff"])
-        if not (is_plain and is_own(config)):
-            recorded = row["run_uid"] is not None
+
+    def __init__(self, query: Query) -> None:
+        self._query = query
+        # {number: (data fingerprint, text of the config)} of those that were SOTA
+        self._sota: dict[int, tuple[str | None, str]] = {}
+        self._configs: dict[str, tuple[Any, bool]] = {}
+        self._diffs: dict[tuple[Any, ...], tuple[dict[str, list[Any]], list[str]]] = {}
+
+    def learn_sota(self, rows: Sequence[Row]) -> None:
+        """Read the submissions that were SOTA at the time of `rows`."""
+        numbers = {row["sota"] for row in rows if row["sota"] is not None} - self._sota.keys()
+        for among, known in _split_list(sorted(numbers), "number IN"):
+            sql = f"SELECT number, data_fingerprint, config FROM submissions WHERE {among}"
+            for row in self._query(sql, known):
+                self._sota[row["number"]] = (row["data_fingerprint"], row["config"] or "{}")
+
+    def build(self, row: Row, **others: Any) -> Submission:
+        """A submission; keys that earlier versions counted as changes leave its diff."""
+        config, _ = self._parse(row["config"])
+        diff, not_known = None, list[str]()
+        if row["config_diff"] is not None:
+            diff, not_known = self._find_diff(row)
+        columns = {**row, "config": config, "config_diff": diff}
+        return Submission(**columns, **others, not_known=not_known)
+
+    def _parse(self, text: str) -> tuple[Any, bool]:
+        """A config by its text, and whether it `is_own`."""
+        known = self._configs.get(text)
+        if known is None:
+            if len(self._configs) > MANY_TEXTS:
+                self._configs.clear()
+            parsed = parse_column(text)
+            known = self._configs[text] = (parsed, is_own(parsed))
+        return known
+
+    def _find_diff(self, row: Row) -> tuple[dict[str, list[Any]], list[str]]:
+        """(config diff, keys that only one of the two configs has).
+
+        A diff in which a side has the key names of another program is made anew: earlier versions
+        did not know them.
+        """
+        sota_data, before = self._sota.get(row["sota"], (None, "{}"))
+        data, recorded = (sota_data, row["data_fingerprint"]), row["run_uid"] is not None
+        key = (before, row["config"], row["config_diff"], data, recorded)
+        known = self._diffs.get(key)
+        if known is None:
+            if len(self._diffs) > MANY_TEXTS:
+                self._diffs.clear()
+            known = self._diffs[key] = self._make_diff(*key)
+        return known
+
+    def _make_diff(
+        self,
+        before: str,
+        after: str,
+        stored_text: str,
+        data: tuple[str | None, str | None],
+        recorded: bool,
+    ) -> tuple[dict[str, list[Any]], list[str]]:
+        (old, is_plain), (config, is_own_config) = self._parse(before), self._parse(after)
+        stored, not_known = parse_column(stored_text), list[str]()
+        if not (is_plain and is_own_config):
             not_known = list_unknown(old, config, recorded=recorded)
             if any(translate(side) != side for side in (old, config)):
                 stored = diff_configs(old, config, data=data, recorded=recorded)
-        known = {key: pair for key, pair in stored.items() if key not in not_known}
-        diff = drop_path_changes(known, data=data)
-    parsed = {"config": config, "config_diff": diff}
-    return Submission(**{**columns, **parsed}, scores=scores, notes=notes, not_known=not_known)
+        shared = {key: pair for key, pair in stored.items() if key not in not_known}
+        return drop_path_changes(shared, data=data), not_known
 
 
 def list_notes(workspace: Workspace, uids: Collection[str]) -> dict[str, list[Note]]:
@@ -371,11 +430,24 @@ def list_newest_scores(workspace: Workspace, uids: Collection[str]) -> dict[str,
     return newest
 
 
-def list_newest_numbers(workspace: Workspace, uids: Collection[str]) -> dict[str, int]:
-    """{uid: number of the newest submission} of the runs that have one."""
+def list_newest_values(workspace: Workspace, split: str, metric: str) -> dict[str, float]:
+    """{uid: this score of its newest submission} of all runs; runs without it are left out."""
+    sql = (
+        "SELECT n.run_uid, c.value FROM (SELECT max(number) AS number, run_uid FROM submissions"
+        " WHERE run_uid IS NOT NULL GROUP BY run_uid) n JOIN latest_scores c ON c.submission ="
+        " n.number WHERE c.split = :split AND c.metric = :metric"
+    )
+    rows = read_rows(workspace.ledger_url, sql, {"split": split, "metric": metric})
+    return {row["run_uid"]: row["value"] for row in rows}
+
+
+def list_newest_numbers(workspace: Workspace, uids: Collection[str] | None) -> dict[str, int]:
+    """{uid: number of the newest submission} of the runs that have one; of all without `uids`."""
     newest: dict[str, int] = {}
+    every: list[tuple[str, dict[str, Any]]] = [("WHERE run_uid IS NOT NULL", {})]
+    parts = every if uids is None else _split_list(uids, "WHERE run_uid IN")
     with open_reader(workspace.ledger_url) as query:
-        for where, known in _split_list(uids, "WHERE run_uid IN"):
+        for where, known in parts:
             sql = f"SELECT run_uid, max(number) AS number FROM submissions {where} GROUP BY run_uid"
             newest |= {row["run_uid"]: row["number"] for row in query(sql, known)}
     return newest
@@ -638,10 +710,16 @@ def find_metric_value(
     if metric in COLUMNS:
         value: float | None = getattr(row, f"val_{metric}")
         return value
-    run = find_run(workspace, row)
-    if run is None:
+    summary = _read_summary(workspace, row)
+    if summary is None:
         return read_imported_metric(workspace.competition, row, metric)
-    return load_run(workspace.runs_dir, run).summary.get(f"val/{metric}")
+    return summary.get(f"val/{metric}")
+
+
+def _read_summary(workspace: Workspace, row: Submission) -> Mapping[str, float | None] | None:
+    """The summary of a submission's run; None where its folder is not here."""
+    run = find_run(workspace, row)
+    return None if run is None else load_run(workspace.runs_dir, run).summary
 
 
 def read_imported_metric(competition: Competition, row: Submission, metric: str) -> float | None:
@@ -666,6 +744,14 @@ def list_validation_scores(
     names = dict.fromkeys([*own, *METRICS])
     scores: dict[int, dict[str, float]] = {}
     for row in rows:
-        values = {name: find_metric_value(workspace, row, "val", name) for name in names}
+        summary = _read_summary(workspace, row)  # once for all metrics
+        values: dict[str, float | None] = {}
+        for name in names:
+            if name in COLUMNS:
+                values[name] = getattr(row, f"val_{name}")
+            elif summary is not None:
+                values[name] = summary.get(f"val/{name}")
+            else:
+                values[name] = read_imported_metric(workspace.competition, row, name)
         scores[row.number] = {name: value for name, value in values.items() if value is not None}
     return scores

@@ -89,7 +89,7 @@ class Submission:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json; an imported metric is among the validation scores there."""
-        plain = asdict(self)
+        plain = {**vars(self), "notes": [note.to_dict() for note in self.notes]}
         del plain["imported"]
         return plain
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from tracker.core.errors import LedgerError, RefusedError, TrackerError, UnknownRunError
 from tracker.ledger.connection import Query, Row, parse_column, read_rows
+from tracker.run_folder.look import find_look, remember
 from tracker.run_folder.read import load_run
 from tracker.run_folder.record import RUN_NAME, TEAM, is_pulled
 from tracker.training.machine import host_name
@@ -95,6 +96,11 @@ class TeamRuns:
         """{uid: run}."""
         return {run.uid: run for run in self.runs}
 
+    @cached_property
+    def _name_by_place(self) -> Mapping[tuple[str, str], str]:
+        """{(host, path): name} of the newest run of each folder."""
+        return {(run.host, run.path): run.name for run in reversed(self.runs)}
+
     def find(self, word: str) -> IndexedRun:
         """The run that `mina/exp12` or `mina@gpu1/exp12` means.
 
@@ -125,9 +131,8 @@ class TeamRuns:
             found = [one for one in self.runs if word in one.forms]
             return found[0].name if len(found) == 1 else word
         folder = str(PurePath(run.path).with_name(word))
-        for one in self.runs:
-            if (one.host, one.path) == (run.host, folder):
-                return one.name
+        if (known := self._name_by_place.get((run.host, folder))) is not None:
+            return known
         # the ledger does not know it: at least it must not be taken for a run of this workspace
         return f"{run.forms[1].rpartition('/')[0]}/{word}" if RUN_NAME.fullmatch(word) else word
 
@@ -145,7 +150,8 @@ def name_runs(runs_dir: Path, query: Query, rows: Sequence[Mapping[str, Any]]) -
         part = {f"u{place}": uid for place, uid in enumerate(uids[start : start + MAX_UIDS])}
         among = f"uid IN ({', '.join(f':{name}' for name in part)})"
         places.update({row["uid"]: row for row in query(_PLACES.format(where=among), part)})
-    strangers = {uid: row for uid, row in places.items() if not _is_of(runs_dir, row)}
+    home = (host_name(), runs_dir.resolve())
+    strangers = {uid: row for uid, row in places.items() if not _is_of(runs_dir, home, row)}
     if not strangers:
         return [row["run"] for row in rows]
     everybody = {row["uid"]: row for row in query(_PLACES.format(where="1 = 1"), {})}
@@ -157,12 +163,12 @@ def name_runs(runs_dir: Path, query: Query, rows: Sequence[Mapping[str, Any]]) -
     return names
 
 
-def _is_of(runs_dir: Path, row: Row) -> bool:
+def _is_of(runs_dir: Path, home: tuple[str, Path], row: Row) -> bool:
     """Whether a run was made in the workspace with `runs_dir`, or lies there now.
 
-    A moved workspace, and one in a container with another host name, still have their runs.
+    `home` is this host with the folder's real path. A moved workspace, and one in a container with
+    another host name, still have their runs.
     """
-    home = (host_name(), runs_dir.resolve())
     is_made_here = (row["host"], PurePath(row["path"]).parent) == home
     return is_made_here or _has_run(runs_dir, row["name"], row["uid"])
 
@@ -210,6 +216,10 @@ def is_at_home(workspace: Workspace, name: str, uid: str) -> bool:
 
 
 def _has_run(runs_dir: Path, name: str, uid: str) -> bool:
+    if look := find_look(runs_dir, name):
+        index, number = look
+        if (known := index.find_uid(number)) is not None:
+            return known == uid
     if not (runs_dir / name).is_dir():
         return False
     try:
@@ -244,7 +254,9 @@ def find_run_by_uid(workspace: Workspace, name: str | None, uid: str | None) -> 
         return None
     if is_at_home(workspace, name, uid):
         return name
-    pulled, _ = _read_index(workspace).get(uid, ("", 0))  # asked for each row of long lists
+    # asked for each row of long lists
+    copies = remember(workspace.runs_dir, "copies", lambda: _read_index(workspace))
+    pulled, _ = copies.get(uid, ("", 0))
     return pulled if pulled and _is_whole(workspace, pulled) else None
 
 

@@ -35,7 +35,7 @@ from tracker.ledger.read import (
 )
 from tracker.ledger.records import Submission
 from tracker.ledger.shared_settings import apply_team_limit
-from tracker.run_folder.read import load_config, load_run
+from tracker.run_folder.read import load_config, load_run, look_once
 from tracker.training.metrics import COMPETITION, METRICS
 from tracker.training.numbers import render_decimals
 from tracker.workspace.metrics import COLUMNS, choose_metrics, metric_title
@@ -172,6 +172,11 @@ class TeamReport:
 
 def build_report(workspace: Workspace) -> TeamReport:
     """Read the ledger and this workspace's runs; raises LedgerError or StorageError."""
+    with look_once(workspace.runs_dir):
+        return _build_report(workspace)
+
+
+def _build_report(workspace: Workspace) -> TeamReport:
     competition = workspace.competition
     now = read_clock(workspace)
     checked = audit(workspace)

@@ -6,15 +6,16 @@ import datetime as dt
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tracker.core.clock import from_utc_text, to_utc_text
 from tracker.core.errors import UnknownRunError
 from tracker.core.locks import is_locked
-from tracker.run_folder.members import link_members
+from tracker.run_folder.look import find_look, hold_look
+from tracker.run_folder.members import link_members, list_member_names
 from tracker.run_folder.record import (
     MARK_FIELDS,
     MARKS,
@@ -34,6 +35,9 @@ from tracker.training.machine import host_name
 from tracker.training.numbers import render_count
 from tracker.training.tables import parse_json, read_toml
 
+if TYPE_CHECKING:
+    from tracker.run_folder.index import RunIndex, SettledRun
+
 PLAIN = {str, int, float, bool}
 _RECORDED = frozenset(f.name for f in fields(RunRecord)).difference(MARK_FIELDS)
 # the files that a run folder may have before run.json is written
@@ -45,7 +49,34 @@ def load_run(runs_dir: Path, name: str) -> RunRecord:
 
     Raises UnknownRunError when there is no such run, StorageError when run.json cannot be read.
     """
+    if look := find_look(runs_dir, name):
+        index, number = look
+        if (known := index.load_record(number)) is not None:
+            return known
     folder = run_folder(runs_dir, name)
+    try:
+        record = _read_record(folder)
+    except FileNotFoundError:
+        if RUN_NAME.fullmatch(name) and folder.is_dir():
+            return _load_unrecorded(folder)
+        newest = list_run_numbers(runs_dir)[:1]
+        hint = "tracker run train makes one"
+        if newest:
+            hint = f"the newest is exp{newest[0]}; tracker runs lists them"
+        raise UnknownRunError(f"no run {name or repr(name)} in {runs_dir}", hint=hint) from None
+    if record.status == "running" and not _is_alive(folder, record):
+        from tracker.run_folder.killed import (
+            complete_record,  # late: killed.py imports this room's code
+        )
+
+        changes = {"status": "killed", "finished_at": record.heartbeat}
+        return complete_record(folder, RunRecord(**{**raw_fields(record), **changes}))
+    return record
+
+
+def _read_record(folder: Path) -> RunRecord:
+    """run.json and the marks as they are; raises FileNotFoundError without run.json, StorageError
+    when it cannot be read."""
     path = folder / "run.json"
     try:
         raw = parse_json(path.read_text(encoding="utf-8"))
@@ -55,24 +86,11 @@ def load_run(runs_dir: Path, name: str) -> RunRecord:
         # a value that cannot be written back as JSON means that the file is damaged
         json.dumps(raw, ensure_ascii=False, allow_nan=False).encode()
     except FileNotFoundError:
-        if RUN_NAME.fullmatch(name) and folder.is_dir():
-            return _load_unrecorded(folder)
-        newest = list_run_numbers(runs_dir)[:1]
-        hint = "tracker run train makes one"
-        if newest:
-            hint = f"the newest is exp{newest[0]}; tracker runs lists them"
-        raise UnknownRunError(f"no run {name or repr(name)} in {runs_dir}", hint=hint) from None
+        raise
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise StorageError(
             f"cannot read {path}: {error}", hint="restore the file from a backup"
         ) from error
-    if record.status == "running" and not _is_alive(folder, record):
-        from tracker.run_folder.killed import (
-            complete_record,  # late: killed.py imports this room's code
-        )
-
-        changes = {"status": "killed", "finished_at": record.heartbeat}
-        return complete_record(folder, RunRecord(**{**raw_fields(record), **changes}))
     return record
 
 
@@ -119,23 +137,72 @@ def list_runs(
     Without `archived`, archived runs are left out, also from the `limit`.
     """
     records: list[RunRecord] = []
-    for number in list_run_numbers(runs_dir):
+    for record in _read_all(runs_dir) if limit is None else _read_newest(runs_dir):
         if limit is not None and len(records) >= limit:
             break
-        name = f"exp{number}"
-        try:
-            record = load_run(runs_dir, name)
-        except StorageError as error:
-            record = _describe_broken(runs_dir / name, error)
         if archived or record.archived_at is None:
             records.append(record)
     return records
 
 
+def _read_newest(runs_dir: Path) -> Iterator[RunRecord]:
+    for number in list_run_numbers(runs_dir):
+        yield load_listed(runs_dir, number)
+
+
+def _read_all(runs_dir: Path) -> Iterator[RunRecord]:
+    with look_once(runs_dir) as index:
+        if index is None:
+            yield from _read_newest(runs_dir)
+            return
+        for number, record in index.read_records():
+            yield record or load_listed(runs_dir, number)
+
+
+def load_listed(runs_dir: Path, number: int) -> RunRecord:
+    """A run as lists have it: `broken` where its record cannot be read."""
+    name = f"exp{number}"
+    try:
+        return load_run(runs_dir, name)
+    except StorageError as error:
+        return _describe_broken(runs_dir / name, error)
+
+
+@contextmanager
+def look_once(runs_dir: Path) -> Iterator[RunIndex | None]:
+    """Every reader of runs inside sees those of the same moment, and all files are looked at once.
+
+    Yields the index of very many runs, None where there is none. A run that is written inside is
+    not seen there. The index is a cache, see index.py.
+    """
+    with hold_look(runs_dir, lambda name: _read_settled(runs_dir, name)) as index:
+        yield index
+
+
+def _read_settled(runs_dir: Path, name: str) -> SettledRun | None:
+    """A run for the index: only one whose record and config depend on nothing but its files."""
+    from tracker.run_folder.index import SettledRun  # late: only very many runs have an index
+
+    try:
+        record = _read_record(runs_dir / name)
+        if record.status == "running" or record.name != name:
+            return None
+        tables = _read_config(runs_dir, name)
+    except (OSError, StorageError):
+        return None
+    except ConfigError:
+        return SettledRun(record, None)
+    # the names of members depend on the folders of these
+    return None if list_member_names(tables) else SettledRun(record, tables)
+
+
 def list_running(runs_dir: Path) -> list[RunRecord]:
     """The running runs that are not archived, newest first; no other run.json is parsed."""
     records: list[RunRecord] = []
-    for number in list_run_numbers(runs_dir):
+    with look_once(runs_dir) as index:
+        # a run that the index knows has ended
+        numbers = list_run_numbers(runs_dir) if index is None else index.list_unknown()
+    for number in numbers:
         name = f"exp{number}"
         with suppress(StorageError, UnknownRunError):
             if _may_be_running(f"{runs_dir}/{name}/run.json"):
@@ -240,8 +307,18 @@ def _describe_lack(record: RunRecord) -> str:
 def load_config(runs_dir: Path, name: str) -> dict[str, dict[str, Any]]:
     """The config of a run as nested tables; raises StorageError or ConfigError.
 
-    The members of an ensemble have the names of runs here, see `tracker.run_folder.members`.
+    The members of an ensemble have the names of runs here, see `tracker.run_folder.members`. Inside
+    `look_once`, runs with the same config may get the same tables: nobody changes them.
     """
+    if look := find_look(runs_dir, name):
+        index, number = look
+        if (known := index.load_tables(number)) is not None:
+            return known
+    return link_members(runs_dir, name, _read_config(runs_dir, name))
+
+
+def _read_config(runs_dir: Path, name: str) -> dict[str, dict[str, Any]]:
+    """config.toml as it is; raises as `load_config` does."""
     path = run_folder(runs_dir, name) / "config.toml"
     tables = read_toml(path)
     problems = list(_find_foreign(tables))
@@ -251,7 +328,7 @@ def load_config(runs_dir: Path, name: str) -> dict[str, dict[str, Any]]:
             problems=problems,
             hint="restore the file from a backup",
         )
-    return link_members(runs_dir, name, tables)
+    return tables
 
 
 def load_compared_config(runs_dir: Path, record: RunRecord) -> dict[str, dict[str, Any]]:

@@ -14,6 +14,7 @@ import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -30,7 +31,7 @@ from tracker.ledger.shared_settings import explain_team_limit, read_shared
 from tracker.ledger.team_runs import TeamRuns, is_at_home, read_pulled
 from tracker.mirror.targets import list_targets, read_state
 from tracker.run_folder.environment import describe_versions
-from tracker.run_folder.read import list_runs
+from tracker.run_folder.read import list_runs, look_once
 from tracker.run_folder.record import OPEN, run_folder
 from tracker.run_folder.resumes import explain_resume
 from tracker.run_folder.system_metrics import list_gpus
@@ -86,8 +87,9 @@ def examine_machine(workspace: Workspace | None) -> list[Finding]:
     if workspace is None:
         fix = "tracker init makes one here"
         return [*findings, Finding("workspace", "warning", "no workspace around this folder", fix)]
-    for name, look in WORKSPACE_CHECKS.items():
-        findings += _run(name, partial(look, workspace))
+    with look_once(workspace.runs_dir):
+        for name, look in WORKSPACE_CHECKS.items():
+            findings += _run(name, partial(look, workspace))
     return findings
 
 
@@ -314,12 +316,20 @@ def _check_runs(workspace: Workspace) -> Iterator[Finding]:
         fix = f"{go_on}, or {archive}" if go_on else archive
         text = f"{render_count(len(killed), 'run')} ended without a word: {names}"
         yield Finding("runs", "warning", text, fix)
-    left = [path for path in workspace.runs_dir.glob("*/*") if TEMPORARY.fullmatch(path.name)]
+    left = list(_list_temporary(workspace.runs_dir))
     old = [path for path in left if time.time() - path.lstat().st_mtime > 24 * 3600]
     if old:
         size = sum(path.lstat().st_size for path in old) / GIB
         text = f"{render_count(len(old), 'temporary file')} of killed processes, {size:.1f} GiB"
         yield Finding("runs", "warning", text, f"rm {old[0]}" if len(old) == 1 else "remove them")
+
+
+def _list_temporary(runs_dir: Path) -> Iterator[Path]:
+    """The temporary files in run folders."""
+    for folder in sorted(runs_dir.iterdir()) if runs_dir.is_dir() else ():
+        with suppress(OSError), os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if TEMPORARY.fullmatch(entry.name))
+            yield from (folder / name for name in names)
 
 
 def _check_missing_runs(workspace: Workspace) -> Iterator[Finding]:

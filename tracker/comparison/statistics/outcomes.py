@@ -353,7 +353,7 @@ def _name_copies(outcome: Outcome) -> Outcome:
     for name in map(str, outcome.ids):
         seen[name] += 1
         names.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
-    return replace(outcome, ids=np.array(names, dtype=object))
+    return outcome._replace(ids=np.array(names, dtype=object))
 
 
 def _collect(measure: Callable[[int], Floats], resamples: int, size: int) -> Floats:

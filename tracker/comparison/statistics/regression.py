@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+Floats: TypeAlias = "Sequence[float] | NDArray[np.float64]"
 CONFIDENCE = 0.95
 FEW_POINTS = 10  # points; fewer are called few, and none of them is called far off
 MIN_TO_RANK = 3  # points, as for a line
@@ -81,7 +82,7 @@ def describe_rank(rank: RankCorrelation | None, count: int, *, points: int | Non
     return f"Spearman {rank.rho:.3f}{every}, 95 % interval{of} {rank.low:.3f} to {rank.high:.3f}"
 
 
-def fit_line(x: Sequence[float], y: Sequence[float]) -> Line | None:
+def fit_line(x: Floats, y: Floats) -> Line | None:
     """The line through three or more points; None for fewer, or if all have the same x."""
     if len(x) < MIN_TO_RANK:
         return None  # before numpy is loaded: `check` asks with few submissions, too
@@ -105,7 +106,7 @@ def fit_line(x: Sequence[float], y: Sequence[float]) -> Line | None:
     )
 
 
-def find_outliers(line: Line, x: Sequence[float], y: Sequence[float]) -> list[tuple[int, float]]:
+def find_outliers(line: Line, x: Floats, y: Floats) -> list[tuple[int, float]]:
     """(index, distance in `residual_sd`) of the points that do not fit the line.
 
     Externally studentized residuals against Student's t with n - 3 degrees of freedom; Bonferroni
@@ -128,7 +129,7 @@ def find_outliers(line: Line, x: Sequence[float], y: Sequence[float]) -> list[tu
     ]
 
 
-def studentize(line: Line, x: Sequence[float], y: Sequence[float]) -> NDArray[np.float64]:
+def studentize(line: Line, x: Floats, y: Floats) -> NDArray[np.float64]:
     """Each point's distance from the line through the others, in its own standard deviations."""
     import numpy as np
 
@@ -144,21 +145,21 @@ def studentize(line: Line, x: Sequence[float], y: Sequence[float]) -> NDArray[np
     return distances
 
 
-def spearman(x: Sequence[float], y: Sequence[float]) -> float | None:
+def spearman(x: Floats, y: Floats) -> float | None:
     """Spearman's rho, ties with their mean rank; None if a side is constant or has one point."""
-    if len(x) < 2:
-        return None
+    return None if len(x) < 2 else _correlate(rank_values(x), rank_values(y))
+
+
+def _correlate(a: NDArray[np.float64], b: NDArray[np.float64]) -> float | None:
+    """The correlation of ranks; None if a side is constant."""
     import numpy as np
 
-    a, b = _ranks(x), _ranks(y)
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return None
     return min(1.0, max(-1.0, float(np.corrcoef(a, b)[0, 1])))
 
 
-def rank_correlation(
-    x: Sequence[float], y: Sequence[float], *, distinct: int
-) -> RankCorrelation | None:
+def rank_correlation(x: Floats, y: Floats, *, distinct: int) -> RankCorrelation | None:
     """Spearman's rho with its interval; None if a side is constant or has fewer than two points.
 
     The interval is Fisher's with the variance (1 + rho^2 / 2) / (n - 3) of Bonett and Wright
@@ -166,8 +167,10 @@ def rank_correlation(
     the number of `distinct` points.
     """
     rho = spearman(x, y)
-    if rho is None:
-        return None
+    return None if rho is None else _find_interval(rho, distinct)
+
+
+def _find_interval(rho: float, distinct: int) -> RankCorrelation:
     if distinct < 4 or 1 - abs(rho) < 1e-12:
         return RankCorrelation(rho=rho, low=None, high=None)
     half_width = 1.959963984540054 * math.sqrt((1 + rho**2 / 2) / (distinct - 3))
@@ -177,20 +180,30 @@ def rank_correlation(
     )
 
 
-def shows_agreement(x: Sequence[float], y: Sequence[float]) -> bool:
-    """Whether the interval of the rank correlation of distinct points leaves out none at all.
+def show_agreement(ranks: NDArray[np.float64], others: NDArray[np.float64]) -> bool:
+    """Whether the interval of the correlation of ranks of distinct points leaves out none at all.
 
     Points that are all in the same order have no interval: five of them are enough.
     """
-    rank = rank_correlation(x, y, distinct=len(x))
-    if rank is None:
+    rho = _correlate(ranks, others)
+    if rho is None:
         return False
+    rank = _find_interval(rho, len(ranks))
     if rank.low is None:
-        return rank.rho > 0 and len(x) >= MIN_ORDERED
+        return rank.rho > 0 and len(ranks) >= MIN_ORDERED
     return rank.low > 0
 
 
-def _ranks(values: Sequence[float]) -> NDArray[np.float64]:
+def drop_rank(ranks: NDArray[np.float64], index: int) -> NDArray[np.float64]:
+    """The ranks that the other points have without one of them: nothing is sorted again."""
+    import numpy as np
+
+    own, others = ranks[index], np.delete(ranks, index)
+    left: NDArray[np.float64] = others - (others > own) - 0.5 * (others == own)
+    return left
+
+
+def rank_values(values: Floats) -> NDArray[np.float64]:
     """Ranks from 1; equal values have their mean rank."""
     import numpy as np
 

@@ -228,7 +228,7 @@ def build_judge(measure: Callable[[pd.DataFrame, Outcome], float]) -> TaskMetric
 
 def draw_named(images: int = 60) -> list[Outcome]:
     ids = np.array([f"i{number}.png" for number in range(images)])
-    return [replace(side, ids=ids) for side in draw_classes(np.random.default_rng(0), images, 0, 2)]
+    return [side._replace(ids=ids) for side in draw_classes(np.random.default_rng(0), images, 0, 2)]
 
 
 def test_a_judges_function_that_joins_tables_by_id_counts_each_drawn_image_once() -> None:

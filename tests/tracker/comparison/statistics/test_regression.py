@@ -7,9 +7,11 @@ import pytest
 
 from tracker.comparison.statistics.regression import (
     describe_rank,
+    drop_rank,
     find_outliers,
     fit_line,
     rank_correlation,
+    rank_values,
     studentize,
 )
 
@@ -145,3 +147,13 @@ def test_four_different_scores_have_a_rank_correlation_and_three_equal_ones_a_re
     assert describe_rank(None, 2) == (
         "no rank correlation: it needs three submissions, there are 2"
     )
+
+
+def test_ranks_without_one_point_are_those_of_the_others(
+    pairs: tuple[list[float], list[float]],
+) -> None:
+    values = np.asarray(pairs[0])
+    assert len(set(values)) < len(values)  # equal ones share a rank
+    for index in range(len(values)):
+        left = drop_rank(rank_values(values), index)
+        assert left.tolist() == rank_values(np.delete(values, index)).tolist()
