@@ -143,7 +143,7 @@ def build_row(name: str, count: int, seconds: float, mb: float, limit: Sequence[
         limit=f"{least:.2f} s (listing and stat)",
         goal="" if goal == "-" else goal,
         reached=word == "reached" if word else None,
-        reason="a name of the table is looked for in every folder",
+        reason="the table is read, and the image of each of its names is found",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,20 @@ from tracker.training.machine import count_trainings, register_training
 with register_training():
     print(count_trainings(), flush=True)
     sys.stdin.read()
+"""
+
+
+FREED = """
+import resource, sys
+import numpy as np
+from tracker.training.machine import keep_memory
+keep_memory()
+def count_new_pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for megabytes in (1, 40, 100):
+        np.empty(megabytes << 20, dtype=np.uint8).fill(1)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(count_new_pages(), count_new_pages())
 """
 
 
@@ -104,3 +119,17 @@ def test_a_training_that_cannot_be_registered_counts_as_the_only_one(
     monkeypatch.setattr(machine, "fcntl", None)
     with register_training():
         assert count_trainings() == 1
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another malloc")
+def test_memory_that_was_freed_is_used_again_without_new_pages() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FREED],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=COMMAND_LIMIT_S,
+    )
+    first, later = map(int, done.stdout.split())
+    assert later < first / 10

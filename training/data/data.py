@@ -10,7 +10,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tracker.training.config import DataConfig, locate
@@ -294,9 +294,9 @@ def _read_samples(
 def _fix(sample: Sample, fixes: LabelFixes, task: Task) -> Sample:
     """The sample with what data.label_fixes says of its class, its classes or its number."""
     if not sample.values:
-        return replace(sample, label=fixes.fix_label(sample.id, sample.label, task.classes))
+        return sample._replace(label=fixes.fix_label(sample.id, sample.label, task.classes))
     classes = () if task.target == "number" else task.classes
-    return replace(sample, values=fixes.fix_values(sample.id, sample.values, classes))
+    return sample._replace(values=fixes.fix_values(sample.id, sample.values, classes))
 
 
 def _hold_out(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from tracker.training.config import DataConfig, locate
@@ -60,7 +60,7 @@ class FoldFile:
                 f"{self.table} has no fold for {render_count(len(missing), 'training image')}"
                 f" ({_name_some(missing)})"
             )
-        assigned = [replace(s, fold=self.fold_of.get(s.id, -1)) for s in samples]
+        assigned = [s._replace(fold=self.fold_of.get(s.id, -1)) for s in samples]
         if len(problems) == 0:
             problems += self._list_wrong_numbers(assigned, config)
             problems += self._list_divided(assigned, config)

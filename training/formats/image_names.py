@@ -7,16 +7,16 @@ name.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from tracker.training.errors import DataError
 from tracker.training.formats.format import Listing, TrainingFolder
 from tracker.training.tables import LINE, read_header, read_table
 
 
-@dataclass(frozen=True, slots=True)
-class ImageName:
+class ImageName(NamedTuple):
     """An image of a row of labels: where a table names it, its id and its file name.
 
     `group` is "" where the table of images has no column of groups.
@@ -76,7 +76,7 @@ class ImageNames:
 
 
 def _call_by_file(images: Sequence[ImageName]) -> list[ImageName]:
-    return [replace(image, id=image.file_name) for image in images]
+    return [image._replace(id=image.file_name) for image in images]
 
 
 def _find_id_column(table: Path, header: Sequence[str], source: TrainingFolder) -> str:

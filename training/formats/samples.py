@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from tracker.training.scorers import Outcome, Parameters
 
@@ -114,8 +114,7 @@ def stack_dense(values: Sequence[Sequence[float]]) -> NDArray[Any]:
     return stacked
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(NamedTuple):  # made in a third of a frozen dataclass's time
     """A training image in `file`; a split by profile does not divide a `group`.
 
     `label` is the index of its class. Where an image has several classes or a number, `values` has
@@ -138,8 +137,7 @@ class Sample:
         return Path(self.file)
 
 
-@dataclass(frozen=True, slots=True)
-class EvalImage:
+class EvalImage(NamedTuple):
     """An image to predict, in `file`."""
 
     id: str

@@ -10,7 +10,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -187,8 +187,7 @@ def add_strata(samples: list[Sample], target: str) -> list[Sample]:
         for sample in samples:
             counts.update(list_set(sample.values))
         return [
-            replace(
-                sample,
+            sample._replace(
                 label=min(
                     list_set(sample.values),
                     key=lambda index: (counts[index], index),
@@ -201,7 +200,7 @@ def add_strata(samples: list[Sample], target: str) -> list[Sample]:
         order = sorted(range(len(samples)), key=lambda index: samples[index].values[0])
         parts = min(STRATA, max(1, len(samples) // STRATA))
         for rank, index in enumerate(order):
-            samples[index] = replace(samples[index], label=rank * parts // len(samples))
+            samples[index] = samples[index]._replace(label=rank * parts // len(samples))
     return samples
 
 

@@ -20,6 +20,7 @@ from tracker.training.input.loader import ImageSource, build_dataset, build_load
 from tracker.training.input.mixup import Mixer, build_mixer
 from tracker.training.input.sampler import BatchSampler, balance
 from tracker.training.logger import RunLogger
+from tracker.training.machine import keep_memory
 from tracker.training.model.losses import Loss, build_loss
 from tracker.training.model.model import (
     AttributeHeads,
@@ -212,6 +213,8 @@ def build_fabric(
     used, note = resolve_precision(wanted, device)
     if note:
         notify(note)
+    if device == "cpu":
+        keep_memory()
     fabric = Fabric(
         accelerator=device,
         devices=train.devices,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tracker.training.formats.image_index import FEW, ImageIndex
+from tracker.training.formats.image_index import ANY, FEW, ImageIndex
 
 
 def find(index: ImageIndex, text: str) -> list[str]:
@@ -26,3 +26,21 @@ def test_of_many_images_with_one_name_the_folders_of_the_path_decide(tmp_path: P
     assert find(index, "elsewhere/0.jpg") == find(index, "0.jpg") == names
     assert find(index, "right/0.png") == ["p3/left/0.png"]
     assert find(index, "p3/../0.jpg") == find(index, "left/1.jpg") == []
+
+
+def test_a_name_with_a_single_image_and_one_with_several_are_found_alike(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    for name in ("a.jpg", "c.jpg", "sub/c.jpg", "x.jpg", "x.jpg.jpg", "1.2.826.png"):
+        (tmp_path / name).touch()
+    index = ImageIndex.read(tmp_path)
+
+    def find_one(text: str, ending: str = "") -> str | None:
+        image = index.find_one(text, ending)
+        return image and image.relative
+
+    for single in ("a", "c"):
+        assert find_one(f"{single}.jpg") == find_one(single, ".jpg") == f"{single}.jpg"
+        assert find_one(f"{single}.jpg", ".png") == find_one(single, ANY) == f"{single}.jpg"
+        assert find_one(single) is find_one(single, ".png") is find_one(f"{single}.png") is None
+    assert find_one("x.jpg", ".jpg") == "x.jpg"
+    assert find_one("1.2.826", ".png") == "1.2.826.png"
