@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 FILE = "BENCH_FIGURES"
+NOT_HERE = 77  # the exit code of a measurement that needs what this machine has not
 
 
 @dataclass(frozen=True)
 class Row:
-    """A question with its answer: texts with units; `reached` is None where there is no goal.
+    """A question with its answer: texts with units; `reached` is None where there is no goal, and
+    `verdict` then says what the row means.
 
     `limit` is what the machine could do at best, `reason` why a goal is missed: it is printed only
     where it is.
@@ -32,6 +34,7 @@ class Row:
     goal: str = ""
     reached: bool | None = None
     reason: str = ""
+    verdict: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,37 +47,31 @@ PLOTS = (
 )
 
 
-def draw_plots(points: Sequence[Point], folder: Path) -> list[Plot]:
-    """Draw the plots whose points were all measured; returns them."""
-    drawn = []
-    for plot in PLOTS:
-        found = {panel: [one for one in points if one.plot == panel] for panel in plot.panels}
-        if all(found.values()):
-            for scheme in SCHEMES:
-                draw(plot, found, scheme, folder / f"{plot.name}-{scheme}.png")
-            drawn.append(plot)
-    return drawn
+def find_plots(points: Iterable[Point]) -> list[Plot]:
+    """The plots all of whose panels were measured."""
+    measured = {point.plot for point in points}
+    return [plot for plot in PLOTS if measured.issuperset(plot.panels)]
 
 
-def draw(plot: Plot, found: Mapping[str, Sequence[Point]], scheme: str, path: Path) -> None:
-    """Write one picture."""
+def draw_plot(plot: Plot, points: Sequence[Point], folder: Path) -> None:
+    """Write a plot's pictures, one for each scheme."""
     import matplotlib
 
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    text, _ = SCHEMES[scheme]
-    colors = dict.fromkeys(
-        ("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor"), text
-    )
-    with matplotlib.rc_context({**colors, "font.size": 9}):
-        figure, axes = pyplot.subplots(1, len(plot.panels), figsize=SIZE_INCHES, layout="tight")
-        for panel, place in zip(plot.panels, axes, strict=True):
-            draw_panel(place, found[panel], scheme)
-            place.set_title(plot.panels[panel], fontsize=9, loc="left")
-            place.spines[["top", "right"]].set_visible(False)
-        figure.savefig(path, transparent=True, dpi=DPI)
-        pyplot.close(figure)
+    for scheme, (text, _) in SCHEMES.items():
+        colors = dict.fromkeys(
+            ("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor"), text
+        )
+        with matplotlib.rc_context({**colors, "font.size": 9}):
+            figure, axes = pyplot.subplots(1, len(plot.panels), figsize=SIZE_INCHES, layout="tight")
+            for (panel, title), place in zip(plot.panels.items(), axes, strict=True):
+                draw_panel(place, [one for one in points if one.plot == panel], scheme)
+                place.set_title(title, fontsize=9, loc="left")
+                place.spines[["top", "right"]].set_visible(False)
+            figure.savefig(folder / f"{plot.name}-{scheme}.png", transparent=True, dpi=DPI)
+            pyplot.close(figure)
 
 
 def draw_panel(place: Axes, points: Sequence[Point], scheme: str) -> None:
