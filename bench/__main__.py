@@ -69,7 +69,7 @@ MEASUREMENTS = (
         "How long does diff take with few and many runs?",
         120,
         ("--rounds", "1", "--runs", "5", "1000"),
-        quick_s=20,
+        quick_s=16,
     ),
     Measurement(
         "compare_many",
@@ -155,15 +155,15 @@ MEASUREMENTS = (
         "sharing",
         "What do two trainings at once cost each other?",
         90,
-        ("--seconds", "2"),
-        quick_s=25,
+        ("--seconds", "1"),
+        quick_s=20,
     ),
     Measurement(
         "peers",
         "How large are other trackers, what does a point cost?",
         150,
         ("--quick",),
-        quick_s=60,
+        quick_s=50,
     ),
     Measurement(
         "queries",

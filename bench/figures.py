@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,16 @@ def record(figures: Iterable[Row | Point]) -> None:
     with Path(path).open("a") as file:
         for one in figures:
             file.write(json.dumps({type(one).__name__: asdict(one)}) + "\n")
+
+
+def weigh(ours: float, others: Mapping[str, float], why: str) -> str:
+    """The verdict over figures without a goal, of which less is better: the peers that have less,
+    how much less, and why."""
+    ahead = {name: figure for name, figure in others.items() if figure < ours}
+    if not ahead:
+        return f"less than all {len(others)} peers" if len(others) > 1 else "less than the peer"
+    less = ", ".join(f"{name} ({ours / figure:.1f} times less)" for name, figure in ahead.items())
+    return f"more than {less}: {why}"
 
 
 def read_figures(path: Path) -> tuple[list[Row], list[Point]]:

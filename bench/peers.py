@@ -22,7 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from figures import Point, Row, record
+from figures import Point, Row, record, weigh
 from peer_programs import PEERS
 from timing import QUIET, measure_process, print_table
 
@@ -187,10 +187,18 @@ def measure(name: str, *, calls: int, rounds: int) -> Measured:
         return Measured(name, problem=str(error))
     project = "submission-ledger" if name == OURS else name
     found = [one["version"] for one in packages if one["name"].lower() == project]
-    size = sum(file.stat().st_size for file in (PLACE / name).rglob("*") if file.is_file())
+    size = measure_size(PLACE / name)
     others = [one for one in packages if one["name"] not in ("pip", "setuptools")]
     version = found[0] if found else ""
-    return Measured(name, version, size / 1e6, len(others), help_ms, ready, call, kept)
+    return Measured(name, version, size, len(others), help_ms, ready, call, kept)
+
+
+def measure_size(folder: Path) -> float:
+    """Megabytes of the files below a folder; links are not followed."""
+    sizes = (
+        Path(place, name).lstat().st_size for place, _, names in os.walk(folder) for name in names
+    )
+    return sum(sizes) / 1e6
 
 
 def list_cells(one: Measured, calls: int) -> tuple[str, ...]:
@@ -208,17 +216,6 @@ def list_cells(one: Measured, calls: int) -> tuple[str, ...]:
         f"{calls - one.kept:,}" if logs else "",
         "",
     )
-
-
-def compare(ours: float, others: Mapping[str, float], why: str) -> str:
-    """The verdict over figures of which less is better: who is ahead, by how much, and why."""
-    ahead = {name: figure for name, figure in others.items() if figure < ours}
-    if not ahead:
-        return f"less than all {len(others)} peers" if len(others) > 1 else "less than the peer"
-    less = ", ".join(
-        f"{name} ({ours / max(figure, 1e-9):.1f} times)" for name, figure in ahead.items()
-    )
-    return f"for comparison; less with {less}: {why}"
 
 
 def record_figures(measured: Sequence[Measured], calls: int, limits: tuple[float, float]) -> None:
@@ -256,13 +253,13 @@ def record_figures(measured: Sequence[Measured], calls: int, limits: tuple[float
                 "installed, without torch",
                 f"{ours.megabytes:,.0f} MB",
                 render(sizes, "{:,.0f} MB"),
-                verdict=compare(ours.megabytes, sizes, WHY_LARGER),
+                verdict=weigh(ours.megabytes, sizes, WHY_LARGER),
             ),
             Row(
                 "packages installed",
                 str(ours.packages),
                 render(counts, "{}"),
-                verdict=compare(ours.packages, counts, WHY_LARGER),
+                verdict=weigh(ours.packages, counts, WHY_LARGER),
             ),
         ]
     )
@@ -310,6 +307,10 @@ def main() -> None:
     )
     print(f"{time.monotonic() - started:.0f} s, installing what was not there")
     record_figures(measured, calls, limits)
+    everything = measure_size(Path(sys.prefix))  # the environment of this program
+    print(f"installed by make, with PyTorch and all that develops it: {everything / 1e3:.1f} GB")
+    what = "installed by `make`, with PyTorch and all that develops it"
+    record([Row(what, f"{everything / 1e3:.1f} GB")])
 
 
 if __name__ == "__main__":

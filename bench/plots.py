@@ -122,4 +122,5 @@ def draw_lines(place: Axes, points: Sequence[Point], goal: float | None, scheme:
     for axis, unit in ((place.xaxis, ""), (place.yaxis, " s")):
         axis.set_minor_locator(NullLocator())
         axis.set_major_formatter(lambda value, _, unit=unit: f"{value:,.10g}{unit}")
+    place.tick_params(axis="x", labelsize=8)
     place.legend(frameon=False, fontsize=7, loc="upper left")

@@ -21,9 +21,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from figures import Row, record
+from figures import Row, record, weigh
 from peer_programs import PEERS
-from peers import OURS, ROOT, compare, install, make_env, run
+from peers import OURS, ROOT, install, make_env, run
 from timing import measure_process, print_table
 
 PLACE = ROOT / "build" / "queries"
@@ -158,7 +158,7 @@ def record_figures(asked: Sequence[Asked], runs: int, limit_s: float) -> None:
                 f"{what}, asked again in the same process",
                 f"{ours.again_s * 1e3:.0f} ms",
                 ", ".join(f"{name} {seconds * 1e3:.0f} ms" for name, seconds in again.items()),
-                verdict=compare(ours.again_s, again, WHY_SLOWER),
+                verdict=weigh(ours.again_s, again, WHY_SLOWER),
             ),
         ]
     )
