@@ -33,7 +33,7 @@ SETTLE_S = 5.0  # the helper processes of a killed one may still write what they
 VALUES = {"train/loss": 0.5, "train/lr": 0.001, "val/f1": 0.7, "val/loss": 0.6}
 PAUSE_S = 0.002  # between steps, as a quick training has
 OURS = "tracker"
-WHY_LARGER = ""
+WHY_LARGER = "half of it is numpy, scipy and scikit-learn, for the statistics"
 BARE = """
 import json, time
 lines = open("bare.jsonl", "w")
