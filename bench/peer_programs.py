@@ -173,6 +173,8 @@ for name in Repo(".").list_all_runs():
 print(len(steps))
 """,
     """
+import subprocess
+from pathlib import Path
 from aim import Run
 for number in range(1, COUNT + 1):
     run = Run(repo=".", experiment="bench", system_tracking_interval=None)
@@ -180,13 +182,15 @@ for number in range(1, COUNT + 1):
     run.track(score(number), name="val/f1", step=1)
     run.track(0.5, name="val/loss", step=1)
     run.close()
+index = [str(Path(sys.executable).with_name("aim")), "storage", "--repo", ".", "reindex"]
+subprocess.run(index, input="y\\n", text=True, check=True, capture_output=True)
 """,
     """
 from aim import Repo
 def ask():
     found = []
     where = f"metric.name == 'val/f1' and metric.last > {LEAST}"
-    for run in Repo(".").query_metrics(where).iter_runs():
+    for run in Repo(".").query_metrics(where, report_mode=0).iter_runs():
         for metric in run:
             found.append((metric.run.hash, metric.values.last_value()))
     return sorted(found, key=lambda pair: -pair[1])[:SHOWN]
