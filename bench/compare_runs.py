@@ -32,7 +32,7 @@ from tracker.workspace.tracker_toml import Workspace
 
 EPOCHS = 30
 PEER, LIMIT = "mlflow runs list", "reading alone"
-REASON = "nine tenths are imports: see startup.py"
+REASON = "imports are the most of it: see startup.py"
 NOISE = "few rounds on a machine that others use; 51 rounds gave 0.96 to 1.02 (bench/README.md)"
 QUICKER_GOAL, SLOWER_GOAL = 18.0, 1.1  # than the peer; with many runs than with few
 
