@@ -148,6 +148,8 @@ MEASUREMENTS = (
         ("--quick",),
         quick_s=11,
     ),
+    Measurement("large_tables", "How long does a submit take for tables of numbers?", 90),
+    Measurement("points", "How long does it take to copy a long run to MLflow?", 400),
     Measurement("gpu", "How near does training come to the GPU's limit?", 300, (), quick_s=4),
     Measurement("jitter_f1", "Does the quick jitter cost F1?", 1800),
     Measurement("suspects", "Does data suspects find wrong labels?", 900),
@@ -274,8 +276,9 @@ def run_script(one: Measurement, options: Sequence[str], figures: Path) -> tuple
             timeout=one.limit_s,
             check=False,
         )
-    except subprocess.TimeoutExpired:
-        return "", f"{FAILED}: stopped after {one.limit_s:.0f} s"
+    except subprocess.TimeoutExpired as error:
+        printed = error.stdout or b""  # bytes, whatever `text` says
+        return printed.decode(errors="replace"), f"{FAILED}: stopped after {one.limit_s:.0f} s"
     ends = {0: DONE, NOT_HERE: ABSENT}
     return done.stdout, ends.get(done.returncode, f"{FAILED} with {done.returncode}")
 
