@@ -151,8 +151,8 @@ MEASUREMENTS = (
     Measurement("large_tables", "How long does a submit take for tables of numbers?", 90),
     Measurement("points", "How long does it take to copy a long run to MLflow?", 400),
     Measurement("gpu", "How near does training come to the GPU's limit?", 300, (), quick_s=4),
-    Measurement("jitter_f1", "Does the quick jitter cost F1?", 1800),
-    Measurement("suspects", "Does data suspects find wrong labels?", 900),
+    Measurement("jitter_f1", "Does the quick jitter cost F1?", 900),
+    Measurement("suspects", "Does data suspects find wrong labels?", 400),
     Measurement(
         "sharing",
         "What do two trainings at once cost each other?",
@@ -171,7 +171,7 @@ MEASUREMENTS = (
         "queries",
         "How long does the same question take with other trackers?",
         600,
-        ("--rounds", "2", "--runs", "1000"),
+        ("--quick",),
         quick_s=20,
     ),
 )

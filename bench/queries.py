@@ -170,16 +170,20 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=ASKABLE, default=ASKABLE)
     parser.add_argument("--runs", type=int, nargs="+", default=[1_000, 10_000])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="1,000 runs, two rounds, without aim")
     arguments = parser.parse_args()
+    names, sizes, rounds = arguments.only, arguments.runs, arguments.rounds
+    if arguments.quick:
+        names, sizes, rounds = [name for name in names if name not in MOST], [1_000], 2
     rows = []
-    for runs in arguments.runs:
-        asked = [measure(name, runs, arguments.rounds) for name in arguments.only]
+    for runs in sizes:
+        asked = [measure(name, runs, rounds) for name in names]
         answers = {one.name: one.answer for one in asked if not one.problem}
         assert len({tuple(answer) for answer in answers.values()}) <= 1, answers
         rows += [list_cells(one) for one in asked]
-        record_figures(asked, runs, measure_limit(runs, arguments.rounds))
+        record_figures(asked, runs, measure_limit(runs, rounds))
     columns = ("runs", "tracker", "whole process, s", "again, ms", "found", "")
-    title = f"The {SHOWN} best runs with val/f1 > {LEAST}, medians of {arguments.rounds}"
+    title = f"The {SHOWN} best runs with val/f1 > {LEAST}, medians of {rounds}"
     print_table(title, columns, rows)
 
 
