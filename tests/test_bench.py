@@ -3,6 +3,7 @@ that it does not print."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from pathlib import Path
@@ -55,6 +56,11 @@ def test_a_measurement_that_fails_is_written_down_and_the_others_are_made(
         {"Row": {"what": "start", "ours": "3", "goal": "2", "reached": False, "reason": "slow"}},
         {"Point": {"plot": "logging-cost", "series": "tracker", "x": 0, "y": 6.0}},
         {"Point": {"plot": "logging-loss", "series": "tracker", "x": 0, "y": 0}},
+        *(
+            {"Point": {"plot": plot, "series": "tracker runs", "x": size, "y": size / 1e5}}
+            for plot in ("scale-ledger", "scale-runs")
+            for size in (1_000_000, 100, 3_000)  # whatever was measured, in any order
+        ),
     )
     lines = "".join(json.dumps(one) + "\n" for one in figures)
     record = f"open(os.environ['BENCH_FIGURES'], 'a').write({lines!r})"
@@ -77,8 +83,8 @@ def test_a_measurement_that_fails_is_written_down_and_the_others_are_made(
     assert "| a | 1 |" in page and "cores of" in page
     assert "| points lost | 0 |  |  | 0 | reached |" in page
     assert "| start | 3 |  |  | 2 | **missed**: slow |" in page
-    for scheme in ("light", "dark"):
-        name = f"pictures/bench-logging-{scheme}.png"
+    for plot, scheme in itertools.product(("logging", "scale"), ("light", "dark")):
+        name = f"pictures/bench-{plot}-{scheme}.png"
         assert name in page
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     # what was measured before stays on the page
