@@ -152,7 +152,7 @@ for path in Path(".").rglob("*.wandb"):
                 steps.add(record.history.step.num)
 print(len(steps))
 """,
-    no_question="offline it writes a file for each run, which only its server reads",
+    no_question="offline it writes a file for each run, and has no question for them",
 )
 AIM = Peer(
     ("aim",),
@@ -212,7 +212,7 @@ from pathlib import Path
 lines = Path("dvclive/plots/metrics/val/f1.tsv").read_text().split("\\n")[1:-1]
 print(len({line.split("\\t")[0] for line in lines}))
 """,
-    no_question="each run that can be asked for is a commit of git: a second to make it",
+    no_question="each run that can be asked for is a commit of git, which this did not make",
 )
 TRACKIO = Peer(
     ("trackio",),
@@ -228,7 +228,20 @@ from pathlib import Path
 (path,) = Path(os.environ["TRACKIO_DIR"]).glob("bench.db")
 print(sqlite3.connect(path).execute("SELECT count(DISTINCT step) FROM metrics").fetchone()[0])
 """,
-    no_question="its interface finds runs by name alone",
+    """
+from trackio.sqlite_storage import SQLiteStorage
+for number in range(1, COUNT + 1):
+    values = [{"val/f1": score(number), "val/loss": 0.5}]
+    SQLiteStorage.bulk_log("bench", f"run{number}", values, steps=[1], config=CONFIG)
+""",
+    """
+from trackio.sqlite_storage import SQLiteStorage
+def ask():
+    value = "json_extract(metrics, '$.\\"val/f1\\"')"
+    sql = f"SELECT run_name, {value} AS f1 FROM metrics WHERE f1 > {LEAST} ORDER BY f1 DESC"
+    rows = SQLiteStorage.query_project("bench", f"{sql} LIMIT {SHOWN}")["rows"]
+    return [(row["run_name"], row["f1"]) for row in rows]
+""",
 )
 SWANLAB = Peer(
     ("swanlab",),
@@ -255,7 +268,7 @@ except Exception as error:  # the record that the kill has torn
     assert "checksum" in str(error), error
 print(len(steps))
 """,
-    no_question="offline it writes a file for each run, which only its server reads",
+    no_question="offline it writes a file for each run, and has no question for them",
 )
 KAGGLE = Peer(("kaggle", "six"), "kaggle")  # which it imports and does not name
 

@@ -30,7 +30,7 @@ PLACE = ROOT / "build" / "queries"
 SHOWN, LEAST = 50, 0.8
 ASKABLE = [name for name, one in PEERS.items() if one.ask or one.no_question]
 WHY_SLOWER = "each run.json is read, where a database has an index of values"
-MOST = {"aim": 1_000}  # runs: it takes a tenth of a second for each
+MOST = {"aim": 1_000, "trackio": 10_000}  # runs: it needs minutes to make them
 KEYS = 30  # of a run's settings, as many as a training has
 PREAMBLE = """
 import json, sys, time
@@ -170,7 +170,9 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=ASKABLE, default=ASKABLE)
     parser.add_argument("--runs", type=int, nargs="+", default=[1_000, 10_000])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="1,000 runs, two rounds, without aim")
+    parser.add_argument(
+        "--quick", action="store_true", help="1,000 runs, twice, of those that make them soon"
+    )
     arguments = parser.parse_args()
     names, sizes, rounds = arguments.only, arguments.runs, arguments.rounds
     if arguments.quick:
