@@ -63,8 +63,8 @@ def weigh(ours: float, others: Mapping[str, float], why: str) -> str:
     ahead = {name: figure for name, figure in others.items() if figure < ours}
     if not ahead:
         return f"less than all {len(others)} peers" if len(others) > 1 else "less than the peer"
-    less = ", ".join(f"{name} ({ours / figure:.1f} times less)" for name, figure in ahead.items())
-    return f"more than {less}: {why}"
+    less = ", ".join(f"{name} {ours / figure:.1f} times" for name, figure in ahead.items())
+    return f"for comparison; ahead: {less}: {why}"
 
 
 def read_figures(path: Path) -> tuple[list[Row], list[Point]]:

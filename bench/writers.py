@@ -205,7 +205,7 @@ def judge(database: str, one: Written, peer: Written, limit: float) -> Row:
     )
     held = not one.lost and not one.problem and bool(one.times)
     return Row(
-        f"submissions by {one.writers} writers at once, {database}",
+        f"submissions by {one.writers} writer{'s at once' * (one.writers > 1)}, {database}",
         ours,
         f"{theirs}; {peer.problem}" if peer.problem else theirs,
         f"{limit:,.0f} bare rows a second, each committed, one writer",

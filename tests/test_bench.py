@@ -114,7 +114,7 @@ def test_a_row_without_a_goal_says_so() -> None:
 
 def test_a_verdict_names_the_peers_that_are_ahead() -> None:
     assert weigh(1.0, {"a": 2.0, "b": 3.0}, "why") == "less than all 2 peers"
-    assert weigh(3.0, {"a": 2.0, "b": 4.0}, "why") == "more than a (1.5 times less): why"
+    assert weigh(3.0, {"a": 2.0, "b": 4.0}, "why") == "for comparison; ahead: a 1.5 times: why"
 
 
 def test_the_quick_forms_take_less_than_five_minutes_by_their_estimates(
