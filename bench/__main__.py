@@ -28,6 +28,7 @@ BENCH = Path(__file__).resolve().parent
 ROOT = BENCH.parent
 RESULTS = BENCH / "results"
 PICTURES = ROOT / "docs" / "pictures"
+BUSY = 2.0  # load for each core: one measurement after another leaves less
 DONE, FAILED, ABSENT = "done", "failed", "not measured"
 PAGE = ROOT / "BENCHMARKS.md"
 LIBRARIES = ("torch", "numpy", "mlflow", "sqlalchemy", "typer")
@@ -179,7 +180,8 @@ MEASUREMENTS = (
 
 @dataclass(frozen=True)
 class Result:
-    """What a measurement printed and recorded, where, when and in which form."""
+    """What a measurement printed and recorded, where, when and in which form; `busy` where others
+    computed as it began."""
 
     name: str
     command: str
@@ -189,6 +191,7 @@ class Result:
     printed: str
     rows: tuple[Row, ...]
     points: tuple[Point, ...]
+    busy: bool = False
 
 
 def main() -> int:
@@ -249,6 +252,7 @@ def measure(one: Measurement, *, quick: bool) -> Result:
     expected = one.quick_s if quick else one.long_s
     print(f"{one.name}: {one.question} (about {expected:.0f} s)", flush=True)
     started = time.monotonic()
+    busy = os.getloadavg()[0] > BUSY * (os.cpu_count() or 1)
     with tempfile.TemporaryDirectory() as folder:
         figures = Path(folder) / "figures.jsonl"
         printed, end = run_script(one, options, figures)
@@ -258,7 +262,15 @@ def measure(one: Measurement, *, quick: bool) -> Result:
     command = " ".join(["python", f"bench/{one.name}.py", *options])
     machine = describe_machine()
     return Result(
-        one.name, command, end, seconds, machine, printed.rstrip(), tuple(rows), tuple(points)
+        name=one.name,
+        command=command,
+        end=end,
+        seconds=seconds,
+        machine=machine,
+        printed=printed.rstrip(),
+        rows=tuple(rows),
+        points=tuple(points),
+        busy=busy,
     )
 
 
@@ -320,6 +332,7 @@ def render_page(results: Sequence[Result]) -> str:
         " each takes.",
         "",
         *render_verdicts(rows),
+        *render_busy([one.name for one in results if one.busy and one.end == DONE]),
         *(line for plot in plots for line in render_picture(plot)),
     ]
     missing = [one for one in MEASUREMENTS if one.name not in [done.name for done in results]]
@@ -345,6 +358,14 @@ def render_verdicts(rows: Sequence[Row]) -> list[str]:
         *map(render_row, rows),
         "",
     ]
+
+
+def render_busy(names: Sequence[str]) -> list[str]:
+    """Which measurements say little in seconds."""
+    if not names:
+        return []
+    text = "Others computed on the machine, so a goal in seconds may be missed for that alone"
+    return [f"{text}: {', '.join(names)}.", ""]
 
 
 def render_row(row: Row) -> str:

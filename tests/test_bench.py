@@ -112,6 +112,11 @@ def test_a_row_without_a_goal_says_so() -> None:
     assert missed.endswith("| 2 | **missed**: nobody has looked into it yet |")
 
 
+def test_the_page_names_what_was_measured_while_others_computed() -> None:
+    assert bench.render_busy([]) == []
+    assert bench.render_busy(["input", "scale"])[0].endswith("for that alone: input, scale.")
+
+
 def test_a_verdict_names_the_peers_that_are_ahead() -> None:
     assert weigh(1.0, {"a": 2.0, "b": 3.0}, "why") == "less than all 2 peers"
     assert weigh(3.0, {"a": 2.0, "b": 4.0}, "why") == "for comparison; ahead: a 1.5 times: why"
