@@ -2,7 +2,8 @@
 `mlflow runs list`?
 
 Every run folder has the files of a training of 30 epochs; 40 settings with 5 seeds each among any
-200 in a row, and one run in ten was submitted and scored.
+200 in a row, and one run in ten was submitted and scored. The limit is an interpreter that reads
+run.json and config.toml of the runs in the answer and does nothing with them.
 """
 
 from __future__ import annotations
@@ -13,16 +14,22 @@ import shutil
 import sys
 import tempfile
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 
 from big_ledger import fill
 from compare_runs import make_run
-from timing import print_ratios, time_commands
+from figures import Row, record
+from timing import build_reading, print_ratios, time_commands
 
 from tracker.setup.init import init_workspace
 from tracker.workspace.tracker_toml import Workspace
 
 SEEDS = 5
+SHOWN = 200  # without --limit
+BASE = "import pandas"
+REASON = "half of it reads and checks the files of each run, the rest compares what they say"
+GOAL_S, GOAL_ALL_S = 2.0, 3.0  # of 200 runs, of all
 
 
 def copy_runs(workspace: Workspace, count: int) -> None:
@@ -47,37 +54,66 @@ def copy_runs(workspace: Workspace, count: int) -> None:
         (folder / "config.toml").write_text(text)
 
 
+def list_commands(count: int) -> dict[str, list[str]]:
+    """The questions to time; the range is in the middle."""
+    compare = [sys.executable, "-P", "-m", "tracker.cli", "compare"]
+    middle = f"exp{count // 2 + 1}..exp{count // 2 + SHOWN}"
+    where = ["--where", "val/f1 > 0.75 and optim.lr < 0.03", "--sort", "val/f1"]
+    return {
+        BASE: [sys.executable, "-c", BASE],
+        "compare (newest 200)": compare,
+        f"compare {middle}": [*compare, middle],
+        "compare --where --sort": [*compare, *where],
+        "compare --limit 0 --where": [*compare, "--limit", "0", "--where", "optim.lr = 0.003"],
+        "compare --limit 0": [*compare, "--limit", "0"],
+    }
+
+
+def list_limits(workspace: Workspace, count: int) -> dict[str, list[str]]:
+    """Reading alone: the newest 200 runs, and all."""
+    limits = {}
+    for shown in (SHOWN, count):
+        folders = (workspace.runs_dir / f"exp{n}" for n in range(count - shown + 1, count + 1))
+        files = (folder / name for folder in folders for name in ("run.json", "config.toml"))
+        limits[f"reading {shown:,} runs alone"] = build_reading(
+            files, workspace.root / f"files{shown}.txt"
+        )
+    return limits
+
+
+def judge(name: str, count: int, medians: Mapping[str, float]) -> Row:
+    """The verdict over one question; a condition is asked of every run, so its limit is all."""
+    goal = GOAL_ALL_S if "--limit 0" in name else GOAL_S
+    read = count if "--" in name else SHOWN
+    return Row(
+        f"`tracker {name}`, {count:,} runs",
+        f"{medians[name]:.2f} s",
+        limit=f"{medians[f'reading {read:,} runs alone']:.2f} s (reading {read:,} runs' files)",
+        goal=f"{goal:g} s",
+        reached=medians[name] <= goal,
+        reason=REASON,
+    )
+
+
 def main() -> None:
     """Print the medians."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--runs", type=int, default=10_000)
     arguments = parser.parse_args()
-    tracker = [sys.executable, "-P", "-m", "tracker.cli"]
+    count = arguments.runs
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "ws"
         workspace = init_workspace(
             root, data={}, competition={"classes": ["a", "b"], "name": "bench"}
         )
         make_run(workspace, 0.001)
-        copy_runs(workspace, arguments.runs)
-        fill(workspace, arguments.runs)
-        words = [*tracker, "compare"]
-        commands = {
-            "import pandas": [sys.executable, "-c", "import pandas"],
-            "compare (newest 200)": words,
-            "compare exp5001..exp5200": [*words, "exp5001..exp5200"],
-            "compare --where --sort": [
-                *words,
-                "--where",
-                "val/f1 > 0.75 and optim.lr < 0.03",
-                "--sort",
-                "val/f1",
-            ],
-            "compare --limit 0": [*words, "--limit", "0", "--where", "optim.lr = 0.003"],
-        }
+        copy_runs(workspace, count)
+        fill(workspace, count)
+        commands = {**list_commands(count), **list_limits(workspace, count)}
         medians = time_commands(commands, rounds=arguments.rounds, cwd=root)
-        print_ratios(f"200 runs of {arguments.runs:,}", medians, base="import pandas")
+    print_ratios(f"{SHOWN} runs of {count:,}", medians, base=BASE)
+    record([judge(name, count, medians) for name in commands if name.startswith("compare")])
 
 
 if __name__ == "__main__":

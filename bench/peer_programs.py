@@ -1,9 +1,10 @@
-"""What each peer is asked to do, in its own words: begin a run and log a step, and say after a kill
-how many steps it has.
+"""What each peer is asked to do, in its own words: begin a run and log a step, say after a kill how
+many steps it has, and find the best of many runs.
 
 `begin` defines `log(step)`, which logs VALUES; `read` prints how many different steps are kept.
-Both run in an empty folder, with the peer's own interpreter. All write to this machine, to no
-service.
+`fill` makes COUNT runs, whose val/f1 is `score(number)`, and `ask` defines `ask()`: the names and
+val/f1 of the SHOWN best runs above LEAST, the best first. All run in an empty folder, with the
+peer's own interpreter, and write to this machine, to no service.
 """
 
 from __future__ import annotations
@@ -13,12 +14,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Peer:
-    """A program to compare with: what pip installs, its command, and its snippets if it logs."""
+    """A program to compare with: what pip installs, its command, and its snippets if it logs.
+
+    `no_question` says why it cannot be asked for the best runs on this machine alone.
+    """
 
     packages: tuple[str, ...]
     command: str
     begin: str = ""
     read: str = ""
+    fill: str = ""
+    ask: str = ""
+    no_question: str = ""
 
 
 TRACKER = Peer(
@@ -35,6 +42,29 @@ from pathlib import Path
 lines = Path("runs/exp1/metrics.jsonl").read_bytes().split(b"\\n")[:-1]
 points = [json.loads(line) for line in lines]
 print(len({point["step"] for point in points if "val/f1" in point["values"]}))
+""",
+    """
+import json, shutil
+from pathlib import Path
+import tracker
+with tracker.start_run(CONFIG, note="n", follow=False, quiet=True) as run:
+    run.log({"val/f1": score(1), "val/loss": 0.5}, step=1)
+first = Path("runs/exp1")
+record = json.loads((first / "run.json").read_text())
+for number in range(2, COUNT + 1):
+    folder = Path(f"runs/exp{number}")
+    shutil.copytree(first, folder)
+    summary = {**record["summary"], "val/f1": score(number)}
+    own = {"name": folder.name, "uid": f"{number:032x}", "summary": summary}
+    (folder / "run.json").write_text(json.dumps({**record, **own}))
+""",
+    """
+from tracker.comparison.search import search_runs
+from tracker.workspace.tracker_toml import find_workspace
+def ask():
+    where = f"val/f1 > {LEAST}"
+    found = search_runs(find_workspace(), where=where, sort="val/f1", limit=SHOWN)
+    return [(run.name, run.summary["val/f1"]) for run in found]
 """,
 )
 MLFLOW = Peer(
@@ -55,6 +85,39 @@ from mlflow import MlflowClient
 client = MlflowClient("sqlite:///mlflow.db")
 (run,) = client.search_runs([client.get_experiment_by_name("bench").experiment_id])
 print(len({point.step for point in client.get_metric_history(run.info.run_id, "val/f1")}))
+""",
+    """
+import sqlite3
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param
+client = MlflowClient("sqlite:///mlflow.db")
+run_id = client.create_run(client.create_experiment("bench")).info.run_id
+params = [Param(key, str(value)) for key, value in CONFIG.items()]
+metrics = [Metric("val/f1", score(1), 0, 1), Metric("val/loss", 0.5, 0, 1)]
+client.log_batch(run_id, metrics=metrics, params=params)
+client.set_terminated(run_id)
+store = sqlite3.connect("mlflow.db")
+for table in ("runs", "params", "latest_metrics", "metrics", "tags"):  # the others are copies of it
+    cursor = store.execute(f"SELECT * FROM {table} WHERE run_uuid = ?", (run_id,))
+    names, rows = [column[0] for column in cursor.description], cursor.fetchall()
+    copies = []
+    for number in range(2, COUNT + 1):
+        for row in rows:
+            made = {**dict(zip(names, row)), "run_uuid": f"{number:032x}"}
+            if made.get("key") == "val/f1":
+                made["value"] = score(number)
+            copies.append(tuple(made.values()))
+    store.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(names))})", copies)
+store.commit()
+""",
+    """
+from mlflow import MlflowClient
+def ask():
+    client = MlflowClient("sqlite:///mlflow.db")
+    experiment = client.get_experiment_by_name("bench").experiment_id
+    where, order = f"metrics.`val/f1` > {LEAST}", ["metrics.`val/f1` DESC"]
+    found = client.search_runs([experiment], where, order_by=order, max_results=SHOWN)
+    return [(run.info.run_id, run.data.metrics["val/f1"]) for run in found]
 """,
 )
 WANDB = Peer(
@@ -89,6 +152,7 @@ for path in Path(".").rglob("*.wandb"):
                 steps.add(record.history.step.num)
 print(len(steps))
 """,
+    no_question="offline it writes a file for each run, and has no question for them",
 )
 AIM = Peer(
     ("aim",),
@@ -108,6 +172,29 @@ for name in Repo(".").list_all_runs():
             steps.update(int(step) for step in metric.values.sparse_list()[0])
 print(len(steps))
 """,
+    """
+import subprocess
+from pathlib import Path
+from aim import Run
+for number in range(1, COUNT + 1):
+    run = Run(repo=".", experiment="bench", system_tracking_interval=None)
+    run["hparams"] = CONFIG
+    run.track(score(number), name="val/f1", step=1)
+    run.track(0.5, name="val/loss", step=1)
+    run.close()
+index = [str(Path(sys.executable).with_name("aim")), "storage", "--repo", ".", "reindex"]
+subprocess.run(index, input="y\\n", text=True, check=True, capture_output=True)
+""",
+    """
+from aim import Repo
+def ask():
+    found = []
+    where = f"metric.name == 'val/f1' and metric.last > {LEAST}"
+    for run in Repo(".").query_metrics(where, report_mode=0).iter_runs():
+        for metric in run:
+            found.append((metric.run.hash, metric.values.last_value()))
+    return sorted(found, key=lambda pair: -pair[1])[:SHOWN]
+""",
 )
 DVC = Peer(
     ("dvc", "dvclive"),
@@ -125,6 +212,7 @@ from pathlib import Path
 lines = Path("dvclive/plots/metrics/val/f1.tsv").read_text().split("\\n")[1:-1]
 print(len({line.split("\\t")[0] for line in lines}))
 """,
+    no_question="each run that can be asked for is a commit of git, which this did not make",
 )
 TRACKIO = Peer(
     ("trackio",),
@@ -139,6 +227,20 @@ import os, sqlite3
 from pathlib import Path
 (path,) = Path(os.environ["TRACKIO_DIR"]).glob("bench.db")
 print(sqlite3.connect(path).execute("SELECT count(DISTINCT step) FROM metrics").fetchone()[0])
+""",
+    """
+from trackio.sqlite_storage import SQLiteStorage
+for number in range(1, COUNT + 1):
+    values = [{"val/f1": score(number), "val/loss": 0.5}]
+    SQLiteStorage.bulk_log("bench", f"run{number}", values, steps=[1], config=CONFIG)
+""",
+    """
+from trackio.sqlite_storage import SQLiteStorage
+def ask():
+    value = "json_extract(metrics, '$.\\"val/f1\\"')"
+    sql = f"SELECT run_name, {value} AS f1 FROM metrics WHERE f1 > {LEAST} ORDER BY f1 DESC"
+    rows = SQLiteStorage.query_project("bench", f"{sql} LIMIT {SHOWN}")["rows"]
+    return [(row["run_name"], row["f1"]) for row in rows]
 """,
 )
 SWANLAB = Peer(
@@ -166,6 +268,7 @@ except Exception as error:  # the record that the kill has torn
     assert "checksum" in str(error), error
 print(len(steps))
 """,
+    no_question="offline it writes a file for each run, and has no question for them",
 )
 KAGGLE = Peer(("kaggle", "six"), "kaggle")  # which it imports and does not name
 

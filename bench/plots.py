@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,16 +18,19 @@ SCHEMES = {  # text, a peer's bars and lines
     "dark": ("#e6edf3", "#6e7681"),
 }
 OUR_COLOR = "#2f81f7"
+LINE_COLORS = (OUR_COLOR, "#d97706", "#1a9e5c", "#a855f7", "#dc2626", "#64748b")
 SIZE_INCHES, DPI = (7.2, 2.9), 140
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A picture: its file's name, and for each of its panels the points and the title."""
+    """A picture: its file's name, the title of each panel by the name of its points, and the goal
+    that its lines should stay below."""
 
     name: str
     alt: str
     panels: Mapping[str, str]
+    goal: float | None = None
 
 
 PLOTS = (
@@ -41,69 +44,83 @@ PLOTS = (
     ),
     Plot(
         "bench-scale",
-        "Lines: seconds of commands with 100 to 1,000,000 rows in the ledger, or runs on disk",
+        "Lines: seconds of commands, by rows of the ledger and by runs on disk",
         {"scale-ledger": "seconds, by rows of the ledger", "scale-runs": "seconds, by runs"},
+        goal=2.0,
     ),
 )
 
 
-def draw_plots(points: Sequence[Point], folder: Path) -> list[Plot]:
-    """Draw the plots whose points were all measured; returns them."""
-    drawn = []
-    for plot in PLOTS:
-        found = {panel: [one for one in points if one.plot == panel] for panel in plot.panels}
-        if all(found.values()):
-            for scheme in SCHEMES:
-                draw(plot, found, scheme, folder / f"{plot.name}-{scheme}.png")
-            drawn.append(plot)
-    return drawn
+def find_plots(points: Iterable[Point]) -> list[Plot]:
+    """The plots all of whose panels were measured."""
+    measured = {point.plot for point in points}
+    return [plot for plot in PLOTS if measured.issuperset(plot.panels)]
 
 
-def draw(plot: Plot, found: Mapping[str, Sequence[Point]], scheme: str, path: Path) -> None:
-    """Write one picture."""
+def draw_plot(plot: Plot, points: Sequence[Point], folder: Path) -> None:
+    """Write a plot's pictures, one for each scheme."""
     import matplotlib
 
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    text, _ = SCHEMES[scheme]
-    colors = dict.fromkeys(
-        ("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor"), text
-    )
-    with matplotlib.rc_context({**colors, "font.size": 9}):
-        figure, axes = pyplot.subplots(1, len(plot.panels), figsize=SIZE_INCHES, layout="tight")
-        for panel, place in zip(plot.panels, axes, strict=True):
-            draw_panel(place, found[panel], scheme)
-            place.set_title(plot.panels[panel], fontsize=9, loc="left")
-            place.spines[["top", "right"]].set_visible(False)
-        figure.savefig(path, transparent=True, dpi=DPI)
-        pyplot.close(figure)
+    for scheme, (text, _) in SCHEMES.items():
+        colors = dict.fromkeys(
+            ("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor"), text
+        )
+        with matplotlib.rc_context({**colors, "font.size": 9}):
+            figure, axes = pyplot.subplots(1, len(plot.panels), figsize=SIZE_INCHES, layout="tight")
+            for (panel, title), place in zip(plot.panels.items(), axes, strict=True):
+                own = [one for one in points if one.plot == panel]
+                if any(one.x for one in own):
+                    draw_lines(place, own, plot.goal, scheme)
+                else:
+                    draw_bars(place, own, scheme)
+                place.set_title(title, fontsize=9, loc="left")
+                place.spines[["top", "right"]].set_visible(False)
+            figure.savefig(folder / f"{plot.name}-{scheme}.png", transparent=True, dpi=DPI)
+            pyplot.close(figure)
 
 
-def draw_panel(place: Axes, points: Sequence[Point], scheme: str) -> None:
-    """Bars where each series has one point, otherwise lines with logarithmic axes."""
-    series: dict[str, list[Point]] = {}
-    for point in points:
-        series.setdefault(point.series, []).append(point)
+def draw_bars(place: Axes, points: Sequence[Point], scheme: str) -> None:
+    """A bar with its figure for each series, ours on top; a logarithmic axis where none is 0."""
     _, gray = SCHEMES[scheme]
-    if all(len(found) == 1 for found in series.values()):
-        names = list(series)[::-1]
-        values = [series[name][0].y for name in names]
-        colors = [OUR_COLOR if name == OURS else gray for name in names]
-        bars = place.barh(names, values, color=colors)
-        place.bar_label(bars, [f"{value:,.0f}" for value in values], padding=3)
-        if min(values) > 0:
-            place.set_xscale("log")
-            place.set_xlim(left=min(1.0, *values), right=max(values) * 8)
-        else:
-            place.set_xlim(right=max(1.0, max(values) * 1.25))
-        return
-    for name, found in series.items():
-        ordered = sorted(found, key=lambda point: point.x)
-        style = "--" if name.startswith("limit") else "-"
-        xs, ys = [point.x for point in ordered], [point.y for point in ordered]
-        place.plot(xs, ys, style, marker="o", markersize=3, label=name)
+    values = {point.series: point.y for point in reversed(points)}
+    colors = [OUR_COLOR if name == OURS else gray for name in values]
+    bars = place.barh(list(values), list(values.values()), color=colors)
+    place.bar_label(bars, [f"{value:,.0f}" for value in values.values()], padding=3)
+    least, most = min(values.values()), max(values.values())
+    if least > 0:
+        place.set_xscale("log")
+        place.set_xlim(left=min(1.0, least), right=most * 8)
+    else:
+        place.set_xlim(right=max(1.0, most * 1.25))
+    place.xaxis.set_visible(False)  # each bar has its figure
+    place.spines["bottom"].set_visible(False)
+    place.tick_params(axis="y", length=0)
+
+
+def draw_lines(place: Axes, points: Sequence[Point], goal: float | None, scheme: str) -> None:
+    """A line for each series through whatever sizes were measured; both axes are logarithmic."""
+    from matplotlib.ticker import NullLocator
+
+    _, gray = SCHEMES[scheme]
+    for name, color in zip(dict.fromkeys(one.series for one in points), LINE_COLORS, strict=False):
+        ordered = sorted((one.x, one.y) for one in points if one.series == name)
+        xs, ys = zip(*ordered, strict=True)
+        place.plot(xs, ys, marker="o", markersize=3.5, color=color, label=name)
     place.set_xscale("log")
     place.set_yscale("log")
-    place.set_ylim(0.05, max(20.0, *(point.y for point in points)))
-    place.legend(frameon=False, fontsize=7)
+    values = [one.y for one in points]
+    least, most = min(values), max(values)
+    if goal is not None:
+        place.axhline(goal, color=gray, linestyle=":", linewidth=1, zorder=0)
+        left = min(one.x for one in points)
+        place.text(left, goal * 1.1, f"goal {goal:g} s", color=gray, fontsize=7)
+        most = max(most, goal)
+    place.set_ylim(least / 1.6, most * 12)  # the legend needs the place above the lines
+    for axis, unit in ((place.xaxis, ""), (place.yaxis, " s")):
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter(lambda value, _, unit=unit: f"{value:,.10g}{unit}")
+    place.tick_params(axis="x", labelsize=8)
+    place.legend(frameon=False, fontsize=7, loc="upper left")

@@ -1,5 +1,9 @@
-"""How long does `tracker report` take with 1,000 submissions and 1,000 runs, and how large is its
-page?"""
+"""How long does `tracker report` take with 1,000 and with 5,000 submissions and as many runs, and
+how large is its page?
+
+The limit is an interpreter that reads the files of all runs and all rows of submissions and scores,
+and writes as many bytes as the page has.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,13 @@ import json
 import random
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import tomli_w
-from timing import print_ratios, time_commands
+from figures import Row, record
+from timing import READ_FILES, build_reading, print_ratios, run_process, time_commands
 
 from tracker.ledger.append import open_ledger
 from tracker.ledger.historical import HistoricalSubmission
@@ -28,6 +34,21 @@ sys.argv = ["tracker", "report"]
 from tracker import cli
 cli.main()
 """
+READ_AND_WRITE = f"""{READ_FILES}
+import sqlite3
+ledger = sqlite3.connect("ledger.db")
+for table in ("submissions", "scores"):
+    ledger.execute("SELECT * FROM " + table).fetchall()
+with open("page.out", "wb") as page:
+    page.write(bytes(int(sys.argv[2])))
+"""
+BASE, REPORT, LIMIT = "import mlflow", "tracker report", "reading and writing alone"
+AWAY = f"{REPORT}, MLflow away"
+GOALS = {1000: (5.0, 5.0), 5000: (10.0, 10.0)}  # submissions: seconds, MB
+REASON = (
+    "half of it reads and compares the runs (each run.json eight times), four tenths write the page"
+)
+REASON_SIZE = "each submission has its line, its memo and its change, folded or not"
 MEMOS = (
     "smaller rate",
     "again with 안경 relabelled",
@@ -97,31 +118,59 @@ def fill(workspace: Workspace, count: int) -> None:
         ledger.append_historical(rows, workspace.competition)
 
 
+def measure(root: Path, count: int, rounds: int) -> None:
+    """Print times and sizes with so many submissions."""
+    workspace = init_workspace(root, data={}, competition={"classes": ["a", "b"], "name": "bench"})
+    fill(workspace, count)
+    tracker = [sys.executable, "-P", "-m", "tracker.cli"]
+    closed = [sys.executable, "-c", WITHOUT_MLFLOW]
+    run_process(closed, cwd=root)
+    page_bytes = (root / "report.html").stat().st_size
+    names = [f"exp{number}" for number in range(1, count + 1)]
+    files = [
+        workspace.runs_dir / name / file for name in names for file in ("run.json", "config.toml")
+    ]
+    listing = build_reading(files, root / "files.txt")[-1]
+    commands = {
+        BASE: [sys.executable, "-c", BASE],
+        LIMIT: [sys.executable, "-I", "-c", READ_AND_WRITE, listing, str(page_bytes)],
+        "tracker tree": [*tracker, "tree"],
+        AWAY: closed,
+        REPORT: [*tracker, "report"],
+        "tracker report --md": [*tracker, "report", "--md", "report.md"],
+    }
+    medians = time_commands(commands, rounds=rounds, cwd=root)
+    print_ratios(f"{count:,} submissions and runs", medians, base=BASE)
+    for name in ("report.html", "report.md"):
+        print(f"{name}: {(root / name).stat().st_size / 1e6:.2f} MB")
+    record_rows(count, medians, page_bytes / 1e6)
+
+
+def record_rows(count: int, medians: Mapping[str, float], page_mb: float) -> None:
+    """The verdicts over the time, with MLflow and without, and over the size of the page."""
+    seconds, megabytes = GOALS.get(count, (None, None))
+    limit = f"{medians[LIMIT]:.2f} s (reading runs and rows, writing the bytes)"
+    for name in (AWAY, REPORT):
+        reached = None if seconds is None else medians[name] <= seconds
+        goal = "" if seconds is None else f"{seconds:g} s"
+        peer = f"`{BASE}` {medians[BASE]:.2f} s"
+        what = f"`{name}`, {count:,} submissions and runs"
+        record([Row(what, f"{medians[name]:.2f} s", peer, limit, goal, reached, REASON)])
+    reached = None if megabytes is None else page_mb <= megabytes
+    goal = "" if megabytes is None else f"{megabytes:g} MB"
+    what = f"page of the report, {count:,} submissions and runs"
+    record([Row(what, f"{page_mb:.2f} MB", goal=goal, reached=reached, reason=REASON_SIZE)])
+
+
 def main() -> None:
     """Print times and sizes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--rows", type=int, default=1000)
+    parser.add_argument("--rows", type=int, nargs="+", default=list(GOALS))
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder) / "ws"
-        fill(
-            init_workspace(root, data={}, competition={"classes": ["a", "b"], "name": "bench"}),
-            arguments.rows,
-        )
-        tracker = [sys.executable, "-P", "-m", "tracker.cli"]
-        closed = [sys.executable, "-c", WITHOUT_MLFLOW]
-        commands = {
-            "import mlflow": [sys.executable, "-c", "import mlflow"],
-            "tracker tree": [*tracker, "tree"],
-            "tracker report, MLflow away": closed,
-            "tracker report": [*tracker, "report"],
-            "tracker report --md": [*tracker, "report", "--md", "report.md"],
-        }
-        medians = time_commands(commands, rounds=arguments.rounds, cwd=root)
-        print_ratios(f"{arguments.rows:,} submissions and runs", medians, base="import mlflow")
-        for name in ("report.html", "report.md"):
-            print(f"{name}: {(root / name).stat().st_size / 1e6:.2f} MB")
+        for count in arguments.rows:
+            measure(Path(folder) / f"ws{count}", count, arguments.rounds)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """How fast are two trainings at once on one machine, with and without shared cores?
 
-Against one alone, of which each could reach 50 % at best.
+Against one alone, of which each could reach 50 % at best. The goal is about those that share: what
+two make together, of what one makes alone.
 """
 
 from __future__ import annotations
@@ -16,6 +17,16 @@ from timing import QUIET
 
 from tracker.training.machine import count_cores
 
+GOAL = 0.9
+ALL, LATER, HALF = (
+    "all cores each",
+    "the second begins while the first trains",
+    "half of the cores each",
+)
+REASONS = {
+    LATER: "cores are shared out when a training begins: the first keeps its threads to its end",
+    HALF: "two trainings share memory and caches, too",
+}
 TRAINING = """
 import sys, time
 import timm, torch
@@ -84,17 +95,19 @@ def main() -> None:
     half = max(1, cores // 2)
     (alone, _), *_ = measure(seconds, (cores,))
     print(f"one alone, {cores} threads: {alone:.0f} images/s")
-    ways = {
-        "all cores each": (cores, cores),
-        "the second begins while the first trains": (0, 0),
-        "half of the cores each": (half, half),
-    }
+    ways = {ALL: (cores, cores), LATER: (0, 0), HALF: (half, half)}
     for name, threads in ways.items():
         found = measure(seconds, threads)
         shares = " and ".join(f"{rate / alone:.0%} ({used} threads)" for rate, used in found)
         print(f"two at once, {name}: {shares} of one alone")
         both = " and ".join(f"{rate / alone:.0%}" for rate, _ in found)
-        record([Row(f"two trainings at once, {name}", f"{both} of one alone", limit="50 % each")])
+        together = sum(rate for rate, _ in found) / alone
+        ours = f"{both} of one alone, together {together:.0%}"
+        shared = name != ALL
+        reached = together >= GOAL if shared else None
+        goal = f"together {GOAL:.0%}" if shared else ""
+        what = f"two trainings at once, {name}"
+        record([Row(what, ours, "", "50% each", goal, reached, REASONS.get(name, ""))])
 
 
 if __name__ == "__main__":

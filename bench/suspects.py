@@ -7,9 +7,11 @@ import argparse
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from figures import Row, record
 from timing import print_table
 
 from tracker.core.settings import quiet_libraries
@@ -21,6 +23,7 @@ from tracker.workflows.resolve import resolve_config
 from tracker.workspace.tracker_toml import Workspace
 
 PLANTED_SHARE = 0.05
+GOAL = 0.9  # of the planted ones
 PHOTOS = {"bare": "normal", "mask": "mask1"}
 OTHER = {"bare": "mask", "mask": "bare"}
 CONFIG = (
@@ -76,6 +79,20 @@ def measure(folder: Path, drawn: Path, epochs: int, seed: int) -> tuple[str, ...
     )
 
 
+def judge(rows: Sequence[tuple[str, ...]]) -> Row:
+    """The verdict over the third column of all seeds, `7 of 8`."""
+    pairs = [tuple(map(int, row[2].split(" of "))) for row in rows]
+    found, planted = (sum(values) for values in zip(*pairs, strict=True))
+    return Row(
+        "`data suspects`: wrong labels that are planted, in the first tenth of its list",
+        f"{found} of {planted}",
+        limit=f"{planted}",
+        goal=f"{GOAL:.0%}",
+        reached=found >= GOAL * planted,
+        reason="what is found is what the model has learned, and these are small",
+    )
+
+
 def main() -> None:
     """Train two folds with each seed, which also chooses what is planted, and print where the
     planted ones are."""
@@ -103,6 +120,7 @@ def main() -> None:
         "suspects",
     )
     print_table(f"Planted errors, {options.epochs} epochs", columns, rows)
+    record([judge(rows)])
 
 
 if __name__ == "__main__":

@@ -1,13 +1,43 @@
-"""`make bench`: what it runs is there, and what fails is written down."""
+"""`make bench`: what it runs is there, what fails is written down, and the documents say no figure
+that it does not print."""
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from bench import __main__ as bench
+from bench.figures import Row, weigh
+from tests.conftest import ROOT
+
+FIGURE = re.compile(
+    r"\d[\d.,]*(?:x\b| ?(?:"
+    r"(?:[mun]?s|sec|seconds?|minutes?|hours?|[kKMGT]i?B|times|images/s|rows/s|runs/s)\b"
+    r"|(?:images|rows|runs|steps) (?:a|per) second|초|밀리초|분(?!의)|시간|배|번))"
+)
+DOCUMENTS = [ROOT / "README.md", ROOT / "README.ko.md", *sorted((ROOT / "docs").glob("*.md"))]
+FAULTS, MEMO = "how often `make faults` strikes", "of a run, in its memo"
+NO_MEASUREMENT = {  # what is a setting, or no figure of speed or size, by document
+    "README.md": {"200 times": FAULTS, "3x": MEMO},
+    "README.ko.md": {"3x": MEMO},
+    "is-the-difference-real.md": {"1.96 times": "of the normal distribution"},
+    "ledger.md": {"5 minutes": "a clock that is further behind is refused"},
+    "live.md": {
+        "24 hours": "of events that are shown",
+        "1 hours": "before the deadline",
+        "30 seconds": "between two pages",
+    },
+    "team-server.md": {"1 hours": "before the deadline", "80 s": "before the last try"},
+    "training.md": {
+        "1.25 times": "from when on `auto` takes bfloat16",
+        "30 seconds": "between two signs of life",
+    },
+    "troubleshooting.md": {"10 s": "between two figures of the machine"},
+}
 
 
 def test_each_measurement_is_a_script_that_has_its_quick_options() -> None:
@@ -26,6 +56,11 @@ def test_a_measurement_that_fails_is_written_down_and_the_others_are_made(
         {"Row": {"what": "start", "ours": "3", "goal": "2", "reached": False, "reason": "slow"}},
         {"Point": {"plot": "logging-cost", "series": "tracker", "x": 0, "y": 6.0}},
         {"Point": {"plot": "logging-loss", "series": "tracker", "x": 0, "y": 0}},
+        *(
+            {"Point": {"plot": plot, "series": "tracker runs", "x": size, "y": size / 1e5}}
+            for plot in ("scale-ledger", "scale-runs")
+            for size in (1_000_000, 100, 3_000)  # whatever was measured, in any order
+        ),
     )
     lines = "".join(json.dumps(one) + "\n" for one in figures)
     record = f"open(os.environ['BENCH_FIGURES'], 'a').write({lines!r})"
@@ -38,7 +73,7 @@ def test_a_measurement_that_fails_is_written_down_and_the_others_are_made(
     monkeypatch.setattr(bench, "PICTURES", tmp_path / "pictures")
     (tmp_path / "pictures").mkdir()
     monkeypatch.setattr(
-        bench, "MEASUREMENTS", [bench.Measurement(name, name, ()) for name in names]
+        bench, "MEASUREMENTS", [bench.Measurement(name, name, 1, ()) for name in names]
     )
     monkeypatch.setattr("sys.argv", ["bench", "--quick"])
     assert bench.main() == 1
@@ -48,11 +83,86 @@ def test_a_measurement_that_fails_is_written_down_and_the_others_are_made(
     assert "| a | 1 |" in page and "cores of" in page
     assert "| points lost | 0 |  |  | 0 | reached |" in page
     assert "| start | 3 |  |  | 2 | **missed**: slow |" in page
-    for scheme in ("light", "dark"):
-        name = f"pictures/bench-logging-{scheme}.png"
+    for plot, scheme in itertools.product(("logging", "scale"), ("light", "dark")):
+        name = f"pictures/bench-{plot}-{scheme}.png"
         assert name in page
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     # what was measured before stays on the page
     monkeypatch.setattr("sys.argv", ["bench", "--quick", "--only", "bad"])
     assert bench.main() == 1
     assert (tmp_path / "BENCHMARKS.md").read_text().count("| points lost | 0 |") == 1
+
+
+def test_the_page_is_what_the_kept_results_say() -> None:
+    assert bench.render_page(bench.read_results()) == bench.PAGE.read_text(encoding="utf-8"), (
+        "run python -m bench --only"
+    )
+
+
+def test_a_missed_goal_on_the_page_has_its_reason() -> None:
+    rows = [row for one in bench.read_results() for row in one.rows]
+    assert len(rows) > 50
+    assert [row.what for row in rows if row.reached is False and not row.reason] == []
+
+
+def test_a_row_without_a_goal_says_so() -> None:
+    assert bench.render_row(Row("a|b", "1")) == "| a\\|b | 1 |  |  |  | for comparison |"
+    assert bench.render_row(Row("a", "1", verdict="more")).endswith("|  | more |")
+    missed = bench.render_row(Row("a", "1", goal="2", reached=False))
+    assert missed.endswith("| 2 | **missed**: nobody has looked into it yet |")
+
+
+def test_the_page_names_what_was_measured_while_others_computed() -> None:
+    assert bench.render_busy([]) == []
+    assert bench.render_busy(["input", "scale"])[0].endswith("for that alone: input, scale.")
+
+
+def test_a_verdict_names_the_peers_that_are_ahead() -> None:
+    assert weigh(1.0, {"a": 2.0, "b": 3.0}, "why") == "less than all 2 peers"
+    assert weigh(3.0, {"a": 2.0, "b": 4.0}, "why") == "for comparison; ahead: a 1.5 times: why"
+
+
+def test_the_quick_forms_take_less_than_five_minutes_by_their_estimates(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sum(one.quick_s for one in bench.MEASUREMENTS) < 300
+    assert all(one.quick_s for one in bench.MEASUREMENTS if one.quick is not None)
+    monkeypatch.setattr("sys.argv", ["bench", "--list", "--minutes", "10"])
+    assert bench.main() == 0
+    planned = capsys.readouterr().out
+    assert "startup" in planned and "jitter_f1" not in planned
+
+
+def test_what_another_machine_has_measured_is_not_replaced_by_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gpu.py").write_text("print('no GPU')\nraise SystemExit(77)\n")
+    monkeypatch.setattr(bench, "BENCH", tmp_path)
+    monkeypatch.setattr(bench, "ROOT", tmp_path)
+    monkeypatch.setattr(bench, "RESULTS", tmp_path / "results")
+    one = bench.Measurement("gpu", "How fast?", 1, ())
+    monkeypatch.setattr(bench, "MEASUREMENTS", [one])
+    absent = bench.measure(one, quick=True)
+    assert absent.end == "not measured"
+    bench.keep(absent)
+    assert bench.read_results() == [absent]
+    measured = bench.Result("gpu", "python bench/gpu.py", "done", 3.0, "a GPU", "fast", (), ())
+    bench.keep(measured)
+    bench.keep(absent)
+    assert bench.read_results() == [measured]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_a_document_has_no_figure_that_the_page_has_not(path: Path) -> None:
+    allowed = NO_MEASUREMENT.get(path.name, {})
+    found = {figure.strip() for figure in FIGURE.findall(path.read_text(encoding="utf-8"))}
+    printed = "\n".join(f"{one.printed}\n{one.rows}" for one in bench.read_results())
+    unknown = {one for one in found if not re.search(rf"(?<![\d.,]){re.escape(one)}\b", printed)}
+    assert unknown - set(allowed) == set(), "measure it in bench/, or say why it is no measurement"
+    assert set(allowed) - unknown == set(), "no longer needed"
+
+
+def test_a_figure_that_nobody_measured_would_be_found() -> None:
+    text = "It takes 0.3 s, 41 MB, 12 ms; 3 times quicker; 1분, 550 images/s; sha256, exp2, v3"
+    expected = ["0.3 s", "41 MB", "12 ms", "3 times", "1분", "550 images/s"]
+    assert FIGURE.findall(text) == expected

@@ -170,7 +170,8 @@ class PostgresServer:
         return self.url(name)
 
 
-def _postgres_programs() -> Path | None:
+def find_postgres() -> Path | None:
+    """The folder of PostgreSQL's programs."""
     on_path = shutil.which("initdb")
     if on_path:
         return (
@@ -184,20 +185,28 @@ def _postgres_programs() -> Path | None:
 
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
-    """One PostgreSQL for the session; it refuses to run as root, so root starts it as nobody."""
-    programs = _postgres_programs()
+    """One PostgreSQL for the session."""
+    programs = find_postgres()
     if programs is None:
         require_or_skip(
             "postgresql",
             "no initdb on PATH or below /usr/lib/postgresql; apt-get install postgresql",
         )
     assert programs is not None
+    # nothing of it outlives the session, and no test needs statistics: what only costs is off
+    cheap = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "autovacuum=off")
+    with running_postgres(programs, tmp_path_factory.mktemp("postgres") / "log", *cheap) as server:
+        yield server
+
+
+@contextmanager
+def running_postgres(programs: Path, log: Path, *settings: str) -> Iterator[PostgresServer]:
+    """A PostgreSQL while the block runs; it refuses to run as root, so root starts it as nobody."""
     server = PostgresServer(port=free_port(), password=secrets.token_hex(8))
-    # nobody may not enter pytest's own folder (0700), so the data lies in one of its own
+    # nobody may not enter the folders of another (0700), so the data lies in one of its own
     folder = Path(
         subprocess.check_output(["mktemp", "-d", "-t", "tracker-pg-XXXXXX"], text=True).strip()
     )
-    log = tmp_path_factory.mktemp("postgres") / "log"
     user: dict[str, Any] = {}
     if os.geteuid() == 0:
         nobody = pwd.getpwnam("nobody")
@@ -235,20 +244,13 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgr
         "-k",
         str(folder),
     ]
-    # nothing of it outlives the session, and no test needs statistics: what only costs is off
-    cheap = (
-        "fsync=off",
-        "synchronous_commit=off",
-        "full_page_writes=off",
-        "autovacuum=off",
-        "jit=off",
-    )
     for setting in (
         "listen_addresses=127.0.0.1",
         "max_connections=150",
         "wal_level=minimal",
         "max_wal_senders=0",
-        *cheap,
+        "jit=off",
+        *settings,
     ):
         command += ["-c", setting]
     try:
