@@ -56,7 +56,8 @@ LIBRARIES = (
     *("matplotlib.figure", "matplotlib.backends.backend_agg"),
     *("PIL.BmpImagePlugin", "PIL.GifImagePlugin", "PIL.JpegImagePlugin", "PIL.PpmImagePlugin"),
     *("sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql.psycopg", "alembic.command"),
-    # what copies to MLflow
+    # what copies to TensorBoard and MLflow
+    *("tensorboard.compat.proto.event_pb2", "tensorboard.summary.writer.record_writer"),
     *("mlflow.tracking.client", "mlflow.store.tracking.sqlalchemy_store"),
     # and its server, which looks whether uvicorn has been imported before
     *("uvicorn", "mlflow.cli", "mlflow.server.fastapi_app"),
