@@ -61,18 +61,23 @@ LONGEST = (
     "test_demo.py",
     "test_compose.py",
     "test_mlflow_log.py",
-    "test_mlflow_paths.py",
+    "test_reused_runs.py",
     "test_options.py",
     "test_competitions.py",
-    "test_reused_runs.py",
-    "test_faults.py",
     "test_races.py",
+    "test_mlflow_paths.py",
     "test_ui.py",
-    "test_slurm.py",
+    "test_report_page.py",
     "test_lifecycle.py",
+    "test_faults.py",
+    "test_board_page.py",
+    "test_team_report.py",
     "test_install.py",  # not beside test_demo.py: both need the demo
     "test_active_run.py",
+    "test_cli.py",
     "test_libraries.py",
+    "test_torchrun.py",
+    "test_slurm.py",
 )
 COMMAND_LIMIT_S = 900  # two trainings at once on two cores are ten times slower than one
 # Nothing listens there: a command says that MLflow is behind, at once, instead of importing it for
