@@ -19,7 +19,7 @@ import typer
 from typer.testing import CliRunner
 
 import tracker
-from tests.conftest import NO_MLFLOW, ROOT, Done, run_interpreter
+from tests.conftest import NO_MLFLOW, ROOT, Done, run_interpreter, run_tracker
 from tests.support.commands import COMMANDS
 from tests.support.validation import guess, keep
 from tests.support.workspaces import make_run, make_workspace
@@ -121,7 +121,7 @@ def test_a_plain_list_loads_nothing_of_searches_and_comparisons(
     workspace: Workspace, words: list[str]
 ) -> None:
     make_run(workspace, "0000011110")
-    run_interpreter("submit", "--memo", "first", cwd=workspace.root, **NO_MLFLOW)
+    run_tracker("submit", "--memo", "first", cwd=workspace.root, **NO_MLFLOW)
     assert not imported_modules(code_of_command(workspace, words)) & LEFT_OUT
 
 
@@ -299,26 +299,26 @@ def test_exit_codes_of_the_whole_program(workspace: Workspace) -> None:
 
 def test_hints_in_an_empty_workspace_do_not_go_in_a_circle(workspace: Workspace) -> None:
     for words in (["score", "1", "--public-f1", "0.8"], ["sota"], ["select"], ["show", "s1"]):
-        done = run_interpreter(*words, cwd=workspace.root, **NO_MLFLOW, ok=False)
+        done = run_tracker(*words, cwd=workspace.root, **NO_MLFLOW, ok=False)
         assert done.stderr.endswith("  try: tracker run train makes the first run\n"), words
     for words in (["audit"], ["leaderboard", "cv-lb"]):
-        done = run_interpreter(*words, cwd=workspace.root)
+        done = run_tracker(*words, cwd=workspace.root)
         assert done.stdout.endswith("next: tracker run train makes the first run\n")
     make_run(workspace, "0000011110")
-    done = run_interpreter("show", "s1", cwd=workspace.root, ok=False)
+    done = run_tracker("show", "s1", cwd=workspace.root, ok=False)
     assert done.stderr.endswith('  try: tracker submit R --memo "what is new"\n')
-    done = run_interpreter("status", cwd=workspace.root, ok=False)
+    done = run_tracker("status", cwd=workspace.root, ok=False)
     assert "tracker runs, tracker leaderboard" in done.stderr
 
 
 def test_runs_are_listed_without_a_ledger(workspace: Workspace) -> None:
     make_run(workspace, "0000011110")
     (workspace.root / "ledger.db").unlink()
-    done = run_interpreter("runs", cwd=workspace.root)
+    done = run_tracker("runs", cwd=workspace.root)
     assert "exp1" in done.stdout
     assert "submissions and notes are unknown, all runs are there: no ledger at" in done.stderr
     assert "tracker ledger" in done.stderr  # how it is made again
-    done = run_interpreter("runs", "--json", cwd=workspace.root)
+    done = run_tracker("runs", "--json", cwd=workspace.root)
     assert [run["name"] for run in json.loads(done.stdout)] == ["exp1"]
     assert "unknown" in done.stderr
 
@@ -346,9 +346,9 @@ def test_a_run_and_the_tree_are_shown_without_a_ledger(
 
 def test_check_answers_with_its_exit_code(workspace: Workspace) -> None:
     make_run(workspace, "0000011110")
-    assert "would be accepted" in run_interpreter("check", cwd=workspace.root).stdout
-    run_interpreter("submit", "--memo", "m", cwd=workspace.root, **NO_MLFLOW)
-    done = run_interpreter("check", cwd=workspace.root, ok=False)
+    assert "would be accepted" in run_tracker("check", cwd=workspace.root).stdout
+    run_tracker("submit", "--memo", "m", cwd=workspace.root, **NO_MLFLOW)
+    done = run_tracker("check", cwd=workspace.root, ok=False)
     assert done.returncode == 1
     assert done.stdout.startswith("already submitted as 1 on 2")
     assert done.stdout.endswith("would be refused\n")
@@ -356,19 +356,19 @@ def test_check_answers_with_its_exit_code(workspace: Workspace) -> None:
     path = workspace.runs_dir / make_run(workspace, "0000011111").name / "predictions.csv"
     path.write_text(path.read_text().replace("i3.png", "x3.png"))
     for words in (["check"], ["check", "--json"]):
-        done = run_interpreter(*words, cwd=workspace.root, ok=False)
+        done = run_tracker(*words, cwd=workspace.root, ok=False)
         assert (done.returncode, done.stdout) == (1, "")
         assert "1 image (i3.png) without a prediction" in done.stderr
-    done = run_interpreter("submit", "--memo", "m", "--yes", cwd=workspace.root, ok=False)
+    done = run_tracker("submit", "--memo", "m", "--yes", cwd=workspace.root, ok=False)
     assert done.returncode == 3
 
 
 def test_a_duplicate_exits_with_3_and_names_the_submission(workspace: Workspace) -> None:
     make_run(workspace, "0000011110")
-    done = run_interpreter("submit", "--memo", "first", cwd=workspace.root, **NO_MLFLOW)
+    done = run_tracker("submit", "--memo", "first", cwd=workspace.root, **NO_MLFLOW)
     assert "submission 1: exp1" in done.stdout
     check_error(
-        run_interpreter("submit", "--memo", "again", cwd=workspace.root, **NO_MLFLOW, ok=False),
+        run_tracker("submit", "--memo", "again", cwd=workspace.root, **NO_MLFLOW, ok=False),
         3,
         "submission 1 (exp1: first)",
     )
@@ -377,7 +377,7 @@ def test_a_duplicate_exits_with_3_and_names_the_submission(workspace: Workspace)
 def test_a_wrong_tracker_toml_reports_every_value(workspace: Workspace) -> None:
     path = workspace.root / "tracker.toml"
     path.write_text(path.read_text().replace("daily_limit = 0", "daily_limit = -1\nteam = 4"))
-    done = run_interpreter("runs", cwd=workspace.root, ok=False)
+    done = run_tracker("runs", cwd=workspace.root, ok=False)
     assert done.returncode == 2
     assert "daily_limit" in done.stderr
     assert "competition.team: unknown key" in done.stderr
@@ -424,12 +424,12 @@ def test_a_disk_that_is_full_or_read_only_is_no_bug_wherever_a_command_meets_it(
 
 def test_a_folder_that_cannot_be_written_is_an_error_with_advice(tmp_path: Path) -> None:
     target = Path("/proc/nothing-can-be-made-here")
-    done = run_interpreter("init", target, cwd=tmp_path, ok=False)
+    done = run_tracker("init", target, cwd=tmp_path, ok=False)
     assert done.returncode == 1
     assert "cannot create /proc/nothing-can-be-made-here" in done.stderr
     file = tmp_path / "file"
     file.write_text("")
-    done = run_interpreter("init", file / "below", cwd=tmp_path, ok=False)
+    done = run_tracker("init", file / "below", cwd=tmp_path, ok=False)
     assert done.returncode == 1
     assert "cannot create" in done.stderr
 
@@ -440,10 +440,10 @@ def test_a_folder_that_cannot_be_written_is_an_error_with_advice(tmp_path: Path)
 def test_every_reading_command_prints_one_json_document(workspace: Workspace) -> None:
     for answers in ("0000011110", "0000011100"):
         make_run(workspace, answers, note="a | b [bold]")
-        run_interpreter("submit", "--memo", "m [red]", cwd=workspace.root, **NO_MLFLOW)
+        run_tracker("submit", "--memo", "m [red]", cwd=workspace.root, **NO_MLFLOW)
     shown = {
         words: json.loads(
-            run_interpreter(*words.split(), "--json", cwd=workspace.root, ok=False).stdout
+            run_tracker(*words.split(), "--json", cwd=workspace.root, ok=False).stdout
         )
         for words in ("runs", "show exp1", "diff exp1 exp2", "leaderboard", "sota", "check exp1")
     }
@@ -475,9 +475,9 @@ def test_every_reading_command_prints_one_json_document(workspace: Workspace) ->
 
 def test_tables_show_texts_as_they_were_typed(workspace: Workspace) -> None:
     make_run(workspace, "0000011110", note="a [bold]b[/bold]")
-    run_interpreter("submit", "--memo", "m [red]c", cwd=workspace.root, **NO_MLFLOW)
-    assert "a [bold]b[/bold]" in run_interpreter("runs", cwd=workspace.root).stdout
-    assert "m [red]c" in run_interpreter("leaderboard", cwd=workspace.root).stdout
+    run_tracker("submit", "--memo", "m [red]c", cwd=workspace.root, **NO_MLFLOW)
+    assert "a [bold]b[/bold]" in run_tracker("runs", cwd=workspace.root).stdout
+    assert "m [red]c" in run_tracker("leaderboard", cwd=workspace.root).stdout
 
 
 # --- Manual leaderboard ---
@@ -486,9 +486,9 @@ def test_tables_show_texts_as_they_were_typed(workspace: Workspace) -> None:
 def test_scores_are_taken_as_fraction_or_percentage_and_printed_as_fraction(tmp_path: Path) -> None:
     workspace = make_workspace(tmp_path / "ws", solution=None)
     make_run(workspace, "0000011110")
-    done = run_interpreter("submit", "--memo", "m", cwd=workspace.root, **NO_MLFLOW)
+    done = run_tracker("submit", "--memo", "m", cwd=workspace.root, **NO_MLFLOW)
     assert "upload the file, then: tracker score 1" in done.stdout
-    done = run_interpreter(
+    done = run_tracker(
         "score",
         "1",
         "--public-f1",
@@ -499,26 +499,24 @@ def test_scores_are_taken_as_fraction_or_percentage_and_printed_as_fraction(tmp_
         **NO_MLFLOW,
     )
     assert "0.8165" in done.stdout
-    run_interpreter("score", "1", "--private", "f1=0.7462", cwd=workspace.root, **NO_MLFLOW)
-    (row,) = json.loads(run_interpreter("leaderboard", "--json", cwd=workspace.root).stdout)
+    run_tracker("score", "1", "--private", "f1=0.7462", cwd=workspace.root, **NO_MLFLOW)
+    (row,) = json.loads(run_tracker("leaderboard", "--json", cwd=workspace.root).stdout)
     assert (row["public_f1"], row["public_accuracy"], row["private_f1"]) == (
         0.7656,
         0.816508,
         0.7462,
     )
     check_error(
-        run_interpreter(
-            "score", "2", "--public-f1", "0.5", cwd=workspace.root, **NO_MLFLOW, ok=False
-        ),
+        run_tracker("score", "2", "--public-f1", "0.5", cwd=workspace.root, **NO_MLFLOW, ok=False),
         2,
         "no submission 2",
     )
     check_error(
-        run_interpreter("score", "1", cwd=workspace.root, **NO_MLFLOW, ok=False),
+        run_tracker("score", "1", cwd=workspace.root, **NO_MLFLOW, ok=False),
         2,
         "no score given",
     )
-    done = run_interpreter("score", "1", "--public-f1", "0.7", cwd=workspace.root, **NO_MLFLOW)
+    done = run_tracker("score", "1", "--public-f1", "0.7", cwd=workspace.root, **NO_MLFLOW)
     assert "public f1 was 0.7656; the old value stays" in done.stdout
 
 
@@ -539,7 +537,7 @@ def test_every_command_and_option_says_what_it_does_and_is_in_the_documents(word
 
 
 def test_options_tell_what_a_key_may_be(tmp_path: Path) -> None:
-    done = run_interpreter("run", "options", cwd=tmp_path)
+    done = run_tracker("run", "options", cwd=tmp_path)
     assert (
         "One of: cross_entropy, focal, label_smoothing, f1, bce, asymmetric, smooth_l1, mse."
         in done.stdout
@@ -551,7 +549,7 @@ def test_options_show_the_defaults_in_force_in_a_workspace(tmp_path: Path) -> No
         '[competition]\nname = "c"\nclasses = ["a", "b"]\n'
         '[data]\nformat = "image_folder"\ntrain_dir = "photos"\n[optim]\nlr = 0.25\n'
     )
-    rows = run_interpreter("run", "options", cwd=tmp_path).stdout.splitlines()
+    rows = run_tracker("run", "options", cwd=tmp_path).stdout.splitlines()
     shown = {row.split("  ")[0]: row.split("  ", 1)[1].strip() for row in rows if "  " in row}
     assert shown["optim.lr"].startswith("0.25 (set in tracker.toml)")
     assert shown["data.train_dir"].startswith("photos (set in tracker.toml)")
@@ -560,14 +558,14 @@ def test_options_show_the_defaults_in_force_in_a_workspace(tmp_path: Path) -> No
     )
     assert shown["data.mean"].startswith("model ")
     (tmp_path / "tracker.toml").write_text("competition = 3\n")
-    done = run_interpreter("run", "options", cwd=tmp_path)
+    done = run_tracker("run", "options", cwd=tmp_path)
     assert "optim.lr" in done.stdout
     assert "these are the defaults without tracker.toml" in done.stderr
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_shell_completion_is_printed(shell: str, tmp_path: Path) -> None:
-    done = run_interpreter(
+    done = run_tracker(
         "--show-completion",
         shell,
         cwd=tmp_path,

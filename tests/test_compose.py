@@ -799,13 +799,18 @@ def run_words(
     words: list[str], service: str, team: Team, cwd: Path, **changed: str
 ) -> subprocess.CompletedProcess[str]:
     """A command as a container of this service runs it: with its environment alone."""
-    settings = SERVICES[service]["environment"]
-    env = {name: interpolated(value, team.dotenv) for name, value in settings.items()}
-    port = str(urlsplit(team.ledger_url).port)
-    env |= {"PGHOST": "127.0.0.1", "PGPORT": port, "PATH": os.environ["PATH"], **changed}
+    env = list_settings(service, team, **changed)
     return subprocess.run(
         words, cwd=cwd, env=env, capture_output=True, text=True, timeout=LIMIT_S, check=False
     )
+
+
+def list_settings(service: str, team: Team, **changed: str) -> dict[str, str]:
+    """The environment of a container of this service."""
+    settings = SERVICES[service]["environment"]
+    env = {name: interpolated(value, team.dotenv) for name, value in settings.items()}
+    port = str(urlsplit(team.ledger_url).port)
+    return env | {"PGHOST": "127.0.0.1", "PGPORT": port, "PATH": os.environ["PATH"], **changed}
 
 
 def backup_once(team: Team, folder: Path, **env: str) -> subprocess.CompletedProcess[str]:
@@ -887,10 +892,13 @@ def test_while_backups_fail_no_old_one_goes(team: Team, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_guide_brings_older_tables_of_mlflow_to_the_schema_of_its_version(
-    team: Team, postgres_server: PostgresServer, tmp_path: Path, forks: Forks
+    team: Team,
+    postgres_server: PostgresServer,
+    tmp_path: Path,
+    forks: Forks,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = team.root.parent
-    programs = {"mlflow": [sys.executable, "-m", "mlflow"], "python": [sys.executable]}
     places = {"@postgres:5432/": f"@127.0.0.1:{postgres_server.port}/"}
     commands = words_of_guide("mlflow", "A new version of MLflow")
     assert [words[-1].rpartition("/")[2] for words in commands] == ["mlflow", "auth"]
@@ -900,16 +908,15 @@ def test_the_guide_brings_older_tables_of_mlflow_to_the_schema_of_its_version(
         assert not re.search(r"//\w+:[^@\s]+@", " ".join(words))  # every process can read them
         database = words[-1].rpartition("/")[2]
         assert read_version(postgres_server, database) != newest[database]
-        typed = programs[words[0]] + [here(word, places) for word in words[1:]]
-        done = run_words(
-            typed,
-            "mlflow",
-            team,
-            folder,
-            TMPDIR=str(folder),
-            MLFLOW_AUTH_CONFIG_PATH=str(folder / "auth.ini"),
-        )
-        assert done.returncode == 0, done.stderr
+        # the program mlflow, or python -m and a module
+        module, *typed = words if words[0] == "mlflow" else words[2:]
+        env = list_settings("mlflow", team, TMPDIR=str(folder))
+        env["MLFLOW_AUTH_CONFIG_PATH"] = str(folder / "auth.ini")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "environ", env)
+            child = forks.start(*(here(word, places) for word in typed), cwd=folder, module=module)
+        told = child.communicate(LIMIT_S)
+        assert child.wait() == 0, told
         assert read_version(postgres_server, database) == newest[database]
 
 

@@ -158,12 +158,11 @@ def read_remarks(path: Path) -> Iterator[str]:
     yield from (token.string for token in tokens if token.type == tokenize.COMMENT)
 
 
-def list_texts() -> Iterator[tuple[Path, str]]:
-    for path in DOCUMENTS:
-        yield path, path.read_text(encoding="utf-8")
-    for path in list_files(".py"):
-        for text in read_remarks(path):
-            yield path, text
+@cache
+def list_texts() -> list[tuple[Path, str]]:
+    """The documents, and the remarks of all modules, which takes three seconds."""
+    texts = [(path, path.read_text(encoding="utf-8")) for path in DOCUMENTS]
+    return texts + [(path, text) for path in list_files(".py") for text in read_remarks(path)]
 
 
 def test_every_module_that_a_text_names_is_there() -> None:

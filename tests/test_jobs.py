@@ -567,14 +567,15 @@ def test_a_queue_of_five_with_a_bad_entry_finishes_four_and_resumes_where_it_was
     assert not list((root / ".tracker" / "output").iterdir())
 
 
-def test_a_run_that_outlives_its_queue_is_waited_for_and_ctrl_c_ends_both(root: Path) -> None:
+def test_a_run_that_outlives_its_queue_is_waited_for_and_ctrl_c_ends_both(
+    root: Path, forks: Forks
+) -> None:
     (root / "q.toml").write_text('[[run]]\nconfig = "base.toml"\nepochs = 5000\n')
-    first = run_tracker("run", "queue", "q.toml", "--detach", cwd=root)
+    first = forks.run("run", "queue", "q.toml", "--detach", cwd=root, spares=1)
     wait_until(lambda: read_record(root, "exp1")["epoch"] >= 1)
     kill(int(first.stdout.partition("process ")[2].partition("\n")[0]))
     run = read_record(root, "exp1")["pid"]
-    second = start(root, "run", "queue", "q.toml")
-    assert second.stderr
+    second = forks.start("run", "queue", "q.toml", cwd=root)
     assert any(line.startswith("epoch ") for line in second.stderr)
     done = run_tracker("run", "queue", "q.toml", cwd=root, ok=False)
     assert (done.returncode, done.stderr.splitlines()) == (

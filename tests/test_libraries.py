@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import COMMAND_LIMIT_S, ROOT
+from tests.conftest import ROOT
+from tests.support.forks import PROGRAM, Forks
 from tests.support.limits import CHILD, Case, list_files, run_forked
 from tests.support.workspaces import make_run, make_workspace, make_workspace_with_images
 from tracker.mirror.mirror import LOG_NAME
@@ -308,16 +307,14 @@ def test_what_is_installed_is_not_asked_for() -> None:
     require("numpy", "sqlalchemy")
 
 
-def test_a_training_leaves_torchmetrics_to_those_who_want_it() -> None:
+def test_a_training_leaves_torchmetrics_to_those_who_want_it(forks: Forks, tmp_path: Path) -> None:
     if find_spec("torchmetrics") is None:  # importing it here would take two seconds
         pytest.skip("needs torchmetrics")
-    script = (
-        "import sys, tracker.training.run.loop\nheavy = [name for name in ('torchmetrics',"
-        " 'transformers', 'scipy.signal') if name in sys.modules]\nimport"
-        " torchmetrics\nprint(heavy, torchmetrics.__name__)"
+    (tmp_path / "script.py").write_text(
+        "import sys\nassert 'tracker.training.run.loop' in sys.modules\n"
+        "names = ('torchmetrics', 'transformers', 'scipy.signal')\n"
+        "heavy = [name for name in names if name in sys.modules]\n"
+        "import torchmetrics\nprint(heavy, torchmetrics.__name__)\n"
     )
-    words = [sys.executable, "-c", script]
-    done = subprocess.run(
-        words, check=True, capture_output=True, text=True, timeout=COMMAND_LIMIT_S
-    )
-    assert done.stdout == "[] torchmetrics\n"
+    child = forks.start("script.py", cwd=tmp_path, module=PROGRAM)
+    assert child.communicate() == ("[] torchmetrics\n", "")

@@ -18,7 +18,7 @@ from tracker.workflows.resolve import resolve_config
 from tracker.workflows.train import train
 from tracker.workspace.tracker_toml import Workspace
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("forked_mirrors")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("forked_mirrors", "no_pictures")]
 
 WINNERS = (
     "vgg19_bn",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.faults.strike import VARIABLE
-from tests.support.forks import FIRST, Child, Forks
+from tests.support.forks import DRAWS, FIRST, Child, Forks
 from tracker.run_folder.read import list_runs
 from tracker.run_folder.record import RunRecord
 from tracker.workspace.tracker_toml import Workspace, load_workspace
@@ -115,7 +115,7 @@ class Site:
         places = {"root": str(root or self.root), "folder": str(self.notes)}
         port = self.kaggle.port if self.kaggle else 0
         whole = {**NO_PLAN, **places, "kaggle": port, **(plan or {})}
-        env = {**SETTINGS, **self.env}
+        env = {**SETTINGS, **self.env, DRAWS: "yes"}  # pictures have faults, too
         env |= {FIRST: "bench.faults.strike:begin", VARIABLE: json.dumps(whole)}
         return self.forks.start(
             *words,

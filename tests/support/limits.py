@@ -3,10 +3,13 @@ the command line."""
 
 from __future__ import annotations
 
+import atexit
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,9 +32,11 @@ def forget(names):
 
 def run(case, files):
     forget(set(case["without"]))
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for number, file in enumerate(files, start=1):
         os.dup2(file, number)
         os.close(file)
+    os.environ.clear()
     os.environ.update(case["env"])
     if case["room"] is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (case["room"], case["room"]))
@@ -53,8 +58,7 @@ for module in pkgutil.walk_packages(tracker.commands.__path__, "tracker.commands
 for name in ("tracker.ledger.read", "sqlalchemy.dialects.sqlite", "numpy", "PIL.Image"):
     importlib.import_module(name)
 
-found = []
-for case in json.load(sys.stdin):
+def fork(case):
     (out, out_end), (err, err_end) = os.pipe(), os.pipe()
     child = os.fork()
     if not child:
@@ -76,8 +80,10 @@ for case in json.load(sys.stdin):
                 ends.remove(end)
                 os.close(end)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    found.append([code, texts[out].decode(), texts[err].decode()])
-print(json.dumps(found))
+    return code, texts[out].decode(), texts[err].decode()
+
+for line in sys.stdin:
+    print(json.dumps([fork(case) for case in json.loads(line)]), flush=True)
 """
 
 
@@ -100,23 +106,37 @@ class Result(NamedTuple):
     err: str
 
 
+@cache
+def start_child() -> subprocess.Popen[str]:
+    """The process that forks, one for all tests of this process, and ended with it."""
+    child = subprocess.Popen(
+        [sys.executable, "-P", "-c", CHILD],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    atexit.register(child.communicate, timeout=COMMAND_LIMIT_S)
+    return child
+
+
 def run_forked(cases: Sequence[Case]) -> list[Result]:
     """Run the cases one after another, in one process that forks."""
     plain = [
-        case._asdict() | {"folder": str(case.folder), "without": list(case.without)}
+        case._asdict()
+        | {
+            "folder": str(case.folder),
+            "without": list(case.without),
+            "env": {**os.environ, **case.env},
+        }
         for case in cases
     ]
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", CHILD],
-        input=json.dumps(plain),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=COMMAND_LIMIT_S,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return [Result(*found) for found in json.loads(done.stdout)]
+    child = start_child()
+    assert child.stdin and child.stdout
+    print(json.dumps(plain), file=child.stdin, flush=True)
+    answer = child.stdout.readline()
+    assert answer, f"the process that forks has ended: {child.poll()}"
+    return [Result(*found) for found in json.loads(answer)]
 
 
 def list_files(root: Path) -> dict[str, int]:

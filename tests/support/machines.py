@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tests.support.servers import require_or_skip
 
-CLONE_NEWUTS, CLONE_NEWNET = 0x04000000, 0x40000000
+CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWNET = 0x00020000, 0x04000000, 0x40000000
 KINDS = {"net": CLONE_NEWNET, "uts": CLONE_NEWUTS}
 DEVICE = "eth0"  # the end of the cable on each
 START_LIMIT_S = 30
@@ -40,10 +40,14 @@ class Machine:
 
 
 def enter(pid: int) -> None:
-    """Let this thread, and what it starts from now on, be on the machine of this process."""
+    """Let this thread, and what it starts from now on, be on the machine of this process, and see
+    the files that it sees."""
     libc = ctypes.CDLL(None, use_errno=True)
-    for name, kind in KINDS.items():
-        with Path(f"/proc/{pid}/ns/{name}").open() as namespace:
+    for name, kind in {**KINDS, "mnt": CLONE_NEWNS}.items():
+        theirs, ours = (Path(f"/proc/{who}/ns/{name}") for who in (pid, "thread-self"))
+        if theirs.readlink() == ours.readlink():
+            continue  # a thread may not ask for the files that it sees already
+        with theirs.open() as namespace:
             if libc.setns(namespace.fileno(), kind) != 0:
                 raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 

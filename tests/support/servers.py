@@ -100,9 +100,10 @@ def tracker_page(
 
 
 @contextmanager
-def forked_ui(forks: Forks, cwd: Path) -> Iterator[str]:
-    """The same, in processes that are forked where three interpreters would import MLflow."""
-    child = forks.start("ui", "--port", "0", cwd=cwd)
+def forked_ui(forks: Forks, cwd: Path, *, machine: int = 0) -> Iterator[str]:
+    """The same, in processes that are forked where three interpreters would import MLflow;
+    `machine` as `Forks.start` takes it."""
+    child = forks.start("ui", "--port", "0", cwd=cwd, machine=machine)
     try:
         yield _read_page(child.stdout)
     finally:

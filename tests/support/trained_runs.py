@@ -57,7 +57,7 @@ def wait_until(ready: Callable[[], bool]) -> None:
     deadline = time.monotonic() + COMMAND_LIMIT_S
     while not ready():
         assert time.monotonic() < deadline
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 def read_record(root: Path, run: str) -> dict[str, Any]:

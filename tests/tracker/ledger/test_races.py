@@ -44,7 +44,8 @@ def context() -> ForkServerContext:
     numpy by itself.
     """
     found = multiprocessing.get_context("forkserver")
-    found.set_forkserver_preload([__name__, "tracker.ledger.append", "psycopg"])
+    dialects = ("sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql.psycopg")
+    found.set_forkserver_preload([__name__, "tracker.ledger.append", *dialects])
     return found
 
 

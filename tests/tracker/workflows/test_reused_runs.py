@@ -56,8 +56,8 @@ BASE = (
 
 
 @pytest.fixture
-def ws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    """Real (tiny) pictures; MLflow is away, so that nothing waits for it."""
+def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """Real (tiny) photographs; MLflow is away, so that nothing waits for it."""
     monkeypatch.setenv("TRACKER_MLFLOW_URI", NO_MLFLOW["TRACKER_MLFLOW_URI"])
     monkeypatch.setenv("TRACKER_MLFLOW_WAIT_S", "0")
     root = tmp_path / "ws"
@@ -68,6 +68,12 @@ def ws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
         competition={},
         leaderboard_options={"solution": root / "solution.csv"},
     )
+
+
+@pytest.fixture
+def ws(drawn: Workspace, no_pictures: None) -> Workspace:
+    """The same, whose runs draw nothing."""
+    return drawn
 
 
 def run(
@@ -216,10 +222,16 @@ def test_two_machines_under_torchrun_make_one_run(ws: Workspace, forks: Forks) -
     assert record.summary["val/loss"] == pytest.approx(alone.summary["val/loss"], rel=1e-3)
 
 
+def test_trained_and_inferred_runs_have_their_pictures(drawn: Workspace) -> None:
+    run(drawn, "train.epochs=1")
+    infer(drawn, "exp1", ["eval.tta=flip"], quiet=True)
+    for name, others in (("exp1", {"curves.png"}), ("exp2", set())):
+        figures = {"confusion.png", "images.png", *others}
+        assert figures <= {path.name for path in (drawn.runs_dir / name).iterdir()}
+
+
 def test_infer_is_a_run_whose_diff_is_the_eval_key(ws: Workspace) -> None:
     trained = run(ws)
-    figures = {"curves.png", "confusion.png", "images.png"}
-    assert figures <= {path.name for path in (ws.runs_dir / "exp1").iterdir()}
     record = infer(ws, "exp1", ["eval.tta=crops_flip"], quiet=True)
     assert (record.name, record.kind, record.parent, record.status) == (
         "exp2",

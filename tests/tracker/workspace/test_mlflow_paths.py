@@ -12,7 +12,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
@@ -20,7 +20,7 @@ import pytest
 
 from tests.conftest import COMMAND_LIMIT_S, make_pictures, run_tracker
 from tests.support.forks import PROGRAM, Forks
-from tests.support.servers import forked_ui, tracker_ui
+from tests.support.servers import forked_ui
 from tests.support.workspaces import make_run, make_workspace
 from tracker.images.dataset import check_data
 from tracker.mirror.copy import sync_run
@@ -54,9 +54,10 @@ with tracker.start_run({"optim": {"lr": 0.1}}, root=Path(sys.argv[1])) as run:
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace with a run that MLflow has; made once, since that takes MLflow's migrations."""
+def template(tmp_path_factory: pytest.TempPathFactory, mlflow_db: Path) -> Path:
+    """A workspace with a run that MLflow has."""
     workspace = make_workspace(tmp_path_factory.mktemp("template") / "ws")
+    shutil.copy(mlflow_db, workspace.root)
     make_run(workspace, "0000011110")
     sync_run(workspace, "exp1")
     return workspace.root
@@ -117,13 +118,6 @@ def read(workspace: Workspace, sql: str) -> list[tuple[object, ...]]:
 
 def list_copies(workspace: Workspace) -> list[Path]:
     return sorted(workspace.root.glob("mlflow-before-move-*.db"))
-
-
-@contextmanager
-def served(root: Path, *before: str) -> Iterator[str]:
-    """The address of `tracker ui` on the workspace around `root`, started by `before`."""
-    with tracker_ui(*before, cwd=root, stderr=subprocess.DEVNULL) as page:
-        yield page.partition("/#")[0]
 
 
 def fetch(address: str, run_id: str, name: str) -> bytes:
@@ -449,44 +443,51 @@ def test_a_database_that_cannot_be_written_is_corrected_in_a_copy_for_reading(
 
 
 # To root nothing is read-only but a mount; $0 is the folder.
-READ_ONLY = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && cd "$0" && exec "$@"'
+READ_ONLY = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && echo done && exec sleep 900'
 
 
 @pytest.fixture
-def read_only() -> Iterator[Callable[[Path], list[str]]]:
-    """Makes a folder read-only; returns the words that must stand before a command for it to see
-    that."""
+def read_only() -> Iterator[Callable[[Path], int]]:
+    """Makes a folder read-only; returns the process whose view of the files a command must have to
+    see that, or 0 where every process sees it."""
     folders: list[Path] = []
+    holders: list[subprocess.Popen[bytes]] = []
 
-    def make(root: Path) -> list[str]:
+    def make(root: Path) -> int:
         if os.geteuid() == 0:
             words = ["unshare", "-m", "sh", "-c", READ_ONLY, str(root)]
-            if subprocess.run(
-                [*words, "true"], check=False, capture_output=True, timeout=60
-            ).returncode:
+            holders.append(subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+            assert holders[0].stdout
+            if not holders[0].stdout.readline():
                 pytest.skip("root may not mount here")
-            return words
+            return holders[0].pid
         folders.extend(path for path in (root, *root.rglob("*")) if path.is_dir())
         for path in (root, *root.rglob("*")):
             path.chmod(path.stat().st_mode & ~0o222)
-        return []
+        return 0
 
     yield make
     for folder in folders:
         folder.chmod(0o755)
+    for holder in holders:
+        holder.kill()
+        holder.communicate(timeout=COMMAND_LIMIT_S)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("journal", ["delete", "wal"])
 def test_who_may_only_read_the_workspace_sees_its_page(
-    moved: tuple[Path, Workspace], journal: str, read_only: Callable[[Path], list[str]]
+    moved: tuple[Path, Workspace],
+    journal: str,
+    read_only: Callable[[Path], int],
+    forks: Forks,
 ) -> None:
     old, workspace = moved
     change(workspace, f"PRAGMA journal_mode = {journal}")
     run_id = run_ids(workspace)["exp1"]
     before = sorted(path.name for path in workspace.root.iterdir())
-    with served(workspace.root, *read_only(workspace.root)) as address:
-        assert fetch(address, run_id, "best.pth") == b"weights"
+    with forked_ui(forks, workspace.root, machine=read_only(workspace.root)) as page:
+        assert fetch(page.partition("/#")[0], run_id, "best.pth") == b"weights"
     assert sorted(path.name for path in workspace.root.iterdir()) == before
     assert not old.exists()
 
@@ -602,13 +603,14 @@ def test_init_keeps_a_database_in_the_workspace_by_its_relative_path(tmp_path: P
 
 @pytest.mark.slow
 def test_a_run_on_data_named_by_their_whole_path_is_reproduced_after_a_move(
-    tmp_path: Path, forks: Forks
+    tmp_path: Path, forks: Forks, mlflow_db: Path
 ) -> None:
     root = tmp_path / "ws"
     make_pictures(root)
     run_tracker(
         "init", root, "--train-dir", root / "train", "--eval-dir", root / "eval", cwd=tmp_path
     )
+    shutil.copy(mlflow_db, root)
     words = (
         "--epochs",
         "1",
