@@ -105,7 +105,7 @@ class ImageIndex:
         stem, suffix = split_suffix(text)
         if suffix.lower() not in IMAGE_SUFFIXES:
             stem, suffix = text, ending
-        images = self.by_stem.get(stem, ())
+        images = self.by_stem.get(stem, [])
         is_it = len(images) == 1 and images[0].suffix == suffix and "\\" not in text
         return images[0] if is_it else None
 
