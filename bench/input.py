@@ -25,7 +25,6 @@ from winners import STD, Photographs, build_custom, make_photographs, save_photo
 from tracker.training.config import AugmentConfig, Config, DataConfig, TrainConfig
 from tracker.training.input.loader import ImageDataset, ImageSource, build_dataset, build_loader
 from tracker.training.input.sampler import BatchSampler
-from tracker.training.machine import keep_memory
 
 SIDE, BATCH = 384, 16
 REASON = "half is decoding by libjpeg-turbo; crop and resize, finish and cache take a sixth each"
@@ -164,7 +163,6 @@ def main() -> None:
     )
     options = parser.parse_args()
     torch.set_num_threads(1)
-    keep_memory()  # as a loader process does; PIL + torchvision gains by it here, too
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if options.photographs:

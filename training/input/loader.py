@@ -22,7 +22,7 @@ from tracker.training.formats.samples import LabelValues, stack_dense
 from tracker.training.input.augment import STEP_ERRORS, Pipeline, build_pipeline
 from tracker.training.input.cache import PixelCache, open_cache
 from tracker.training.input.sampler import Position
-from tracker.training.machine import count_own_cores, keep_memory
+from tracker.training.machine import count_own_cores
 from tracker.training.watch import ignore_lost_reader
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # images, labels, indices
@@ -188,7 +188,6 @@ def _start_worker(_: int) -> None:
     import signal
 
     torch.set_num_threads(1)
-    keep_memory()  # each image takes and frees a megabyte or two
     ignore_lost_reader()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # a process group in the background may write to the terminal
