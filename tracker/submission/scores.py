@@ -193,3 +193,28 @@ def score_missing(workspace: Workspace) -> list[int]:
                 if ledger.append_missing(row.number, public):
                     done.append(row.number)
     return done
+
+
+def score_again(workspace: Workspace, numbers: Iterable[int]) -> list[Submission]:
+    """Compute the known scores of these submissions anew; those that got other scores, with them.
+
+    For rows of the ledger that were changed. Without a solution nothing is computed.
+    """
+    from tracker.ledger.append import open_ledger
+
+    board = build_leaderboard(workspace)
+    if not board.kind.knows_solution:
+        return []
+    board.check_settings()
+    done = []
+    for number in numbers:
+        row, answers = get_submission(workspace, number), _load_here(workspace, number)
+        if not answers:
+            continue
+        scores = board.score_public(answers)
+        if _is_revealed(row):
+            scores = {**scores, **board.score_private(answers)}
+        with open_ledger(workspace) as ledger:
+            if ledger.append_missing(number, scores):
+                done.append(get_submission(workspace, number))
+    return done
