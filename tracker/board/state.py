@@ -93,7 +93,7 @@ class StateReader:
         with open_reader(self._workspace.ledger_url) as query:
             head = read_newest(query)
             problem = observe(self._workspace, query)
-        problem = problem or check_integrity(self._workspace).warning
+        problem = problem or check_integrity(self._workspace, writes=False).warning
         running = self._watcher.read()
         team = self._team.known
         # what changes with each point, as the speed, is drawn with the next epoch or minute

@@ -61,18 +61,22 @@ class Integrity:
         return f"{self.problem}: a score of {which} may be false"
 
 
+_found: dict[str, tuple[Sequence[Any], Integrity]] = {}  # by address: what this process found
+
+
 def expect_full_check(workspace: Workspace) -> None:
     """This process checks all rows of the ledger, so no other reading of it need say anything."""
     _in_full.add(workspace.ledger_url)
 
 
 def check_integrity(
-    workspace: Workspace, *, in_full: bool = False, anew: bool = False
+    workspace: Workspace, *, in_full: bool = False, anew: bool = False, writes: bool = True
 ) -> Integrity:
     """Whether all rows have their hashes, and the database its guards; raises LedgerError.
 
     `in_full` also checks a ledger on a server, which only its owner can change, and one of more
-    than MOST_ROWS rows. `anew` does not trust what was noted last.
+    than MOST_ROWS rows. `anew` does not trust what was noted last. Without `writes`, as on the
+    board, this process alone remembers what it finds.
     """
     url = workspace.ledger_url
     is_file = url.startswith(SQLITE)
@@ -82,8 +86,10 @@ def check_integrity(
     known = None if anew or not is_file else _load(workspace, state)
     if known is None:
         known = _check(url, most=0 if in_full else MOST_ROWS)
-        if is_file and not known.unchecked:
-            _note(workspace, state, known)
+        if is_file and not known.unchecked and _is_settled(url, state):
+            _found[url] = (state, known)
+            if writes:
+                _note(workspace, state, known)
     if not known.rows:
         return known
     accepted = load_memory(workspace).set_aside
@@ -125,6 +131,9 @@ def _read_state(url: str) -> list[Any]:
 
 def _load(workspace: Workspace, state: Sequence[Any]) -> Integrity | None:
     """What was found of the ledger in this state; None if it was not checked in it."""
+    before, found = _found.get(workspace.ledger_url, ([], None))
+    if found is not None and before == state:
+        return found
     try:
         noted = json.loads((workspace.state_dir / CHECKED_FILE).read_bytes())
         if noted["ledger"] == name_ledger(workspace) and noted["state"] == state:
@@ -135,13 +144,14 @@ def _load(workspace: Workspace, state: Sequence[Any]) -> Integrity | None:
     return None
 
 
+def _is_settled(url: str, state: Sequence[Any]) -> bool:
+    """Whether nobody has written since the state was read, nor shortly before."""
+    newest = max((max(file[2:]) for file in state[1:] if file), default=0)
+    return newest < time.time_ns() - SETTLED_NS and _read_state(url) == state
+
+
 def _note(workspace: Workspace, state: Sequence[Any], found: Integrity) -> None:
-    """Note what was found; nothing while somebody writes, or where nothing can be written."""
-    is_settled = max((max(file[2:]) for file in state[1:] if file), default=0) < (
-        time.time_ns() - SETTLED_NS
-    )
-    if not is_settled or _read_state(workspace.ledger_url) != state:
-        return
+    """Note what was found for the next processes, where the workspace can be written."""
     noted = {
         "ledger": name_ledger(workspace),
         "state": list(state),

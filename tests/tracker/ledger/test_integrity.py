@@ -25,7 +25,8 @@ WARNING = f"{CHANGED}: a score of submission 1 may be false"
 
 @pytest.fixture(autouse=True)
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests do not wait until a file is old enough to be noted."""
+    """Tests do not wait until a file is old enough to be noted, and each is a new process."""
+    integrity._found.clear()
     monkeypatch.setattr(integrity, "SETTLED_NS", 0)
 
 
@@ -70,8 +71,10 @@ def test_a_file_that_nobody_has_written_to_is_not_hashed_again(
         add(workspace, "1")
         with pytest.raises(AssertionError):
             check_integrity(workspace)
+    integrity._found.clear()  # another process
     change(workspace.ledger_url, FORGED)
     assert check_integrity(workspace).warning == WARNING
+    integrity._found.clear()
     refuse_to_hash(monkeypatch)
     assert check_integrity(workspace).warning == WARNING  # a false row is not hashed again either
 
@@ -106,6 +109,7 @@ def test_what_was_just_written_is_not_noted_and_a_damaged_note_is_none(
         assert not note.exists()
     for text in ("", "[1]", '{"ledger": 3}', note.name):
         note.write_text(text)
+        integrity._found.clear()  # another process
         assert check_integrity(workspace).problem == ""
     assert '"rows": []' in note.read_text()
 
