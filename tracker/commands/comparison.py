@@ -133,10 +133,12 @@ def select_command(
     notify_long(workspace, submissions=True)
     result = select_final(workspace, count, public_images=public_images)
     changed = check_integrity(workspace, in_full=True).warning
-    if changed:
-        say = print_note if as_json else print_text
-        say(f"this choice may be wrong, because the ledger was changed: {changed}")
+    problem = f"this choice may be wrong, because the ledger was changed: {changed}"
     if as_json:
+        if changed:
+            print_note(problem, before="warning: ")
         print_json({**result.to_dict(), "ledger_problem": changed})
     else:
+        if changed:
+            print_text(problem)
         print_text(render_selection(result, workspace.competition), end="")
