@@ -127,12 +127,13 @@ def _notify() -> None:
 
 
 def _watch_ledger(url: str, query: Any) -> None:
-    """Say on stderr which row was rewritten or is missing, or note the ledger's new head.
+    """Say on stderr which row was changed or is missing, or note the ledger's new head.
 
     And say that the team has later settings than this workspace.
     """
     from tracker.core.terminal import print_note
     from tracker.ledger.heads import observe
+    from tracker.ledger.integrity import check_integrity
     from tracker.workspace.member_file import read_member
     from tracker.workspace.tracker_toml import find_workspace
 
@@ -142,10 +143,23 @@ def _watch_ledger(url: str, query: Any) -> None:
         return
     if workspace.ledger_url != url:
         return
-    if problem := observe(workspace, query):
-        note = f"the ledger was changed: {problem} (tracker ledger verify compares all rows)"
-        with suppress(OSError):
+    problem, unchecked = observe(workspace, query), 0
+    if not problem:
+        try:
+            found = check_integrity(workspace)
+            problem, unchecked = found.warning, found.unchecked
+        except TrackerError as error:  # what can be read of it is shown
+            problem = str(error)
+    with suppress(OSError):
+        if problem:
+            note = f"the ledger was changed: {problem} (tracker ledger verify compares all rows)"
             print_note(note, before="warning: ")
+        if unchecked:
+            print_note(
+                f"the ledger has grown to {unchecked:,} rows, and whether one was changed takes"
+                " seconds to see: tracker ledger verify looks, and so do check, select, report and"
+                " submit"
+            )
     member = read_member(workspace.root)
     if member is None:
         return

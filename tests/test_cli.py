@@ -122,6 +122,7 @@ def test_a_plain_list_loads_nothing_of_searches_and_comparisons(
 ) -> None:
     make_run(workspace, "0000011110")
     run_tracker("submit", "--memo", "first", cwd=workspace.root, **NO_MLFLOW)
+    run_tracker("runs", cwd=workspace.root)  # the first one after a change checks all rows
     assert not imported_modules(code_of_command(workspace, words)) & LEFT_OUT
 
 
@@ -151,6 +152,7 @@ def test_check_loads_no_numpy_while_too_few_scores_are_known_for_a_line(
     workspace: Workspace,
 ) -> None:
     make_run(workspace, "0000011110")
+    run_interpreter("runs", cwd=workspace.root)  # the first one after a change checks all rows
     loaded = imported_modules(code_of_command(workspace, ["check"]))
     assert not {name.partition(".")[0] for name in loaded} & HEAVY
     assert sorted(loaded & NOT_FOR_CHECK) == []

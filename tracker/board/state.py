@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from tracker.core.errors import TrackerError, render_error
 from tracker.ledger.connection import open_reader
 from tracker.ledger.heads import observe, read_newest
+from tracker.ledger.integrity import check_integrity
 from tracker.mirror.pull import is_alone
 from tracker.mirror.team import ASK_AGAIN_S, HERE, TeamRun, list_team, read_team_curves
 from tracker.run_folder.read import list_runs
@@ -42,7 +43,7 @@ class Elsewhere:
 class State:
     """What there is now; `key` is another one when a page may look different.
 
-    `running` are the running runs of this workspace; `problem` says that the ledger was rewritten.
+    `running` are the running runs of this workspace; `problem` says that the ledger was changed.
     """
 
     key: str
@@ -92,6 +93,7 @@ class StateReader:
         with open_reader(self._workspace.ledger_url) as query:
             head = read_newest(query)
             problem = observe(self._workspace, query)
+        problem = problem or check_integrity(self._workspace, writes=False).warning
         running = self._watcher.read()
         team = self._team.known
         # what changes with each point, as the speed, is drawn with the next epoch or minute

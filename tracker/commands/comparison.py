@@ -124,13 +124,21 @@ def select_command(
     from tracker.commands.options import notify_long
     from tracker.comparison.selection import select_final
     from tracker.console.cv_lb import render_selection
-    from tracker.core.terminal import print_json, print_text
+    from tracker.core.terminal import print_json, print_note, print_text
+    from tracker.ledger.integrity import check_integrity, expect_full_check
     from tracker.workspace.tracker_toml import find_workspace
 
     workspace = find_workspace()
+    expect_full_check(workspace)
     notify_long(workspace, submissions=True)
     result = select_final(workspace, count, public_images=public_images)
+    changed = check_integrity(workspace, in_full=True).warning
+    problem = f"this choice may be wrong, because the ledger was changed: {changed}"
     if as_json:
-        print_json(result.to_dict())
+        if changed:
+            print_note(problem, before="warning: ")
+        print_json({**result.to_dict(), "ledger_problem": changed})
     else:
+        if changed:
+            print_text(problem)
         print_text(render_selection(result, workspace.competition), end="")

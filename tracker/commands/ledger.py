@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tracker.ledger.heads import SeenHead
     from tracker.workspace.tracker_toml import Workspace
 
+RESTORE = "compare with a backup; tracker ledger restore makes a ledger of one"
 File = Annotated[Path, typer.Argument(metavar="FILE", help="Path of the file.")]
 
 
@@ -77,7 +78,8 @@ def verify_command(
     accept_heads: Annotated[
         str,
         typer.Option(
-            metavar="WHY", help="Rows that were seen are gone, and that is right: say why."
+            metavar="WHY",
+            help="Go on, though rows that were seen are gone or were changed: say why.",
         ),
     ] = "",
     as_json: Json = False,
@@ -88,7 +90,10 @@ def verify_command(
     from tracker.core.first_read import mark_read
     from tracker.core.terminal import print_json
     from tracker.ledger.chain import verify_ledger
+    from tracker.ledger.heads import load_memory
+    from tracker.ledger.integrity import check_integrity
     from tracker.ledger.signing import read_signed
+    from tracker.submission.witnesses import explain_way_on
     from tracker.workspace.tracker_toml import find_workspace
 
     refuse_together({"--json": as_json, "--accept-heads": bool(accept_heads)})
@@ -96,35 +101,51 @@ def verify_command(
         raise ConfigError("--signers is for --signed", hint="tracker ledger verify --signed FILE")
     workspace = find_workspace()
     mark_read(workspace.ledger_url)  # compared below with more than its last head
+    if accept_heads:
+        _accept_heads(workspace, accept_heads)
+        if not head and not signed:
+            return
     extra = read_signed(workspace, signed, signers) if signed else None
-    result = verify_ledger(workspace.ledger_url, head=head)
+    accepted = load_memory(workspace).set_aside
+    result = verify_ledger(workspace.ledger_url, head=head, set_aside=accepted)
     if result.problem:
         if as_json:
             print_json(result.to_dict())
-        raise LedgerError(
-            result.problem,
-            hint="compare with a backup; tracker ledger restore makes a ledger of one",
-        )
-    if accept_heads:
-        _accept_heads(workspace, accept_heads)
-    else:
-        _compare_heads(workspace, result, extra, as_json=as_json)
+        raise LedgerError(result.problem, hint=explain_way_on(workspace) or RESTORE)
+    check_integrity(workspace, in_full=True)  # notes it for the next commands
+    _compare_heads(workspace, result, head, extra, as_json=as_json)
 
 
 def _accept_heads(workspace: Workspace, why: str) -> None:
     from tracker.core.terminal import print_text
+    from tracker.submission.scores import score_again
     from tracker.submission.witnesses import accept_heads
 
-    for gone in accept_heads(workspace, why):
+    accepted = accept_heads(workspace, why)
+    for gone in accepted.heads:
         print_text(f"accepted, although {gone.where} saw row {gone.seq} on {gone.seen_at[:10]}")
+    for changed in accepted.rows:
+        print_text(f"accepted as it is now: {changed.text}")
+    print_text("a note in the ledger says so; each workspace accepts for itself")
+    numbers = {row.submission for row in accepted.rows if row.submission is not None}
+    primary = workspace.competition.primary
+    for row in score_again(workspace, sorted(numbers)):
+        value = primary.render(row.scores[f"public_{primary.name}"])
+        print_text(f"submission {row.number} was scored anew: public {primary.name} {value}")
 
 
 def _compare_heads(
-    workspace: Workspace, result: Verification, signed: SeenHead | None, *, as_json: bool
+    workspace: Workspace,
+    result: Verification,
+    head: str,
+    signed: SeenHead | None,
+    *,
+    as_json: bool,
 ) -> None:
-    """Compare the ledger with every head that was seen; its own rows agree with each other."""
+    """Compare the ledger with every head that was seen; its own rows and `head` agree."""
     from tracker.core.errors import LedgerError
     from tracker.core.terminal import print_json, print_note, print_text
+    from tracker.ledger.chain import NO_ROW
     from tracker.ledger.heads import note_newest
     from tracker.submission.witnesses import HINT, ask_witnesses, render_counts
 
@@ -138,8 +159,14 @@ def _compare_heads(
         raise LedgerError(problem, hint=HINT)
     note_newest(workspace)
     if not as_json:
-        print_text(f"all {result.rows} rows agree, head {result.head}")
+        all_rows = f"all {result.rows} rows agree" if not result.accepted else "the rows agree"
+        print_text(f"{all_rows}, head {result.head}")
+        for text in result.accepted:
+            print_text(f"but this was accepted here: {text}")
         print_text(render_counts(witnesses.counts))
+        if head and head != NO_ROW:
+            rest = "" if result.accepted else ": no row up to it was changed or deleted"
+            print_text(f"it has the head {head.strip()}{rest}")
         if signed:
             print_text(f"it has row {signed.seq}, which {signed.where} saw")
 

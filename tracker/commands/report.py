@@ -29,6 +29,7 @@ def report_command(
     """
     from tracker.commands.options import notify_long
     from tracker.core.terminal import print_note
+    from tracker.ledger.integrity import expect_full_check
     from tracker.report.write import copy_report, write_report
     from tracker.training.errors import ConfigError
     from tracker.workspace.tracker_toml import find_workspace
@@ -38,10 +39,13 @@ def report_command(
             f"--html and --md name the same file: {html}", hint="give each a file of its own"
         )
     workspace = find_workspace()
+    expect_full_check(workspace)
     notify_long(workspace, runs=True, submissions=True)
     if html is None and (md is None or browser):
         html = workspace.root / "report.html"
     written = write_report(workspace, html=html, markdown=md, force=force)
+    if written.ledger_problem:
+        print_note(f"the ledger was changed: {written.ledger_problem}", before="warning: ")
     for path in filter(None, (html, md)):
         print(path, flush=True)  # MLflow's copy takes seconds, and the files are there
     if problem := copy_report(workspace, written):

@@ -36,12 +36,14 @@ def check_command(run: Run = "latest", full: Full = False, as_json: Json = False
     from tracker.core.errors import RefusedError
     from tracker.core.settings import use_one_thread
     from tracker.core.terminal import print_json
+    from tracker.ledger.integrity import expect_full_check
     from tracker.submission.examine import check
     from tracker.workspace.tracker_toml import find_workspace
 
     refuse_together({"--json": as_json, "--full": full})
     use_one_thread()
     workspace = find_workspace()
+    expect_full_check(workspace)
     notify_latest(workspace, run)
     bring_runs(workspace, run, "sota")
     try:
@@ -81,12 +83,14 @@ def submit_command(
         notify_latest,
         refuse_together,
     )
+    from tracker.ledger.integrity import expect_full_check
     from tracker.submission.examine import build_check_report, examine
     from tracker.submission.submit import check_memo, describe_interrupted
     from tracker.workspace.tracker_toml import find_workspace
 
     refuse_together({"--json": as_json, "--full": full})
     workspace, memo = find_workspace(), check_memo(memo, run)
+    expect_full_check(workspace)
     notify_latest(workspace, run)
     bring_runs(workspace, run)
     examination = examine(workspace, run)

@@ -463,4 +463,7 @@ def print_history(events: Sequence[Event], competition: Competition, *, wide: bo
         Column("submission", leaves=1, right=True),
         Column("what", leaves=1, text=True),
     ]
-    print_table(columns, rows, wide=wide)
+    legend = ""
+    if any(event.kind == "run" for event in events):
+        legend = "the time of a run is its end; its row was added in this place, later"
+    print_table(columns, rows, legend=legend, wide=wide)

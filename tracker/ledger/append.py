@@ -40,7 +40,7 @@ from tracker.ledger.connection import (
     translate_postgres,
     translate_sqlite,
 )
-from tracker.ledger.guards import check_before_submission
+from tracker.ledger.guards import RENEW_GUARDS, check_before_submission
 from tracker.ledger.historical import METRIC_COLUMNS, HistoricalSubmission
 from tracker.ledger.read import sota_query
 from tracker.ledger.records import LedgerRow
@@ -148,8 +148,8 @@ class Ledger:
         """Give a submission the next number, or refuse it.
 
         Raises DuplicateError when the same predictions were sent before, RefusedError when the
-        quota is used up or the deadline has passed, LedgerError when a guard of the database is
-        missing or a unique index damaged; then nothing is written.
+        quota is used up, the deadline has passed, a guard of the database is missing or a unique
+        index damaged; then nothing is written.
         """
         with self._write() as connection:
             self._check_guards(connection)
@@ -186,8 +186,7 @@ class Ledger:
         the database takes them back at the end.
 
         Raises DuplicateError when predictions are in the ledger already, RefusedError when the
-        numbers are in use, or when a row's SOTA is not in the ledger, LedgerError as
-        `append_submission`.
+        numbers are in use, when a row's SOTA is not in the ledger, or a guard is missing.
         """
         with suppress(_TakenBackError), self._write() as connection:
             self._check_guards(connection)
@@ -334,13 +333,11 @@ class Ledger:
             )
 
     def _check_guards(self, connection: sa.Connection) -> None:
-        """Raise LedgerError where the database would no longer refuse a second submission."""
+        """Raise RefusedError where the database would no longer refuse a second submission."""
         is_sqlite = self._engine.dialect.name == "sqlite"
         if problem := check_before_submission(_ask(connection), is_sqlite=is_sqlite):
-            raise LedgerError(
-                f"{problem}; nothing was added",
-                hint="tracker ledger verify names what was changed; restore the ledger from a"
-                " backup",
+            raise RefusedError(
+                f"the ledger was changed: {problem}; nothing was added", hint=RENEW_GUARDS
             )
 
     @contextmanager

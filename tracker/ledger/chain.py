@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from tracker.ledger.columns import list_added_columns
 from tracker.ledger.connection import Query, Row, open_reader
 from tracker.ledger.guards import check_guards
+from tracker.ledger.records import RowProblem
 from tracker.training.errors import ConfigError
 
 TABLES = {"run": "runs", "submission": "submissions", "score": "scores", "note": "notes"}
@@ -18,19 +19,35 @@ ROWS_PER_CHUNK = 5000  # rows in memory at a time: their answers are long
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 NO_ROW = "0:"  # the head of an empty ledger
+CHANGED = "was changed after it was written"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verification:
-    """The result of verify: `problem` describes the first wrong row, and is empty without one."""
+    """The result of verify: `problem` describes the first wrong row, and is empty without one.
+
+    `accepted` describes the wrong rows that were accepted as they are.
+    """
 
     rows: int
     head: str
     problem: str
+    accepted: Sequence[str] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json."""
-        return asdict(self)
+        return {**asdict(self), "accepted": list(self.accepted)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _CheckedRows:
+    """Every row compared with its hash. `has_head` is whether the head asked for is there."""
+
+    rows: int
+    last: int
+    hash: str
+    problems: Sequence[RowProblem]
+    has_head: bool
 
 
 def canonical_json(value: Any) -> str:
@@ -61,50 +78,65 @@ def read_head(url: str) -> str:
     return render_head(rows[0]["seq"], rows[0]["hash"]) if rows else NO_ROW
 
 
-def verify_ledger(url: str, *, head: str = "") -> Verification:
+def verify_ledger(url: str, *, head: str = "", set_aside: Collection[str] = ()) -> Verification:
     """Compute every hash again, in one snapshot, and check the guards.
 
-    With `head`, the ledger must still have that row. Raises ConfigError when `head` does not have
-    the form that verify prints, LedgerError when the ledger cannot be read.
+    With `head`, the ledger must still have that row. `set_aside` are the keys of wrong rows that
+    were accepted. Raises ConfigError when `head` does not have the form that verify prints,
+    LedgerError when the ledger cannot be read.
     """
-    found = _verify_rows(url, head)
-    return replace(found, problem=found.problem or check_guards(url))
-
-
-def find_changed_row(url: str) -> str:
-    """What `verify_ledger` says of the rows alone; "" where none was changed.
-
-    About 0.2 s for 10,000 rows. Raises LedgerError.
-    """
-    return _verify_rows(url, "").problem
-
-
-def _verify_rows(url: str, head: str) -> Verification:
     wanted = _parse_head(head) if head else None
     with open_reader(url) as query:
-        total = query("SELECT count(*) AS n FROM chain", {})[0]["n"]
-        previous, seq, problem, seen = "", 0, _find_stray(query), False
-        while not problem:
-            rows = query(
-                "SELECT * FROM chain WHERE seq > :seq ORDER BY seq LIMIT :n",
-                {"seq": seq, "n": ROWS_PER_CHUNK},
-            )
-            if not rows:
-                break
-            contents = _read_contents(query, seq, rows[-1]["seq"])
-            for link in rows:
-                problem = _check(link, seq, previous, contents.get(link["seq"], []))
-                if problem:
-                    break
-                previous, seq = link["hash"], link["seq"]
-                if wanted and _matches_head(wanted, seq, previous):
-                    seen = True
-    if not problem and seq != total:
-        problem = f"the chain has {total} rows and ends with row {seq}"
-    if not problem and wanted and wanted[0] > 0 and not seen:
-        what = "was deleted" if wanted[0] > seq else "has another hash"
-        problem = f"row {wanted[0]} of the head {head} {what}; the ledger ends with row {seq}"
-    return Verification(rows=total, head=render_head(seq, previous), problem=problem)
+        found = _check_rows(query, wanted)
+    wrong = [problem for problem in found.problems if problem.key not in set_aside]
+    problem = wrong[0].text if wrong else ""
+    if not problem and wanted and wanted[0] > 0 and not found.has_head:
+        what = "was deleted" if wanted[0] > found.last else "has another hash"
+        problem = (
+            f"row {wanted[0]} of the head {head} {what}; the ledger ends with row {found.last}"
+        )
+    return Verification(
+        rows=found.rows,
+        head=render_head(found.last, found.hash),
+        problem=problem or check_guards(url),
+        accepted=[problem.text for problem in found.problems if problem.key in set_aside],
+    )
+
+
+def find_row_problems(query: Query) -> list[RowProblem]:
+    """Every row that is missing, too many, or not what its hash says; about 13 us a row."""
+    return [*_check_rows(query, None).problems]
+
+
+def _check_rows(query: Query, wanted: tuple[int, str] | None) -> _CheckedRows:
+    total = query("SELECT count(*) AS n FROM chain", {})[0]["n"]
+    problems = _find_strays(query)
+    previous, seq, seen = "", 0, False
+    while rows := query(
+        "SELECT * FROM chain WHERE seq > :seq ORDER BY seq LIMIT :n",
+        {"seq": seq, "n": ROWS_PER_CHUNK},
+    ):
+        contents = _read_contents(query, seq, rows[-1]["seq"])
+        for link in rows:
+            found = contents.get(link["seq"], [])
+            texts = _list_problems(link, seq, previous, found)
+            problems += [_build_problem(text, link, found) for text in texts]
+            previous, seq = link["hash"], link["seq"]
+            if wanted and _matches_head(wanted, seq, previous):
+                seen = True
+    if not problems and seq != total:
+        text = f"the chain has {total} rows and ends with row {seq}"
+        problems.append(_build_problem(text, {}, []))
+    return _CheckedRows(rows=total, last=seq, hash=previous, problems=problems, has_head=seen)
+
+
+def _build_problem(text: str, link: Row, found: Sequence[tuple[str, Row]]) -> RowProblem:
+    content = repr(
+        [text, sorted(link.items()), [(kind, sorted(row.items())) for kind, row in found]]
+    )
+    digest = hashlib.sha256(content.encode("utf-8", "backslashreplace")).hexdigest()
+    scored = [row.get("submission") for kind, row in found if kind == "score"]
+    return RowProblem(text=text, key=f"row:{digest}", submission=scored[0] if scored else None)
 
 
 def _parse_head(head: str) -> tuple[int, str]:
@@ -139,24 +171,29 @@ def _read_contents(query: Query, after: int, last: int) -> dict[int, list[tuple[
     return contents
 
 
-def _check(link: Row, before: int, previous: str, contents: Sequence[tuple[str, Row]]) -> str:
-    """The problem of one row, or an empty text."""
+def _list_problems(
+    link: Row, before: int, previous: str, contents: Sequence[tuple[str, Row]]
+) -> Iterator[str]:
+    """What is wrong with one row, and with the place before it."""
     seq, kind = link["seq"], link["kind"]
-    if seq != before + 1:
-        return f"row {before + 1} is missing"
+    if seq == before + 2:
+        yield f"row {before + 1} is missing"
+    elif seq != before + 1:
+        yield f"rows {before + 1} to {seq - 1} are missing"
     if not contents:
-        return f"row {seq}: its {kind} is missing"
+        yield f"row {seq}: its {kind} is missing"
+        return
     if len(contents) > 1:
-        return f"row {seq}: exists {len(contents)} times"
+        yield f"row {seq}: exists {len(contents)} times"
+        return
     actual_kind, row = contents[0]
+    name = f"row {seq} ({name_row(kind, row)})"
     if actual_kind != kind:
-        return f"row {seq}: is a {actual_kind}, was a {kind}"
-    problem = ""
-    if link["previous"] != previous:
-        problem = f"does not follow row {before}"
+        yield f"row {seq}: is a {actual_kind}, was a {kind}"
+    elif seq == before + 1 and link["previous"] != previous:
+        yield f"{name} does not follow row {before}"
     elif not _has_its_hash(link, row):
-        problem = "was changed"
-    return f"row {seq} ({name_row(kind, row)}): {problem}" if problem else ""
+        yield f"{name} {CHANGED}"
 
 
 def _has_its_hash(link: Row, row: Row) -> bool:
@@ -180,12 +217,14 @@ def name_row(kind: str, row: Row) -> str:
     return f"{kind} {name or ''}".strip()
 
 
-def _find_stray(query: Query) -> str:
-    """The problem of a row that is not in the chain, or is there under another kind; or ""."""
+def _find_strays(query: Query) -> list[RowProblem]:
+    """The first row of each kind that is not in the chain, or is there under another kind."""
+    problems = []
     for kind, table in TABLES.items():
         in_chain = "chain c ON c.seq = t.seq AND c.kind = :kind"
         sql = f"FROM {table} t LEFT JOIN {in_chain} WHERE c.seq IS NULL"
         stray = query(f"SELECT count(*) AS n, min(t.seq) AS seq {sql}", {"kind": kind})[0]
         if stray["n"]:
-            return f"{kind} {stray['seq'] or 'without a seq'} is not in the chain"
-    return ""
+            text = f"{kind} {stray['seq'] or 'without a seq'} is not in the chain"
+            problems.append(_build_problem(text, stray, []))
+    return problems

@@ -42,13 +42,13 @@ def read_rows(url: str, sql: str, parameters: Mapping[str, Any] | None = None) -
 
 
 @contextmanager
-def open_reader(url: str) -> Iterator[Query]:
+def open_reader(url: str, *, anew: bool = False) -> Iterator[Query]:
     """A function for queries with `:name` parameters; all see the ledger at the same moment.
 
-    Raises LedgerError when the ledger is missing, foreign, newer or older, StorageError when it
-    cannot be read.
+    With `anew` it is the moment of this call, also inside `one_moment`. Raises LedgerError when
+    the ledger is missing, foreign, newer or older, StorageError when it cannot be read.
     """
-    if url in _held.queries:
+    if url in _held.queries and not anew:
         with _translate_errors(url):
             yield _held.queries[url]
         return

@@ -16,6 +16,12 @@ from tracker.ledger.connection import (
     open_reader,
 )
 
+# A ledger that is restored gets its tables, indexes and triggers from ledger.db.sql.
+RENEW_GUARDS = (
+    "its rows can be taken into a ledger with all guards: tracker ledger backup copy.db, move"
+    " ledger.db and its logs away, tracker ledger restore copy.db"
+)
+
 
 def check_guards(url: str) -> str:
     """The problem of the first guard that is missing or not as in ledger.db.sql; empty without one.

@@ -25,6 +25,19 @@ class LedgerRow(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RowProblem:
+    """A row that does not agree with the chain, as in "row 17 (score of submission 3) was changed".
+
+    `key` stands for the row as it is now: if it is changed again, it is another problem.
+    `submission` is the one whose score it is, if it is one.
+    """
+
+    text: str
+    key: str
+    submission: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Note:
     """A note on a submission, or on a run by its uid; `time` is UTC text."""
 

@@ -23,11 +23,14 @@ from tracker.ledger.append import (
 )
 from tracker.ledger.connection import (
     SCHEMA_VERSION,
+    SQLITE,
     check_not_newer,
     missing_ledger_error,
+    open_reader,
     refuse_leftover_logs,
     translate_sqlite,
 )
+from tracker.ledger.guards import check_before_submission
 from tracker.training.errors import DataError, StorageError
 from tracker.training.files import atomic_path, translate_os_errors
 
@@ -56,6 +59,7 @@ def copy_ledger(url: str, target: Path) -> int:
 def restore_ledger(source: Path, url: str) -> int:
     """Copy a backup to a new ledger at `url`; returns the rows copied.
 
+    A backup whose guards are missing gives a ledger with all guards, and the same rows.
     Raises DataError for no such file, LedgerError when something is there already.
     """
     if not source.exists():
@@ -68,10 +72,25 @@ def restore_ledger(source: Path, url: str) -> int:
         target = Path(url.removeprefix("sqlite:///"))
         _refuse_existing(target)
         with atomic_path(target) as temporary, _translate_errors(source, target):
-            count = _copy_file(source, temporary)
+            if _lacks_guards(source):
+                with translate_os_errors(target, "write"):
+                    temporary.touch()
+                count = _copy_rows(f"{SQLITE}{source}", f"{SQLITE}{temporary}")
+            else:
+                count = _copy_file(source, temporary)
             _set_journal(temporary, "WAL")
         return count
     return _copy_rows(f"sqlite:///{source}", url)
+
+
+def _lacks_guards(source: Path) -> bool:
+    """Whether a backup of this schema was made of a ledger without all its guards."""
+    with open_engine(f"{SQLITE}{source}") as engine, engine.connect() as connection:
+        version = connection.execute(sa.select(sa.func.max(MIGRATIONS.c.version))).scalar()
+    if version != SCHEMA_VERSION:
+        return False
+    with open_reader(f"{SQLITE}{source}") as query:
+        return bool(check_before_submission(query, is_sqlite=True))
 
 
 def _refuse_existing(target: Path) -> None:

@@ -134,7 +134,7 @@ class TeamReport:
 
     `generated_at` is UTC text, `head` is the ledger's, `best_private` is by the deciding metric.
     `node_marks` has the mark of the validation score of a node of the family, by its name, `marks`
-    those of submissions and runs.
+    those of submissions and runs. `ledger_problem` says which row of the ledger was changed.
     """
 
     competition: Competition
@@ -150,6 +150,7 @@ class TeamReport:
     audit: Audit
     node_marks: Mapping[str, str]
     marks: Marks
+    ledger_problem: str = ""
 
     def list_entry_marks(self) -> list[str]:
         """The marks that the submissions and their validation figures use."""

@@ -40,6 +40,8 @@ def render_markdown(report: TeamReport) -> str:
 def _render_top(report: TeamReport) -> Iterator[str]:
     metric, best = report.competition.primary, report.sota
     yield f"{report.competition.local_time(report.generated_at)} ({report.competition.time_zone})\n"
+    if report.ledger_problem:
+        yield f"**The ledger was changed:** {escape(report.ledger_problem)}\n"
     if best:
         model = f", {escape(best.model)}" if best.model else ""
         score = (

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tracker.core.errors import TrackerError, render_error
+from tracker.ledger.integrity import check_integrity
 from tracker.report.charts import describe_timeline
 from tracker.report.data import build_report
 from tracker.report.markdown import render_markdown
@@ -22,10 +23,14 @@ TITLE_END = ": submissions"  # of every report, in both forms
 
 @dataclass(frozen=True, kw_only=True)
 class WrittenReport:
-    """The texts written, by the names of their copies, and a sentence about them."""
+    """The texts written, by the names of their copies, and a sentence about them.
+
+    `ledger_problem` says which row of the ledger was changed, as the report itself does.
+    """
 
     texts: Mapping[str, str]
     about: str
+    ledger_problem: str
 
 
 def write_report(
@@ -43,14 +48,17 @@ def write_report(
     if not force:
         for target in filter(None, (html, markdown)):
             _refuse_to_replace(target)
-    report = build_report(workspace)
+    problem = check_integrity(workspace, in_full=True).warning
+    report = replace(build_report(workspace), ledger_problem=problem)
     texts = {}
     for name, path, render in ((HTML, html, render_page), (MARKDOWN, markdown, render_markdown)):
         if path is not None:
             texts[name] = render(report)
             write_text(path, texts[name])
     return WrittenReport(
-        texts=texts, about=describe_timeline(report.entries, workspace.competition.primary)
+        texts=texts,
+        about=describe_timeline(report.entries, workspace.competition.primary),
+        ledger_problem=problem,
     )
 
 

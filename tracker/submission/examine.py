@@ -114,9 +114,10 @@ def _how_to_predict(record: RunRecord) -> str:
 class Examination(NamedTuple):
     """A candidate compared with the ledger at one moment.
 
-    `ledger_refusal` (rows are gone that this workspace saw), `duplicate`, `quota_refusal` (quota,
-    deadline or clock) and `similar_refusal` are reasons to
-    refuse it; the first three are checked again when it is sent, because others submit meanwhile.
+    `ledger_refusal` (rows or guards of the ledger were changed, or rows are gone that this
+    workspace saw), `duplicate`, `quota_refusal` (quota, deadline or clock) and `similar_refusal`
+    are reasons to refuse it; the first three are checked again when it is sent, because others
+    submit meanwhile.
     `nearest` has the earlier submissions with the fewest different answers. `changed_from_sota`
     counts the changed answers by "old -> new" class.
     """
@@ -158,7 +159,7 @@ def examine(workspace: Workspace, run: str, *, exact: bool = False) -> Examinati
     return Examination(
         candidate=candidate,
         quota=build_quota(window.competition, window.now, window.times),
-        ledger_refusal=find_ledger_refusal(workspace, in_full=False),
+        ledger_refusal=find_ledger_refusal(workspace, with_mlflow=False),
         duplicate=duplicate,
         quota_refusal=window.refusal,
         similar_refusal=_find_similar(competition, nearest),

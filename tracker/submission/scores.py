@@ -205,3 +205,27 @@ def score_missing(workspace: Workspace) -> list[int]:
                 if ledger.append_missing(row.number, public):
                     done.append(row.number)
     return done
+
+
+def score_again(workspace: Workspace, numbers: Iterable[int]) -> list[Submission]:
+    """Compute the known scores of these submissions anew; those that got other scores, with them.
+
+    For rows of the ledger that were changed. Without a solution nothing is computed.
+    """
+    from tracker.ledger.append import open_ledger
+
+    board = build_leaderboard(workspace)
+    if not board.kind.knows_solution:
+        return []
+    board.check_settings()
+    done = []
+    for number in numbers:
+        scores = _score_here(workspace, number, board.score_public)
+        if scores and _is_revealed(get_submission(workspace, number)):
+            scores = {**scores, **_score_here(workspace, number, board.score_private)}
+        if not scores:
+            continue
+        with open_ledger(workspace) as ledger:
+            if ledger.append_missing(number, scores):
+                done.append(get_submission(workspace, number))
+    return done

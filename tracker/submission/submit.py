@@ -95,7 +95,7 @@ def _submit_examined(
     candidate, board = examination.candidate, build_leaderboard(workspace)
     # before the row is written: a wrong solution file must not use up a number
     public = board.score_public(candidate.answers)
-    if refusal := find_ledger_refusal(workspace, in_full=True):
+    if refusal := find_ledger_refusal(workspace, with_mlflow=True):
         raise refusal
     with open_ledger(workspace) as ledger:
         copy = _save_copy(workspace, candidate)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from tracker.core.errors import ConfigError, LedgerError, RefusedError, TrackerError
-from tracker.ledger.connection import open_reader
+from tracker.ledger.backups import find_backup
+from tracker.ledger.connection import SQLITE, open_reader
+from tracker.ledger.guards import RENEW_GUARDS
 from tracker.ledger.heads import (
     Comparison,
     SeenHead,
@@ -19,6 +22,10 @@ from tracker.ledger.heads import (
     read_newest,
     save_file_head,
 )
+from tracker.ledger.integrity import check_integrity
+from tracker.ledger.records import RowProblem
+from tracker.workspace.leaderboard_kinds import KINDS
+from tracker.workspace.metrics import render_score_command
 from tracker.workspace.tracker_toml import Workspace
 
 ACCEPT = 'tracker ledger verify --accept-heads "why"'
@@ -82,18 +89,43 @@ def render_counts(counts: Mapping[str, int]) -> str:
     return f"it has all heads that were seen: {', '.join(parts)}"
 
 
-def find_ledger_refusal(workspace: Workspace, *, in_full: bool) -> RefusedError | None:
-    """Why this ledger takes no submission: a head that was seen is missing, or a row was changed.
+def find_ledger_refusal(workspace: Workspace, *, with_mlflow: bool) -> RefusedError | None:
+    """Why this ledger takes no submission: a head that was seen is missing, a row or a guard was
+    changed.
 
-    `in_full`, as before a submission, every row is compared with its hash and MLflow is asked,
-    which may be away.
+    `with_mlflow`, as before a submission, MLflow is asked, which may be away, and nothing is
+    trusted that was found earlier.
     """
-    problem = ask_witnesses(workspace, with_mlflow=in_full).comparison.problem
-    if in_full and not problem:
-        from tracker.ledger.chain import find_changed_row  # `check` does without it
+    if problem := ask_witnesses(workspace, with_mlflow=with_mlflow).comparison.problem:
+        return RefusedError(f"the ledger was changed: {problem}", hint=HINT)
+    found = check_integrity(workspace, in_full=True, anew=with_mlflow)
+    if not found.problem:
+        return None
+    return RefusedError(f"the ledger was changed: {found.problem}", hint=explain_way_on(workspace))
 
-        problem = find_changed_row(workspace.ledger_url)
-    return RefusedError(f"the ledger was changed: {problem}", hint=HINT) if problem else None
+
+def explain_way_on(workspace: Workspace) -> str:
+    """What to do where rows or guards of the ledger were changed; empty where nothing was."""
+    found = check_integrity(workspace, in_full=True)
+    if not found.rows:
+        return RENEW_GUARDS if found.guard else ""
+    backup, restore = find_backup(workspace), "tracker ledger restore"
+    move = "move ledger.db and its logs away"
+    if not workspace.ledger_url.startswith(SQLITE):
+        move = "into an empty database"
+    if backup is not None:
+        have = f"{workspace.relative(backup.path)} has the right rows up to {backup.rows}"
+        first = f"{have}: {move}, {restore} {workspace.relative(backup.path)}"
+    else:
+        first = f"where you have a backup: {move}, {restore} FILE"
+    go_on = f"Or go on with the rows as they are, which a note tells everybody: {ACCEPT}"
+    numbers = [row.submission for row in found.rows if row.submission is not None]
+    if numbers and KINDS[workspace.leaderboard].knows_solution:
+        go_on += "; it computes their scores anew"
+    elif numbers:
+        score = render_score_command(workspace.competition, numbers[0])
+        go_on += f", then {score} with the right score, which counts"
+    return f"{first}. {go_on}"
 
 
 def note_submission(workspace: Workspace, file: Path) -> None:
@@ -108,25 +140,40 @@ def note_submission(workspace: Workspace, file: Path) -> None:
         note_head(workspace, head)
 
 
-def accept_heads(workspace: Workspace, note: str) -> list[SeenHead]:
-    """Set aside the heads that the ledger lacks, for good; returns them.
+@dataclass(frozen=True, kw_only=True)
+class Accepted:
+    """What somebody accepted: heads that the ledger lacks, and rows that are not what they were."""
+
+    heads: Sequence[SeenHead]
+    rows: Sequence[RowProblem]
+
+
+def accept_heads(workspace: Workspace, note: str) -> Accepted:
+    """Set aside the heads that the ledger lacks, and its rows without their hash, for good.
 
     The note is a row of the ledger, so that everybody sees who accepted what, and it is in
-    `.tracker/heads`. Each workspace accepts for itself. Raises ConfigError without a note, and
-    LedgerError where nothing is to be accepted.
+    `.tracker/heads`. Each workspace accepts for itself; a row that is changed once more is to be
+    accepted once more. Raises ConfigError without a note, and LedgerError where nothing is to be
+    accepted, or a guard is missing.
     """
     from tracker.ledger.append import open_ledger
 
     if not note.strip():
         raise ConfigError("--accept-heads: say why the ledger is right as it is", hint=ACCEPT)
     found = ask_witnesses(workspace).comparison
-    if not found.conflicts:
-        raise LedgerError("nothing to accept: the ledger has every head that was seen")
+    changed = check_integrity(workspace, in_full=True, anew=True)
+    if changed.guard:
+        raise LedgerError(changed.guard, hint=RENEW_GUARDS)
+    if not found.conflicts and not changed.rows:
+        raise LedgerError(
+            "nothing to accept: the ledger has every head that was seen, and every row its hash"
+        )
+    problems = "; ".join(filter(None, [found.problem, *(row.text for row in changed.rows)]))
     with open_ledger(workspace) as ledger:
-        ledger.append_note(kind="note", text=f"accepted that {found.problem}: {note.strip()}")
+        ledger.append_note(kind="note", text=f"accepted that {problems}: {note.strip()}")
     with open_reader(workspace.ledger_url) as query:
         head = read_newest(query)
     if head is not None:
-        keys = [head.key for head in found.conflicts]
-        note_head(workspace, head, note=note.strip(), set_aside=sorted(set(keys)))
-    return list(found.conflicts)
+        keys = {item.key for item in found.conflicts} | {row.key for row in changed.rows}
+        note_head(workspace, head, note=note.strip(), set_aside=sorted(keys))
+    return Accepted(heads=found.conflicts, rows=changed.rows)

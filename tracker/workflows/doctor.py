@@ -24,6 +24,7 @@ from tracker.core.errors import TrackerError
 from tracker.core.hints import find_hint
 from tracker.ledger.chain import verify_ledger
 from tracker.ledger.connection import read_rows
+from tracker.ledger.heads import load_memory
 from tracker.ledger.read import find_run, list_submissions
 from tracker.ledger.records import Submission, was_sent_here
 from tracker.ledger.roles import owns_ledger
@@ -205,7 +206,7 @@ def _check_data(workspace: Workspace) -> Iterator[Finding]:
 def _check_ledger(workspace: Workspace) -> Iterator[Finding]:
     """Whether the ledger opens and has this program's schema, and the clock of its server."""
     url = workspace.ledger_url
-    found = verify_ledger(url)
+    found = verify_ledger(url, set_aside=load_memory(workspace).set_aside)
     rows = f"{mask_secrets(url)}: {render_count(found.rows, 'row')}"
     if found.problem:
         fix = "tracker ledger verify says more; tracker ledger restore brings a backup back"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.boards import Board, basic
-from tests.support.ledger_rows import rewrite
+from tests.support.ledger_rows import change, rewrite
 from tests.support.report_texts import HEBREW, make_hostile
 from tests.support.workspaces import begin_run, make_run, make_workspace, set_parent, workspace
 from tracker.board import state
@@ -172,6 +172,16 @@ def test_a_rewritten_ledger_is_said_on_every_page(workspace: Workspace) -> None:
         assert re.search(
             r"The ledger was changed:.*is not what this workspace saw", board.read(place)
         )
+
+
+def test_a_row_that_was_changed_under_its_old_hash_is_said_on_every_page(
+    workspace: Workspace,
+) -> None:
+    make_two(workspace)
+    change(workspace.ledger_url, "UPDATE submissions SET memo = 'better' WHERE number = 1")
+    changed = r"The ledger was changed:.*\(submission 1\) was changed after it was written"
+    for place in ("/", "/submissions/1"):
+        assert re.search(changed, Board(workspace).read(place))
 
 
 def test_a_ledger_that_is_gone_is_an_error_that_ends_when_it_is_back(workspace: Workspace) -> None:

@@ -53,19 +53,19 @@ def test_an_empty_ledger_agrees(ledger_url: str, tmp_path: Path) -> None:
     [
         (
             ["UPDATE scores SET value = 0.99 WHERE seq = 2"],
-            "row 2 (score of submission 1): was changed",
+            "row 2 (score of submission 1) was changed after it was written",
         ),
         (
             ["UPDATE submissions SET memo = 'better' WHERE number = 2"],
-            "row 3 (submission 2): was changed",
+            "row 3 (submission 2) was changed after it was written",
         ),
         (
             ["UPDATE submissions SET val_f1 = NULL WHERE number = 1"],
-            "row 1 (submission 1): was changed",
+            "row 1 (submission 1) was changed after it was written",
         ),
         (
             ["UPDATE notes SET text = 'bad' WHERE seq = 6"],
-            "row 6 (note of submission 2): was changed",
+            "row 6 (note of submission 2) was changed after it was written",
         ),
         (["DELETE FROM scores WHERE seq = 5"], "row 5: its score is missing"),
         (
@@ -74,9 +74,12 @@ def test_an_empty_ledger_agrees(ledger_url: str, tmp_path: Path) -> None:
         ),
         (
             ["UPDATE chain SET previous = 'x' WHERE seq = 4"],
-            "row 4 (score of submission 2): does not follow row 3",
+            "row 4 (score of submission 2) does not follow row 3",
         ),
-        (["UPDATE chain SET hash = 'sha256:0' WHERE seq = 3"], "row 3 (submission 2): was changed"),
+        (
+            ["UPDATE chain SET hash = 'sha256:0' WHERE seq = 3"],
+            "row 3 (submission 2) was changed after it was written",
+        ),
         (["UPDATE chain SET kind = 'note' WHERE seq = 4"], "score 4 is not in the chain"),
         (
             [
@@ -90,7 +93,7 @@ def test_an_empty_ledger_agrees(ledger_url: str, tmp_path: Path) -> None:
                 f"UPDATE scores SET seq = {new} WHERE seq = {old}"
                 for old, new in ((2, 100), (4, 2), (100, 4))
             ],
-            "row 2 (score of submission 2): was changed",
+            "row 2 (score of submission 2) was changed after it was written",
         ),
     ],
 )
@@ -220,7 +223,10 @@ def test_an_edit_of_the_file_by_another_program_is_found(workspace: Workspace) -
     content = path.read_bytes()
     assert content.count(b"a memo to look for") == 1
     path.write_bytes(content.replace(b"a memo to look for", b"a memo to look fir"))
-    assert verify_ledger(workspace.ledger_url).problem == "row 1 (submission 1): was changed"
+    assert (
+        verify_ledger(workspace.ledger_url).problem
+        == "row 1 (submission 1) was changed after it was written"
+    )
 
 
 def change_postgres(server: PostgresServer, tmp_path: Path, *statements: str) -> Workspace:
@@ -321,7 +327,7 @@ def test_what_the_owner_of_a_postgresql_forged_is_named(
 def test_a_value_that_became_bytes_was_changed(workspace: Workspace, column: str) -> None:
     add(workspace, "0", 0.5)
     change(workspace.ledger_url, f"UPDATE scores SET {column} = x'00ff' WHERE seq = 2")
-    assert verify_ledger(workspace.ledger_url).problem.endswith("was changed")
+    assert verify_ledger(workspace.ledger_url).problem.endswith("was changed after it was written")
 
 
 def test_the_head_of_an_empty_ledger_says_that_it_has_no_row(

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from tests.support.ledger_rows import add, change
 from tests.support.servers import PostgresServer
 from tests.support.workspaces import make_workspace
-from tracker.core.errors import DuplicateError, LedgerError
+from tracker.core.errors import DuplicateError, RefusedError
 from tracker.ledger.append import open_ledger
 from tracker.ledger.chain import verify_ledger
 from tracker.workspace.tracker_toml import Workspace
@@ -103,7 +103,7 @@ def test_an_emptied_unique_index_is_found_and_takes_no_submission(
     empty_unique_index(workspace, name)
     assert "the file is damaged: " in verify_ledger(workspace.ledger_url).problem
     for letter in "01":
-        with pytest.raises(LedgerError, match=r"lacks 1 of its rows.*nothing was added"):
+        with pytest.raises(RefusedError, match=r"lacks 1 of its rows.*nothing was added"):
             add(workspace, letter)
     rewrite_catalog(workspace, "REINDEX")
     with pytest.raises(DuplicateError):
@@ -118,7 +118,7 @@ def test_a_missing_guard_takes_no_submission(ledger_url: str, tmp_path: Path) ->
         drop = "notes_no_update" if is_sqlite else "notes_no_change ON notes"
         connection.exec_driver_sql(f"DROP TRIGGER {drop}")
     engine.dispose()
-    with pytest.raises(LedgerError, match=r"the guard notes_no_.* is missing"):
+    with pytest.raises(RefusedError, match=r"the guard notes_no_.* is missing"):
         add(workspace, "0")
 
 
@@ -140,7 +140,7 @@ def test_zero_that_became_minus_zero_is_found(workspace: Workspace) -> None:
     change(workspace.ledger_url, "UPDATE scores SET value = (SELECT -1e-300 * 1e-300)")
     rewrite_catalog(workspace, swap.format(untyped, declared))
     assert verify_ledger(workspace.ledger_url).problem == (
-        "row 2 (score of submission 1): was changed"
+        "row 2 (score of submission 1) was changed after it was written"
     )
 
 
@@ -205,5 +205,5 @@ def test_the_catalog_of_postgresql_is_compared(
     assert verify_ledger(workspace.ledger_url).problem == ""
     change(workspace.ledger_url, statement)
     assert verify_ledger(workspace.ledger_url).problem.startswith(problem)
-    with pytest.raises(LedgerError, match="nothing was added"):
+    with pytest.raises(RefusedError, match="nothing was added"):
         add(workspace, "0")

@@ -324,7 +324,7 @@ def check_changed_value_is_found(ledger: Path, program: Path) -> None:
         timeout=120,
         check=True,
     )
-    assert "(submission 1): was changed" in done.stdout
+    assert "(submission 1) was changed after it was written" in done.stdout
 
 
 def test_upgrading_twice_does_nothing_the_second_time(old: Workspace, tmp_path: Path) -> None:

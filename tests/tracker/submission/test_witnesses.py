@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,15 +17,16 @@ from tests.support.workspaces import make_run, make_workspace
 from tracker.commands.table import app
 from tracker.core.errors import ConfigError, LedgerError, RefusedError
 from tracker.ledger.append import create_ledger, open_ledger
-from tracker.ledger.chain import verify_ledger
+from tracker.ledger.chain import read_head, verify_ledger
 from tracker.ledger.connection import open_reader, read_rows
 from tracker.ledger.heads import HEADS_FILE, MOST_LINES, load_memory, note_head, observe
+from tracker.ledger.read import find_sota
 from tracker.ledger.transfer import copy_ledger, restore_ledger
 from tracker.mirror.copy import sync_run
 from tracker.mirror.targets.mlflow_heads import HEADS_TAG, MOST_HEADS, merge_heads
 from tracker.submission.examine import check
 from tracker.submission.submit import submit
-from tracker.submission.witnesses import accept_heads, ask_witnesses
+from tracker.submission.witnesses import accept_heads, ask_witnesses, explain_way_on
 from tracker.training.files import write_text
 from tracker.workflows.doctor import examine_machine
 from tracker.workspace.tracker_toml import Workspace, load_workspace
@@ -159,11 +162,75 @@ def test_a_row_that_was_changed_under_its_old_hash_stops_submit_and_doctor(
     submit(workspace, "exp1", "first")
     make_run(workspace, "0000011100")
     change(workspace.ledger_url, "UPDATE scores SET value = 0.99 WHERE metric = 'f1'")
-    with pytest.raises(RefusedError, match=r"the ledger was changed: row \d+ .* was changed"):
+    with pytest.raises(RefusedError, match=r"the ledger was changed: row \d+ .* was changed") as no:
         submit(workspace, "exp2", "second")
+    assert check(workspace, "exp2").refusal == str(no.value)
     found = [one for one in examine_machine(workspace) if one.check == "ledger"]
     assert [one.state for one in found] == ["problem"]
     assert "was changed" in found[0].text
+
+
+def test_check_and_submit_refuse_alike_without_a_guard(workspace: Workspace) -> None:
+    make_run(workspace, "0000011110")
+    with closing(sqlite3.connect(workspace.root / "ledger.db")) as connection:
+        connection.execute("DROP TRIGGER notes_no_update")
+    missing = "the ledger was changed: the guard notes_no_update is missing: rows can be changed"
+    assert check(workspace, "exp1").refusal == missing
+    done = run_tracker("submit", "--memo", "x", cwd=workspace.root, ok=False, **NO_MLFLOW)
+    assert done.returncode == 3
+    assert done.stderr.startswith(f"error: {missing}\n  try: its rows can be taken into a ledger")
+
+
+def test_a_false_score_is_accepted_computed_anew_and_the_next_submission_sent(
+    workspace: Workspace,
+) -> None:
+    make_run(workspace, "0000011110")
+    make_run(workspace, "0000011100")
+    submit(workspace, "exp1", "first")
+    true = find_sota(workspace)
+    for value, why in ((0.1, "found at midnight"), (0.2, "it was changed once more")):
+        change(workspace.ledger_url, f"UPDATE scores SET value = {value} WHERE seq = 2")
+        with pytest.raises(RefusedError, match="was changed after it was written") as refused:
+            submit(workspace, "exp2", "second")
+        assert "computes their scores anew" in refused.value.hint
+        accept = ["ledger", "verify", "--accept-heads", why]
+        said = run_tracker(*accept, cwd=workspace.root, **NO_MLFLOW).stdout
+        assert "accepted as it is now: row 2 (score of submission 1) was changed" in said
+        scored = "submission 1 was scored anew: public f1 1.0000"
+        assert (scored in said) == (value == 0.1)  # the second time the right score is there
+    found = find_sota(workspace)
+    assert true is not None
+    assert found is not None
+    assert found.scores == true.scores
+    shown = run_tracker("ledger", "verify", cwd=workspace.root, **NO_MLFLOW).stdout
+    assert "but this was accepted here: row 2 (score of submission 1) was changed" in shown
+    texts = [row["text"] for row in read_rows(workspace.ledger_url, "SELECT text FROM notes")]
+    assert texts[0].endswith("was changed after it was written: found at midnight")
+    submit(workspace, "exp2", "second")
+
+
+def test_the_advice_names_the_newest_backup_that_is_whole(tmp_path: Path) -> None:
+    owner, _ = make_team(tmp_path, "")
+    backups = [owner.root / f"{name}.db" for name in ("noon", "evening", "false")]
+    copy_ledger(owner.ledger_url, backups[0])
+    add(owner, "a")
+    copy_ledger(owner.ledger_url, backups[1])
+    add(owner, "b")
+    change(owner.ledger_url, "UPDATE scores SET value = 0.99 WHERE seq = 2")
+    copy_ledger(owner.ledger_url, backups[2])
+    assert explain_way_on(owner).startswith("evening.db has the right rows up to 5: move")
+    for path in owner.root.glob("ledger.db*"):
+        path.unlink()
+    restore_ledger(backups[1], owner.ledger_url)
+    assert explain_way_on(owner) == ""
+
+
+def test_verify_says_that_the_head_that_was_given_is_there(workspace: Workspace) -> None:
+    add(workspace, "0")
+    head = read_head(workspace.ledger_url)
+    add(workspace, "1")
+    done = run_tracker("ledger", "verify", "--head", head, cwd=workspace.root, **NO_MLFLOW)
+    assert f"it has the head {head}: no row up to it was changed or deleted" in done.stdout
 
 
 def test_a_restored_backup_is_accepted_with_a_note_that_everybody_sees(tmp_path: Path) -> None:
@@ -173,7 +240,7 @@ def test_a_restored_backup_is_accepted_with_a_note_that_everybody_sees(tmp_path:
     rewrite(owner.ledger_url, *TAIL)
     with pytest.raises(ConfigError, match="say why"):
         accept_heads(member, " ")
-    gone = accept_heads(member, "the disk was lost")
+    gone = accept_heads(member, "the disk was lost").heads
     assert [head.seq for head in gone] == [3, 4]
     assert look(member) == ""
     (note,) = read_rows(owner.ledger_url, "SELECT text FROM notes")
