@@ -21,6 +21,7 @@ from tracker.training.numbers import render_count, render_share
 if TYPE_CHECKING:
     from tracker.comparison.cv_lb import CvLb
     from tracker.comparison.expected_scores import Contender, SelectionBias
+    from tracker.comparison.leaderboard_noise import SampleSizes
     from tracker.comparison.score_relation import ScoreRelation
     from tracker.comparison.selection import (
         PrivateLeader,
@@ -132,11 +133,15 @@ def _name_relation(relation: ScoreRelation) -> str:
     return f"{WORDS[relation.x]} -> {WORDS[relation.y]} {relation.metric}"
 
 
+def _name_source(sample: SampleSizes) -> str:
+    """Who says how many images are public."""
+    return "as the solution says" if sample.source == "solution" else sample.source
+
+
 def _describe_noise(result: CvLb) -> Iterator[str]:
     luck, sample = result.luck, result.sample
     if sample.public:
-        source = sample.source
-        yield f"public images: {sample.public}" + (f": {source}" if source else "")
+        yield f"public images: {sample.public}, {_name_source(sample)}"
     if luck is None and not sample.public:
         yield "how much of the best score is luck: unknown without the number of public images"
         yield "  try: tracker leaderboard cv-lb --public-images N, or public_share in tracker.toml"
@@ -161,8 +166,8 @@ def _describe_noise(result: CvLb) -> Iterator[str]:
         )
     elif len(luck.among) < luck.looks:
         yield (
-            f"  counted among the {len(luck.among)} that could be the best, as no more than chance"
-            f" ({SURE}) parts them from it: {join_numbers(luck.among)}"
+            f"  counted among the {len(luck.among)} that could be the best, as their public scores"
+            f" differ from it by no more than chance ({SURE}): {join_numbers(luck.among)}"
         )
     if luck.own_sd is not None:
         yield f"  a score's own noise: {render_number(luck.own_sd)}, by {luck.source}"
@@ -359,8 +364,8 @@ def _admit_untold(result: Selection) -> str:
     as_good = f"{others} may be as good{'' if single else ' as the last of them'}"
     if any(known[number].public != known[worst].public for number in untold):
         return (
-            f"; {as_good}, as no more than chance ({SURE}) parts their public scores: the better"
-            " public score decides"
+            f"; {as_good}, as their public scores differ by no more than chance ({SURE}): the"
+            " better public score decides"
         )
     nearest = min(untold, key=[*known].index)
     validates = _validates(known[worst], known[nearest])
@@ -635,7 +640,7 @@ def _describe_own_noise(result: Selection) -> str:
     unlike = unlike if result.private else ""
     return (
         f"  a score's own noise: {render_number(result.own_sd)}, by {result.noise_source};"
-        f" number of images: {result.sample.source}{unlike}"
+        f" number of images: {_name_source(result.sample)}{unlike}"
     )
 
 

@@ -209,7 +209,7 @@ def test_known_private_scores_change_no_figure_of_the_choice(tmp_path: Path) -> 
     for number in range(1, count + 1):
         record_score(workspace, number, {("private", "f1"): 0.7 + 0.01 * (number % 3)})
     bias = compare_cv_with_leaderboard(workspace).luck
-    assert bias is not None and bias.source.startswith("the private less the public scores")
+    assert bias is not None and bias.source.startswith("the private minus the public scores")
     after = select_final(workspace, 2).to_dict()
     assert before.pop("private") is None and after.pop("private") is not None
     assert after == before
@@ -509,8 +509,8 @@ def test_where_diff_sees_no_difference_select_prefers_nobody_by_validation_image
     text = render_selection(found, workspace.competition)
     first = text.splitlines()[0]
     assert first == (
-        "choose submission 1: it has the best public f1; submission 2 may be as good, as no more"
-        " than chance (95 %) parts their public scores: the better public score decides"
+        "choose submission 1: it has the best public f1; submission 2 may be as good, as their"
+        " public scores differ by no more than chance (95 %): the better public score decides"
     )
     assert "favors" not in text
 
@@ -622,8 +622,8 @@ def test_a_leaked_run_far_below_the_best_is_not_simulated_and_a_ledger_alone_say
         (
             0.9106,
             0.62,
-            "\n  the averages differ by 0.0002000, with a standard error of 0.0001000: too little to"
-            " prefer one (that takes three standard errors); the percentages are no surer\n",
+            "\n  the averages differ by 0.0002000, with a standard error of 0.0001000: too little"
+            " to prefer one (that takes three standard errors); the percentages are no surer\n",
         ),
     ],
 )
