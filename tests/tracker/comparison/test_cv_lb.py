@@ -691,7 +691,7 @@ def test_repeats_are_no_looks_and_private_scatter_tells_the_noise(tmp_path: Path
     found = compare_cv_with_leaderboard(workspace)
     assert found.luck is not None
     assert (found.luck.looks, found.luck.best) == (15, 17)
-    assert "private less the public scores of the 14 that could be the best" in found.luck.source
+    assert "private minus the public scores of the 14 that could be the best" in found.luck.source
     assert "(50.0 % of their variance is public noise)" in found.luck.source
 
 

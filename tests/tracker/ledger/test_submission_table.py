@@ -479,7 +479,7 @@ def test_a_cell_that_the_ledger_cannot_keep_is_refused(
     path.write_text(json.dumps([{**mark, **GOOD, column: cell}]))
     with pytest.raises(ConfigError) as caught:
         read_submission_table(path, make_workspace(tmp_path / "ws").competition)
-    assert f"row 2, {ascii(column)[1:-1]}: " in str(caught.value)
+    assert f"submission 1, {ascii(column)[1:-1]}: " in str(caught.value)
     str(caught.value).encode()  # can be printed
 
 
@@ -525,7 +525,7 @@ def test_a_file_nested_too_deeply_and_a_newer_export_are_refused(
     with pytest.raises(DataError, match="nested more than 100 deep"):
         read_submission_table(path, empty.competition)
     path.write_text('[{"tracker_export": "2", "memo": "m"}]')
-    with pytest.raises(ConfigError, match="row 2, tracker_export: '2'"):
+    with pytest.raises(ConfigError, match="submission 1, tracker_export: '2'"):
         read_submission_table(path, empty.competition)
 
 

@@ -722,7 +722,7 @@ def test_an_adopted_run_ended_as_it_did_there(
     record, remarks = adopt_folder(workspace, run.folder)
     assert (record.status, record.error) == (status, "no memory")
     assert load_run(workspace.runs_dir, record.name) == record
-    assert remarks[-1] == said
+    assert said in remarks
     with pytest.raises(RefusedError, match=f"already recorded as {record.name}"):
         adopt_folder(workspace, run.folder)
 
@@ -734,4 +734,4 @@ def test_of_a_run_that_goes_on_there_an_interrupted_one_is_adopted(
     record, remarks = adopt_folder(workspace, run.folder)
     run.finish()
     assert (record.status, record.error) == ("interrupted", "adopted while it was running there")
-    assert remarks[-1] == "exp1 was running there"
+    assert "exp1 was running there" in remarks

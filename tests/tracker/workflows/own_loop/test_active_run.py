@@ -383,7 +383,7 @@ def test_predictions_that_could_never_be_sent_are_refused_at_once(workspace: Wor
     [
         ({"i0.png": 7, "i1.png": 1}, "ImageID,ans\ni0.png,7\ni1.png,1\n"),
         ({"i0.png": [0.25, 0.75]}, "ImageID,ans\ni0.png,0.25,0.75\n"),
-        (pd.DataFrame({"id": ["i0.png"], "ans": [1]}), ",id,ans\n0,i0.png,1\n"),
+        (pd.DataFrame({"ImageID": ["i0.png"], "label": [1]}), ",ImageID,label\n0,i0.png,1\n"),
     ],
 )
 def test_refused_predictions_are_kept_until_they_are_right(
