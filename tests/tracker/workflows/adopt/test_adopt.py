@@ -723,7 +723,7 @@ def test_an_adopted_run_ended_as_it_did_there(
     assert (record.status, record.error) == (status, "no memory")
     assert load_run(workspace.runs_dir, record.name) == record
     assert said in remarks
-    with pytest.raises(RefusedError, match=f"already recorded as {record.name}"):
+    with pytest.raises(RefusedError, match=f"already adopted as {record.name}"):
         adopt_folder(workspace, run.folder)
 
 
