@@ -299,13 +299,16 @@ def test_exit_codes_of_the_whole_program(workspace: Workspace) -> None:
     assert run_interpreter("runs", "--nonsense", cwd=root, ok=False).returncode == 2
 
 
+FIRST_RUN = "tracker.start_run(...) in a training script makes the first run"  # no images here
+
+
 def test_hints_in_an_empty_workspace_do_not_go_in_a_circle(workspace: Workspace) -> None:
     for words in (["score", "1", "--public-f1", "0.8"], ["sota"], ["select"], ["show", "s1"]):
         done = run_tracker(*words, cwd=workspace.root, **NO_MLFLOW, ok=False)
-        assert done.stderr.endswith("  try: tracker run train makes the first run\n"), words
+        assert done.stderr.endswith(f"  try: {FIRST_RUN}\n"), words
     for words in (["audit"], ["leaderboard", "cv-lb"]):
         done = run_tracker(*words, cwd=workspace.root)
-        assert done.stdout.endswith("next: tracker run train makes the first run\n")
+        assert done.stdout.endswith(f"next: {FIRST_RUN}\n")
     make_run(workspace, "0000011110")
     done = run_tracker("show", "s1", cwd=workspace.root, ok=False)
     assert done.stderr.endswith('  try: tracker submit R --memo "what is new"\n')

@@ -144,7 +144,7 @@ def refuse(problems: Sequence[str], source: Any, *, hint: str = "", reason: str 
     """Raise ConfigError with every problem of a source; nothing happens when there is none."""
     if problems:
         raise ConfigError(
-            f"{render_count(len(problems), 'wrong value')} in {source}:",
+            f"{render_count(len(problems), 'problem')} in {source}:",
             problems=problems,
             hint=hint,
             reason=reason,

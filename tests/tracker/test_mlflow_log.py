@@ -283,7 +283,7 @@ def test_charts_of_a_run_begin_with_f1_loss_and_learning_rate_and_adopting_gives
     }  # MLflow draws the others after it
     assert sections == {"val", ""}
     assert run.data.metrics["val accuracy"] == CURVES["val/accuracy"]
-    _, ((values, step),), _ = fetch_run(workspace, run.info.run_id, workspace.root / "files")
+    _, ((values, step),), *_ = fetch_run(workspace, run.info.run_id, workspace.root / "files")
     assert (values, step) == (CURVES, 1)
 
 

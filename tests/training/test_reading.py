@@ -156,6 +156,6 @@ def test_an_object_has_the_names_of_its_fields_and_none_without_a_required_key()
 
 def test_the_problems_of_a_source_are_one_error() -> None:
     refuse([], "a.toml")
-    with pytest.raises(ConfigError, match=r"2 wrong values in a\.toml") as caught:
+    with pytest.raises(ConfigError, match=r"2 problems in a\.toml") as caught:
         refuse(["a: wrong", "b: wrong"], "a.toml")
     assert list(caught.value.problems) == ["a: wrong", "b: wrong"]

@@ -421,7 +421,7 @@ def _print_rows(
     from tracker.console.submissions import print_leaderboard
     from tracker.core.terminal import print_text
     from tracker.ledger.connection import one_moment
-    from tracker.ledger.read import list_validation_scores
+    from tracker.ledger.read import list_validation_scores, suggest_first_submission
 
     comp = workspace.competition
     with one_moment(workspace.ledger_url):
@@ -430,6 +430,9 @@ def _print_rows(
         rows = found[: limit or None] if sort else found[-limit:]
         marks = read_submission_marks(workspace, rows)
         validation = list_validation_scores(workspace, rows)
+    if not rows:
+        print_text(f"no submission yet; next: {suggest_first_submission(workspace)}")
+        return
     by_score = sort.startswith(SCORE_PREFIXES) and sort != f"public_{comp.primary_metric}"
     title = f"rank by {sort}" if by_score else "rank"
     print_leaderboard(rows, comp, validation, marks=marks, ranks=ranks, rank_title=title, wide=wide)

@@ -473,6 +473,7 @@ def adopt_command(
     """Import a run made by another script: config, curves, checkpoint, prediction CSV."""
     from tracker.core.terminal import print_text
     from tracker.training.errors import ConfigError
+    from tracker.training.numbers import render_count
     from tracker.workflows.adopt.adopt import adopt_folder, adopt_mlflow
     from tracker.workspace.metrics import list_model_metrics
     from tracker.workspace.tracker_toml import find_workspace
@@ -488,7 +489,9 @@ def adopt_command(
         )
     else:
         raise ConfigError("give a folder or --mlflow RUN_ID", hint="tracker adopt ../old/exp3")
-    print(f"{record.name}: adopted, {len(list_model_metrics(record.summary))} metrics")
+    count = len(list_model_metrics(record.summary))
+    metrics = render_count(count, "metric") if count else "no metrics to compare it by"
+    print(f"{record.name}: adopted ({record.status}), {metrics}")
     for remark in remarks:
         print_text(f"  {remark}")
 

@@ -89,6 +89,9 @@ def init_command(
             "--gitignore/--no-gitignore", help="In a git repository: ignore runs and databases."
         ),
     ] = True,
+    force: Annotated[
+        bool, typer.Option("--force", help="Make it also inside of another workspace.")
+    ] = False,
 ) -> None:
     """Make a workspace: tracker.toml, ledger.db, runs/."""
     from tracker.commands.init_options import read_given
@@ -97,6 +100,7 @@ def init_command(
     from tracker.setup.pretrained import look_for_weights
 
     _refuse_contradictions(context.obj)
+    _refuse_nested(folder, force=force)
     server = _plan_server(folder, team, bind, context.obj)
     if holdout:
         _refuse_beside_holdout(context.obj, has_images=data is not None)
@@ -106,12 +110,12 @@ def init_command(
         _fetch(folder, context.obj.get("--kaggle", ""), data)
     found = _read_folder(data, given, metric or ()) if data else None
     _refuse_ages(given["data"])
-    reason = ""
+    reason, has_images = "", bool(found or given["data"].get("train_dir"))
 
     def find_pretrained() -> bool:
         nonlocal reason
-        if pretrained is not None:
-            return pretrained
+        if pretrained is not None or not has_images:  # without images nothing is trained
+            return bool(pretrained)
         available, reason = look_for_weights()
         return available
 
@@ -140,13 +144,31 @@ def init_command(
     if server:
         _explain_server(folder, is_open=server.is_open)
         return
-    has_images = bool(found or given["data"].get("train_dir"))
-    step = "set classes and [data] in tracker.toml, or tracker ledger import FILE"
+    step = (
+        "tracker.start_run(...) in your training script, tracker ledger import FILE, or set [data]"
+        " in tracker.toml for tracker run train"
+    )
     if has_images:
         step = "tracker run train"
     if has_images and folder.resolve() != Path.cwd().resolve():
         step = f"cd {shlex.quote(str(folder))} && {step}"
     print(f"next: {step}")
+
+
+def _refuse_nested(folder: Path, *, force: bool) -> None:
+    """Raise RefusedError for a folder inside of a workspace: commands there would mean another."""
+    from tracker.core.errors import RefusedError
+    from tracker.workspace.tracker_toml import TRACKER_TOML
+
+    inside = folder.resolve()
+    if force or (inside / TRACKER_TOML).exists():  # what is a workspace is refused as that
+        return
+    for outer in inside.parents:
+        if (outer / TRACKER_TOML).is_file():
+            raise RefusedError(
+                f"{inside} would be a workspace inside of another, {outer}",
+                hint=f"use {outer} as it is, or name a folder outside of it; --force makes it here",
+            )
 
 
 def _plan_server(folder: Path, host: str, bind: str, given: Mapping[str, str]) -> TeamServer | None:
@@ -212,11 +234,13 @@ def _fetch(root: Path, slug: str, folder: Path) -> None:
 def _name_classes(workspace: Workspace) -> None:
     """Say which workspace was made, with its first classes."""
     from tracker.core.terminal import print_text
+    from tracker.training.numbers import render_count
 
     names = workspace.competition.classes
     more = len(names) - CLASSES_NAMED
     shown = ", ".join([*names[:CLASSES_NAMED], *([f"{more} more"] if more > 0 else ())])
-    print_text(f"{workspace.root}: {workspace.competition.name}, {len(names)} classes ({shown})")
+    classes = f"{render_count(len(names), 'class', 'classes')} ({shown})" if names else "no classes"
+    print_text(f"{workspace.root}: {workspace.competition.name}, {classes}")
 
 
 def _read_folder(

@@ -27,9 +27,7 @@ from tracker.core.config_diff import (
     knows,
 )
 from tracker.core.errors import UnknownRunError
-from tracker.ledger.read import (
-    list_numbers,
-)
+from tracker.ledger.read import list_numbers, suggest_first_run
 from tracker.ledger.records import Note
 from tracker.run_folder.read import list_runs, look_once
 from tracker.run_folder.record import OPEN, RunRecord
@@ -314,10 +312,10 @@ def _suggest_runs(workspace: Workspace) -> str:
     if unfinished:
         named = " ".join(unfinished[:MAX_NAMED])
         return f"tracker compare {named} compares unfinished runs"
-    numbers = list_numbers(workspace)
+    first, numbers = f"{suggest_first_run(workspace)} makes one", list_numbers(workspace)
     if len(numbers) > 1:
-        return f"tracker run train makes one; tracker compare s{min(numbers)}..s{max(numbers)}"
-    return "tracker run train makes one"
+        return f"{first}; tracker compare s{min(numbers)}..s{max(numbers)}"
+    return first
 
 
 def _group(subjects: Sequence[ComparedRun], repeats: Sequence[str]) -> list[list[ComparedRun]]:

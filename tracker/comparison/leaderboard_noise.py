@@ -143,7 +143,7 @@ def _measure_noise(gaps: Sequence[float], sample: SampleSizes) -> tuple[float, s
     if sample.public and sample.private:
         public = sample.private / (sample.public + sample.private)
     source = (
-        f"the private less the public scores of the {len(gaps)} that could be the best"
+        f"the private minus the public scores of the {len(gaps)} that could be the best"
         f" ({render_share(public)} of their variance is public noise)"
     )
     return float(np.std(gaps, ddof=1)) * math.sqrt(public), source

@@ -118,6 +118,8 @@ class PrivateLeader:
 class Selection:
     """The choice, best first.
 
+    `contenders` have the expected scores that decided, by the noise `own_sd`: known private scores
+    have no part in either, though `leaderboard cv-lb` measures noise by them.
     `differing` is the share of images on which the answers of two contenders differ. `lucky` has
     the best public ones that are not chosen because validation shows others to be better. The best
     public one took the place of `instead_of` because validation cannot separate the two.
@@ -209,7 +211,7 @@ def _select(workspace: Workspace, count: int, public_images: int) -> Selection:
     return Selection(
         metric=metric.name,
         chosen=chosen,
-        contenders=_show_expected(workspace, rows, sample, contenders),
+        contenders=contenders,
         differing={f"{a},{b}": share for (a, b), share in differing.items()},
         repeats=[n for n in (row.number for row in rows) if n in scored and n not in distinct],
         own_sd=found.own_sd,
@@ -297,21 +299,6 @@ def _list_left_out(
         elif item not in rivals:
             reasons[TOO_FAR_BELOW].append(item.number)
     return reasons
-
-
-def _show_expected(
-    workspace: Workspace,
-    rows: Sequence[Submission],
-    sample: SampleSizes,
-    contenders: Sequence[Contender],
-) -> list[Contender]:
-    """The contenders with the expected scores that `leaderboard cv-lb` shows.
-
-    They differ from those of the choice where private scores tell how large the noise is.
-    """
-    shown = estimate_expected_scores(workspace, rows, sample)
-    by_number = {item.number: item for item in shown.contenders}
-    return [by_number[item.number] for item in contenders]
 
 
 def _list_untold(

@@ -430,7 +430,9 @@ def describe_origin(node: Node) -> str:
 
 def describe_root(node: Node) -> str:
     """The model of a node without a parent; `-` for a loop that named none."""
-    return node.model or ("-" if node.has_config else "config unknown")
+    if node.model:
+        return f"model {node.model}"
+    return "-" if node.has_config else "config unknown"
 
 
 def name_parent(node: Node) -> str:

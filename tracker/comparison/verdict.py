@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 # 117 of 4,000 equal pairs, DECISIONS.md, "Runs are called different when the interval excludes 0".
 WHY_ALPHA = "the limit that keeps false alarms under 1 in 20"
+SHOWN = "4 times of 5"  # how often a difference of `smallest` is found: paired.POWER
 LARGE = 100  # of numbers whose decimals say nothing
 INSEPARABLE = "their effects cannot be separated"
 MAX_KEYS = 3  # changed keys; the table below has them all
@@ -214,7 +215,7 @@ def _describe_test(
     interval = f"95 % interval {render_range(difference.low, difference.high, signed=True)}"
     return (
         f"{answer}: {scores}, {interval} includes 0"
-        f" (a true difference of {_render_size(difference.smallest)} would show)"
+        f" (a true difference of {_render_size(difference.smallest)} would show {SHOWN})"
     )
 
 

@@ -548,7 +548,7 @@ def describe(
         return
     several = sum(len(row.runs) > 1 for row in result.rows)
     rows = render_count(len(result.rows), "row")
-    more = f", {len(result.not_known)} not known of every run" if result.not_known else ""
+    more = f", {len(result.not_known)} unknown for some runs" if result.not_known else ""
     follow = "follows" if len(following) == 1 else "follow"
     model = f", {len(following)} {follow} from the model" if following else ""
     in_rows = f" in {rows}" if several else ""  # else each run is a row
@@ -559,8 +559,9 @@ def describe(
     if result.not_known and not briefly:
         keys = "key is" if len(result.not_known) == 1 else "keys are"
         yield (
-            f"{len(result.not_known)} {keys} not known of every run; those that know them are"
-            " compared by them"
+            f"{len(result.not_known)} {keys} unknown for some runs; the runs that have"
+            f" {'it' if len(result.not_known) == 1 else 'them'} are compared by"
+            f" {'it' if len(result.not_known) == 1 else 'them'}"
         )
     if result.rows and not result.keys:
         yield "no config key that all know differs" if result.not_known else "no config key differs"

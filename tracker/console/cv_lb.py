@@ -21,6 +21,7 @@ from tracker.training.numbers import render_count, render_share
 if TYPE_CHECKING:
     from tracker.comparison.cv_lb import CvLb
     from tracker.comparison.expected_scores import Contender, SelectionBias
+    from tracker.comparison.leaderboard_noise import SampleSizes
     from tracker.comparison.score_relation import ScoreRelation
     from tracker.comparison.selection import (
         PrivateLeader,
@@ -132,11 +133,15 @@ def _name_relation(relation: ScoreRelation) -> str:
     return f"{WORDS[relation.x]} -> {WORDS[relation.y]} {relation.metric}"
 
 
+def _name_source(sample: SampleSizes) -> str:
+    """Who says how many images are public."""
+    return "as the solution says" if sample.source == "solution" else sample.source
+
+
 def _describe_noise(result: CvLb) -> Iterator[str]:
     luck, sample = result.luck, result.sample
     if sample.public:
-        source = sample.source
-        yield f"public images: {sample.public}" + (f": {source}" if source else "")
+        yield f"public images: {sample.public}, {_name_source(sample)}"
     if luck is None and not sample.public:
         yield "how much of the best score is luck: unknown without the number of public images"
         yield "  try: tracker leaderboard cv-lb --public-images N, or public_share in tracker.toml"
@@ -161,8 +166,8 @@ def _describe_noise(result: CvLb) -> Iterator[str]:
         )
     elif len(luck.among) < luck.looks:
         yield (
-            f"  counted among the {len(luck.among)} that could be the best, as no more than chance"
-            f" ({SURE}) parts them from it: {join_numbers(luck.among)}"
+            f"  counted among the {len(luck.among)} that could be the best, as their public scores"
+            f" differ from it by no more than chance ({SURE}): {join_numbers(luck.among)}"
         )
     if luck.own_sd is not None:
         yield f"  a score's own noise: {render_number(luck.own_sd)}, by {luck.source}"
@@ -312,10 +317,38 @@ def _find_main_reason(result: Selection, by_public: Sequence[int], apart: str) -
     if all(item.by_validation is None for item in result.contenders):
         kind, figures = "public", [by_number[number].public for number in (*passed, *others)]
     score = "the same" if len(set(figures)) == 1 else f"a better {kind}"
+    return _explain_unlike(result, others, passed, score=f"with {score} {result.metric}")
+
+
+def _explain_unlike(
+    result: Selection, others: Sequence[int], passed: Sequence[int], *, score: str
+) -> str:
+    """Why `others` were chosen before `passed`: how much each differs from the rest of the choice.
+
+    `score` says what `passed` have to show for themselves.
+    """
+    rest = [number for number in result.chosen if number not in others] or [*result.chosen]
+    nearest = {}
+    for number in (*others, *passed):
+        known = _list_shares(number, result)
+        shares = [known[other] for other in rest if other in known]
+        nearest[number] = min(shares, default=None)
+    better, them = ("better", "the two") if len(result.chosen) == 2 else ("best", "they")
+    reason = (
+        f"only the {better} one counts in the end, and it can be expected to be higher when {them}"
+        " differ more"
+    )
+    own = [share for number in others if (share := nearest[number]) is not None]
+    left = [share for number in passed if (share := nearest[number]) is not None]
+    if not own or not left:
+        return f"{reason} than with {join_numbers(passed)}, {score}"
+    differ = "differs" if len(others) == 1 else "differ"
+    least = "at least " if len(others) > 1 else ""
+    most = "at most " if len(passed) > 1 else "only " if max(left) < min(own) else ""
     return (
-        f"{join_numbers(others)} may be right where the rest is wrong, while"
-        f" {join_numbers(passed)}, with {score} {result.metric}, would say nearly the same"
-        " as the rest"
+        f"{reason}: {join_numbers(others)} {differ} from {join_numbers(rest)} on"
+        f" {least}{render_share(min(own))} of the images, {join_numbers(passed)}, {score}, on"
+        f" {most}{render_share(max(left))}"
     )
 
 
@@ -331,8 +364,8 @@ def _admit_untold(result: Selection) -> str:
     as_good = f"{others} may be as good{'' if single else ' as the last of them'}"
     if any(known[number].public != known[worst].public for number in untold):
         return (
-            f"; {as_good}, as no more than chance ({SURE}) parts their public scores: the better"
-            " public score decides"
+            f"; {as_good}, as their public scores differ by no more than chance ({SURE}): the"
+            " better public score decides"
         )
     nearest = min(untold, key=[*known].index)
     validates = _validates(known[worst], known[nearest])
@@ -577,11 +610,29 @@ def _weigh_simulated(simulated: Simulation, public: str, *, single: bool) -> Ite
         decides = ", and that decides" if simulated.used else ""
         yield f"  the choice has the better average{decides}{aside}"
     elif gain == 0:
-        yield f"  no difference of these averages beyond the simulation's error{aside}"
+        yield f"  {_describe_no_gain(simulated)}{aside if _is_share_certain(simulated) else ''}"
     elif gain < 0:
         which = "the revealed" if _is_revealed(simulated) else "validation"
         kept = "" if simulated.used else f" on {which} images, which have no say in the choice"
         yield f"  {public} {has} the better average{kept}"
+
+
+def _is_share_certain(simulated: Simulation) -> bool:
+    """Whether the percentages have no error but that of the draws: validation images are few."""
+    return simulated.used or _is_revealed(simulated)
+
+
+def _describe_no_gain(simulated: Simulation) -> str:
+    """That neither choice nor best public ones are to be preferred, and by which error."""
+    averages = (simulated.by_public.mean_best, simulated.chosen.mean_best)
+    if len({render_number(value) for value in averages}) == 1:
+        return "the averages are equal"
+    percentages = "" if _is_share_certain(simulated) else "; the percentages are no surer"
+    return (
+        f"the averages differ by {render_number(abs(averages[0] - averages[1]))}, with a standard"
+        f" error of {render_number(simulated.error)}: too little to prefer one (that takes three"
+        f" standard errors){percentages}"
+    )
 
 
 def _describe_own_noise(result: Selection) -> str:
@@ -589,7 +640,7 @@ def _describe_own_noise(result: Selection) -> str:
     unlike = unlike if result.private else ""
     return (
         f"  a score's own noise: {render_number(result.own_sd)}, by {result.noise_source};"
-        f" number of images: {result.sample.source}{unlike}"
+        f" number of images: {_name_source(result.sample)}{unlike}"
     )
 
 

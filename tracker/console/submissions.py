@@ -185,6 +185,8 @@ def print_leaderboard(
     left_out = {rank_title} if ranks is None else set()
     left_out |= {"author"} if len({row.author for row in rows}) < 2 else set()
     left_out |= set() if any(row.notes for row in rows) else {"noted last"}
+    if not wide:  # before the end of a competition nobody has private scores
+        left_out |= _list_unknown_private(rows, competition)
     kept = [index for index, column in enumerate(columns) if column.title not in left_out]
     print_table(
         [columns[index] for index in kept],
@@ -193,6 +195,14 @@ def print_leaderboard(
         wide=wide,
         shows_all="tracker leaderboard --wide" if wide is None and WIDE.get() is None else "",
     )
+
+
+def _list_unknown_private(rows: Sequence[Submission], competition: Competition) -> set[str]:
+    """The columns of private scores, where no submission has one."""
+    names = [metric.name for metric in competition.metrics]
+    if any(f"private_{name}" in row.scores for row in rows for name in names):
+        return set()
+    return {f"private {name}" for name in names}
 
 
 def _style_change_to_sota(row: Submission) -> Styled:

@@ -81,9 +81,9 @@ def render_values(values: Sequence[Any]) -> list[str]:
     return short if len(set(short)) == len(set(whole)) else whole
 
 
-def join_numbers(numbers: Sequence[int]) -> str:
+def join_numbers(numbers: Sequence[int], noun: str = "submission") -> str:
     """`submissions 1, 2 and 3`."""
     words = [str(number) for number in numbers]
     if len(words) == 1:
-        return f"submission {words[0]}"
-    return f"submissions {', '.join(words[:-1])} and {words[-1]}"
+        return f"{noun} {words[0]}"
+    return f"{noun}s {', '.join(words[:-1])} and {words[-1]}"

@@ -89,8 +89,12 @@ class QueueResult:
         return asdict(self)
 
 
-def read_queue(file: Path) -> list[Entry]:
-    """The entries of a queue file; raises ConfigError or StorageError when it is none."""
+def read_queue(file: Path, workspace: Workspace | None = None) -> list[Entry]:
+    """The entries of a queue file; raises ConfigError or StorageError when it is none.
+
+    With a workspace, a file that is refused is told what is wrong with the configs of its entries,
+    too.
+    """
     problems: list[str] = []
     tables = read_keys({"run": RUNS}, read_given_toml(file), problems)
     entries, seen = [], Counter[str]()
@@ -106,8 +110,28 @@ def read_queue(file: Path) -> list[Entry]:
     if problems:
         for entry in entries:
             problems += [f"run[{entry.number}].{problem}" for problem in entry.problems]
+            if workspace and not entry.problems:
+                problems += _find_config_problems(workspace, entry)
     refuse(problems, file, hint='see "A queue of runs" in docs/training.md')
     return entries
+
+
+def _find_config_problems(workspace: Workspace, entry: Entry) -> list[str]:
+    """What is wrong with the config of an entry, as far as that can be known before it is trained.
+
+    An entry before it may make the run that it starts from.
+    """
+    from tracker.training.model.hub import find_source
+
+    try:
+        config = entry.training.resolve(workspace)
+        find_source(config.model.name, workspace.root)
+    except UnknownRunError:
+        return []
+    except TrackerError as error:
+        problems = getattr(error, "problems", ()) or [describe_problem(error)]
+        return [f"run[{entry.number}]: {problem}" for problem in problems]
+    return []
 
 
 def hash_table(table: Mapping[str, Any], config_file: Path | None) -> str:
@@ -169,7 +193,7 @@ def run_queue(workspace: Workspace, file: Path) -> list[QueueResult]:
     another process works on it, and InterruptedByUserError.
     """
     require(*TRAINING)
-    entries = read_queue(file)
+    entries = read_queue(file, workspace)
     with claim_folder(workspace, file, "queues") as folder, terminate_as_interrupt():
         queue = _Queue(workspace, file, folder / "state.json")
         for entry in entries:

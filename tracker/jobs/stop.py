@@ -12,7 +12,7 @@ from tracker.core.errors import TrackerError, UnknownRunError
 from tracker.core.locks import FileLock
 from tracker.jobs.logs import POLL_S
 from tracker.ledger.resolve import resolve_own_run
-from tracker.run_folder.read import list_runs, load_run
+from tracker.run_folder.read import HOW_TO_MAKE_ONE, list_runs, load_run
 from tracker.run_folder.record import JOB_FACT, OPEN, WAITING, RunRecord
 from tracker.run_folder.stop_note import STOP_NAME
 from tracker.training.errors import ConfigError
@@ -44,7 +44,7 @@ def resolve_running(workspace: Workspace, word: str, *, or_newest: bool) -> str:
     if not or_newest:
         raise TrackerError("no run is running", hint="tracker runs lists the runs")
     if not records:
-        raise UnknownRunError("no run yet", hint="tracker run train makes one")
+        raise UnknownRunError("no run yet", hint=HOW_TO_MAKE_ONE)
     return records[0].name
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tracker.comparison.comparable import explain_key
 from tracker.core.settings import get_setting
 from tracker.jobs.job import Training, read_training
 from tracker.jobs.queue import hash_table
@@ -150,6 +151,9 @@ def read_sweep(file: Path) -> Sweep:
     # What is tried, and what is tried first.
     space = _read_space(values.pop("space", {}), problems)
     first = _read_first(values.pop("first", []), space, problems)
+    if problems:  # else told when the metric is known by which trials are compared
+        monitor = values.get("monitor") or "train.monitor"
+        problems += filter(None, (explain_key(name, monitor) for name in space))
     refuse(problems, file, hint="see Sweeps in docs/training.md")
     elsewhere = ("trials", "storage", "heartbeat_s")
     content = {key: value for key, value in tables.items() if key not in elsewhere}

@@ -472,13 +472,20 @@ def get_submission(workspace: Workspace, number: int) -> Submission:
     return rows[0]
 
 
+def suggest_first_run(workspace: Workspace) -> str:
+    """What makes runs here: a workspace without training images has its own loops alone."""
+    if workspace.data.get("train_dir") or workspace.data.get("labels"):
+        return "tracker run train"
+    return "tracker.start_run(...) in a training script"
+
+
 def suggest_first_submission(workspace: Workspace) -> str:
     """The next command where the ledger has no submission; empty where it has one."""
     if list_newest_submissions(workspace, 1):
         return ""
     if list_run_numbers(workspace.runs_dir):
         return 'tracker submit R --memo "what is new"'
-    return "tracker run train makes the first run"
+    return f"{suggest_first_run(workspace)} makes the first run"
 
 
 def find_duplicate(workspace: Workspace, fingerprint: str) -> Submission | None:

@@ -14,6 +14,7 @@ import csv
 import io
 import json
 import math
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any
 
 from tracker.core.errors import TrackerError
 from tracker.core.markdown import escape, render_table
+from tracker.core.text import join_numbers
 from tracker.ledger.columns import list_added_columns
 from tracker.ledger.exported_rows import (
     KEYS,
@@ -52,6 +54,7 @@ from tracker.workspace.predictions import load_answers
 from tracker.workspace.tracker_toml import Competition, Metric, Workspace, build_metric, parse_score
 
 MARK, FORMAT = "tracker_export", "1"
+MOST_PLACES = 4  # rows with the same problem that are named; of more there is the count
 MOST_NAMED = 12  # config keys in a summary; a table that is kept by hand has fewer
 SPLITS = ("public", "private", "overall")
 FIGURE_SPLITS = ("train", "val")
@@ -94,6 +97,7 @@ def read_submission_table(path: Path, competition: Competition) -> SubmissionTab
     Raises ConfigError with every wrong cell, DataError when the file cannot be read.
     """
     problems: list[str] = []
+    repeated: dict[str, list[int]] = {}  # a problem of cells, and where it is
     cells = _read_cells(path)
     if not cells:
         raise ConfigError(
@@ -101,28 +105,60 @@ def read_submission_table(path: Path, competition: Competition) -> SubmissionTab
             hint="the first line has the names of the columns, each other line is a submission",
         )
     rows = []
-    # the line number in a CSV: its first line has the names
+    # the line number in a CSV, whose first line has the names; JSON has submissions without lines
+    is_json = path.suffix.lower() == ".json"
     for line, row_cells in enumerate(cells, start=2):
         row, wrong = _read_row(line - 1, row_cells, competition, path.parent)
-        problems += [f"row {line}, {problem}" for problem in wrong]
+        for problem in wrong:
+            repeated.setdefault(problem, []).append(row.number if is_json else line)
         rows.append(row)
+    noun = "submission" if is_json else "row"
+    problems += [f"{_name_places(places, noun)}, {text}" for text, places in repeated.items()]
     numbers = [row.number for row in rows]
     seqs = [row.seq for row in rows if row.seq is not None]
     for name, increasing in (("number", numbers), (SEQ, seqs)):
         if increasing != sorted(set(increasing)):
             problems.append(f"{name}: must increase from row to row")
     for line, row in enumerate(rows, start=2):
+        place = _name_places([row.number if is_json else line], noun)
         sota = row.columns.get("sota")
         if sota is None:
             continue
         is_missing = sota >= numbers[0] and sota not in numbers
         if sota >= row.number or is_missing:
-            problems.append(
-                f"row {line}, sota: {sota}, expected the number of an earlier submission"
-            )
+            problems.append(f"{place}, sota: {sota}, expected the number of an earlier submission")
     if problems:
-        raise ConfigError(f"{render_count(len(problems), 'problem')} in {path}:", problems=problems)
+        raise ConfigError(
+            f"{render_count(len(problems), 'problem')} in {path}:",
+            problems=problems,
+            hint=_suggest_metrics(cells, competition),
+        )
     return _build_table(path, rows, competition)
+
+
+def _name_places(places: Sequence[int], noun: str) -> str:
+    """`row 2`, `rows 2 and 3`, `11 rows`."""
+    if len(places) > MOST_PLACES:
+        return render_count(len(places), noun)
+    return join_numbers(places, noun)
+
+
+def _suggest_metrics(cells: Iterable[Mapping[str, Any]], competition: Competition) -> str:
+    """How to go on where the table has scores of metrics that the competition does not have."""
+    unknown: dict[str, None] = {}
+    for row in cells:
+        for column in row:
+            split, _, text = column.partition("_")
+            name = text if row.get(MARK) else _find_name(text, split, competition)
+            if split in SPLITS and text and all(name != one.name for one in competition.metrics):
+                unknown[name] = None
+    if not unknown:
+        return ""
+    options = " ".join(f"--metric {shlex.quote(name)}" for name in unknown)
+    return (
+        f"add {', '.join(unknown)} to tracker.toml as [[competition.metrics]], or import into a"
+        f" workspace that has them: tracker init DIR {options}"
+    )
 
 
 def _build_table(

@@ -38,6 +38,7 @@ from tracker.training.tables import parse_json, read_toml
 if TYPE_CHECKING:
     from tracker.run_folder.index import RunIndex, SettledRun
 
+HOW_TO_MAKE_ONE = "tracker run train, or a script with tracker.start_run(...), makes one"
 PLAIN = {str, int, float, bool}
 _RECORDED = frozenset(f.name for f in fields(RunRecord)).difference(MARK_FIELDS)
 # the files that a run folder may have before run.json is written
@@ -60,7 +61,7 @@ def load_run(runs_dir: Path, name: str) -> RunRecord:
         if RUN_NAME.fullmatch(name) and folder.is_dir():
             return _load_unrecorded(folder)
         newest = list_run_numbers(runs_dir)[:1]
-        hint = "tracker run train makes one"
+        hint = HOW_TO_MAKE_ONE
         if newest:
             hint = f"the newest is exp{newest[0]}; tracker runs lists them"
         raise UnknownRunError(f"no run {name or repr(name)} in {runs_dir}", hint=hint) from None
@@ -247,7 +248,7 @@ def find_latest(runs_dir: Path) -> str:
     newest = _find_newest(runs_dir)
     raise UnknownRunError(
         "no finished run with predictions yet" + (f": {_describe_lack(newest)}" if newest else ""),
-        hint=(f"tracker show {newest.name}; " if newest else "") + "tracker run train makes one",
+        hint=(f"tracker show {newest.name}; " if newest else "") + HOW_TO_MAKE_ONE,
     )
 
 
@@ -324,7 +325,7 @@ def _read_config(runs_dir: Path, name: str) -> dict[str, dict[str, Any]]:
     problems = list(_find_foreign(tables))
     if problems:
         raise ConfigError(
-            f"{render_count(len(problems), 'wrong value')} in {path}:",
+            f"{render_count(len(problems), 'problem')} in {path}:",
             problems=problems,
             hint="restore the file from a backup",
         )

@@ -25,6 +25,7 @@ from tracker.core.text import check_utf8
 from tracker.run_folder.environment import collect_environment
 from tracker.run_folder.event_log import append_event, list_validation, open_lines
 from tracker.run_folder.event_texts import (
+    ENDS,
     describe_best,
     describe_best_values,
     describe_end,
@@ -303,7 +304,8 @@ class Recorder:
             self._update(status=status, error=error, created_at=begun, finished_at=end)
             values = self.read_best(self.record)
             text = describe_end(self.record, values)
-            self.tell(status, text, list_validation(values or self.record.summary))
+            kind = ENDS.get(status, status)
+            self.tell(kind, text, list_validation(values or self.record.summary))
         finally:
             os.close(self._metrics_fd)
             self._metrics_fd = -1

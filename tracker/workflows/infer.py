@@ -51,6 +51,8 @@ def infer(
     when a run has predicted with the same config, data, code and weights, unless `force`.
     """
     require(*TRAINING)
+    from tracker.training.input.cache import hold_caches
+
     trained = find_trained(workspace, source)
     config = resolve_config(workspace, parent=source, assignments=assignments)
     tables = config_to_dict(config)
@@ -89,7 +91,7 @@ def infer(
         note=note,
         fingerprints=fingerprints,
     )
-    with record_end(workspace, recorder):
+    with hold_caches(workspace.state_dir), record_end(workspace, recorder):
         recorder.params({"weights_of": trained.uid})
         metrics, path = _predict(
             workspace,

@@ -720,12 +720,15 @@ def test_submissions_are_suggested_only_where_there_are_some(
 ) -> None:
     with pytest.raises(UnknownRunError) as caught:
         compare_runs(workspace, [])
-    assert caught.value.hint == "tracker run train makes one"
+    assert caught.value.hint == "tracker.start_run(...) in a training script makes one"
     past = make_workspace(tmp_path / "past")
     import_table(past, read_submission_table(TABLE, past.competition))
     with pytest.raises(UnknownRunError) as caught:
         compare_runs(past, [])
-    assert caught.value.hint == "tracker run train makes one; tracker compare s1..s18"
+    assert (
+        caught.value.hint
+        == "tracker.start_run(...) in a training script makes one; tracker compare s1..s18"
+    )
 
 
 def test_the_command_prints_one_json_document_and_its_errors_show_the_place(

@@ -405,8 +405,8 @@ def test_of_equal_public_scores_the_better_validation_is_chosen_where_nothing_re
     text = render_selection(replace(found, simulation=None), workspace.competition)
     assert text.startswith(
         "choose submission 2: it has the best public f1; submissions 5, 1, 4 and 3 may be as good,"
-        " as no more than chance (95 %) parts their public scores: the better public score decides"
-        "\n"
+        " as their public scores differ by no more than chance (95 %): the better public score"
+        " decides\n"
     )
     assert (
         "\nthe best validation score has submission 4, 0.7700; it is not used: 5 points are too few"
@@ -691,7 +691,7 @@ def test_repeats_are_no_looks_and_private_scatter_tells_the_noise(tmp_path: Path
     found = compare_cv_with_leaderboard(workspace)
     assert found.luck is not None
     assert (found.luck.looks, found.luck.best) == (15, 17)
-    assert "private less the public scores of the 14 that could be the best" in found.luck.source
+    assert "private minus the public scores of the 14 that could be the best" in found.luck.source
     assert "(50.0 % of their variance is public noise)" in found.luck.source
 
 

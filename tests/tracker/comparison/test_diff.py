@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 import sys
 import webbrowser
 from collections.abc import Mapping, Sequence
@@ -257,7 +258,7 @@ def test_a_difference_that_other_images_would_undo_is_called_none(workspace: Wor
     assert found.verdict[1].startswith(
         "no difference that 400 samples can show: macro F1 0.9000 -> 0.9100, 95 % interval -0"
     )
-    assert "would show" in found.verdict[1]
+    assert re.search(r" \(a true difference of 0\.\d+ would show 4 times of 5\)$", found.verdict[1])
     keep(workspace, "exp2", guess(40))
     figures = {"val/f1": 0.9, "val/accuracy": 0.9, "val/loss": 0.25}
     set_summary(workspace, "exp1", figures)

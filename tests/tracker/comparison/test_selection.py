@@ -20,7 +20,7 @@ from tracker.commands.runs import show_command
 from tracker.comparison.compare import compare_runs
 from tracker.comparison.cv_lb import compare_cv_with_leaderboard
 from tracker.comparison.diff import diff_runs
-from tracker.comparison.leaderboard_noise import SampleSizes
+from tracker.comparison.leaderboard_noise import MIN_PRIVATE_SCORES, SampleSizes
 from tracker.comparison.marks import read_submission_marks
 from tracker.comparison.members import list_searched, load_ensembles
 from tracker.comparison.private_scores import (
@@ -132,9 +132,9 @@ def test_a_slightly_worse_submission_that_errs_elsewhere_is_chosen_over_a_copy(
     assert "  their answers differ on 25.0 % of the images\n" in text
     assert (
         text.splitlines()[0]
-        == "choose submissions 1 and 3: submission 3 may be right where the rest"
-        " is wrong, while submission 2, with a better public f1, would say nearly the same as"
-        " the rest"
+        == "choose submissions 1 and 3: only the better one counts in the end, and it can be"
+        " expected to be higher when the two differ more: submission 3 differs from submission 1 on"
+        " 25.0 % of the images, submission 2, with a better public f1, on only 0.3 %"
     )
 
 
@@ -205,6 +205,21 @@ def test_private_scores_that_are_known_have_the_last_word(
         )
         assert text.endswith(f". The private scores {verdict}: {known}")
         assert "luck" not in text
+
+
+def test_known_private_scores_change_no_figure_of_the_choice(tmp_path: Path) -> None:
+    count = MIN_PRIVATE_SCORES
+    wrong = [range(n * 40, n * 40 + 30) for n in range(count)]
+    scores = [0.8 - n / 200 for n in range(count)]
+    workspace = import_scored(tmp_path / "ws", scores, wrong, [""] * count)
+    before = select_final(workspace, 2).to_dict()
+    for number in range(1, count + 1):
+        record_score(workspace, number, {("private", "f1"): 0.7 + 0.01 * (number % 3)})
+    bias = compare_cv_with_leaderboard(workspace).luck
+    assert bias is not None and bias.source.startswith("the private minus the public scores")
+    after = select_final(workspace, 2).to_dict()
+    assert before.pop("private") is None and after.pop("private") is not None
+    assert after == before
 
 
 def test_submissions_that_share_the_best_private_score_do_not_lead(tmp_path: Path) -> None:
@@ -530,8 +545,8 @@ def test_where_diff_sees_no_difference_select_prefers_nobody_by_validation_image
     text = render_selection(found, workspace.competition)
     first = text.splitlines()[0]
     assert first == (
-        "choose submission 1: it has the best public f1; submission 2 may be as good, as no more"
-        " than chance (95 %) parts their public scores: the better public score decides"
+        "choose submission 1: it has the best public f1; submission 2 may be as good, as their"
+        " public scores differ by no more than chance (95 %): the better public score decides"
     )
     assert "favors" not in text
 
@@ -568,7 +583,7 @@ def test_the_words_beside_the_choice_agree_in_number(tmp_path: Path) -> None:
     told = replace(two.simulation, chosen=chosen, by_public=by_public)
     text = render_selection(replace(two, simulation=told), workspace.competition)
     assert "  the best public one (1) is the best of 3 in 100 %" in text
-    assert "no difference" not in text  # chosen and best public differ by more than the error
+    assert "averages are equal" not in text  # chosen and best public differ by more than the error
 
 
 def test_the_first_sentence_is_what_to_choose_whatever_is_simulated(tmp_path: Path) -> None:
@@ -639,7 +654,13 @@ def test_a_leaked_run_far_below_the_best_is_not_simulated_and_a_ledger_alone_say
             "the choice has the better average; the best public ones hold the very best more often",
         ),
         (0.9097, 0.55, ""),
-        (0.91079, 0.55, "no difference of these averages beyond the simulation's error"),
+        (0.91079, 0.62, "\n  the averages are equal\n"),
+        (
+            0.9106,
+            0.62,
+            "\n  the averages differ by 0.0002000, with a standard error of 0.0001000: too little"
+            " to prefer one (that takes three standard errors); the percentages are no surer\n",
+        ),
     ],
 )
 def test_the_expected_score_of_the_better_one_decides(
@@ -663,7 +684,7 @@ def test_the_expected_score_of_the_better_one_decides(
     )
     text = render_selection(replace(found, chosen=[2, 4], simulation=told), workspace.competition)
     assert text.startswith("choose submissions 2 and 4: ")
-    for words in ("has the better average", "no difference"):
+    for words in ("has the better average", "averages are equal", "averages differ"):
         assert (words in text) is (words in said)
     assert said in text
     assert "do better here" not in text

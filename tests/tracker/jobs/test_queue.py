@@ -99,7 +99,7 @@ def test_every_mistake_of_a_refused_queue_is_told_with_its_place(tmp_path: Path)
     (tmp_path / "q.toml").write_text(
         "seeds = 1\n[[run]]\nlr = 0.1\n[[run]]\nepoch = 3\nset = { optim.lrr = 1 }\n"
     )
-    with pytest.raises(ConfigError, match=r"3 wrong values in .*q\.toml") as caught:
+    with pytest.raises(ConfigError, match=r"3 problems in .*q\.toml") as caught:
         read_queue(tmp_path / "q.toml")
     assert list(caught.value.problems) == [
         "seeds: unknown key (known: run)",
@@ -212,3 +212,14 @@ def test_an_entry_from_latest_is_judged_when_its_turn_comes(
     lines = [line for line in capsys.readouterr().err.splitlines() if "will fail" in line]
     assert [line.partition(" will fail: ")[0] for line in lines] == ["entry 1", "entry 3"]
     assert "was made by another program or by a loop of your own" in lines[1]
+
+
+def test_a_refused_queue_tells_what_is_wrong_with_the_configs_too(workspace: Workspace) -> None:
+    file = workspace.root / "q.toml"
+    file.write_text('runs = 1\n[[run]]\nmodel = "resnet1t"\n')
+    with pytest.raises(ConfigError) as caught:
+        read_queue(file, workspace)
+    assert caught.value.problems == (
+        "runs: unknown key (nearest: run)",
+        "run[1]: model.name: timm has no model 'resnet1t'",
+    )

@@ -111,9 +111,20 @@ def test_everything_wrong_in_a_sweep_file_is_reported_at_once(tmp_path: Path) ->
     assert all(any(problem.startswith(words) for problem in problems) for words in starts), problems
 
 
+def test_a_key_that_cannot_be_tried_is_told_beside_other_mistakes(tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text("trial = 2\n[space]\ndata.val_ratio = [0.1, 0.2]\n")
+    with pytest.raises(ConfigError) as caught:
+        read_sweep(tmp_path / "s.toml")
+    assert [*caught.value.problems] == [
+        "trial: unknown key (nearest: trials)",
+        "data.val_ratio changes the validation images or labels, so train.monitor cannot compare"
+        " the trials",
+    ]
+
+
 def test_tables_of_a_sweep_file_that_are_none_are_reported_at_once(tmp_path: Path) -> None:
     (tmp_path / "s.toml").write_text("base = 1\nspace = 2\nfirst = 3\n")
-    with pytest.raises(ConfigError, match=r"3 wrong values in .*s\.toml") as caught:
+    with pytest.raises(ConfigError, match=r"3 problems in .*s\.toml") as caught:
         read_sweep(tmp_path / "s.toml")
     assert list(caught.value.problems) == [
         "base: expected a table, not 1",

@@ -507,7 +507,7 @@ def test_a_cell_that_the_ledger_cannot_keep_is_refused(
     path.write_text(json.dumps([{**mark, **GOOD, column: cell}]))
     with pytest.raises(ConfigError) as caught:
         read_submission_table(path, make_workspace(tmp_path / "ws").competition)
-    assert f"row 2, {ascii(column)[1:-1]}: " in str(caught.value)
+    assert f"submission 1, {ascii(column)[1:-1]}: " in str(caught.value)
     str(caught.value).encode()  # can be printed
 
 
@@ -553,7 +553,7 @@ def test_a_file_nested_too_deeply_and_a_newer_export_are_refused(
     with pytest.raises(DataError, match="nested more than 100 deep"):
         read_submission_table(path, empty.competition)
     path.write_text('[{"tracker_export": "2", "memo": "m"}]')
-    with pytest.raises(ConfigError, match="row 2, tracker_export: '2'"):
+    with pytest.raises(ConfigError, match="submission 1, tracker_export: '2'"):
         read_submission_table(path, empty.competition)
 
 
@@ -686,3 +686,26 @@ def test_a_corrected_cell_counts_where_its_scores_are_deleted(
     other = make_workspace(tmp_path / "other")
     import_table(other, read_submission_table(path, other.competition))
     assert list_submissions(other)[0].scores == {"public_f1": 0.75, "private_f1": 0.1}
+
+
+def test_one_cause_in_many_rows_is_one_problem_with_what_to_do(
+    empty: Workspace, tmp_path: Path
+) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("memo,public_brier\n" + "m,0.5\n" * 5)
+    with pytest.raises(ConfigError) as caught:
+        read_submission_table(path, empty.competition)
+    assert caught.value.problems == ("5 rows, public_brier: no metric 'brier' in this competition",)
+    assert "tracker init DIR --metric brier" in caught.value.hint
+
+
+def test_json_has_submissions_and_no_lines(empty: Workspace, tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    rows = [{"number": number, "memo": "m", "public_brier": 0.5} for number in (4, 7)]
+    path.write_text(json.dumps([*rows, {"number": 9, "public_f1": 0.5}]))
+    with pytest.raises(ConfigError) as caught:
+        read_submission_table(path, empty.competition)
+    assert caught.value.problems == (
+        "submissions 4 and 7, public_brier: no metric 'brier' in this competition",
+        "submission 9, memo: missing, expected what was new",
+    )

@@ -406,7 +406,7 @@ def test_a_folder_whose_images_all_have_one_label_is_no_competition(
     message = "is no competition to train for: all 10 labels in train.csv (column label) are '0'"
     assert str(error.value).startswith(f"{draft.folder.resolve()} {message}")
     # what is typed may be as wrong; a file that is not there is not to blame for it
-    with pytest.raises(ConfigError, match="1 wrong value in what was to be written to") as wrong:
+    with pytest.raises(ConfigError, match="1 problem in what was to be written to") as wrong:
         init_workspace(tmp_path / "ws", data={}, competition={"classes": ["a"]})
     assert not (tmp_path / "ws" / "tracker.toml").exists()
     assert "at least two different names" in str(wrong.value)

@@ -78,7 +78,7 @@ def test_options_of_init_are_each_of_one_key() -> None:
 
 
 def test_every_wrong_option_of_init_is_reported_at_once(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="4 wrong values in the options of init") as caught:
+    with pytest.raises(ConfigError, match="4 problems in the options of init") as caught:
         read_given(
             {
                 "--age-bands": "29,old",
@@ -244,3 +244,26 @@ def test_a_solution_alone_names_no_images_to_predict(
     )
     assert both.exit_code == 0
     assert "nothing says" not in both.output
+
+
+def test_a_workspace_inside_of_another_is_refused_unless_forced(tmp_path: Path) -> None:
+    run_tracker("init", "ws", cwd=tmp_path)
+    done = run_tracker("init", "ws", cwd=tmp_path / "ws", ok=False)
+    assert done.returncode == 3
+    assert f"inside of another, {tmp_path / 'ws'}" in done.stderr and "--force" in done.stderr
+    assert not (tmp_path / "ws" / "ws").exists()
+    run_tracker("init", "ws", "--force", cwd=tmp_path / "ws")
+    done = run_tracker("init", "ws", cwd=tmp_path, ok=False)
+    assert done.returncode == 2 and "is a workspace already" in done.stderr
+
+
+def test_without_images_the_hints_are_about_loops_and_tables(tmp_path: Path) -> None:
+    done = run_tracker("init", "ws", cwd=tmp_path)
+    assert "no classes" in done.stdout and "weights" not in done.stdout
+    assert "\nnext: tracker.start_run(...) in your training script, tracker ledger" in done.stdout
+    done = run_tracker("select", cwd=tmp_path / "ws", ok=False)
+    assert "tracker.start_run(...) in a training script makes the first run" in done.stderr
+    done = run_tracker("leaderboard", cwd=tmp_path / "ws")
+    assert done.stdout == (
+        "no submission yet; next: tracker.start_run(...) in a training script makes the first run\n"
+    )

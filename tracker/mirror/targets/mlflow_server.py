@@ -145,8 +145,8 @@ def find_outage(workspace: Workspace) -> str:
 
 def fetch_run(
     workspace: Workspace, run_id: str, target: Path
-) -> tuple[dict[str, str], list[tuple[dict[str, float], int]], list[float]]:
-    """Parameters, (values, step) points and times of a run; its files are downloaded to `target`.
+) -> tuple[dict[str, str], list[tuple[dict[str, float], int]], list[float], str]:
+    """Parameters, (values, step) points, times and status of a run; its files go to `target`.
 
     The times are its beginning and, if MLflow has it, its end, in seconds since 1970. Raises
     MlflowError.
@@ -166,7 +166,7 @@ def fetch_run(
         raise translate(workspace, error) from error
     times = [time_ms / 1000 for time_ms in (run.info.start_time, run.info.end_time) if time_ms]
     points = [(by_step[step], step) for step in sorted(by_step)]
-    return dict(run.data.params), points, times
+    return dict(run.data.params), points, times, str(run.info.status)
 
 
 def find_one(client: Any, experiment: str, tag: str, value: str, *, known: str = "") -> Any:

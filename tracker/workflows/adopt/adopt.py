@@ -22,6 +22,7 @@ from tracker.core.clock import to_utc_text, utc_now
 from tracker.core.errors import RefusedError, TrackerError
 from tracker.core.hints import find_hint
 from tracker.core.locks import FileLock
+from tracker.core.metric_names import SYSTEM_PREFIX
 from tracker.mirror.sync import copy_run
 from tracker.mirror.targets.mlflow_server import fetch_run
 from tracker.run_folder.members import list_member_names
@@ -47,8 +48,10 @@ from tracker.workflows.adopt.logs import (
 from tracker.workflows.adopt.original import (
     PREDICTIONS,
     Original,
+    find_end,
     find_original,
     find_same,
+    is_adopted,
     link_adopted,
     take_over,
 )
@@ -81,6 +84,8 @@ PREFERRED = ("best", "last")  # words in the name of the checkpoint to take
 # Files of a run folder of this program that are told to be taken.
 TOLD = ("best.pth", "predictions.csv", "validation.npz", "probabilities.npz", "decision.json")
 SHOWN_NAMES = 20  # in a hint
+# How a run of MLflow ended, by its status there; any other goes on.
+ENDS = {"FINISHED": ("finished", ""), "FAILED": ("failed", ""), "KILLED": ("killed", "")}
 MAX_NAMED_RUNS = 6  # of a folder with several
 
 
@@ -102,6 +107,8 @@ class ForeignRun:
     remarks: list[str] = field(default_factory=list)
     # A run folder of this program, whose record says the rest.
     original: Original | None = None
+    # Status and reason, where something says how it ended: folders of other programs do not.
+    end: tuple[str, str] = ("finished", "")
     # Seconds since 1970 at which points were logged.
     times: list[float] = field(default_factory=list)
 
@@ -150,12 +157,15 @@ def adopt_mlflow(
     # Before anything is downloaded.
     _refuse_again(workspace, f"mlflow:{run_id}", None, [], force=force)
     with tempfile.TemporaryDirectory() as folder:
-        params, points, times = fetch_run(workspace, run_id, Path(folder))
+        params, points, times, status = fetch_run(workspace, run_id, Path(folder))
         foreign = read_folder(Path(folder), workspace, empty=True)
         foreign.source = f"mlflow:{run_id}"
         if foreign.original:
             return _adopt(workspace, foreign, note, names or {}, content=None, force=force)
         foreign.times = times or foreign.times
+        foreign.end = ENDS.get(status, ("interrupted", f"adopted while it was {status} in MLflow"))
+        if foreign.end[0] != "finished":
+            foreign.remarks.append(f"its status in MLflow was {status}")
         foreign.config = _to_sections(params) or foreign.config
         foreign.series = _to_series(points) or foreign.series
         return _adopt(workspace, foreign, note, names or {}, content=None, force=force)
@@ -202,6 +212,7 @@ def _read_original(original: Original) -> ForeignRun:
     """A run folder of this program."""
     points, predictions = original.file("metrics.jsonl"), original.file(PREDICTIONS)
     foreign = ForeignRun(source=str(original.folder), config=original.config, original=original)
+    foreign.end = find_end(original.record)
     foreign.files = foreign.used = original.used
     foreign.series = read_series([points] if points else [], original.folder)
     foreign.weights = original.file(BEST)
@@ -258,9 +269,9 @@ def _adopt(
                 _save_weights(run, foreign, points, workspace.competition)
             if foreign.predictions:
                 run.save_predictions(foreign.predictions)
-            times = _find_times(foreign)
+            times, (status, reason) = _find_times(foreign), foreign.end
             run.add_facts({"adopted_at": utc_now(), "times_from": _name_times(foreign)})
-            record = run.finish(times=times)
+            record = run.finish(status, error=reason, times=times)
     foreign.remarks.insert(0, f"took {_describe_taken(foreign, record)}")
     if problem := copy_run(workspace, record.name):
         foreign.remarks.append(problem)
@@ -338,8 +349,8 @@ def _describe_taken(foreign: ForeignRun, record: RunRecord) -> str:
     taken = []
     if count := sum(len(table) for table in to_tables(foreign.config).values()):
         taken.append(f"{render_count(count, 'config key')}")
-    if foreign.series:
-        curves = render_count(len(foreign.series), "curve")
+    if count := sum(not one.name.startswith(SYSTEM_PREFIX) for one in foreign.series):
+        curves = render_count(count, "curve")
         epochs = f" of {render_count(record.epoch, 'epoch')}" if record.epoch else ""
         taken.append(f"{curves}{epochs}")
     if foreign.original:
@@ -376,7 +387,7 @@ def _find_times(foreign: ForeignRun) -> tuple[str, str]:
 def _refuse_again(
     workspace: Workspace, source: str, content: str | None, used: Sequence[Path], *, force: bool
 ) -> None:
-    """Raise RefusedError when a finished run is from the same folder, files or run of MLflow.
+    """Raise RefusedError when an adopted run is from the same folder, files or run of MLflow.
 
     `used` are the files of this one: a run is the same one, too, from a folder above or below.
     """
@@ -397,9 +408,8 @@ def _refuse_again(
 
 
 def _list_adopted(workspace: Workspace) -> list[RunRecord]:
-    """The finished runs that were adopted."""
-    records = list_runs(workspace.runs_dir)
-    return [one for one in records if one.status == "finished" and "adopted_from" in one.facts]
+    """The runs that were adopted."""
+    return [record for record in list_runs(workspace.runs_dir) if is_adopted(record)]
 
 
 def _find_shared(record: RunRecord, used: Sequence[Path]) -> Path | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from tracker.core.errors import TrackerError
 from tracker.ledger.team_runs import find_run_by_uid
 from tracker.run_folder.members import list_member_names, read_member_uids, replace_members
 from tracker.run_folder.read import list_runs, load_run
-from tracker.run_folder.record import MARKS, RunRecord
+from tracker.run_folder.record import MARKS, OPEN, RunRecord
 from tracker.training.files import atomic_path
 from tracker.training.predict import DECISION
 from tracker.training.tables import parse_toml_value, read_toml
@@ -97,9 +97,26 @@ def take_over(run: ActiveRun, original: Original) -> list[str]:
     run.take_over(record, weights)
     if original.left:
         remarks.append(f"not taken: {', '.join(original.left)}")
+    return [*remarks, *_describe_end(record)]
+
+
+def find_end(record: RunRecord) -> tuple[str, str]:
+    """Status and reason that the adopted run has: those of the original.
+
+    Of one that goes on there, what was copied is the run up to an interruption.
+    """
+    if record.status in OPEN:
+        return "interrupted", f"adopted while it was {record.status} there"
+    return record.status, record.error
+
+
+def _describe_end(record: RunRecord) -> Iterator[str]:
+    """That the original did not finish."""
     if record.status != "finished":
-        remarks.append(f"{record.name} was {record.status} after epoch {record.epoch} there")
-    return remarks
+        verb = "had" if record.status == "failed" else "was"
+        after = f" after epoch {record.epoch}" if record.epoch else ""
+        reason = f" ({record.error})" if record.error else ""
+        yield f"{record.name} {verb} {record.status}{after} there{reason}"
 
 
 def _check_scores(path: Path) -> str:
@@ -124,10 +141,17 @@ def _copy_weights(run: ActiveRun, path: Path) -> tuple[str | None, str]:
         return None, str(error)
 
 
+def is_adopted(record: RunRecord) -> bool:
+    """Whether a run was adopted, whatever its status was there; not one that was only begun."""
+    facts = record.facts
+    return "adopted_from" in facts and (record.status == "finished" or "adopted_at" in facts)
+
+
 def find_same(workspace: Workspace, uid: str) -> str:
     """The run here that is the run `uid`, or was adopted from it; empty without one."""
     for record in list_runs(workspace.runs_dir):
-        if record.status == "finished" and uid in (record.uid, record.facts.get("adopted_uid")):
+        is_original = record.status == "finished" and record.uid == uid
+        if is_original or (is_adopted(record) and record.facts.get("adopted_uid") == uid):
             return record.name
     return ""
 

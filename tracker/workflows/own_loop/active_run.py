@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from tracker.core.errors import RefusedError
 from tracker.core.metric_names import check_integer, check_values
 from tracker.mirror.mirror import Mirror
 from tracker.run_folder.output import notify
@@ -27,7 +28,7 @@ from tracker.run_folder.stop_note import take_stop_note
 from tracker.run_folder.summary import list_monitored
 from tracker.run_folder.system_metrics import SystemMetrics
 from tracker.training.config_fingerprint import config_fingerprint
-from tracker.training.errors import ConfigError, StorageError, WeightsError
+from tracker.training.errors import ConfigError, DataError, StorageError, WeightsError
 from tracker.training.files import atomic_path, write_text
 from tracker.training.numbers import render_float
 from tracker.training.tables import flatten
@@ -43,7 +44,7 @@ from tracker.workflows.own_loop.checks import (
 from tracker.workflows.own_loop.common_names import is_length
 from tracker.workflows.own_loop.compared_metrics import ComparedMetrics, DeclaredMetrics
 from tracker.workflows.own_loop.config_tables import to_tables, to_toml
-from tracker.workflows.own_loop.given_predictions import read_given, render_csv
+from tracker.workflows.own_loop.given_predictions import read_given, render_csv, render_refused
 from tracker.workflows.own_loop.script_end import (
     find_script_error,
     is_stop,
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
 FIGURES, FILES = "figures", "files"  # folders in a run folder
 
 LAST = "last.pth"
+REFUSED = "predictions.refused.csv"  # what save_predictions could not take
 
 
 class ActiveRun:
@@ -443,12 +445,18 @@ class ActiveRun:
         An answer is what tracker.toml says: a class, a number, a list of numbers or
         {column: number} for an answer of columns, a list of classes for labels and ranked. A frame
         and a CSV have the columns of the competition. Raises RefusedError or DataError for answers
-        that could never be submitted. Images that are missing and ids that are unknown are kept as
-        they are, with a warning: `submit` refuses them, and a later call with all images mends it.
+        that could never be submitted; they are kept in predictions.refused.csv. Images that are
+        missing and ids that are unknown are kept as they are, with a warning: `submit` refuses
+        them, and a later call with all images mends it.
         """
         competition, target = self._workspace.competition, self.folder / "predictions.csv"
-        table = read_given(answers, competition)
-        check_answers(table, competition, None)
+        try:
+            table = read_given(answers, competition)
+            check_answers(table, competition, None)
+        except (RefusedError, DataError):
+            self._keep_refused(answers)
+            raise
+        (self.folder / REFUSED).unlink(missing_ok=True)
         order, problem = self._list_ids()
         write_text(target, render_csv(table, competition, order))
         self.fingerprint_predictions()
@@ -458,6 +466,18 @@ class ActiveRun:
                 f"warning: {self.name}: submit will refuse these predictions: {problem}. They are"
                 " kept in predictions.csv; call run.save_predictions again with exactly the images"
                 " of the competition"
+            )
+
+    def _keep_refused(self, answers: Any) -> None:
+        """Write answers that are refused beside the others, for they may have taken hours."""
+        text = render_refused(answers, self._workspace.competition)
+        if text:
+            write_text(self.folder / REFUSED, text)
+            notify(
+                f"{self.name}: these predictions are refused, and kept as they were given in"
+                f" {shorten(self.folder / REFUSED)}. When they are right: a script with"
+                f' tracker.start_run(..., resume="{self.name}") that calls'
+                " run.save_predictions(...)"
             )
 
     def _list_ids(self) -> tuple[list[str] | None, str]:

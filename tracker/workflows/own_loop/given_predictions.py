@@ -38,6 +38,32 @@ def read_given(given: Any, competition: Competition) -> Answers:
     return Answers(names, find_answer_kind(competition).read(columns, competition))
 
 
+def render_refused(given: Any, competition: Competition) -> str:
+    """What was given, as it is, in the form of a CSV: for people, who correct it."""
+    if isinstance(given, str | Path):
+        path = Path(given)
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    if isinstance(given, Mapping):
+        rows = [[str(name), *_list_plain(value)] for name, value in given.items()]
+        return render_table([competition.id_column, *competition.value_columns], rows)
+    if hasattr(given, "columns"):
+        names = list(given.columns)
+        index = getattr(given, "index", None)
+        columns = [] if index is None else [("", index)]
+        columns += [(str(name), given[name].to_numpy()) for name in names]
+        cells = [[_to_text(cell) for cell in column] for _, column in columns]
+        return render_table([name for name, _ in columns], zip(*cells, strict=True))
+    return ""
+
+
+def _list_plain(value: Any) -> list[str]:
+    """The cells of an answer, whatever it is."""
+    if isinstance(value, Mapping):
+        value = value.values()
+    is_single = isinstance(value, str) or not isinstance(value, Iterable)
+    return [_to_text(value)] if is_single else list(map(str, value))
+
+
 def render_csv(answers: Answers, competition: Competition, order: Sequence[str] | None) -> str:
     """predictions.csv: the columns of the competition, the rows in `order`, or sorted by id."""
     kind, by_id = find_answer_kind(competition), answers.by_id

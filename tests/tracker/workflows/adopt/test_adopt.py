@@ -715,3 +715,35 @@ def test_of_a_run_of_this_program_all_is_taken_that_a_run_has(
     adopt_folder(workspace, elsewhere.runs_dir / "exp2")
     found = diff_runs(workspace, "exp1", "exp2")
     assert found.statistics is not None and found.not_comparable == {}
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        ("failed", "exp1 had failed there (no memory)"),
+        ("killed", "exp1 was killed there (no memory)"),
+        ("interrupted", "exp1 was interrupted there (no memory)"),
+    ],
+)
+def test_an_adopted_run_ended_as_it_did_there(
+    tmp_path: Path, workspace: Workspace, status: str, said: str
+) -> None:
+    elsewhere = make_workspace(tmp_path / "elsewhere")
+    run = begin({}, root=elsewhere.root, follow=False, quiet=True)
+    run.finish(status, error="no memory")
+    record, remarks = adopt_folder(workspace, run.folder)
+    assert (record.status, record.error) == (status, "no memory")
+    assert load_run(workspace.runs_dir, record.name) == record
+    assert said in remarks
+    with pytest.raises(RefusedError, match=f"already adopted as {record.name}"):
+        adopt_folder(workspace, run.folder)
+
+
+def test_of_a_run_that_goes_on_there_an_interrupted_one_is_adopted(
+    tmp_path: Path, workspace: Workspace
+) -> None:
+    run = begin({}, root=make_workspace(tmp_path / "elsewhere").root, follow=False, quiet=True)
+    record, remarks = adopt_folder(workspace, run.folder)
+    run.finish()
+    assert (record.status, record.error) == ("interrupted", "adopted while it was running there")
+    assert "exp1 was running there" in remarks

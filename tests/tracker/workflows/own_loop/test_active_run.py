@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from torch.utils.tensorboard import SummaryWriter
@@ -375,6 +376,29 @@ def test_predictions_that_could_never_be_sent_are_refused_at_once(workspace: Wor
             run.save_best({"a": 1}, epoch=1, metrics={})
     assert not (run.folder / "predictions.csv").exists()
     assert not (run.folder / "best.pth").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ({"i0.png": 7, "i1.png": 1}, "ImageID,ans\ni0.png,7\ni1.png,1\n"),
+        ({"i0.png": [0.25, 0.75]}, "ImageID,ans\ni0.png,0.25,0.75\n"),
+        (pd.DataFrame({"ImageID": ["i0.png"], "label": [1]}), ",ImageID,label\n0,i0.png,1\n"),
+    ],
+)
+def test_refused_predictions_are_kept_until_they_are_right(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str], given: Any, kept: str
+) -> None:
+    run = tracker.start_run({}, root=workspace.root, follow=False)
+    with pytest.raises((RefusedError, DataError)), run:
+        run.save_predictions(given)
+    refused = run.folder / "predictions.refused.csv"
+    assert refused.read_text() == kept
+    told = capsys.readouterr().err
+    assert str(refused) in told and 'resume="exp1"' in told
+    with tracker.start_run({}, root=workspace.root, follow=False, resume="exp1") as again:
+        again.save_predictions(ANSWERS)
+    assert not refused.exists()
 
 
 def test_predictions_of_other_images_are_kept_with_a_warning(
