@@ -22,7 +22,10 @@ def render_minute(time: str | None, *, unknown: str = "") -> str:
 
 
 def check_utf8(what: str, text: str) -> None:
-    """Raise ConfigError for a text that is not valid UTF-8; `what` names it in the message."""
+    """Raise ConfigError for a text that is not valid UTF-8 or has a NUL character.
+
+    PostgreSQL stores no NUL. `what` names the text in the message.
+    """
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -30,6 +33,11 @@ def check_utf8(what: str, text: str) -> None:
             f"{what} is not UTF-8 (character {error.start + 1})",
             hint="check the encoding of the terminal",
         ) from error
+    if "\0" in text:
+        raise ConfigError(
+            f"{what} has a NUL (character {text.index(chr(0)) + 1}): no database keeps it",
+            hint="leave that character out",
+        )
 
 
 # Control characters, line separators, marks that change the direction of text, and bytes that are
