@@ -65,12 +65,14 @@ def render_number(value: Any, *, signed: bool = False) -> str:
 
 
 def render_value(value: Any, *, whole: bool = False) -> str:
-    """A config value as it is typed; `-` when there is none.
+    """A config value as it is typed; `-` when there is none. A text of several lines is quoted.
 
     Its floats have four significant digits, or all of them with `whole`.
     """
-    if value is None or isinstance(value, str):
-        return "-" if value is None else value
+    if value is None:
+        return "-"
+    if isinstance(value, str) and len(value.splitlines()) <= 1:
+        return value
     return json.dumps(value if whole else _shorten(value), ensure_ascii=False)
 
 
