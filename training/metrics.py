@@ -66,6 +66,11 @@ class ComputedMetric(NamedTuple):
     aliases: tuple[str, ...] = ()
 
     @property
+    def span(self) -> float:
+        """How far two scores can be from each other."""
+        return self.high - self.low
+
+    @property
     def is_resampled(self) -> bool:
         """Whether the predicted classes are enough to compute it.
 

@@ -23,11 +23,17 @@ def render_float(value: float, *, signed: bool = False) -> str:
 
 
 def render_decimals(value: float, decimals: int, *, signed: bool = False) -> str:
-    """A number with so many decimals, as `.4f` but halves rounded up: 0.78125 is 0.7813."""
+    """A number with so many decimals, as `.4f` but halves rounded up: 0.78125 is 0.7813.
+
+    What rounds to zero has a minus only where it is `signed`, as a difference is.
+    """
     sign = "+" if signed else ""
     if not math.isfinite(value):
         return f"{value:{sign}}"
-    return f"{_round(value, -decimals):{sign}.{decimals}f}"
+    rounded = _round(value, -decimals)
+    if not value or (not signed and not rounded):
+        rounded = abs(rounded)  # not -0.0000
+    return f"{rounded:{sign}.{decimals}f}"
 
 
 def render_digits(value: float, digits: int) -> str:

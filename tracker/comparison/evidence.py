@@ -24,7 +24,7 @@ from tracker.run_folder.record import run_folder
 from tracker.training.config_fingerprint import later_defaults
 from tracker.training.errors import ConfigError, StorageError
 from tracker.training.formats import list_with_people
-from tracker.training.metrics import FUNCTION, GIVEN, METRICS
+from tracker.training.metrics import FUNCTION, GIVEN, METRICS, find_kind
 from tracker.training.predict import DECISION
 from tracker.training.tables import flatten
 from tracker.workspace.tracker_toml import Workspace
@@ -451,11 +451,14 @@ def _test_folds(
         [_measure(workspace, name, fold, task) for name, fold in zip(runs, folds, strict=True)]
         for runs, folds in zip(members, (left_folds, right_folds), strict=True)
     ]
+    kinds = {metric.name: metric.kind for metric in task.metrics} if task else {}
     tests = {}
     for name in names:
+        known = METRICS.get(name) or find_kind(kinds[name])
+        span = known.span if known else math.inf
         a, b = ([score[f"val/{name}"] for score in side] for side in scores)
         if all(map(math.isfinite, [*a, *b])):
-            tests[name] = corrected_fold_test(a, b)
+            tests[name] = corrected_fold_test(a, b, span=span)
     return tests, ""
 
 

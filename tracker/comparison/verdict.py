@@ -222,7 +222,8 @@ def _describe_test(
 def _explain_close(difference: Difference) -> str:
     """Why it is too close to call: the two tests disagree, or other random draws could decide."""
     interval = f"95 % interval {render_range(difference.low, difference.high, signed=True)}"
-    half_width = (difference.high - difference.low) / 2
+    # one end may be limited to what the metric can be
+    half_width = max(difference.high - difference.delta, difference.delta - difference.low)
     is_outside = excludes_zero(difference.delta, half_width, difference.resamples)
     is_below = is_below_limit(difference.p, difference.resamples)
     chance = f"two equally good runs would differ this much in {render_share(difference.p)} of"

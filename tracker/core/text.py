@@ -22,7 +22,10 @@ def render_minute(time: str | None, *, unknown: str = "") -> str:
 
 
 def check_utf8(what: str, text: str) -> None:
-    """Raise ConfigError for a text that is not valid UTF-8; `what` names it in the message."""
+    """Raise ConfigError for a text that is not valid UTF-8 or has a NUL character.
+
+    PostgreSQL stores no NUL. `what` names the text in the message.
+    """
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -30,6 +33,11 @@ def check_utf8(what: str, text: str) -> None:
             f"{what} is not UTF-8 (character {error.start + 1})",
             hint="check the encoding of the terminal",
         ) from error
+    if "\0" in text:
+        raise ConfigError(
+            f"{what} has a NUL (character {text.index(chr(0)) + 1}): no database keeps it",
+            hint="leave that character out",
+        )
 
 
 # Control characters, line separators, marks that change the direction of text, and bytes that are
@@ -57,12 +65,14 @@ def render_number(value: Any, *, signed: bool = False) -> str:
 
 
 def render_value(value: Any, *, whole: bool = False) -> str:
-    """A config value as it is typed; `-` when there is none.
+    """A config value as it is typed; `-` when there is none. A text of several lines is quoted.
 
     Its floats have four significant digits, or all of them with `whole`.
     """
-    if value is None or isinstance(value, str):
-        return "-" if value is None else value
+    if value is None:
+        return "-"
+    if isinstance(value, str) and len(value.splitlines()) <= 1:
+        return value
     return json.dumps(value if whole else _shorten(value), ensure_ascii=False)
 
 

@@ -137,6 +137,11 @@ class Ledger:
         with self._write() as connection:
             _append_run(connection, row)
 
+    def refuse_duplicate(self, competition: Competition, fingerprint: str) -> None:
+        """Raise DuplicateError when the same predictions were sent before."""
+        with self._write() as connection:
+            self._refuse_duplicate(connection, competition, fingerprint)
+
     def _refuse_duplicate(
         self, connection: sa.Connection, competition: Competition, fingerprint: str
     ) -> None:

@@ -74,6 +74,7 @@ class SubmissionTable:
     config_keys: Sequence[str]
     extra_keys: Sequence[str]
     figures: Sequence[str] = ()  # those of extra_keys that are metrics of the competition
+    nameless: Sequence[int] = ()  # columns of a CSV that are not read, as they have no name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +169,17 @@ def _build_table(
     extra_keys = list(dict.fromkeys(key for row in rows for key in row.extra))
     names = [f"{split}_{m.name}" for split in FIGURE_SPLITS for m in competition.metrics]
     figures = [name for name in extra_keys if name in names]
-    return SubmissionTable(path, rows, config_keys, extra_keys, figures)
+    return SubmissionTable(path, rows, config_keys, extra_keys, figures, _list_nameless(path))
+
+
+def _list_nameless(path: Path) -> list[int]:
+    """The columns of a CSV, 1 the first, that have cells and no name."""
+    if path.suffix.lower() == ".json":
+        return []
+    text = path.read_bytes().decode("utf-8-sig")
+    names, *rows = csv.reader(io.StringIO(text, newline=""))
+    filled = {place for row in rows for place, cell in enumerate(row) if cell.strip()}
+    return [place + 1 for place in sorted(filled) if not "".join(names[place : place + 1]).strip()]
 
 
 def _read_cells(path: Path) -> list[dict[str, Any]]:
@@ -216,7 +227,7 @@ def _read_csv_rows(text: str) -> list[dict[str, Any]]:
 
 def _read_csv_row(row: dict[str, Any]) -> dict[str, Any]:
     """The row in the form of a row from JSON."""
-    named = {name: cell for name, cell in row.items() if name}
+    named = {name: cell for name, cell in row.items() if name and name.strip()}
     if not named.get(MARK):
         return {name.strip(): cell.strip() or None for name, cell in named.items()}
     cells: dict[str, Any] = {}
@@ -431,6 +442,8 @@ def render_summary(table: SubmissionTable) -> str:
         f"stored with the rows: {', '.join(extra) or 'nothing'}",
         f"predictions known: {known} of {len(rows)}",
     ]
+    if table.nameless:
+        lines.append(f"not read, without a name: column {', '.join(map(str, table.nameless))}")
     return "\n".join(lines)
 
 

@@ -14,7 +14,7 @@ from tracker.core.config_diff import (
 from tracker.core.list_marks import FLATTERED
 from tracker.core.text import render_number
 from tracker.ledger.records import Submission
-from tracker.training.metrics import find_kind, is_resampled
+from tracker.training.metrics import find_kind
 from tracker.training.numbers import render_decimals, render_digits
 from tracker.workspace.metrics import NO_PUBLIC_SCORE, are_equal
 
@@ -138,8 +138,13 @@ def render_score_headline(
 def _admit_small_gap(
     metric: Metric, old: float | None, new: float, count_images: Callable[[], SampleSizes]
 ) -> str:
-    """` by less than one image of 160 public ones`, where the gap is smaller than that."""
-    if old is None or not is_resampled(metric.kind):
+    """` by less than one image of 160 public ones`, where the gap is smaller than that.
+
+    Only of a share of the images: in macro F1, an image of a rare class is much more than 1 / 160,
+    and one of a common class can be less.
+    """
+    computed = find_kind(metric.kind)
+    if old is None or computed is None or not computed.of_images:
         return ""
     sample = count_images()
     if not sample.public or abs(new - old) * sample.public >= 1 - ONE_IMAGE_ROUNDING:

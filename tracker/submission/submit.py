@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tracker.core.errors import RefusedError, TrackerError, UnknownRunError, render_error
+from tracker.core.locks import FileLock
 from tracker.core.text import check_utf8
 from tracker.leaderboards import Leaderboard, LeaderboardError, build_leaderboard
 from tracker.ledger.read import (
@@ -97,7 +98,11 @@ def _submit_examined(
     public = board.score_public(candidate.answers)
     if refusal := find_ledger_refusal(workspace, with_mlflow=True):
         raise refusal
-    with open_ledger(workspace) as ledger:
+    # One at a time: who is refused deletes its copy, and another submit may be about to name it.
+    lock = FileLock(workspace.state_dir / "submit.lock")
+    with lock, open_ledger(workspace) as ledger:
+        # before the copy is written: it would replace the one that was sent
+        ledger.refuse_duplicate(workspace.competition, candidate.answers.fingerprint)
         copy = _save_copy(workspace, candidate)
         draft = Draft(
             record=candidate.record,
@@ -109,7 +114,8 @@ def _submit_examined(
         try:
             receipt = ledger.append_submission(draft, workspace.competition)
         except BaseException:
-            _drop_copy(workspace, copy, candidate.answers.fingerprint)
+            with suppress(TrackerError):  # nobody knows whether the ledger names it: it stays
+                _drop_copy(workspace, copy, candidate.answers.fingerprint)
             raise
         ledger.append_missing(receipt.number, public)
     with suppress(StorageError):  # it is submitted: a full disk must not keep it from being sent
@@ -254,7 +260,10 @@ def _save_copy(workspace: Workspace, candidate: Candidate) -> Path:
 
 
 def _drop_copy(workspace: Workspace, copy: Path, fingerprint: str) -> None:
-    """Delete the copy of a refused submission, unless an accepted submission has the same file."""
+    """Delete the copy of a refused submission, unless an accepted submission has the same file.
+
+    Raises LedgerError, then nothing is deleted.
+    """
     accepted = find_duplicate(workspace, fingerprint)
     if accepted is None or accepted.file != workspace.relative(copy):
         copy.unlink(missing_ok=True)

@@ -50,11 +50,14 @@ def test_a_half_is_rounded_up_as_people_do_it(value: float, shown: str) -> None:
 
 def test_every_view_rounds_alike() -> None:
     assert render_decimals(0.78125, 4, signed=True) == "+0.7813"
+    assert (render_float(-0.0), render_decimals(-1e-9, 2)) == ("0.0000", "0.00")
+    assert [render_decimals(x, 2, signed=True) for x in (-0.0, -1e-9)] == ["+0.00", "-0.00"]
     assert (render_digits(0.78125, 4), render_digits(1e-05, 2), render_digits(0.5, 4)) == (
         "0.7813",
         "1e-05",
         "0.5",
     )
+    assert render_value("two\nlines") == r'"two\nlines"'
     assert render_value([0.78125, 1e-05, 12345.5]) == "[0.7813, 1e-05, 12346.0]"
     assert render_share(0.00125, decimals=2) == "0.13 %"
 

@@ -524,6 +524,18 @@ def test_answers_tell_their_fingerprint(empty: Workspace, tmp_path: Path) -> Non
     assert prints == [PACKED.fingerprint, f"sha256:{'0' * 64}"]
 
 
+def test_a_column_without_a_name_is_said_to_be_left_out_where_it_has_cells(
+    empty: Workspace, tmp_path: Path
+) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(",memo, ,,\n0,a,,,\n1,b, ,,x,y\n")
+    table = read_submission_table(path, empty.competition)
+    assert render_summary(table).endswith("\nnot read, without a name: column 1, 5, 6")
+    assert (table.extra_keys, [row.memo for row in table.rows]) == ([], ["a", "b"])
+    path.write_text("memo,\na,\n")
+    assert "not read" not in render_summary(read_submission_table(path, empty.competition))
+
+
 def test_times_become_utc_and_a_column_of_another_name_is_kept(
     empty: Workspace, tmp_path: Path
 ) -> None:

@@ -37,6 +37,7 @@ from tracker.submission.notes import add_note, find_note_target
 from tracker.submission.scores import score
 from tracker.submission.submit import submit
 from tracker.training.errors import ConfigError
+from tracker.workflows.own_loop.config_tables import to_tables
 from tracker.workspace.tracker_toml import Workspace
 
 
@@ -180,6 +181,17 @@ def test_a_note_or_memo_that_is_not_utf8_is_refused(workspace: Workspace) -> Non
         submit(workspace, "exp1", "a\udcff")
     done = run_tracker("run", "train", "--fact", "a=\udcff", cwd=workspace.root, ok=False)
     assert (done.returncode, "--fact is not UTF-8" in done.stderr) == (2, True)
+
+
+def test_a_note_a_memo_or_a_config_with_a_nul_is_refused(workspace: Workspace) -> None:
+    make_run(workspace, "0000011110")
+    with pytest.raises(ConfigError, match=r"the note has a NUL \(character 2\)"):
+        add_note(workspace, "exp1", "a\0")
+    with pytest.raises(ConfigError, match="the memo has a NUL"):
+        submit(workspace, "exp1", "a\0b")
+    for config in ({"a": "\0"}, {"a": ["\0"]}, {"a": {"\0": 1}}):
+        with pytest.raises(ConfigError, match="the config has a NUL"):
+            to_tables(config)
 
 
 def test_a_rejected_submission_that_is_scored_counts_as_accepted_everywhere(

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from multiprocessing.synchronize import Barrier
+from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
 
 import pytest
@@ -37,7 +37,7 @@ from tracker.core.errors import (
     UnknownRunError,
 )
 from tracker.leaderboards import build_leaderboard
-from tracker.ledger.append import open_ledger
+from tracker.ledger.append import Draft, Ledger, Receipt, open_ledger
 from tracker.ledger.connection import read_rows
 from tracker.ledger.read import find_sota, get_submission, list_runs_with_weights, list_submissions
 from tracker.ledger.records import Submission
@@ -45,14 +45,14 @@ from tracker.ledger.resolve import resolve_run
 from tracker.ledger.submission_table import import_table, read_submission_table
 from tracker.run_folder.read import list_runs
 from tracker.setup.init import fit_similar_share, init_workspace
-from tracker.submission.examine import check, load_candidate
+from tracker.submission.examine import check, examine, load_candidate
 from tracker.submission.notes import add_note
 from tracker.submission.scores import parse_scores, reveal, score, score_missing
-from tracker.submission.submit import submit, sync_all
+from tracker.submission.submit import submit, submit_examined, sync_all
 from tracker.training.errors import ConfigError, DataError
 from tracker.workflows.resolve import find_resumable
 from tracker.workspace.member_file import Member, write_member
-from tracker.workspace.tracker_toml import Metric, Workspace
+from tracker.workspace.tracker_toml import Competition, Metric, Workspace
 
 TRUTH = "0000011111"  # image n is public when n is even
 
@@ -370,6 +370,62 @@ def test_scores_need_a_known_submission_and_at_least_one_value(workspace: Worksp
         score(workspace, 4, {("public", "f1"): 0.5})
     with pytest.raises(ConfigError, match="no score given"):
         score(workspace, 4, {})
+
+
+def test_a_refused_submit_leaves_the_copy_of_the_accepted_one(workspace: Workspace) -> None:
+    make_run(workspace, "0000011110")
+    early = examine(workspace, "exp1")  # before the other was submitted
+    row, _ = submit(workspace, "exp1", "the first")
+    sent = workspace.root / str(row.file)
+    content = sent.read_bytes()
+    path = workspace.runs_dir / "exp1" / "predictions.csv"
+    path.write_text(path.read_text().replace("i0.png,0", "i0.png,1"))
+    with pytest.raises(DuplicateError):
+        submit_examined(workspace, early, "at once")
+    assert sent.read_bytes() == content
+
+
+def submit_beside_an_interrupted_one(
+    workspace: Workspace, copied: Barrier, dropped: Event, *, interrupted: bool
+) -> None:
+    """Submit, and wait after the copy for the other process, which Ctrl-C then ends first."""
+    append = Ledger.append_submission
+
+    def append_together(ledger: Ledger, draft: Draft, competition: Competition) -> Receipt:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            copied.wait(0.5)  # too long where the other may not copy yet
+        if interrupted:
+            raise KeyboardInterrupt
+        dropped.wait(20)
+        return append(ledger, draft, competition)
+
+    Ledger.append_submission = append_together  # type: ignore[method-assign]
+    with contextlib.suppress(KeyboardInterrupt):
+        submit(workspace, "exp1", "m")
+    dropped.set()
+
+
+def test_an_interrupted_submit_leaves_the_copy_that_another_is_about_to_name(
+    workspace: Workspace,
+) -> None:
+    make_run(workspace, "0000011110")
+    context = multiprocessing.get_context("fork")
+    copied, dropped = context.Barrier(2), context.Event()
+    both = [
+        context.Process(
+            target=submit_beside_an_interrupted_one,
+            args=(workspace, copied, dropped),
+            kwargs={"interrupted": interrupted},
+        )
+        for interrupted in (True, False)
+    ]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(60)
+        assert process.exitcode == 0
+    (row,) = list_submissions(workspace)
+    assert (workspace.root / str(row.file)).is_file()
 
 
 def test_a_score_lost_to_a_crash_is_made_up_once(workspace: Workspace) -> None:

@@ -6,6 +6,7 @@ bootstrap, Rubin 1981). No image has weight 0, so no metric loses a class on the
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -80,6 +81,7 @@ def compare_outcomes(
             higher_is_better=metric.higher_is_better,
             rounding=rounding,
             groups=None if owners is None else units.number,
+            span=known.span if known else math.inf,
         ),
         title=known.title if known else metric.name,
         resamples=len(swapped),

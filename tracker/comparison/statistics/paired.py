@@ -39,6 +39,7 @@ BATCH = 500  # resamples at a time: some MB
 class Difference:
     """A score of both runs; `delta` is b - a, `low` to `high` its 95 % interval.
 
+    No end is farther from 0 than two scores of the metric can be from each other.
     `p` is of the swap test: how often a difference is as large if the two predictions of every
     image are swapped at random. `smallest` is the true difference that would be found four times of
     five, if the runs differed on as many images as they do; None if the predictions are equal.
@@ -163,7 +164,12 @@ def compare_predictions(
     number = None if owners is None else units
     differences = {}
     for metric, *values in zip(list_resampled(), scores, drawn, swapped, strict=True):
-        difference = summarize(*values, higher_is_better=metric.higher_is_better, groups=number)
+        difference = summarize(
+            *values,
+            higher_is_better=metric.higher_is_better,
+            groups=number,
+            span=metric.span,
+        )
         differences[metric.name] = replace(difference, title=metric.title)
     right_a, right_b = a == labels, b == labels
     return PairedComparison(
@@ -190,13 +196,15 @@ def exact_mcnemar(only_a: int, only_b: int) -> McNemar:
     return McNemar(only_a=only_a, only_b=only_b, p=min(1.0, 2 * tail / 2**number))
 
 
-def corrected_fold_test(a: Sequence[float], b: Sequence[float]) -> FoldTest:
+def corrected_fold_test(
+    a: Sequence[float], b: Sequence[float], *, span: float = math.inf
+) -> FoldTest:
     """Corrected resampled t-test of the scores of two runs on the same k folds, k >= 2.
 
     The training sets of the folds overlap, so the variance of the mean is (1/k + n_val/n_train)
     times that of the differences, n_val/n_train being 1/(k - 1) (Nadeau and Bengio 2003, Inference
     for the generalization error, Machine Learning 52; for cross-validation Bouckaert and Frank
-    2004).
+    2004). `span` is how far two scores can be from each other: the interval ends there.
     """
     from scipy.special import stdtr, stdtrit
 
@@ -211,9 +219,8 @@ def corrected_fold_test(a: Sequence[float], b: Sequence[float]) -> FoldTest:
         t = mean / error
     half_width = float(stdtrit(count - 1, (1 + COVERAGE) / 2)) * error
     p = 2 * float(stdtr(count - 1, -abs(t)))
-    return FoldTest(
-        a=tuple(a), b=tuple(b), delta=mean, low=mean - half_width, high=mean + half_width, t=t, p=p
-    )
+    low, high = _limit(mean, half_width, span)
+    return FoldTest(a=tuple(a), b=tuple(b), delta=mean, low=low, high=high, t=t, p=p)
 
 
 class _Cells(NamedTuple):
@@ -419,8 +426,11 @@ def summarize(
     higher_is_better: bool,
     rounding: float = ROUNDING,
     groups: int | None = None,
+    span: float = math.inf,
 ) -> Difference:
     """Interval and p value of one metric from its resampled differences.
+
+    `span` is how far two scores can be from each other: the interval ends there.
 
     The interval is the difference plus and minus 1.96 bootstrap standard errors; where so many
     `groups` were resampled, Student's t with one degree of freedom fewer stands for 1.96.
@@ -436,7 +446,7 @@ def summarize(
     if error <= rounding:
         error = float(swapped.std()) if abs(b - a) > rounding else 0.0
     half_width = _find_quantile(groups) * error
-    low, high = b - a - half_width, b - a + half_width
+    low, high = _limit(b - a, half_width, span)
     p = float(1 + (np.abs(swapped) >= abs(b - a) - rounding).sum()) / (1 + len(swapped))
     answer = decide_answer(b - a, half_width, p, len(swapped))
     better = None
@@ -455,6 +465,11 @@ def summarize(
         higher_is_better=higher_is_better,
         resamples=len(drawn),
     )
+
+
+def _limit(delta: float, half_width: float, span: float) -> tuple[float, float]:
+    """The interval around a difference of scores that are at most `span` from each other."""
+    return max(-span, delta - half_width), min(span, delta + half_width)
 
 
 def _find_quantile(groups: int | None) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 
 from tracker.core.errors import TrackerError
 from tracker.core.settings import find_rank
-from tracker.core.text import check_utf8
 from tracker.run_folder.marks import tag_run
 from tracker.run_folder.output import notify
 from tracker.run_folder.read import load_config, load_run
@@ -55,7 +53,6 @@ def begin(
     # Check everything that was given before a run folder is made.
     workspace = find_workspace(root)
     tables = to_tables(config)
-    check_utf8("the config", json.dumps(tables, ensure_ascii=False))
     tag_list: Sequence[str] = (
         [f"{name}={value}" for name, value in tags.items()] if isinstance(tags, Mapping) else tags
     )
@@ -142,7 +139,8 @@ def _check_resumable(workspace: Workspace, name: str, tables: Mapping[str, Any])
 
 
 def _check_same_config(name: str, before: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    old, new = flatten(before), flatten(given)
+    # an earlier version wrote inf as a number
+    old, new = flatten(to_tables(before)), flatten(given)
     changed = sorted(
         key for key in {*old, *new} if old.get(key) != new.get(key) and not is_length(key)
     )

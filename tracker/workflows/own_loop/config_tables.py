@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tracker.core.errors import TrackerError
+from tracker.core.text import check_utf8
 from tracker.training.errors import ConfigError
 
 NO_SECTION = "config"  # the section of keys that have none
@@ -14,8 +16,8 @@ NO_SECTION = "config"  # the section of keys that have none
 def to_tables(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """A nested config as {section: {key: value}}: deeper keys are joined by dots.
 
-    Values that TOML cannot hold become texts, None is left out. Raises ConfigError when two keys
-    get the same name.
+    Values that TOML or JSON cannot hold become texts, None is left out. Raises ConfigError when two
+    keys get the same name, and for a text that is not UTF-8 or has a NUL.
     """
     tables: dict[str, dict[str, Any]] = {}
     for name, value in config.items():
@@ -29,6 +31,7 @@ def to_tables(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
                 raise ConfigError(
                     f"two config keys have the name {name}.{key}", hint="rename one of them"
                 )
+            check_utf8("the config", f"{name}.{key}")
             if item is not None:
                 table[key] = to_toml(item)
     return tables
@@ -43,7 +46,13 @@ def _flatten(table: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def to_toml(value: Any) -> Any:
-    """A value as TOML has it: numbers of numpy and torch become plain ones, other things texts."""
+    """A value as TOML and JSON have it: numbers of numpy and torch become plain ones, other things
+    texts, as inf and nan do; raises ConfigError for a text that is not UTF-8 or has a NUL.
+    """
+    if isinstance(value, str):
+        check_utf8("the config", value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON, and so the ledger and its exports, has no such number
     if isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list | tuple):
@@ -51,4 +60,4 @@ def to_toml(value: Any) -> Any:
     try:
         return to_toml(value.item())  # a number of numpy or torch
     except (AttributeError, ValueError, RuntimeError, TrackerError):
-        return str(value)
+        return to_toml(str(value))

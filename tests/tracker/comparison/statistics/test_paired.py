@@ -176,6 +176,16 @@ def test_mcnemar_equals_statsmodels(counts: tuple[int, int]) -> None:
     assert exact_mcnemar(only_a, only_b).p == pytest.approx(expected, abs=1e-12)
 
 
+def test_no_interval_ends_beyond_what_two_scores_can_differ_by() -> None:
+    truth = np.array([0, 0, 0, 1, 1, 1])
+    guess = np.array([0, 0, 1, 1, 1, 1])
+    paired = compare_predictions(truth, 1 - truth, guess, 2)
+    for found in (*paired.metrics.values(), *paired.mirror().metrics.values()):
+        assert max(abs(found.low), abs(found.high)) == 1.0
+    folds = corrected_fold_test([0.0, 0.5], [0.9, 1.0], span=1.0)
+    assert (folds.low, folds.high) == (-1.0, 1.0)
+
+
 def test_the_fold_test_is_the_paired_t_test_with_the_variance_of_overlapping_training_sets() -> (
     None
 ):

@@ -4,12 +4,14 @@ other."""
 from __future__ import annotations
 
 import json
+import math
 import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -433,6 +435,21 @@ def test_configs_of_any_nesting_become_sections() -> None:
     assert to_tables(config) == {"a": {"b.c": 1}, "config": {"e": [1, 2.5], "f": "x", "g": 2}}
     with pytest.raises(ConfigError, match=r"have the name a\.b\.c"):
         to_tables({"a": {"b": {"c": 1}, "b.c": 2}})
+
+
+def test_a_config_that_json_cannot_hold_becomes_texts_and_a_run_with_it_is_resumed(
+    workspace: Workspace,
+) -> None:
+    config = {"a": math.inf, "b": [-math.inf, math.nan], "c": np.float32("inf"), "d": math.nan}
+    texts = {"config": {"a": "inf", "b": ["-inf", "nan"], "c": "inf", "d": "nan"}}
+    assert to_tables(config) == texts
+    run = tracker.start_run(config, root=workspace.root, follow=False)
+    run.finish("interrupted")
+    file = workspace.runs_dir / run.name / "config.toml"
+    file.write_text(file.read_text().replace('"', ""))  # numbers, as an earlier version wrote them
+    again = tracker.start_run(config, root=workspace.root, follow=False, resume=run.name)
+    again.finish("finished")
+    assert again.name == run.name
 
 
 def test_fabric_logs_through_the_logger(workspace: Workspace) -> None:
