@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -141,3 +142,16 @@ def test_after_score_the_scores_that_were_typed_stay_in_80_columns(
     table = capsys.readouterr().out.partition("hidden")[0]
     assert all(figure in table for figure in ("0.5000", "0.6250", "0.7500"))
     assert "a memo" in table
+
+
+def test_private_scores_have_columns_once_there_are_some(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    submit(workspace, make_run(workspace, "0000011110").name, "m")
+    for private, said in ((None, False), (0.5, True)):
+        rows = list_submissions(workspace)
+        if private is not None:
+            rows = [replace(row, scores={**row.scores, "private_f1": private}) for row in rows]
+        print_leaderboard(rows, workspace.competition, {}, marks=Marks())
+        out = capsys.readouterr().out
+        assert ("private" in out) is said, out
