@@ -400,10 +400,10 @@ def test_an_epoch_that_was_saved_but_not_recorded_is_in_the_record_after_a_resum
 ) -> None:
     record = workflow._record_epoch
 
-    def die(recorder: Any, advice: Any, report: Any) -> None:
+    def die(recorder: Any, advice: Any, report: Any, release: Any) -> None:
         if report.epoch == 2:
             raise ConfigError("as a kill between last.pth and run.json")
-        record(recorder, advice, report)
+        record(recorder, advice, report, release)
 
     monkeypatch.setattr(workflow, "_record_epoch", die)
     with pytest.raises(ConfigError, match="as a kill"):
