@@ -563,7 +563,9 @@ def test_an_mlflow_run_is_adopted_by_its_id(
     folder = make_foreign(tmp_path / "files", {})
     client.log_artifact(run_id, str(folder / "best.pth"))
     client.log_artifact(run_id, str(folder / "output.csv"))
+    client.set_terminated(run_id, "FAILED")
     record, _ = adopt_mlflow(workspace, run_id)
+    assert record.status == "failed"
     with pytest.raises(RefusedError, match="already adopted as exp1"):
         adopt_mlflow(workspace, run_id)
     assert record.note == f"adopted from mlflow:{run_id}"
