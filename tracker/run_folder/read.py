@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -54,7 +55,9 @@ def load_run(runs_dir: Path, name: str) -> RunRecord:
         check_record(record)
         # a value that cannot be written back as JSON means that the file is damaged
         json.dumps(raw, ensure_ascii=False, allow_nan=False).encode()
-    except FileNotFoundError:
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENAMETOOLONG):
+            raise _damaged(path, error) from error
         if RUN_NAME.fullmatch(name) and folder.is_dir():
             return _load_unrecorded(folder)
         newest = list_run_numbers(runs_dir)[:1]
@@ -62,10 +65,8 @@ def load_run(runs_dir: Path, name: str) -> RunRecord:
         if newest:
             hint = f"the newest is exp{newest[0]}; tracker runs lists them"
         raise UnknownRunError(f"no run {name or repr(name)} in {runs_dir}", hint=hint) from None
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise StorageError(
-            f"cannot read {path}: {error}", hint="restore the file from a backup"
-        ) from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise _damaged(path, error) from error
     if record.status == "running" and not _is_alive(folder, record):
         from tracker.run_folder.killed import (
             complete_record,  # late: killed.py imports this room's code
@@ -74,6 +75,10 @@ def load_run(runs_dir: Path, name: str) -> RunRecord:
         changes = {"status": "killed", "finished_at": record.heartbeat}
         return complete_record(folder, RunRecord(**{**raw_fields(record), **changes}))
     return record
+
+
+def _damaged(path: Path, error: Exception) -> StorageError:
+    return StorageError(f"cannot read {path}: {error}", hint="restore the file from a backup")
 
 
 def _load_unrecorded(folder: Path) -> RunRecord:
