@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tracker.core.errors import (
@@ -32,10 +32,10 @@ def record_end(workspace: Workspace, recorder: Recorder) -> Iterator[None]:
     """Copy the run while the block makes it, and record its end, whatever ends it."""
     name = recorder.record.name
     mirror = Mirror(workspace, name)
-    with record_early_end(workspace, recorder):
-        mirror.start()
-    with outlive_terminal(workspace) as output:
+    with ExitStack() as stack:
         with record_early_end(workspace, recorder):
+            mirror.start()
+            output = stack.enter_context(outlive_terminal(workspace))
             # Output goes to the run folder from here on.
             resumes, epoch = list_resumes(recorder.folder), recorder.record.epoch
             resumed = render_resume(workspace, resumes[-1], epoch) if resumes else ""
