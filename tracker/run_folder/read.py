@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -86,9 +87,9 @@ def _read_record(folder: Path) -> RunRecord:
         check_record(record)
         # a value that cannot be written back as JSON means that the file is damaged
         json.dumps(raw, ensure_ascii=False, allow_nan=False).encode()
-    except FileNotFoundError:
-        raise
     except (OSError, ValueError, TypeError, AttributeError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOENT, errno.ENAMETOOLONG):
+            raise FileNotFoundError(path) from error
         raise StorageError(
             f"cannot read {path}: {error}", hint="restore the file from a backup"
         ) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tracker.core.errors import (
@@ -13,7 +13,7 @@ from tracker.core.errors import (
     TrackerError,
     render_error,
 )
-from tracker.core.signals import terminate_as_interrupt
+from tracker.core.signals import sigterm_as_interrupt, terminate_as_interrupt
 from tracker.mirror.mirror import Mirror
 from tracker.run_folder.output import notify, outlive_terminal
 from tracker.run_folder.read import load_config
@@ -32,10 +32,10 @@ def record_end(workspace: Workspace, recorder: Recorder) -> Iterator[None]:
     """Copy the run while the block makes it, and record its end, whatever ends it."""
     name = recorder.record.name
     mirror = Mirror(workspace, name)
-    with record_early_end(workspace, recorder):
-        mirror.start()
-    with outlive_terminal(workspace) as output:
+    with ExitStack() as stack:
         with record_early_end(workspace, recorder):
+            mirror.start()
+            output = stack.enter_context(outlive_terminal(workspace))
             # Output goes to the run folder from here on.
             resumes, epoch = list_resumes(recorder.folder), recorder.record.epoch
             resumed = render_resume(workspace, resumes[-1], epoch) if resumes else ""
@@ -58,15 +58,22 @@ def record_end(workspace: Workspace, recorder: Recorder) -> Iterator[None]:
                     raise _interrupted(recorder, end) from error
                 raise
         index_run(workspace, recorder.finish("finished"))
-        if problem := mirror.wait():
+        try:
+            problem = mirror.wait()
+        except KeyboardInterrupt:
+            raise InterruptedByUserError(
+                f"{name} is finished; the wait for its copy was interrupted", hint="tracker sync"
+            ) from None
+        if problem:
             print(problem, file=sys.stderr)
 
 
 @contextmanager
 def record_early_end(workspace: Workspace, recorder: Recorder) -> Iterator[None]:
-    """Record the end of a run that Ctrl-C or an error ends before the work begins."""
+    """Record the end of a run that Ctrl-C, SIGTERM or an error ends before the work begins."""
     try:
-        yield
+        with sigterm_as_interrupt():
+            yield
     except BaseException as error:
         record_failure(workspace, recorder, error)
         if isinstance(error, KeyboardInterrupt):

@@ -396,11 +396,13 @@ def submit_beside_an_interrupted_one(
             copied.wait(0.5)  # too long where the other may not copy yet
         if interrupted:
             raise KeyboardInterrupt
-        dropped.wait(20)
+        if not copied.broken:
+            dropped.wait(20)
         return append(ledger, draft, competition)
 
     Ledger.append_submission = append_together  # type: ignore[method-assign]
-    with contextlib.suppress(KeyboardInterrupt):
+    # a duplicate, where the other one was first
+    with contextlib.suppress(KeyboardInterrupt, DuplicateError):
         submit(workspace, "exp1", "m")
     dropped.set()
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, ROOT
 from tests.support.workspaces import begin_run
-from tracker.core.errors import InterruptedByUserError
+from tracker.core.errors import InterruptedByUserError, UnknownRunError
 from tracker.run_folder.read import load_run
 from tracker.run_folder.stop_note import STOP_NAME
 from tracker.workflows.ending import record_end
@@ -102,6 +102,46 @@ def test_ctrl_c_before_the_training_begins_leaves_an_interrupted_run(
         assert str(stopped.value) == f"exp{number} was interrupted (Ctrl-C)"
         assert stopped.value.hint == f"tracker run train --from exp{number} --resume"
         assert load_run(workspace.runs_dir, f"exp{number}").status == "interrupted"
+
+
+def test_sigterm_before_the_training_begins_leaves_an_interrupted_run(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def get_sigterm(_: object) -> None:
+        handler = signal.getsignal(signal.SIGTERM)
+        assert callable(handler)
+        handler(signal.SIGTERM, None)
+
+    monkeypatch.setattr("tracker.mirror.mirror.Mirror.start", get_sigterm)
+    said = r"exp1 was interrupted \(SIGTERM\)"
+    recorder = begin_run(workspace)
+    with pytest.raises(InterruptedByUserError, match=said), record_end(workspace, recorder):
+        pass
+    assert load_run(workspace.runs_dir, "exp1").status == "interrupted"
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_ctrl_c_while_a_finished_run_is_copied_says_that_it_is_finished(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def press_ctrl_c(_: object) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tracker.mirror.mirror.Mirror.start", lambda _: None)
+    monkeypatch.setattr("tracker.mirror.mirror.Mirror.wait", press_ctrl_c)
+    recorder = begin_run(workspace)
+    with (
+        pytest.raises(InterruptedByUserError, match="exp1 is finished; the wait") as ended,
+        record_end(workspace, recorder),
+    ):
+        pass
+    assert ended.value.hint == "tracker sync"
+    assert load_run(workspace.runs_dir, "exp1").status == "finished"
+
+
+def test_a_name_too_long_for_a_folder_is_that_of_no_run(workspace: Workspace) -> None:
+    with pytest.raises(UnknownRunError, match="no run aaa"):
+        load_run(workspace.runs_dir, "a" * 300)
 
 
 def test_a_training_that_was_stopped_says_the_reason_that_its_record_has(
