@@ -73,7 +73,7 @@ def test_what_needs_no_library_of_the_optional_ones_works_without_any(workspace:
         "ledger upgrade",
         "ledger backup copy.db",
         "ledger export table.csv",
-        "init other",
+        "init ../other",
         "--version",
     )
     cases = [Case(workspace.root, words.split(), sorted(OPTIONAL)) for words in commands]
@@ -194,7 +194,7 @@ def test_a_ledger_on_postgresql_needs_its_driver(full: Workspace) -> None:
         "submit exp2 --memo m",
         "ledger init",
         "ledger backup b.db",
-        "init other",
+        "init ../other",
     )
     before = list_files(full.root)
     for result in run_forked(
