@@ -50,7 +50,7 @@ def run_demo(folder: Path) -> None:
     quiet_libraries()
     print_text(
         "it takes about a minute on a quiet machine, several on a busy one; three small trainings"
-        " say each epoch"
+        " print a line for each epoch"
     )
     workspace = _make_workspace(folder)
     first = _train(workspace, None, "first try", FIRST)

@@ -266,8 +266,9 @@ def describe_newer_than_latest(runs_dir: Path) -> str:
         return ""  # the same facts are in the message of that error
     reasons = [_describe_lack(newest)] if latest != newest.name else []
     if later := _list_ended_after(runs_dir, latest):
-        reasons.append(f"{', '.join(later)} ended after {latest}, which has the highest number")
-    return f"{'; '.join(reasons)}: latest is {latest}" if reasons else ""
+        has = "has a lower number" if len(later) == 1 else "have lower numbers"
+        reasons.append(f"{', '.join(later)} ended later, but {has}")
+    return f"latest is {latest}: {'; '.join(reasons)}" if reasons else ""
 
 
 def _list_ended_after(runs_dir: Path, latest: str) -> list[str]:

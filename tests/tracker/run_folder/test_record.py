@@ -563,11 +563,11 @@ def test_latest_is_the_newest_finished_run_with_predictions(workspace: Workspace
     make_run(workspace, "0" * 10)
     make_run(workspace)
     assert (
-        describe_newer_than_latest(workspace.runs_dir) == "exp2 has no predictions: latest is exp1"
+        describe_newer_than_latest(workspace.runs_dir) == "latest is exp1: exp2 has no predictions"
     )
     make_run(workspace, "1" * 10, status="failed")
     assert find_latest(workspace.runs_dir) == "exp1"
-    assert describe_newer_than_latest(workspace.runs_dir) == "exp3 failed: latest is exp1"
+    assert describe_newer_than_latest(workspace.runs_dir) == "latest is exp1: exp3 failed"
 
 
 def test_latest_is_by_number_and_says_what_ended_later(workspace: Workspace) -> None:
@@ -578,7 +578,7 @@ def test_latest_is_by_number_and_says_what_ended_later(workspace: Workspace) -> 
     begun.finish("finished")
     assert find_latest(workspace.runs_dir) == "exp2"
     assert describe_newer_than_latest(workspace.runs_dir) == (
-        "exp1 ended after exp2, which has the highest number: latest is exp2"
+        "latest is exp2: exp1 ended later, but has a lower number"
     )
 
 
@@ -601,7 +601,7 @@ def test_a_newer_run_that_latest_leaves_out_is_named(workspace: Workspace, forks
         ("archive", "latest"),
     ):
         done = forks.run(*command, cwd=workspace.root, ok=False)
-        assert done.stderr.splitlines()[0] == "exp3 was interrupted: latest is exp2", command
+        assert done.stderr.splitlines()[0] == "latest is exp2: exp3 was interrupted", command
     assert forks.run("show", "exp2", cwd=workspace.root).stderr == ""
 
 

@@ -56,7 +56,7 @@ from tracker.workflows.adopt.original import (
     take_over,
 )
 from tracker.workflows.adopt.original import WEIGHTS as BEST
-from tracker.workflows.adopt.predictions import choose_predictions
+from tracker.workflows.adopt.predictions import REFUSED, choose_predictions
 from tracker.workflows.adopt.recorded import find_recorded
 from tracker.workflows.adopt.several import list_runs_below
 from tracker.workflows.own_loop.active_run import ActiveRun
@@ -173,6 +173,9 @@ def adopt_mlflow(
 
 def read_folder(folder: Path, workspace: Workspace, *, empty: bool = False) -> ForeignRun:
     """Read config, curves, checkpoint and predictions; raises DataError if none, unless `empty`."""
+    if folder.is_file():
+        hint = f"name the folder that it is in: {folder.parent}"
+        raise DataError(f"{folder} is a file, not the folder of a run", hint=hint)
     if not folder.is_dir():
         raise DataError(f"no such folder: {folder}")
     folder = folder.resolve()
@@ -200,9 +203,10 @@ def read_folder(folder: Path, workspace: Workspace, *, empty: bool = False) -> F
             foreign.remarks.append(f"no {name} found")
     foreign.remarks += remarks
     if not empty and not (foreign.series or foreign.weights or foreign.predictions):
-        reason = f"; {remarks[0]}" if remarks else ""
+        refused = [remark for remark in remarks if REFUSED in remark]
+        nothing = "no curves (TensorBoard, CSV, JSON), no checkpoint and no prediction CSV"
         raise DataError(
-            f"{folder}: no TensorBoard events, checkpoint or prediction CSV{reason}",
+            "; ".join([f"{folder}: {nothing}", *refused]),
             hint="check that it is the right folder",
         )
     return foreign

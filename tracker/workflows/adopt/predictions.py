@@ -17,6 +17,7 @@ from tracker.workspace.tracker_toml import Workspace
 PROVIDED = re.compile(
     r"(?:^|[^a-z])(?:solutions?|samples?|truth|gt|answer_?keys?|labels?|train|info)(?:[^a-z]|$)"
 )
+REFUSED = "was not taken as predictions"
 MAX_COLUMNS = 6  # that a remark names: an answer may have one for each of many classes
 
 
@@ -36,7 +37,7 @@ def choose_predictions(
         if path.suffix.lower() != ".csv" or not _has_columns(path, columns):
             continue
         if reason := _explain_refusal(path, workspace):
-            remarks.append(f"{path.name} was not taken as predictions: {reason}")
+            remarks.append(f"{path.name} {REFUSED}: {reason}")
         else:
             candidates.append(path)
     if not candidates:

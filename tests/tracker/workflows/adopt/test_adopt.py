@@ -363,6 +363,17 @@ def test_names_are_mapped_and_the_others_are_kept_and_named(
 # --- Predictions ---
 
 
+def test_a_file_or_a_folder_without_a_run_is_refused_and_says_what_is_expected(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    (tmp_path / "history.csv").write_text("epoch,val_acc\n1,0.5\n")
+    with pytest.raises(DataError, match=r"history\.csv is a file, not the folder of a run"):
+        adopt_folder(workspace, tmp_path / "history.csv")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"no curves .*, no checkpoint and no prediction CSV$"):
+        adopt_folder(workspace, tmp_path / "empty")
+
+
 @pytest.mark.parametrize(
     "name", ["solution.csv", "sample_submission.csv", "train_labels.csv", "GT.csv"]
 )
