@@ -90,6 +90,20 @@ def explain_interrupt(find_state: Callable[[], tuple[str, str]]) -> Iterator[Non
         raise InterruptedByUserError(f"interrupted{which}{state}", hint=go_on) from None
 
 
+@contextmanager
+def explain_no_run() -> Iterator[None]:
+    """Ctrl-C or SIGTERM before a run begins says so; the end of a run says more itself."""
+    from tracker.core.errors import InterruptedByUserError
+    from tracker.core.signals import sigterm_as_interrupt
+
+    try:
+        with sigterm_as_interrupt():
+            yield
+    except KeyboardInterrupt as stop:
+        which = f" ({stop})" if str(stop) else ""
+        raise InterruptedByUserError(f"interrupted{which} before a run began") from None
+
+
 def refuse_together(given: Mapping[str, bool]) -> None:
     """Raise ConfigError when more than one of the options was given; each would undo the others."""
     from tracker.training.errors import ConfigError

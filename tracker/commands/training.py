@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tracker.commands.options import explain_no_run
 from tracker.commands.runs import Wide
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ SlurmSet = Annotated[
 ]
 
 
+@explain_no_run()
 def train_command(
     config: Annotated[Path | None, typer.Argument(help="TOML file with config sections.")] = None,
     parent: Annotated[
@@ -259,6 +261,7 @@ def _follow() -> None:
     run_worker()
 
 
+@explain_no_run()
 def infer_command(
     parent: Annotated[
         str, typer.Option("--from", help="Run whose weights are used: exp12, latest, sota or s12.")
@@ -295,6 +298,7 @@ def infer_command(
         print_text(f"{record.name} finished: weights of {source}, {scores}")
 
 
+@explain_no_run()
 def reproduce_command(
     run: Annotated[
         str, typer.Argument(metavar="[R]", help="exp12, latest, sota or s12.")
@@ -320,6 +324,7 @@ def reproduce_command(
         raise typer.Exit(1)
 
 
+@explain_no_run()
 def ensemble_command(
     runs: Annotated[
         list[str], typer.Argument(metavar="R R...", help="Two or more runs with probabilities.")

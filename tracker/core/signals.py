@@ -40,8 +40,12 @@ def sigterm_as_interrupt() -> Iterator[None]:
         yield
         return
 
+    own = os.getpid()
+
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         signal.signal(term, signal.SIG_DFL)
+        if os.getpid() != own:  # a process that was forked in the block
+            os.kill(os.getpid(), term)
         raise KeyboardInterrupt(name_signal(term))
 
     signal.signal(term, interrupt)

@@ -13,8 +13,9 @@ import pytest
 
 from tests.conftest import COMMAND_LIMIT_S, NO_MLFLOW, ROOT
 from tests.support.workspaces import begin_run
+from tracker.commands.training import train_command
 from tracker.core.errors import InterruptedByUserError, UnknownRunError
-from tracker.run_folder.read import load_run
+from tracker.run_folder.read import list_runs, load_run
 from tracker.run_folder.stop_note import STOP_NAME
 from tracker.workflows.ending import record_end
 from tracker.workspace.tracker_toml import Workspace
@@ -171,3 +172,20 @@ def press_once() -> Callable[..., tuple[str, dict[str, str]]]:
         return "", {}
 
     return take
+
+
+@pytest.mark.parametrize(
+    ("number", "which"), [(signal.SIGTERM, r" \(SIGTERM\)"), (signal.SIGINT, "")]
+)
+def test_a_signal_before_a_run_begins_is_told_as_that(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, which: str
+) -> None:
+    def strike(*_: object, **__: object) -> None:
+        signal.raise_signal(number)
+
+    monkeypatch.chdir(workspace.root)
+    monkeypatch.setattr("tracker.workflows.resolve.resolve_config", strike)
+    with pytest.raises(InterruptedByUserError, match=f"interrupted{which} before a run began"):
+        train_command()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert list_runs(workspace.runs_dir) == []
