@@ -209,7 +209,7 @@ def test_validation_scores_of_other_images_are_marked_in_table_and_family(
     assert report.sota is not None and report.sota.number == 1
     assert [bool(entry.marks.get("val_f1")) for entry in report.entries] == [False, True, False]
     assert report.node_marks == {"exp2": "\u2260", "exp4": "\u2260"}
-    meaning = "does not compare with SOTA's: validated on other images or labels"
+    meaning = "does not compare with SOTA's: other images or labels, another loss"
     text = render_markdown(report)
     assert text.count(f"\u2260 {meaning}") == 2
     lines = [line for line in text.splitlines() if "exp" in line and line.lstrip().startswith("-")]

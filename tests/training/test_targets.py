@@ -93,7 +93,7 @@ def test_values_of_several_labels_and_of_a_number_are_columns() -> None:
 def test_held_values_are_the_dense_ones_to_the_bit(top: float) -> None:
     dense = [(top, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.7 if top < 1 else 0.0)]
     samples = [Sample(str(n), "x", 0, "x", values=row) for n, row in enumerate(dense)]
-    held = [replace(s, values=LabelValues.of_dense(s.values)) for s in samples]
+    held = [s._replace(values=LabelValues.of_dense(s.values)) for s in samples]
     task = make_task("labels")
     assert [tuple(s.values) for s in held] == dense
     assert [list_set(s.values) for s in held] == [list_set(row) for row in dense]

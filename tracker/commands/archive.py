@@ -127,8 +127,8 @@ def clean_command(
 
 # what tracker.workflows.reuse takes it for
 LAST_IS_FOR = (
-    "only a new run of the same config and data goes on from it: with a larger train.patience, or"
-    " with more train.epochs where sched.name is not cosine"
+    "delete it unless you will train the same run for longer: with a larger train.patience or,"
+    " where sched.name is not cosine, more train.epochs"
 )
 
 LAST_OF_OWN = "saved by a script of your own; tracker needs it no more, as the run is finished"

@@ -395,9 +395,9 @@ def describe_ensemble_step(diff: Mapping[str, Sequence[Any]]) -> str:
     ]
     old, new = tables
     if new.get("members") and not old.get("members"):
-        return f"{_name_ensemble(new)} against a single model, so no one change to name"
+        return f"{_name_ensemble(new)} against a single model, so no single change can be named"
     if old.get("members") and not new.get("members"):
-        return f"a single model against {_name_ensemble(old)}, so no one change to name"
+        return f"a single model against {_name_ensemble(old)}, so no single change can be named"
     return ""
 
 

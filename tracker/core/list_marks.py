@@ -15,7 +15,7 @@ MEANINGS = {
     DUPLICATE: "duplicate (=8: of submission 8)",
     BEST: "the best of those that compare",
     SEARCHED: FLATTERED,
-    APART: "does not compare with SOTA's: validated on other images or labels, or how is unknown",
+    APART: "does not compare with SOTA's: other images or labels, another loss, or not known how",
 }
 
 

@@ -29,7 +29,7 @@ def render_markdown(report: TeamReport) -> str:
         f"\n## Family\n\n{escape(explain_marks(report.list_family_marks()))}\n",
         "\n".join(_render_node(node, report) for node in report.family.nodes)
         or "No runs and no submissions yet.",
-        escape(describe_archived(report.family)),
+        *map(escape, filter(None, [describe_archived(report.family)])),
         "\n".join(f"\n{escape(problem)}" for problem in report.family.problems),
         "\n## Audit\n",
         "\n".join(_render_audit(report)),

@@ -390,7 +390,8 @@ def _explain_similar(competition: Competition, item: Mapping[str, Any]) -> str:
         )
     if greatest is None and item["equal_share"] >= competition.similar_share:
         share = render_share(item["equal_share"])
-        return f"{share} of the predictions are those of submission {number}, {changed} differ"
+        differ = "differs" if changed == 1 else "differ"
+        return f"{share} of the predictions are those of submission {number}; {changed:,} {differ}"
     return ""
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from tracker.core.errors import AlreadyTrainedError
+from tracker.core.errors import AlreadyTrainedError, InterruptedByUserError
 from tracker.mirror.sync import copy_run
 from tracker.run_folder.read import load_run
 from tracker.run_folder.record import RunRecord
@@ -50,6 +50,10 @@ def train_folds(
         except AlreadyTrainedError as error:
             report(f"fold {fold}: skipped, {error.run} already has this config, data and code")
             names.append(error.run)
+        except InterruptedByUserError as error:
+            again = "then the same command again: it skips the folds that are trained"
+            hint = ", ".join(filter(None, [error.hint, again]))
+            raise InterruptedByUserError(f"fold {fold} of {folds}: {error}", hint=hint) from None
     try:
         record = ensemble(
             workspace,

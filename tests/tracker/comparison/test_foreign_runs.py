@@ -287,10 +287,10 @@ def test_one_change_is_said_only_where_it_is_one(workspace: Workspace) -> None:
     ensemble = "mean ensemble of exp1, exp2"
     single = config_to_dict(Config())
     assert _count_changes(diff_configs(members, single), []) == (
-        f"a single model against {ensemble}, so no one change to name"
+        f"a single model against {ensemble}, so no single change can be named"
     )
     assert _count_changes(diff_configs(single, members), []) == (
-        f"{ensemble} against a single model, so no one change to name"
+        f"{ensemble} against a single model, so no single change can be named"
     )
     others = {"ensemble": {"method": "mean", "members": ["exp1", "exp3"]}}
     assert _count_changes(diff_configs(members, others), []) == "another ensemble: members differ"

@@ -67,15 +67,15 @@ def test_a_hub_that_hangs_is_not_waited_for(places: Path, monkeypatch: pytest.Mo
 
 
 def test_init_writes_and_says_what_it_found(places: Path, tmp_path: Path) -> None:
-    done = run_interpreter("init", tmp_path / "ws", cwd=tmp_path)
+    make_pictures(tmp_path, per_class=2, to_predict=2)
+    images = ("--train-dir", tmp_path / "train")
+    done = run_interpreter("init", tmp_path / "ws", *images, cwd=tmp_path)
     assert (
         f"model.pretrained = false: no weights in the cache, cannot reach {CLOSED}" in done.stdout
     )
     assert read_toml(tmp_path / "ws" / "tracker.toml")["model"] == {"pretrained": False}
-    assert (
-        "model.pretrained"
-        not in run_interpreter("init", tmp_path / "yes", "--pretrained", cwd=tmp_path).stdout
-    )
+    done = run_interpreter("init", tmp_path / "yes", "--pretrained", *images, cwd=tmp_path)
+    assert "model.pretrained" not in done.stdout
     workspace = load_workspace(tmp_path / "yes")
     assert workspace.defaults["model"] == {"pretrained": True}
     assert resolve_config(workspace).model.pretrained is True

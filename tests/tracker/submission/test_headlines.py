@@ -540,7 +540,7 @@ def test_an_ensemble_against_a_single_model_is_one_plain_sentence(searched: bool
     diff["ensemble.searched"] = [None, searched]
     told = describe_ensemble_step(diff)
     made = "weighted ensemble of exp8, exp9 (9, 29)"
-    assert told == f"{made} against a single model, so no one change to name"
+    assert told == f"{made} against a single model, so no single change can be named"
 
 
 def test_a_score_that_is_typed_again_adds_no_row(manual: Workspace) -> None:

@@ -542,11 +542,11 @@ def test_near_duplicates_need_a_word_and_exact_ones_are_never_accepted(tmp_path:
         make_run(workspace, answers)
     submit(workspace, "exp1", "m")
     with pytest.raises(
-        RefusedError, match=r"90\.0 % of the predictions are those of submission 1, 1 differ"
+        RefusedError, match=r"90\.0 % of the predictions are those of submission 1; 1 differs"
     ) as caught:
         submit(workspace, "exp2", "m")
     assert "--even-if-similar" in caught.value.hint
-    assert "submission 1, 1 differ" in check(workspace, "exp2").refusal
+    assert "submission 1; 1 differs" in check(workspace, "exp2").refusal
     assert submit(workspace, "exp2", "m", even_if_similar=True)[0].number == 2
     with pytest.raises(DuplicateError):
         submit(workspace, "exp3", "m", even_if_similar=True)

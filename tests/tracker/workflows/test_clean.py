@@ -256,7 +256,7 @@ def test_clean_shows_and_frees_nothing_without_a_yes(workspace: Workspace) -> No
     (own.folder / LAST).unlink()
     assert (done.returncode, "no terminal to ask on" in done.stderr) == (2, True)
     assert (
-        "1 x last.pth of exp1 (only a new run of the same config and data goes on from it"
+        "1 x last.pth of exp1 (delete it unless you will train the same run for longer: "
         in done.stdout
     )
     assert (folder / LAST).exists()

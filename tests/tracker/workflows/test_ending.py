@@ -17,7 +17,9 @@ from tracker.commands.training import train_command
 from tracker.core.errors import InterruptedByUserError, UnknownRunError
 from tracker.run_folder.read import list_runs, load_run
 from tracker.run_folder.stop_note import STOP_NAME
+from tracker.training.config import Config, DataConfig
 from tracker.workflows.ending import record_end
+from tracker.workflows.folds import train_folds
 from tracker.workspace.tracker_toml import Workspace
 
 # A wait in C that no signal ends, within a training.
@@ -189,3 +191,15 @@ def test_a_signal_before_a_run_begins_is_told_as_that(
         train_command()
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     assert list_runs(workspace.runs_dir) == []
+
+
+def test_folds_that_are_interrupted_say_how_all_of_them_go_on(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise InterruptedByUserError("exp1 was interrupted", hint="tracker run train --resume")
+
+    monkeypatch.setattr("tracker.workflows.folds.train", stop)
+    with pytest.raises(InterruptedByUserError, match="fold 0 of 3: exp1 was interrupted") as ended:
+        train_folds(workspace, Config(data=DataConfig(folds=3)))
+    assert ended.value.hint.startswith("tracker run train --resume, then the same command again: ")

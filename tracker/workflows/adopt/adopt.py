@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import shlex
-import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -63,7 +62,9 @@ from tracker.workflows.own_loop.active_run import ActiveRun
 from tracker.workflows.own_loop.begin import begin
 from tracker.workflows.own_loop.common_names import common_name
 from tracker.workflows.own_loop.config_tables import NO_SECTION, to_tables
+from tracker.workflows.own_loop.given_predictions import read_given
 from tracker.workspace.metrics import higher_is_better
+from tracker.workspace.predictions import check_answers
 from tracker.workspace.tracker_toml import Competition, Workspace
 
 # In this order; the first one found is read.
@@ -243,6 +244,7 @@ def _adopt(
         config = _rename_keys(to_tables(_restore_numbers(config)), foreign, names)
     config, member_facts = link_adopted(workspace, config, foreign.original)
     points = _make_points(foreign, config, names)
+    _check_predictions(workspace, foreign.predictions)
     # Of two calls at the same time only one adopts.
     with FileLock(workspace.state_dir / "adopt.lock"):
         used = [] if content is None else foreign.used
@@ -282,6 +284,19 @@ def _adopt(
     return record, foreign.remarks
 
 
+def _check_predictions(workspace: Workspace, path: Path | None) -> None:
+    """Raise DataError for answers that no run takes; the rest can be had without them."""
+    if path is None:
+        return
+    try:
+        check_answers(read_given(path, workspace.competition), workspace.competition, None)
+    except (RefusedError, DataError) as error:
+        raise DataError(
+            f"{path.name} cannot be taken as predictions: {error}",
+            hint="mend it, or move it elsewhere: the run is then adopted without predictions",
+        ) from error
+
+
 def _find_kind(config: Mapping[str, Any]) -> str:
     """A run of MLflow may be an ensemble of this program."""
     return "ensemble" if list_member_names(config) else "train"
@@ -308,10 +323,9 @@ def _begin_or_leave_none(
     """The new run; what cannot be adopted leaves none, for its source is whole where it lies."""
     run = begin(config, note=note, root=workspace.root, follow=False, quiet=True, **options)
     try:
-        with run:
-            yield run
+        yield run
     except BaseException:
-        shutil.rmtree(run.folder, ignore_errors=True)
+        run.discard()
         raise
 
 

@@ -10,8 +10,8 @@ import multiprocessing.util
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -521,12 +521,23 @@ class ActiveRun:
         with ignore_loader_ends():
             return self._finish(status, error, times)
 
-    def _finish(self, status: str, error: str, times: tuple[str, str] | None) -> RunRecord:
-        # A signal waits in this block: how the run ended is on disk before anything else stops it.
+    def discard(self) -> None:
+        """End the run and remove its folder: nobody was told of it, nor was the ledger."""
+        with self._end():
+            self._recorder.finish("failed")
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @contextmanager
+    def _end(self) -> Iterator[None]:
+        """A signal waits in this block: how the run ended is on disk before anything stops it."""
         with self._termination.end():
             self._ended = True
             atexit.unregister(self._end_with_script)
             self._system.close()
+            yield
+
+    def _finish(self, status: str, error: str, times: tuple[str, str] | None) -> RunRecord:
+        with self._end():
             status, error = self._explain_end(status, error)
             record = self._recorder.finish(status, error=error, times=times)
         if not self._quiet:

@@ -139,5 +139,8 @@ class NullRun(ActiveRun):
         """An empty record."""
         return RunRecord(name="", uid="", status=status, error=error)
 
+    def discard(self) -> None:
+        """Do nothing."""
+
     def end(self, error: BaseException | None) -> None:
         """Do nothing."""

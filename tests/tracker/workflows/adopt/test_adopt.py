@@ -29,6 +29,7 @@ from tracker.console.shown_config import choose_config
 from tracker.core.config_diff import strip_elsewhere
 from tracker.core.errors import RefusedError, TrackerError
 from tracker.images.explain import explain
+from tracker.ledger.connection import read_rows
 from tracker.ledger.read import list_submissions
 from tracker.run_folder.marks import tag_run
 from tracker.run_folder.points import Curves, read_curves
@@ -370,8 +371,21 @@ def test_a_file_or_a_folder_without_a_run_is_refused_and_says_what_is_expected(
     with pytest.raises(DataError, match=r"history\.csv is a file, not the folder of a run"):
         adopt_folder(workspace, tmp_path / "history.csv")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"no curves .*, no checkpoint and no prediction CSV$"):
+    with pytest.raises(DataError, match=r"no curves .*, no checkpoint and no prediction CSV\n"):
         adopt_folder(workspace, tmp_path / "empty")
+
+
+def test_answers_that_no_run_could_take_make_no_run_and_leave_nothing_in_the_ledger(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    folder = write_events(tmp_path / "old", {"val_acc": {1: 0.5}})
+    write_predictions(folder / "predictions.csv")
+    text = (folder / "predictions.csv").read_text().replace(",0", ",7").replace(",1", ",7")
+    (folder / "predictions.csv").write_text(text)
+    with pytest.raises(DataError, match=r"predictions\.csv cannot be taken as predictions: "):
+        adopt_folder(workspace, folder)
+    assert [*workspace.runs_dir.glob("exp*")] == []
+    assert read_rows(workspace.ledger_url, "SELECT name FROM runs") == []
 
 
 @pytest.mark.parametrize(
