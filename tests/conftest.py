@@ -76,6 +76,8 @@ LONGEST = (
     "test_active_run.py",
     "test_cli.py",
     "test_libraries.py",
+    "test_watch.py",
+    "test_loop.py",
     "test_torchrun.py",
     "test_slurm.py",
 )
