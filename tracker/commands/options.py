@@ -70,8 +70,8 @@ def ask(question: str, *, no: str, go_on: str) -> None:
 
 @contextmanager
 def explain_interrupt(find_state: Callable[[], tuple[str, str]]) -> Iterator[None]:
-    """Ctrl-C or SIGTERM in this block says what the ledger has by then: rows in it cannot be taken
-    back.
+    """Ctrl-C or SIGTERM in this block says how far the command came: rows in the ledger cannot be
+    taken back.
 
     `find_state` returns that, and what to do next; it is called after the signal.
     """
@@ -93,15 +93,8 @@ def explain_interrupt(find_state: Callable[[], tuple[str, str]]) -> Iterator[Non
 @contextmanager
 def explain_no_run() -> Iterator[None]:
     """Ctrl-C or SIGTERM before a run begins says so; the end of a run says more itself."""
-    from tracker.core.errors import InterruptedByUserError
-    from tracker.core.signals import sigterm_as_interrupt
-
-    try:
-        with sigterm_as_interrupt():
-            yield
-    except KeyboardInterrupt as stop:
-        which = f" ({stop})" if str(stop) else ""
-        raise InterruptedByUserError(f"interrupted{which} before a run began") from None
+    with explain_interrupt(lambda: (" before a run began", "")):
+        yield
 
 
 def refuse_together(given: Mapping[str, bool]) -> None:
