@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.optim.swa_utils import AveragedModel
 
 from tests.support.training_loop import CONFIG, PLAIN, SHORT, Stop, train, vary
 from tests.training.conftest import TWO
@@ -29,6 +30,7 @@ from tracker.training.model.optim import build_optimizer, check_optimizer
 from tracker.training.predict import predict
 from tracker.training.predict.probabilities import load_probabilities
 from tracker.training.run.checkpoint import load_checkpoint
+from tracker.training.run.setup import update_average
 
 
 def last_weights(root: Path, name: str) -> Mapping[str, torch.Tensor]:
@@ -89,15 +91,18 @@ def test_a_moving_average_is_what_is_validated_kept_and_resumed(folders: Path) -
     assert resumed.weights_fingerprint == whole.weights_fingerprint
 
 
-def test_the_average_follows_its_formula(folders: Path) -> None:
-    from tracker.training.run.setup import _average_into
-
-    average, current = [torch.tensor([1.0])], [torch.tensor([2.0])]
-    _average_into(0.9)(average, current, torch.tensor(1))
-    assert average[0].item() == pytest.approx(1 + (1 - 2 / 11))
-    average = [torch.tensor([1.0])]
-    _average_into(0.9)(average, current, torch.tensor(1000))
-    assert average[0].item() == pytest.approx(1.1)
+def test_the_average_follows_its_formula() -> None:
+    model = torch.nn.BatchNorm1d(1)
+    average = AveragedModel(model)
+    for count, decay, expected in ((1, 0.9, 1 + (1 - 2 / 11)), (1000, 0.9, 1.1), (0, 0.9, 2.0)):
+        average.n_averaged.fill_(count)
+        average.module.weight.data.fill_(1.0)
+        model.weight.data.fill_(2.0)
+        model.running_mean.fill_(3.0)
+        update_average(average, model, decay)
+        assert average.module.weight.item() == pytest.approx(expected)
+        assert average.module.running_mean.item() == 3.0
+        assert average.n_averaged.item() == count + 1
 
 
 def test_patience_ends_a_run_that_does_not_get_better(folders: Path) -> None:

@@ -252,7 +252,9 @@ def resolve_precision(wanted: str, device: str) -> tuple[Precision, str]:
     before (training/run/precision.py).
     """
     if device == "cuda":
-        best: Precision = "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+        # older GPUs (a T4, a P100) emulate bfloat16, many times slower than float16
+        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        best: Precision = "bf16-mixed" if has_bf16 else "16-mixed"
         # the config has checked the choice already
         return best if wanted == "auto" else cast("Precision", wanted), ""
     if wanted in ("auto", "32-true"):

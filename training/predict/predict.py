@@ -24,6 +24,7 @@ from tracker.training.input.loader import (
     build_loader,
 )
 from tracker.training.input.sampler import OrderedBatches
+from tracker.training.input.to_device import DeviceCopies
 from tracker.training.predict.probabilities import Predictions
 from tracker.training.predict.threads import count_readers, predict_in_threads
 from tracker.training.processes import gather_images
@@ -57,6 +58,7 @@ class Predictor:
         self._task = task
         self._fabric = fabric
         self._source = source
+        self._copies = DeviceCopies(fabric)
         self._in_threads = fabric.device.type == "cpu" and fabric.world_size == 1
         self._validation: _Reading | None = None
 
@@ -109,7 +111,10 @@ class Predictor:
             len(paths), batch_size, rank=self._fabric.global_rank, world=self._fabric.world_size
         )
         loader = build_loader(
-            datasets[0], sampler, workers=self._config.data.workers, pin_memory=False
+            datasets[0],
+            sampler,
+            workers=self._config.data.workers,
+            pin_memory=self._fabric.device.type == "cuda",
         )
         return _Reading(len(paths), batch_size, loader=loader)
 
@@ -160,7 +165,8 @@ class Predictor:
 
     def _forward(self, model: Any, tta: str, images: Tensor) -> Tensor:
         """Logits of a batch [n, 3, height, width]."""
-        batch = self._fabric.to_device(images.contiguous(memory_format=torch.channels_last))
+        (batch,) = self._copies.copy(images)
+        batch = batch.contiguous(memory_format=torch.channels_last)
         views: list[Tensor] = [model(view).float() for view in _list_views(batch, tta)]
         if len(views) == 1:
             return views[0]

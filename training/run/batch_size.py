@@ -15,7 +15,7 @@ from tracker.training.errors import TrainingError
 from tracker.training.formats.samples import LoadedData, Task
 from tracker.training.input.loader import stack_labels
 from tracker.training.run.alone import build_alone
-from tracker.training.run.loop import take_step
+from tracker.training.run.epoch import take_step
 from tracker.training.run.setup import Setup
 from tracker.training.targets import list_values
 

@@ -17,22 +17,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional
 
 from tracker.training.config import Config
 from tracker.training.data.data import copy_tables
-from tracker.training.errors import DataError, NonFiniteLossError, TrainingError, first_line
+from tracker.training.errors import DataError, TrainingError, first_line
 from tracker.training.formats.samples import LoadedData, Task
 from tracker.training.input.loader import ImageSource
 from tracker.training.input.pipeline_file import copy_pipeline_file
 from tracker.training.logger import RunLogger
 from tracker.training.machine import count_cores, count_trainings
-from tracker.training.metrics import score_counts
-from tracker.training.model.model import train_mode
 from tracker.training.numbers import render_count
 from tracker.training.predict.decide import (
     choose_decision,
@@ -46,23 +40,22 @@ from tracker.training.predict.probabilities import (
     Predictions,
     load_probabilities,
 )
-from tracker.training.processes import gather_images, has_own_threads, share_work
+from tracker.training.processes import has_own_threads, share_work
 from tracker.training.progress import Progress
 from tracker.training.run.checkpoint import weights_fingerprint
-from tracker.training.run.setup import Setup, build_setup, seed_torch
+from tracker.training.run.epoch import train_epoch
+from tracker.training.run.setup import Setup, build_setup
 from tracker.training.run.state import (
     LAST,
     Best,
     Part,
     load_best,
     restore,
-    restore_random,
     save_best,
     save_last,
 )
 from tracker.training.saves import SaveRequest, ask_by_signal
-from tracker.training.scores import confusion_matrix, count_classes
-from tracker.training.targets import TARGETS, is_better
+from tracker.training.targets import is_better
 from tracker.training.watch import SIGNAL_S, is_loader_end, is_loader_terminated, name_signal
 
 
@@ -241,7 +234,7 @@ def _train(
         epoch += 1
         # train and validate
         save = partial(_save_part, setup, progress, epoch, best)
-        metrics = _train_epoch(setup, epoch, progress, save=save, part=part)
+        metrics = train_epoch(setup, epoch, progress, save=save, part=part)
         part = None
         progress.validate(epoch=epoch)
         validation = predictor.validate(setup.eval_model)
@@ -308,169 +301,6 @@ def _describe(setup: Setup) -> dict[str, Any]:
         "eval_images": len(setup.data.eval),
         "threads": torch.get_num_threads(),
     }
-
-
-def _train_epoch(
-    setup: Setup,
-    epoch: int,
-    progress: Progress,
-    *,
-    save: Callable[[Part], None] = lambda _: None,
-    part: Part | None = None,
-) -> dict[str, float]:
-    """One epoch; returns train/loss, the metrics, /lr, /images_per_s and /data_wait.
-
-    /data_wait is the share of time spent waiting for data. `save` is called after a step where
-    somebody asks for it, with what has been done; with `part` the epoch goes on after that.
-    """
-    train, fabric = setup.config.train, setup.fabric
-    batches, part = _begin_epoch(setup, epoch, part)
-    sizes = setup.train_sampler.sizes
-    steps = -(-len(sizes) // train.accumulate)
-    started, classes = time.monotonic() - part.seconds, len(setup.task.classes)
-    has_classes = TARGETS[setup.task.target].is_class
-    for number, (images, labels, indices) in enumerate(
-        _time_waiting(batches, part), start=part.batches
-    ):
-        # gradients are added up over a group of batches, and synchronized after its last one
-        group = number - number % train.accumulate
-        last = number + 1 in (group + train.accumulate, len(sizes))
-        with fabric.no_backward_sync(setup.model, enabled=fabric.world_size > 1 and not last):
-            loss, guesses, truth = _forward(setup, images, labels)
-            value = float(loss.detach())
-            if not math.isfinite(value):
-                ids = [setup.data.train[index].id for index in indices.tolist()]
-                raise _non_finite(value, epoch, number, sizes, ids)
-            # by images, because the last batch of an epoch may be smaller
-            share = sizes[number] / sum(sizes[group : group + train.accumulate])
-            # times the number of processes, because the mean over them divides by it
-            fabric.backward(loss * share * fabric.world_size)
-        # statistics of the batch
-        if has_classes:
-            part.confusion += confusion_matrix(truth, guesses, classes)
-        part.total += value * sizes[number]
-        part.seen += sizes[number]
-        part.recent.append(value)
-        progress.batch(epoch=epoch, images=sizes[number], loss=value)
-        if not last:
-            continue
-        # the group is complete
-        part.lr = _update_weights(setup)
-        step = (epoch - 1) * steps + number // train.accumulate + 1
-        if step % train.log_every == 0:
-            loss_now = sum(part.recent) / len(part.recent)
-            values = {"train/batch_loss": loss_now, "train/batch_lr": part.lr}
-            setup.logger.metrics(values, step=step, epoch=epoch)
-            part.recent = []
-        part.batches, part.seconds = number + 1, time.monotonic() - started
-        if setup.saving.agreed or (setup.saving.asked and fabric.world_size == 1):
-            save(part)
-    scores = score_counts(count_classes(part.confusion)) if has_classes else {}
-    return {
-        "train/loss": part.total / part.seen,
-        **{f"train/{name}": value for name, value in scores.items()},
-        "train/lr": part.lr,
-        "train/images_per_s": part.seen / part.seconds,
-        "train/data_wait": part.waited / part.seconds,
-    }
-
-
-def _begin_epoch(setup: Setup, epoch: int, part: Part | None) -> tuple[Iterator[Any], Part]:
-    """The batches of an epoch that are left, and what the others added up: nothing at first."""
-    seed_torch(setup.config.train.seed, epoch, setup.fabric.global_rank)
-    setup.train_sampler.epoch = epoch
-    setup.train_sampler.skip = part.batches if part else 0
-    train_mode(setup.model)
-    batches = iter(setup.train_loader)  # draws a random number
-    if part:
-        restore_random(setup, part)
-        return batches, part
-    classes = len(setup.task.classes)
-    return batches, Part(np.zeros((classes, classes), dtype=np.int64))
-
-
-def _time_waiting(batches: Iterator[Any], part: Part) -> Iterator[Any]:
-    """The batches; `part` gets how long they were waited for."""
-    started = time.monotonic()
-    for batch in batches:
-        part.waited += time.monotonic() - started
-        yield batch
-        started = time.monotonic()
-
-
-def _forward(
-    setup: Setup, images: Tensor, labels: Tensor
-) -> tuple[Tensor, NDArray[np.int64], NDArray[np.int64]]:
-    """Loss of the batch over all processes, and predicted and true classes of its images.
-
-    The predicted classes mean nothing where an image has several classes or a number.
-    """
-    batch = setup.fabric.to_device(images.contiguous(memory_format=torch.channels_last))
-    targets = setup.fabric.to_device(labels)
-    if setup.mixer is not None:
-        batch, targets = setup.mixer(batch, targets)
-    logits = setup.model(batch).float()
-    if setup.fabric.world_size > 1:
-        logits, targets, labels = _gather(setup, logits, targets, labels)
-    guesses = logits.detach().argmax(1).cpu().numpy()
-    return setup.loss(logits, targets), guesses, labels.numpy()
-
-
-def _gather(
-    setup: Setup, logits: Tensor, targets: Tensor, labels: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits, targets and labels of all processes in the order of the whole batch.
-
-    The logits have their gradients. The loss of the whole batch is then the same in every process,
-    also for losses that are no mean over images.
-    """
-    share = setup.config.train.batch_size // setup.fabric.world_size
-    absent = share - len(labels)  # the last batch may not divide evenly
-
-    def collect(part: Tensor) -> Tensor:
-        padded = functional.pad(part, (0, 0) * (part.ndim - 1) + (0, absent))
-        return gather_images(setup.fabric, padded)
-
-    labels = setup.fabric.to_device(labels)
-    # the first process alone gets the signal to save: it says so with 2 for an image
-    word = 2.0 if setup.saving.asked else 1.0
-    words = collect(torch.full((len(labels),), word, device=labels.device))
-    setup.saving.agreed = bool((words > 1).any())
-    present = words.bool()
-    return collect(logits)[present], collect(targets)[present], collect(labels)[present].cpu()
-
-
-def take_step(setup: Setup, images: Tensor, labels: Tensor) -> None:
-    """One step of training with a batch [n, 3, height, width] and its labels [n, ...]."""
-    train_mode(setup.model)
-    loss, _, _ = _forward(setup, images, labels)
-    setup.fabric.backward(loss)
-    _update_weights(setup)
-
-
-def _update_weights(setup: Setup) -> float:
-    """One optimizer step; returns the learning rate of this step."""
-    train = setup.config.train
-    if train.clip_grad:
-        setup.fabric.clip_gradients(setup.model, setup.optimizer, max_norm=train.clip_grad)
-    setup.optimizer.step()
-    setup.optimizer.zero_grad()
-    if setup.ema is not None:
-        setup.ema.update_parameters(setup.model.module)
-    lr = float(setup.scheduler.get_last_lr()[-1])
-    setup.scheduler.step()
-    return lr
-
-
-def _non_finite(
-    value: float, epoch: int, number: int, sizes: list[int], ids: list[str]
-) -> NonFiniteLossError:
-    names = ", ".join(ids[:4]) + (f" and {len(ids) - 4} more" if len(ids) > 4 else "")
-    return NonFiniteLossError(
-        f"the loss is {value} in epoch {epoch}, batch {number + 1} of {len(sizes)} ({names}); "
-        "the weights were not updated",
-        hint="lower optim.lr, lengthen sched.warmup_epochs, or look at these images",
-    )
 
 
 def _measure(setup: Setup, validation: Predictions, progress: Progress) -> dict[str, float]:

@@ -22,7 +22,7 @@ from tracker.training.input.loader import stack_labels
 from tracker.training.machine import has_bfloat16, name_processor
 from tracker.training.model.model import Precision
 from tracker.training.run.alone import build_alone
-from tracker.training.run.loop import take_step
+from tracker.training.run.epoch import take_step
 from tracker.training.run.setup import choose_device
 from tracker.training.targets import list_values
 

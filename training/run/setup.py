@@ -92,6 +92,8 @@ def build_setup(
     """
     train = config.train
     torch.use_deterministic_algorithms(train.deterministic, warn_only=True)
+    # tries cuDNN's algorithms and takes the quickest, which another run may not take
+    torch.backends.cudnn.benchmark = not train.deterministic
     fabric = build_fabric(config, environment=environment, notify=notify, precision=precision)
 
     # the model: seeded first, because a new head has random weights
@@ -110,7 +112,7 @@ def build_setup(
     module = _prepare_module(module, config, fabric)
     ema = None
     if train.ema:
-        ema = AveragedModel(module.to(fabric.device), multi_avg_fn=_average_into(train.ema))
+        ema = AveragedModel(module.to(fabric.device))
     compiled: Any = torch.compile(module) if train.compile else module
     model = fabric.setup_module(compiled)
 
@@ -151,7 +153,7 @@ def build_setup(
         loss=build_loss(
             config.loss,
             target=task.target,
-            weights=_weigh_classes(config, data, task),
+            weights=_weigh_classes(config, data, task, fabric.device),
             scale=find_scale(module),
         ),
         mixer=build_mixer(
@@ -264,21 +266,29 @@ def seed_torch(seed: int, epoch: int, rank: int = 0) -> None:
     torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
 
-def _average_into(decay: float) -> Callable[[Any, Any, Any], None]:
-    """An exponential moving average with a rising decay.
+def update_average(average: AveragedModel, model: torch.nn.Module, decay: float) -> None:
+    """Move the averaged weights towards those of `model`: a moving average with a rising decay.
 
-    After n steps it is (1 + n) / (10 + n), at most `decay`.
+    After n steps it is (1 + n) / (10 + n), at most `decay`. Their number stays on the CPU:
+    AveragedModel's own update waits for the GPU to read it.
     """
+    steps = int(average.n_averaged)
+    ours: list[torch.Tensor] = list(average.module.parameters())
+    theirs: list[torch.Tensor] = list(model.parameters())
+    with torch.no_grad():
+        if steps == 0:
+            torch._foreach_copy_(ours, theirs)
+        else:
+            torch._foreach_lerp_(ours, theirs, 1 - min(decay, (1 + steps) / (10 + steps)))
+        for our, their in zip(average.module.buffers(), model.buffers(), strict=True):
+            our.copy_(their)
+        average.n_averaged += 1
 
-    def average(averaged: Any, current: Any, steps: Any) -> None:
-        count = float(steps)
-        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + count) / (10 + count)))
 
-    return average
-
-
-def _weigh_classes(config: Config, data: LoadedData, task: Task) -> torch.Tensor | None:
-    """A weight for each class [classes]; its mean over the images is 1.
+def _weigh_classes(
+    config: Config, data: LoadedData, task: Task, device: torch.device
+) -> torch.Tensor | None:
+    """A weight for each class [classes] on the device; its mean over the images is 1.
 
     Where an image has several labels, it is that of the images with the class: images without it by
     images with it.
@@ -287,8 +297,8 @@ def _weigh_classes(config: Config, data: LoadedData, task: Task) -> torch.Tensor
         return None
     if task.target == "labels":
         present = torch.from_numpy(count_present(data.train)).clamp_min(1)
-        return (len(data.train) - present).clamp_min(1) / present
+        return ((len(data.train) - present).clamp_min(1) / present).to(device)
     labels = [sample.label for sample in data.train]
     weights = torch.ones(len(task.classes))
     weights[torch.tensor(labels)] = torch.from_numpy(balance(labels)).float()
-    return weights
+    return weights.to(device)
