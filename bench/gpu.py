@@ -251,7 +251,7 @@ def count_operations(setup: Setup, side: int) -> float:
     """Operations of one image's forward pass; training takes three times as many."""
     image = torch.zeros(1, 3, side, side, device=DEVICE)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        setup.eval_model(image)
+        setup.eval_model.eval()(image)
     return float(counter.get_total_flops())
 
 
