@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,9 @@ with hide_library("torchmetrics"):
     from lightning_fabric.plugins.precision import MixedPrecision
     from lightning_fabric.plugins.precision import Precision as PlainPrecision
     from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
+
+# It tells everybody about precision, in words for somebody who writes a loop with it.
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 __all__ = [
     "ClusterEnvironment",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from tracker.training.input.loader import (
 )
 from tracker.training.input.sampler import OrderedBatches
 from tracker.training.input.to_device import DeviceCopies
+from tracker.training.model.compiled import skip_odd_batch
 from tracker.training.predict.probabilities import Predictions
 from tracker.training.predict.threads import count_readers, predict_in_threads
 from tracker.training.processes import gather_images
@@ -48,10 +49,18 @@ class Predictor:
     """Predicts lists of images, one process on a CPU in threads, otherwise with a loader.
 
     What reads the validation images is built once. Each process must make the same calls.
+    `compiled`: models are compiled first, unless threads share them.
     """
 
     def __init__(
-        self, config: Config, data: LoadedData, task: Task, fabric: Fabric, source: ImageSource
+        self,
+        config: Config,
+        data: LoadedData,
+        task: Task,
+        fabric: Fabric,
+        source: ImageSource,
+        *,
+        compiled: bool = False,
     ) -> None:
         self._config = config
         self._data = data
@@ -60,6 +69,7 @@ class Predictor:
         self._source = source
         self._copies = DeviceCopies(fabric)
         self._in_threads = fabric.device.type == "cpu" and fabric.world_size == 1
+        self._compiled = compiled and not self._in_threads
         self._validation: _Reading | None = None
 
     def validate(self, model: Any) -> Predictions:
@@ -140,7 +150,9 @@ class Predictor:
         With test-time augmentation those of the views are averaged as `Target.average` says.
         """
         model.eval()
-        forward = partial(self._forward, model, tta)
+        if self._compiled:
+            model = torch.compile(model)
+        forward = partial(self._forward, model, tta, images.batch_size)
         if images.datasets:
             return predict_in_threads(
                 images.datasets,
@@ -163,11 +175,13 @@ class Predictor:
         with torch.inference_mode(), self._fabric.autocast():
             yield
 
-    def _forward(self, model: Any, tta: str, images: Tensor) -> Tensor:
-        """Logits of a batch [n, 3, height, width]."""
+    def _forward(self, model: Any, tta: str, usual: int, images: Tensor) -> Tensor:
+        """Logits of a batch [n, 3, height, width], where `usual` batches have so many images."""
         (batch,) = self._copies.copy(images)
         batch = batch.contiguous(memory_format=torch.channels_last)
-        views: list[Tensor] = [model(view).float() for view in _list_views(batch, tta)]
+        share = usual // self._fabric.world_size
+        with skip_odd_batch(len(batch), share) if self._compiled else nullcontext():
+            views: list[Tensor] = [model(view).float() for view in _list_views(batch, tta)]
         if len(views) == 1:
             return views[0]
         averaged: Tensor = TARGETS[self._task.target].average(torch.stack(views))

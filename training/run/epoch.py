@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch.nn import functional
 from tracker.training.errors import NonFiniteLossError
 from tracker.training.input.to_device import DeviceCopies
 from tracker.training.metrics import score_counts
+from tracker.training.model.compiled import skip_odd_batch
 from tracker.training.model.model import train_mode
 from tracker.training.processes import gather_images
 from tracker.training.progress import Progress
@@ -219,23 +220,12 @@ def _forward(
     batch = copied.contiguous(memory_format=torch.channels_last)
     if setup.mixer is not None:
         batch, targets = setup.mixer(batch, targets)
-    with _skip_compiling(setup, len(batch)):
+    usual = setup.config.train.batch_size // setup.fabric.world_size
+    with skip_odd_batch(len(batch), usual) if setup.config.train.compile else nullcontext():
         logits = setup.model(batch).float()
     if setup.fabric.world_size > 1:
         logits, targets, labels = _gather(setup, logits, targets, labels)
     return setup.loss(logits, targets), logits.detach().argmax(1), labels.numpy()
-
-
-def _skip_compiling(setup: Setup, count: int) -> AbstractContextManager[Any]:
-    """Within the block the last batch of an epoch, which has fewer images, is not compiled for.
-
-    That would take as long again as for all the others.
-    """
-    train = setup.config.train
-    if not train.compile or count == train.batch_size // setup.fabric.world_size:
-        return nullcontext()
-    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
-    return stance
 
 
 def _gather(

@@ -227,7 +227,7 @@ def _train(
     epoch, best, part = start
     progress.begin(batches=len(setup.train_loader), done=epoch)
     started, before = time.monotonic(), epoch
-    predictor = Predictor(setup.config, setup.data, setup.task, setup.fabric, setup.source)
+    predictor = _build_predictor(setup)
     while epoch < train.epochs:
         if best and train.patience and epoch - best.epoch >= train.patience:
             break
@@ -259,6 +259,13 @@ def _train(
             f"stopped after epoch {epoch}: {train.monitor} was best in epoch {best.epoch}"
         )
     return best
+
+
+def _build_predictor(setup: Setup) -> Predictor:
+    compiled = setup.config.train.compile
+    return Predictor(
+        setup.config, setup.data, setup.task, setup.fabric, setup.source, compiled=compiled
+    )
 
 
 def _save_part(setup: Setup, progress: Progress, epoch: int, best: Best | None, part: Part) -> None:
@@ -345,8 +352,7 @@ def _finish(
             progress.notify(decision.note)
     if setup.data.eval:
         progress.finish("predicting")
-        predictor = Predictor(setup.config, setup.data, setup.task, setup.fabric, setup.source)
-        evaluation = predictor.evaluate(setup.eval_model)
+        evaluation = _build_predictor(setup).evaluate(setup.eval_model)
         if first:
             predictions = save_predictions(setup.run_dir, evaluation, setup.task, decision)
             setup.logger.artifact(predictions)

@@ -21,6 +21,7 @@ from tracker.training.input.mixup import Mixer, build_mixer
 from tracker.training.input.sampler import BatchSampler, balance
 from tracker.training.logger import RunLogger
 from tracker.training.machine import keep_memory
+from tracker.training.model.compiled import allow_fused_attention
 from tracker.training.model.losses import Loss, build_loss
 from tracker.training.model.model import (
     AttributeHeads,
@@ -96,6 +97,8 @@ def build_setup(
     torch.backends.cudnn.benchmark = not train.deterministic
     fabric = build_fabric(config, environment=environment, notify=notify, precision=precision)
 
+    if fabric.device.type == "cuda" and not train.deterministic:
+        allow_fused_attention()
     # the model: seeded first, because a new head has random weights
     seed_torch(train.seed, 0)
     model_config = replace(config.model, pretrained=False) if resume else config.model
