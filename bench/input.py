@@ -29,9 +29,9 @@ from tracker.training.input.sampler import BatchSampler
 SIDE, BATCH = 384, 16
 REASON = (
     "8 times leaves 1,150 to 1,400 us of the processor an image; decoding takes 700, 380 of them"
-    " the compressed bits (no decoder that is installed leaves out what the crop does not need), the"
-    " resize 195, floats and colors 235, keeping it 185, of which the pages of the file are 120,"
-    " and 150 go to data that other steps have pushed out of the processor's cache"
+    " the compressed bits (no decoder that is installed leaves out what the crop does not need),"
+    " the resize 195, floats and colors 235, keeping it 185 (the pages of the file 120), and 150"
+    " go to data that other steps have pushed out of the processor's cache"
 )
 GOALS = {
     "hsv, first epoch": 2.5,
