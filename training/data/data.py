@@ -288,7 +288,10 @@ def _read_samples(
         fixed = add_strata(fixed, task.target)
     findings.problems += fixes.list_unused()
     # what is held out is predicted, whatever is excluded from training
-    return [s for s in fixed if s.id in task.held_out or not findings.exclude.covers(s.id)]
+    exclude = findings.exclude
+    if exclude.is_empty:
+        return fixed
+    return [s for s in fixed if s.id in task.held_out or not exclude.covers(s.id)]
 
 
 def _fix(sample: Sample, fixes: LabelFixes, task: Task) -> Sample:
@@ -486,9 +489,11 @@ def _list_units(samples: Sequence[Sample], config: DataConfig) -> list[str]:
 
 def _render_label(sample: Sample) -> str:
     """What a sample has, as the fingerprint counts it."""
+    if not sample.values:
+        return str(sample.label)
     if isinstance(sample.values, LabelValues):
         cells = ["0"] * len(sample.values)
         for place, share in sample.values.list_pairs():
             cells[place] = f"{share:g}"
         return " ".join(cells)
-    return " ".join(f"{value:g}" for value in sample.values) or str(sample.label)
+    return " ".join(f"{value:g}" for value in sample.values)

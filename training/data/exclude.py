@@ -87,6 +87,11 @@ class Exclude:
             rule = Rule(_cut_prefix(name, folders), text, f"{table}:{cells[LINE]}", cells["reason"])
             self.paths.setdefault(rule.text, rule)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is left out."""
+        return not (self.paths or self.patterns)
+
     def covers(self, name: str) -> bool:
         """Whether the training image, or folder, of this name is left out."""
         if name not in self.left_out:

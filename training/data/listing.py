@@ -65,6 +65,8 @@ def name_clutter(name: str) -> str:
 
 def name_note(name: str) -> str:
     """The suffix of a file that usually lies beside images; empty for others."""
+    if not name.lower().endswith(NOTES):  # as nearly every name: the parts need not be found
+        return ""
     suffix = split_suffix(name)[1].lower()
     return suffix if suffix in NOTES else ""
 

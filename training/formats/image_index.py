@@ -45,11 +45,18 @@ class ImageIndex:
     def read(cls, root: Path) -> ImageIndex:
         """List a folder; no file is opened or asked for its size. Raises StorageError."""
         index = cls(root)
-        for folder, name in _walk(root, "", DEEPEST):
-            stem, suffix = split_suffix(name)
-            if suffix.lower() in IMAGE_SUFFIXES:
-                index.by_stem.setdefault(stem, []).append(ImageFile(folder, stem, suffix))
-                index.folders[folder] = index.folders.get(folder, 0) + 1
+        by_stem = index.by_stem
+        for folder, names in _walk(root, "", DEEPEST):
+            parts = [split_suffix(name) for name in names]
+            images = [
+                ImageFile(folder, stem, suffix)
+                for stem, suffix in parts
+                if suffix.lower() in IMAGE_SUFFIXES
+            ]
+            for image in images:
+                by_stem.setdefault(image.stem, []).append(image)
+            if images:
+                index.folders[folder] = len(images)
         return index
 
     def find(self, text: str) -> list[ImageFile]:
@@ -127,8 +134,8 @@ def _choose_nearest(found: Sequence[ImageFile], parts: Sequence[str]) -> list[Im
     return list(found)
 
 
-def _walk(root: Path, folder: str, depth: int) -> Iterator[tuple[str, str]]:
-    """(folder relative to the root, name) of every file, by name; without hidden ones."""
+def _walk(root: Path, folder: str, depth: int) -> Iterator[tuple[str, list[str]]]:
+    """(folder relative to the root, names of its files, sorted); without hidden ones."""
     below: list[str] = []
     names: list[str] = []
     with translate_os_errors(root / folder, "read"), os.scandir(root / folder) as entries:
@@ -139,8 +146,7 @@ def _walk(root: Path, folder: str, depth: int) -> Iterator[tuple[str, str]]:
                 names.append(entry.name)
             elif not (entry.is_symlink() and _leads_up(Path(entry.path))):
                 below.append(entry.name)
-    for name in sorted(names):
-        yield folder, name
+    yield folder, sorted(names)
     if depth:
         for name in sorted(below):
             yield from _walk(root, f"{folder}/{name}" if folder else name, depth - 1)

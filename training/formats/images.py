@@ -148,7 +148,8 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 
     try:
         check_regular(path)
-        return np.fromfile(path, dtype=np.uint8)
+        with path.open("rb", buffering=0) as file:  # np.fromfile takes 20 us longer
+            return np.frombuffer(file.readall(), dtype=np.uint8)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 

@@ -119,7 +119,9 @@ class _Reader:
         return values.index(1), ()
 
     def _find(self, word: str) -> int:
-        index = self.word_of.get(word, self.word_of.get(to_whole(word)))
+        index = self.word_of.get(word)
+        if index is None:
+            index = self.word_of.get(to_whole(word))
         if index is None:
             raise ValueError(f"unknown label {word!r}")
         return index
@@ -150,8 +152,9 @@ def read_rows(source: TrainingFolder, table: Path) -> list[Sample]:
     samples: list[Sample] = []
     refused: list[str] = []  # file names of rows that cannot be used
     line_of: dict[str, str] = {}
+    before = f"{table}:"
     for line, name, file_name, group, *cells in read_table(table, wanted):
-        place = f"{table}:{line}"
+        place = before + line
         if not name:
             source.listing.add_problem("", place, "no id")
             continue
@@ -165,10 +168,11 @@ def read_rows(source: TrainingFolder, table: Path) -> list[Sample]:
             of_id = names.images.get(name, []) if names else [ImageName(place, name, file_name)]
             refused += [image.file_name for image in of_id]
             continue
-        images = [ImageName(place, name, file_name)]
-        if names:
-            images = names.list_images(name, place, source.listing)
-        for image in images:
+        if names is None:
+            unit = group or name
+            samples.append(Sample(name, finder.place(file_name), label, unit, values=values))
+            continue
+        for image in names.list_images(name, place, source.listing):
             file, unit = finder.place(image.file_name), image.group or group or name
             samples.append(Sample(image.id, file, label, unit, values=values))
     named = {sample.file for sample in samples} | {finder.place(text) for text in refused}

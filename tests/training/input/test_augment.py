@@ -409,6 +409,23 @@ def test_a_pipeline_file_does_what_albumentations_does_with_it(tmp_path: Path, n
     assert len(results) > 6
 
 
+@pytest.mark.parametrize("size", [(48, 64), (41, 57), (40, 40), (24, 32), (30, 90), (90, 30)])
+def test_a_prepared_image_is_the_one_that_albumentations_makes_step_by_step(
+    tmp_path: Path, size: tuple[int, int]
+) -> None:
+    padded = albu.CenterCrop(40, 40, pad_if_needed=True)
+    bordered = albu.CenterCrop(41, 35, True, border_mode=cv2.BORDER_REFLECT)
+    resize = albu.Resize(*SIZE, area_for_downscale="image")
+    heads = ([padded, resize], [resize, padded], [bordered, padded, resize], [padded])
+    image = make_image(*size)
+    for number, head in enumerate(heads):
+        steps = head if head[-1] is resize else [*head, resize]
+        config = write_file(tmp_path, [*steps, NORMALISE], f"{number}.yaml")
+        found = build(config, root=tmp_path).prepare(image)
+        np.testing.assert_array_equal(found, albu.Compose(steps)(image=image)["image"])
+        assert found.flags.c_contiguous
+
+
 def test_what_is_random_in_a_file_is_for_training(tmp_path: Path) -> None:
     config, image = write_file(tmp_path, OWN), make_image()
     found = run(build(config, root=tmp_path, train=False), image)
