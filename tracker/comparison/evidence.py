@@ -30,10 +30,22 @@ from tracker.training.tables import flatten
 from tracker.workspace.tracker_toml import Workspace
 
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from tracker.comparison.statistics.paired import Difference, FoldTest, PairedComparison
-    from tracker.comparison.subject import Subject
     from tracker.training.formats.samples import Task
     from tracker.training.predict.probabilities import Predictions
+
+    class Side(Protocol):
+        """What is asked of each of the two that are compared; a `Subject` has it."""
+
+        @property
+        def name(self) -> str: ...
+        @property
+        def config(self) -> Mapping[str, Any]: ...
+        @property
+        def folder(self) -> Path | None: ...
+
 
 VALIDATION = "validation.npz"
 KEYS_WITHOUT_EFFECT_ON_SPLIT = (
@@ -85,8 +97,8 @@ class Evidence(NamedTuple):
 
 def compare_validation(
     workspace: Workspace,
-    left: Subject,
-    right: Subject,
+    left: Side,
+    right: Side,
     *,
     resamples: int,
     images: int,
@@ -118,8 +130,13 @@ def compare_validation(
     return found
 
 
+def is_kept(workspace: Workspace, left: Side, right: Side, resamples: int) -> bool:
+    """Whether the figures of two subjects that have validation predictions can be kept."""
+    return _describe_sources(workspace, left, right, resamples) is not None
+
+
 def _describe_sources(
-    workspace: Workspace, left: Subject, right: Subject, resamples: int
+    workspace: Workspace, left: Side, right: Side, resamples: int
 ) -> list[Any] | None:
     """Everything that decides the figures of two trained runs, as plain values.
 
@@ -149,7 +166,7 @@ def _restore(figures: Mapping[str, Any]) -> Evidence:
     )
 
 
-def _find_missing(side: Subject) -> str:
+def _find_missing(side: Side) -> str:
     if side.folder is None:
         return "saved no validation predictions here (known only from the ledger)"
     if not (side.folder / VALIDATION).is_file():
@@ -158,7 +175,7 @@ def _find_missing(side: Subject) -> str:
 
 
 def _compare_predictions(
-    workspace: Workspace, left: Subject, right: Subject, resamples: int, images: int
+    workspace: Workspace, left: Side, right: Side, resamples: int, images: int
 ) -> Evidence:
     a, b = _load_same_images(left, right)
     drawn = _find_groups(workspace, left, right, (a, b))
@@ -204,7 +221,7 @@ class _Groups(NamedTuple):
 
 
 def _find_groups(
-    workspace: Workspace, left: Subject, right: Subject, sides: tuple[Predictions, Predictions]
+    workspace: Workspace, left: Side, right: Side, sides: tuple[Predictions, Predictions]
 ) -> _Groups:
     """The groups that both runs have for their images, which are in one order.
 
@@ -279,7 +296,7 @@ def _find_task(workspace: Workspace, predictions: Predictions) -> Task | None:
 
 
 def _compare_outcomes(
-    subjects: tuple[Subject, Subject],
+    subjects: tuple[Side, Side],
     sides: tuple[Predictions, Predictions],
     task: Task,
     paired: PairedComparison | None,
@@ -340,12 +357,12 @@ def _list_changes(
     return moves, [ChangedImage(id=image, truth=t, a=x, b=y) for image, (t, x, y) in listed]
 
 
-def _get_folder(side: Subject) -> Path:
+def _get_folder(side: Side) -> Path:
     assert side.folder is not None  # noqa: S101  (`compare_validation` has checked)
     return side.folder
 
 
-def _load(side: Subject) -> Predictions:
+def _load(side: Side) -> Predictions:
     from tracker.training.predict.probabilities import load_probabilities
 
     return load_probabilities(_get_folder(side) / VALIDATION)
@@ -357,7 +374,7 @@ def _get_labels(predictions: Predictions) -> Any:
     return predictions.labels
 
 
-def _load_same_images(left: Subject, right: Subject) -> tuple[Predictions, Predictions]:
+def _load_same_images(left: Side, right: Side) -> tuple[Predictions, Predictions]:
     """The validation predictions of both runs in the same order.
 
     Raises TrackerError if the runs have different images, classes or labels.
@@ -392,7 +409,7 @@ def _load_same_images(left: Subject, right: Subject) -> tuple[Predictions, Predi
     return a, b
 
 
-def _list_causes(left: Subject, right: Subject) -> str:
+def _list_causes(left: Side, right: Side) -> str:
     """The keys that differ and may have split the images differently, as text."""
     a, b = ({**later_defaults(), **flatten(side.config)} for side in (left, right))
     keys = [
@@ -407,7 +424,7 @@ def _list_causes(left: Subject, right: Subject) -> str:
     return f" ({', '.join(causes)} {verb})"
 
 
-def _validates_people(workspace: Workspace, side: Subject) -> bool:
+def _validates_people(workspace: Workspace, side: Side) -> bool:
     """Whether the validation images were drawn person by person.
 
     For an ensemble, its first member decides.
@@ -427,7 +444,7 @@ def _validates_people(workspace: Workspace, side: Subject) -> bool:
 
 
 def _test_folds(
-    workspace: Workspace, left: Subject, right: Subject, task: Task | None
+    workspace: Workspace, left: Side, right: Side, task: Task | None
 ) -> tuple[Mapping[str, FoldTest] | None, str]:
     """The paired test over folds, or None and the reason; no reason if a side has no folds."""
     from tracker.comparison.statistics.paired import corrected_fold_test
@@ -480,7 +497,7 @@ def _measure(
     return measure(fold, task, load_decision(run_dir, task))
 
 
-def _find_folds(runs_dir: Path, side: Subject) -> list[str]:
+def _find_folds(runs_dir: Path, side: Side) -> list[str]:
     """The runs of an ensemble in the order of their folds; empty unless it has one run per fold."""
     names = side.config.get("ensemble", {}).get("members", [])
     try:

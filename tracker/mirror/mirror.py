@@ -10,6 +10,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +55,15 @@ class Mirror:
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
 
-    def wait(self) -> str:
+    def wait(self, meanwhile: Iterator[object] | None = None) -> str:
         """Wait while the copy makes progress, at most TRACKER_MLFLOW_WAIT_S.
 
+        A step of `meanwhile`, short and optional work, is done instead of each pause.
         Returns what is not copied yet and what will do it; empty when everything is copied.
         """
         if self._process is None:
             return describe_lag("copying has not started")
-        problem = self._wait(self._process)
+        problem = self._wait(self._process, meanwhile or iter(()))
         if (code := self._process.poll()) is None:
             return (
                 f"{name_remote()} behind ({problem}): copying continues in the background; tracker"
@@ -71,7 +73,7 @@ class Mirror:
             return ""
         return describe_lag(last_line(self._folder / LOG_NAME))
 
-    def _wait(self, process: subprocess.Popen[bytes]) -> str:
+    def _wait(self, process: subprocess.Popen[bytes], meanwhile: Iterator[object]) -> str:
         """Wait for the end of the process; returns the reason for ending the wait before."""
         started = moved = time.monotonic()
         limit_s = get_seconds("TRACKER_MLFLOW_WAIT_S")
@@ -98,7 +100,8 @@ class Mirror:
                 return f"no progress for {PATIENCE_S:.0f} s"
             if now - started >= limit_s:
                 return "still copying"
-            time.sleep(POLL_S)
+            if next(meanwhile, None) is None:
+                time.sleep(POLL_S)
         return ""
 
     def _find_outage(self) -> str:

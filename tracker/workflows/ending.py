@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from tracker.comparison.likely_pairs import compare_likely_pairs
 from tracker.core.errors import (
     InterruptedByUserError,
     PreemptedError,
@@ -57,9 +58,11 @@ def record_end(workspace: Workspace, recorder: Recorder) -> Iterator[None]:
                 if isinstance(end, KeyboardInterrupt):
                     raise _interrupted(recorder, end) from error
                 raise
-        index_run(workspace, recorder.finish("finished"))
+        is_indexed = index_run(workspace, recorder.finish("finished"))
+        # a ledger that does not answer is not asked for SOTA
+        pairs = compare_likely_pairs(workspace, recorder.record) if is_indexed else None
         try:
-            problem = mirror.wait()
+            problem = mirror.wait(pairs)
         except KeyboardInterrupt:
             raise InterruptedByUserError(
                 f"{name} is finished; the wait for its copy was interrupted", hint="tracker sync"
@@ -137,8 +140,11 @@ def describe_error(error: BaseException) -> str:
     return mask_secrets(f"{type(error).__name__}: {error}".rstrip(": "))
 
 
-def index_run(workspace: Workspace, record: RunRecord) -> None:
-    """Append the run to the ledger's index; if the ledger cannot be reached, only say so."""
+def index_run(workspace: Workspace, record: RunRecord) -> bool:
+    """Append the run to the ledger's index; if the ledger cannot be reached, only say so.
+
+    Returns whether it was appended.
+    """
     try:
         with translate_import_errors():
             from tracker.ledger.append import open_ledger
@@ -148,3 +154,5 @@ def index_run(workspace: Workspace, record: RunRecord) -> None:
                 ledger.append_run(record, load_config(workspace.runs_dir, record.name), str(folder))
     except TrackerError as error:
         notify(f"{record.name} is not in the ledger yet ({render_error(error)}): run tracker sync")
+        return False
+    return True

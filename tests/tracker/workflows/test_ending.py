@@ -127,7 +127,7 @@ def test_sigterm_before_the_training_begins_leaves_an_interrupted_run(
 def test_ctrl_c_while_a_finished_run_is_copied_says_that_it_is_finished(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def press_ctrl_c(_: object) -> str:
+    def press_ctrl_c(*_: object) -> str:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("tracker.mirror.mirror.Mirror.start", lambda _: None)
