@@ -32,6 +32,11 @@ _COLUMNS = (
     " summary, path, " + ", ".join(f"{name}_fingerprint" for name in FINGERPRINTS)
 )
 _PLACES = "SELECT uid, name, author, host, path FROM runs WHERE {where} ORDER BY seq"
+# A form ends with its run's name: only runs of the same name can have the same one.
+_NAMESAKES = (
+    "SELECT uid, name, author, host FROM runs r WHERE {where} AND NOT EXISTS"
+    " (SELECT 1 FROM runs n WHERE n.uid = r.uid AND n.seq > r.seq)"
+)
 MAX_UIDS = 500  # in one query
 _NEWEST = "seq IN (SELECT max(seq) FROM runs GROUP BY uid)"
 
@@ -154,13 +159,22 @@ def name_runs(runs_dir: Path, query: Query, rows: Sequence[Mapping[str, Any]]) -
     strangers = {uid: row for uid, row in places.items() if not _is_of(runs_dir, home, row)}
     if not strangers:
         return [row["run"] for row in rows]
-    everybody = {row["uid"]: row for row in query(_PLACES.format(where="1 = 1"), {})}
-    fitting = Counter(form for row in everybody.values() for form in _list_forms(row))
+    fitting = _count_forms(query, {row["name"] for row in strangers.values()})
     names: list[str | None] = []
     for row in rows:
         place = strangers.get(str(row["run_uid"]))
         names.append(_find_shortest(_list_forms(place), fitting) if place else row["run"])
     return names
+
+
+def _count_forms(query: Query, names: Collection[str]) -> Counter[str]:
+    """How many runs each form of the runs with these names fits."""
+    among, known = "1 = 1", {}
+    if len(names) <= MAX_UIDS:  # more are asked for with all others
+        known = {f"n{place}": name for place, name in enumerate(names)}
+        among = f"r.name IN ({', '.join(f':{place}' for place in known)})"
+    rows = query(_NAMESAKES.format(where=among), known)
+    return Counter(form for row in rows for form in _list_forms(row))
 
 
 def _is_of(runs_dir: Path, home: tuple[str, Path], row: Row) -> bool:
