@@ -70,6 +70,15 @@ class IndexedRun(NamedTuple):
         return _list_forms({**self._asdict(), "name": self.run})
 
 
+class RunPlace(NamedTuple):
+    """A run with its `name` where it was made: in the folder `path` on `host`."""
+
+    uid: str
+    name: str
+    host: str
+    path: str
+
+
 class TeamRuns:
     """The ledger's index of runs, read once, with the names that the runs have in a workspace.
 
@@ -183,7 +192,8 @@ def _is_of(runs_dir: Path, home: tuple[str, Path], row: Row) -> bool:
     `home` is this host with the folder's real path. A moved workspace, and one in a container with
     another host name, still have their runs.
     """
-    is_made_here = (row["host"], PurePath(row["path"]).parent) == home
+    host, folder = home
+    is_made_here = row["host"] == host and PurePath(row["path"]).parent == folder
     return is_made_here or _has_run(runs_dir, row["name"], row["uid"])
 
 
@@ -272,6 +282,15 @@ def find_run_by_uid(workspace: Workspace, name: str | None, uid: str | None) -> 
     copies = remember(workspace.runs_dir, "copies", lambda: _read_index(workspace))
     pulled, _ = copies.get(uid, ("", 0))
     return pulled if pulled and _is_whole(workspace, pulled) else None
+
+
+def list_places(workspace: Workspace) -> list[RunPlace]:
+    """Where each run of the ledger's index was made, the newest first."""
+    rows = read_rows(
+        workspace.ledger_url,
+        f"SELECT uid, name, host, path FROM runs WHERE {_NEWEST} ORDER BY seq DESC",
+    )
+    return [RunPlace(**row) for row in rows if RUN_NAME.fullmatch(row["name"])]
 
 
 def find_member_uids(workspace: Workspace, uid: str | None, names: Sequence[str]) -> dict[str, str]:
