@@ -123,7 +123,7 @@ class _Form:
 
     def __init__(self, kind: str, names: Iterable[str]) -> None:
         self.names = sorted(names)
-        self._added = list_added_columns(TABLES[kind])
+        self._added = [name for name in list_added_columns(TABLES[kind]) if name in self.names]
         cells = ",".join(f"{_escape(name)}:%s" for name in self.names)
         self._text = f'{{"kind":{_escape(kind)},"previous":%s,"row":{{{cells}}},"seq":%s}}'
 
@@ -209,9 +209,7 @@ def _matches_head(head: tuple[int, str], seq: int, row_hash: str) -> bool:
     return seq == number and row_hash.removeprefix("sha256:").startswith(digits)
 
 
-def _is_next(
-    link: Row, before: int, previous: str, contents: Sequence[tuple[str, Row]]
-) -> bool:
+def _is_next(link: Row, before: int, previous: str, contents: Sequence[tuple[str, Row]]) -> bool:
     """Whether a row of the chain follows the one before and has one row, of its kind."""
     return (
         link["seq"] == before + 1

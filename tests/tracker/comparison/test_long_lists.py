@@ -156,7 +156,7 @@ def test_ranks_and_marks_are_those_of_the_whole_ledger(long: Workspace) -> None:
     numbers = [3, 50, 299, 300, 301, 302]
     marks = read_marks(long, numbers=numbers)
     assert marks.duplicates == {number: wasted[number] for number in numbers if number in wasted}
-    assert marks.then == [number for number in list_sota_numbers(long) if number in numbers]
+    assert list(marks.then) == [number for number in list_sota_numbers(long) if number in numbers]
     assert [row.number for row in list_unscored(long)] == [
         row.number for row in every if not row.scores
     ]

@@ -341,7 +341,7 @@ def test_the_head_of_an_empty_ledger_says_that_it_has_no_row(
 @pytest.mark.parametrize(
     "cells",
     [
-        ("caf\u00e9 \"q\" \\ \n\x00\u2028 100%s", 1, 0.1 + 0.2),
+        ('caf\u00e9 "q" \\ \n\x00\u2028 100%s', 1, 0.1 + 0.2),
         ("", -(2**62), -0.0),
         (None, None, None),
         ("1", 1, 1.0),

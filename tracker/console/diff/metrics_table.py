@@ -32,9 +32,7 @@ def list_metric_rows(diff: RunDiff, names: Sequence[str]) -> list[tuple[Styled, 
         marked = diff.flattered if name.startswith("val/") else (False, False)
         figures = [
             Styled(
-                mark_flattered(
-                    render_number(item[side]), flattered=own, any_of_column=any(marked)
-                )
+                mark_flattered(render_number(item[side]), flattered=own, any_of_column=any(marked))
             )
             for side, own in zip(("a", "b"), marked, strict=True)
         ]
