@@ -178,7 +178,8 @@ def name_runs(runs_dir: Path, query: Query, rows: Sequence[Mapping[str, Any]]) -
 
 def _count_forms(query: Query, names: Collection[str]) -> Counter[str]:
     """How many runs each form of the runs with these names fits."""
-    among, known = "1 = 1", {}
+    among = "1 = 1"
+    known: dict[str, str] = {}
     if len(names) <= MAX_UIDS:  # more are asked for with all others
         known = {f"n{place}": name for place, name in enumerate(names)}
         among = f"r.name IN ({', '.join(f':{place}' for place in known)})"
