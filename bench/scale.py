@@ -36,6 +36,10 @@ ALL_SCORES = (
     "all rows are hashed again (a third), and each submission is read with its config, its notes"
     " and the validation of its run"
 )
+HASHED = (
+    "every row is hashed again, and MLflow is asked for the heads that it has seen: of a short"
+    " ledger its start is the most of it"
+)
 EACH_RELATED = "each submission is read with its config, its notes and the validation of its run"
 EACH_LINE = "a line for each run and submission: measuring and drawing them is the most of it"
 EACH_CHECKED = (
@@ -97,7 +101,7 @@ def list_questions() -> list[Question]:
         Question(["board"], "submissions", READ_ALL),
         Question(["ledger", "head"], "best score"),
         Question(["ledger", "history", "1"], "best score"),
-        Question(["ledger", "verify"], "chain", "every row is hashed again"),
+        Question(["ledger", "verify"], "chain", HASHED),
         Question(["ledger", "export", "out.csv"], "submissions", READ_ALL),
         Question(["ledger", "backup", "copy.db"], "chain", "every row is copied and hashed again"),
         Question(["doctor"], "list folders", EACH_CHECKED),
