@@ -328,20 +328,21 @@ def main() -> None:
     parser.add_argument(
         "--workspace",
         type=Path,
-        default=os.environ.get("SCALE_WORKSPACE") or None,
-        help="the large one, made where it is missing, and kept",
+        help="one to measure, made where it is missing, and kept; SCALE_WORKSPACE is the large one",
     )
     arguments = parser.parse_args()
     runs = arguments.runs or (1_000 if arguments.quick else 100_000)
     rows = arguments.rows or (10_000 if arguments.quick else 1_000_000)
+    large = None if arguments.quick else os.environ.get("SCALE_WORKSPACE")
+    kept = arguments.workspace or (Path(large) if large else None)
     chosen = [one for one in list_questions() if arguments.only in one.name]
     plotted = [one for one in chosen if any(one.words in words for words in PLOTTED.values())]
     with tempfile.TemporaryDirectory() as folder:
-        for size in list_smaller(Size(runs, rows)):  # of the plot
+        for size in list_smaller(Size(runs, rows)) if plotted else ():  # of the plot
             ask_all(Path(folder) / "small", plotted, size, is_last=False)
-        root = arguments.workspace or Path(folder) / "ws"
+        root = kept or Path(folder) / "ws"
         ask_all(root, chosen, Size(runs, rows), is_last=True)
-        if not arguments.workspace:
+        if kept is None:
             shutil.rmtree(root)
 
 
