@@ -25,12 +25,28 @@ from figures import Point, Row, record
 
 # Little is imported here: the peak memory of a child counts that of the process that starts it.
 
-LIMIT_S = float(os.environ.get("SCALE_LIMIT_S", "300"))
+LIMIT_S = float(os.environ.get("SCALE_LIMIT_S", "120"))
 GOAL_S = 2.0
+WRITTEN = ("out.csv", "copy.db")  # by export and backup, which refuse a file that is there
 SETTLED_S = 4.0  # younger files are read each time: YOUNG_S of the index is 3
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "COLUMNS": "120"}
 READ_ALL = "every run or row is in its answer"
 MAKE_INDEX = "reads every run folder, once: it makes the index"
+ALL_SCORES = (
+    "all rows are hashed again (a third), and each submission is read with its config, its notes"
+    " and the validation of its run"
+)
+HASHED = (
+    "every row is hashed again, and MLflow is asked for the heads that it has seen: of a short"
+    " ledger its start is the most of it"
+)
+EACH_RELATED = "each submission is read with its config, its notes and the validation of its run"
+EACH_LINE = "a line for each run and submission: measuring and drawing them is the most of it"
+EACH_CHECKED = (
+    "all rows are hashed again, SQLite looks at every page (both two fifths), and every run folder"
+    " is looked into for points that were not copied and files that a killed process left"
+)
+WITH_MLFLOW = "every submission is in its tables and plots; half of a small one is MLflow's start"
 STAT_RUNS = "three files of each run are looked at: was one of them changed?"
 FRAME = "import tracker; print(len(tracker.{}))"
 
@@ -68,7 +84,7 @@ def list_questions() -> list[Question]:
         Question(["compare", "exp101..exp200"], "list folders"),
         Question(["compare", "--where", where], "list folders"),
         Question(["compare", "--limit", "0", "--where", where], "read files", READ_ALL),
-        Question(["tree"], "read files", READ_ALL),
+        Question(["tree"], "read files", EACH_LINE),
         Question(["logs", "exp1"], "list folders"),
         Question(["events"], "stat files", STAT_RUNS),
         Question(["watch", "--once"], "stat files", STAT_RUNS),
@@ -78,17 +94,17 @@ def list_questions() -> list[Question]:
         Question(["leaderboard", "--sort", "public_f1"], "scores"),
         Question(["leaderboard", "--sort", "val_f1"], "submissions"),
         Question(["leaderboard", "--limit", "0", "--json"], "submissions", READ_ALL),
-        Question(["leaderboard", "cv-lb"], "submissions", READ_ALL),
-        Question(["select"], "submissions", READ_ALL),
-        Question(["audit"], "submissions", READ_ALL),
-        Question(["report"], "submissions", READ_ALL),
+        Question(["leaderboard", "cv-lb"], "submissions", EACH_RELATED),
+        Question(["select"], "submissions", ALL_SCORES),
+        Question(["audit"], "submissions", EACH_RELATED),
+        Question(["report"], "submissions", WITH_MLFLOW),
         Question(["board"], "submissions", READ_ALL),
         Question(["ledger", "head"], "best score"),
         Question(["ledger", "history", "1"], "best score"),
-        Question(["ledger", "verify"], "chain", "every row is hashed again"),
+        Question(["ledger", "verify"], "chain", HASHED),
         Question(["ledger", "export", "out.csv"], "submissions", READ_ALL),
         Question(["ledger", "backup", "copy.db"], "chain", "every row is copied and hashed again"),
-        Question(["doctor"], "list folders", "every file that was sent is read"),
+        Question(["doctor"], "list folders", EACH_CHECKED),
         Question([FRAME.format("runs(limit=1000)")], "list folders", python=True),
         Question([FRAME.format("runs()")], "read files", READ_ALL, python=True),
         Question([FRAME.format("submissions(limit=1000)")], "submissions", python=True),
@@ -309,17 +325,25 @@ def main() -> None:
     parser.add_argument("--runs", type=int)
     parser.add_argument("--rows", type=int)
     parser.add_argument("--only", default="", help="questions with this in their name")
-    parser.add_argument("--at", type=Path, help="workspace to use again, made where it is missing")
+    parser.add_argument(
+        "--workspace",
+        type=Path,
+        help="one to measure, made where it is missing, and kept; SCALE_WORKSPACE is the large one",
+    )
     arguments = parser.parse_args()
     runs = arguments.runs or (1_000 if arguments.quick else 100_000)
     rows = arguments.rows or (10_000 if arguments.quick else 1_000_000)
+    large = None if arguments.quick else os.environ.get("SCALE_WORKSPACE")
+    kept = arguments.workspace or (Path(large) if large else None)
     chosen = [one for one in list_questions() if arguments.only in one.name]
     plotted = [one for one in chosen if any(one.words in words for words in PLOTTED.values())]
     with tempfile.TemporaryDirectory() as folder:
-        if not arguments.at:  # the small ones of the plot
-            for size in list_smaller(Size(runs, rows)):
-                ask_all(Path(folder) / "small", plotted, size, is_last=False)
-        ask_all(arguments.at or Path(folder) / "ws", chosen, Size(runs, rows), is_last=True)
+        for size in list_smaller(Size(runs, rows)) if plotted else ():  # of the plot
+            ask_all(Path(folder) / "small", plotted, size, is_last=False)
+        root = kept or Path(folder) / "ws"
+        ask_all(root, chosen, Size(runs, rows), is_last=True)
+        if kept is None:
+            shutil.rmtree(root)
 
 
 def list_smaller(size: Size) -> list[Size]:
@@ -332,15 +356,16 @@ def list_smaller(size: Size) -> list[Size]:
 
 
 def ask_all(root: Path, questions: Sequence[Question], size: Size, *, is_last: bool) -> None:
-    """Make the workspace unless it is there, measure, and remove what was made."""
-    made = not root.exists()
-    if made:
+    """Make the workspace unless it is there, and measure; one of the plot is removed."""
+    if not root.exists():
         started = time.perf_counter()
         build(root, size.runs, size.rows)
         print(f"workspace made in {time.perf_counter() - started:.0f} s")
-        settle(root)
+    settle(root)
     measure(root, questions, size, is_last=is_last)
-    if made and root.name in ("ws", "small"):
+    for name in WRITTEN:
+        (root / name).unlink(missing_ok=True)
+    if not is_last:
         shutil.rmtree(root)
 
 

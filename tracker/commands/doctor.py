@@ -19,6 +19,7 @@ def doctor_command(as_json: Json = False) -> None:
     Versions, GPU, disk, permissions, images, ledger, MLflow, runs and the kept copies of what was
     sent; each problem with its fix.
     """
+    from tracker.commands.options import notify_long
     from tracker.core.errors import UnknownRunError
     from tracker.core.terminal import print_json
     from tracker.workflows.doctor import examine_machine
@@ -28,6 +29,9 @@ def doctor_command(as_json: Json = False) -> None:
         workspace = find_workspace()
     except UnknownRunError:
         workspace = None
+    if workspace is not None:  # a server may be away, which the check of the ledger waits for
+        has_file = workspace.ledger_url.startswith("sqlite:")
+        notify_long(workspace, runs=True, submissions=has_file)
     findings = examine_machine(workspace)
     if as_json:
         print_json([finding.to_dict() for finding in findings])

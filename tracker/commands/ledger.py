@@ -85,7 +85,7 @@ def verify_command(
     as_json: Json = False,
 ) -> None:
     """Check all rows, the database, and all heads seen; exit code 1 names the first problem."""
-    from tracker.commands.options import refuse_together
+    from tracker.commands.options import notify_hashing, refuse_together
     from tracker.core.errors import ConfigError, LedgerError
     from tracker.core.first_read import mark_read
     from tracker.core.terminal import print_json
@@ -107,6 +107,7 @@ def verify_command(
             return
     extra = read_signed(workspace, signed, signers) if signed else None
     accepted = load_memory(workspace).set_aside
+    notify_hashing(workspace)
     result = verify_ledger(workspace.ledger_url, head=head, set_aside=accepted)
     if result.problem:
         if as_json:

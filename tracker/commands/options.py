@@ -171,6 +171,7 @@ def bring_runs(workspace: Workspace, *words: str | None, weights: bool = False) 
 
 
 MANY = 20_000  # run folders or submissions, which take about 2 s to read
+MANY_ROWS = 100_000  # of the ledger, which take about 2 s to hash
 
 
 def notify_long(workspace: Workspace, *, runs: bool = False, submissions: bool = False) -> None:
@@ -188,6 +189,18 @@ def notify_long(workspace: Workspace, *, runs: bool = False, submissions: bool =
             parts.append(f"{count:,} submissions")
     if parts:
         print_note(f"reading {' and '.join(parts)}: about 2 seconds for each {MANY:,}")
+
+
+def notify_hashing(workspace: Workspace) -> None:
+    """Say on stderr that each row of a ledger is hashed, where that takes more than 2 seconds."""
+    from tracker.core.errors import TrackerError
+    from tracker.core.terminal import print_note
+    from tracker.ledger.connection import read_rows
+
+    with suppress(TrackerError):  # the command itself says that it has no ledger
+        (row,) = read_rows(workspace.ledger_url, "SELECT count(*) AS n FROM chain")
+        if row["n"] > MANY_ROWS:
+            print_note(f"hashing {row['n']:,} rows: about 2 seconds for each {MANY_ROWS:,}")
 
 
 def warn_without_ledger(error: LedgerError) -> None:

@@ -48,8 +48,9 @@ def read_marks(workspace: Workspace, *, numbers: Collection[int] | None = None) 
         then = [] if since is None else list_sota_numbers(workspace, since=since)
         return Marks(
             now=best.number if best else None,
-            then=[number for number in then if shown is None or number in shown],
-            ancestors=list_ancestors(workspace, best) if best else (),
+            # in their order, and looked up for each of very many rows
+            then=dict.fromkeys(number for number in then if shown is None or number in shown),
+            ancestors=dict.fromkeys(list_ancestors(workspace, best)) if best else (),
             duplicates=list_duplicates(workspace, numbers),
         )
 
@@ -63,7 +64,9 @@ def read_submission_marks(
     """
     if marks is None:
         marks = read_marks(workspace, numbers=[row.number for row in rows])
-    ancestors = [str(row.number) for row in rows if name_node(workspace, row) in marks.ancestors]
+    ancestors = dict.fromkeys(
+        str(row.number) for row in rows if name_node(workspace, row) in marks.ancestors
+    )
     flattered = list_flattered(workspace, rows)
     return marks._replace(ancestors=ancestors, flattered=flattered)
 

@@ -204,11 +204,14 @@ def group_by_scheme(workspace: Workspace, rows: Sequence[Submission]) -> list[Sc
     groups: list[SchemeGroup] = []
     # the group of each different basis: very many rows are like an earlier one
     group_of: dict[tuple[Any, ...], SchemeGroup] = {}
+    texts: dict[int, tuple[str, Scheme]] = {}  # which keeps the scheme, so that its id is its own
     for row in rows:
         if not _is_validated(workspace, row):
             continue
         basis = basis_of_submission(workspace, row)
-        scheme = json.dumps(basis.scheme, sort_keys=True)
+        if id(basis.scheme) not in texts:
+            texts[id(basis.scheme)] = json.dumps(basis.scheme, sort_keys=True), basis.scheme
+        scheme, _ = texts[id(basis.scheme)]
         key = (basis.own, basis.recorded, scheme, basis.checksums)
         if key in group_of:
             group_of[key].numbers.append(row.number)

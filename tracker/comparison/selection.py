@@ -291,12 +291,13 @@ def _list_left_out(
     """{reason: numbers} of the submissions that are not compared with the choice."""
     behind = f"not among the {len(contenders)} best by expected score"
     reasons: dict[str, list[int]] = {behind: [], FLATTERED: [], TOO_FAR_BELOW: []}
+    near, compared = ({item.number for item in group} for group in (contenders, rivals))
     for item in every:
-        if item not in contenders:
+        if item.number not in near:
             reasons[behind].append(item.number)
         elif item.number in set_aside:
             reasons[FLATTERED].append(item.number)
-        elif item not in rivals:
+        elif item.number not in compared:
             reasons[TOO_FAR_BELOW].append(item.number)
     return reasons
 

@@ -348,15 +348,14 @@ def build_cells(
     }
     if ENSEMBLE in config:
         config[ENSEMBLE] = [_style_ensemble(row.config[ENSEMBLE]) for row in result.rows]
+    figures = {
+        name: _render_metric(result, name, competition, brief=brief) for name in result.metrics
+    }
     lines = []
     for place, row in enumerate(result.rows):
         own = mark_row(row, marks or Marks())
         brief_name = name_row_briefly(row, marks)
         name = Styled(name_row(row, marks), style_marks(own), whole=True, shorter=(brief_name,))
-        metrics = [
-            _render_metric(result, place, metric, competition, brief=brief)
-            for metric in result.metrics
-        ]
         values = [config[key][place] for key in result.keys]
         submissions = Styled(", ".join(map(str, row.submissions)) or "-", whole=True)
         lines.append(
@@ -364,7 +363,7 @@ def build_cells(
                 name,
                 submissions,
                 *[_render_field(row, field, competition) for field in result.fields],
-                *metrics,
+                *[figures[name][place] for name in result.metrics],
                 *values,
                 Styled(row.note or "-"),
                 Styled(render_newest(row.notes)),
@@ -411,22 +410,29 @@ def _count_seeds(row: Row) -> str:
 
 
 def _render_metric(
-    result: Comparison, place: int, name: str, competition: Competition, *, brief: bool
-) -> Styled:
-    """A figure and its mark; where another of its column has one, a blank in its place.
+    result: Comparison, name: str, competition: Competition, *, brief: bool
+) -> list[Styled]:
+    """The figures of a column and their marks; where another has one, a blank in its place.
 
     The two marks share a place: a flattered figure is never the best.
     """
-    row = result.rows[place]
-    text = render_spread(row.metrics.get(name), name, competition, runs=len(row.runs), brief=brief)
-    if name in result.best and place in _list_best(result, name):
-        return Styled(f"{text} {BEST}", "green", whole=True)
-    flattered = [
-        row.flattered and name.startswith("val/") and name in row.metrics for row in result.rows
-    ]
-    if name in result.best and not any(flattered):
-        return Styled(text + " " * (1 + len(BEST)), whole=True)
-    return Styled(mark_flattered(flattered, place, text), whole=True)
+    is_validation, is_compared = name.startswith("val/"), name in result.best
+    flattered = [row.flattered and is_validation and name in row.metrics for row in result.rows]
+    any_of_column = any(flattered)
+    best = set(_list_best(result, name) if is_compared else ())
+    cells = []
+    for place, row in enumerate(result.rows):
+        runs, spread = len(row.runs), row.metrics.get(name)
+        text = render_spread(spread, name, competition, runs=runs, brief=brief)
+        if place in best:
+            cells.append(Styled(f"{text} {BEST}", "green", whole=True))
+        elif is_compared and not any_of_column:
+            cells.append(Styled(text + " " * (1 + len(BEST)), whole=True))
+        else:
+            own = flattered[place]
+            marked = mark_flattered(text, flattered=own, any_of_column=any_of_column)
+            cells.append(Styled(marked, whole=True))
+    return cells
 
 
 def _list_best(result: Comparison, name: str) -> list[int]:

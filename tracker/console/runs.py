@@ -117,6 +117,7 @@ def print_runs(
         *([Column("noted last", leaves=5, text=True)] if noted else ()),
     ]
     flattered = [record.name in searched for record in records]
+    any_flattered = any(flattered)
     used: list[str] = []
     rows: list[list[Cell]] = []
     for index, record in enumerate(records):
@@ -133,7 +134,11 @@ def print_runs(
             record.parent or "-",
             render_number(record.best_epoch),
             *[
-                mark_flattered(flattered, index, render_number(record.summary.get(f"val/{name}")))
+                mark_flattered(
+                    render_number(record.summary.get(f"val/{name}")),
+                    flattered=flattered[index],
+                    any_of_column=any_flattered,
+                )
                 for name in figures
             ],
             "-" if number is None else str(number),
@@ -208,14 +213,20 @@ def print_run(
             record.kind == "train" and record.fingerprints.get("weights") and record.best_epoch
         )
         title = "metric at best epoch" if trained else "metric"  # of a loop each one's best
-        too_good = [flattered and name.startswith("val/") for name, _ in figures]
+        too_good = {name: flattered and name.startswith("val/") for name, _ in figures}
+        any_too_good = any(too_good.values())
         print_table(
             (title, "value"),
             [
-                (name, mark_flattered(too_good, place, render_number(value)))
-                for place, (name, value) in enumerate(figures)
+                (
+                    name,
+                    mark_flattered(
+                        render_number(value), flattered=too_good[name], any_of_column=any_too_good
+                    ),
+                )
+                for name, value in figures
             ],
-            legend=explain_marks([SEARCHED] if any(too_good) else []),
+            legend=explain_marks([SEARCHED] if any_too_good else []),
         )
     if minor := len(summary) - len(figures):
         verb = "is" if minor == 1 else "are"

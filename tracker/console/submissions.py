@@ -157,6 +157,7 @@ def print_leaderboard(
     }
     used: list[str] = []
     table: list[list[Cell]] = []
+    any_flattered = {name: any(flattered[name]) for name in measured}
     for place, row in enumerate(rows):
         own = marks.list_marks(row.number, str(row.number))
         used += own
@@ -174,7 +175,11 @@ def print_leaderboard(
                     for metric in competition.metrics
                 ],
                 *[
-                    mark_flattered(flattered[name], place, render_number(figures.get(name)))
+                    mark_flattered(
+                        render_number(figures.get(name)),
+                        flattered=flattered[name][place],
+                        any_of_column=any_flattered[name],
+                    )
                     for name in measured
                 ],
                 f"rejected: {row.memo}" if row.is_rejected else row.memo,

@@ -104,11 +104,11 @@ def _render_scores(nodes: Sequence[Node], title: str, competition: Competition) 
     split, _, name = title.partition(" ")
     key = f"{split}_{name or competition.primary_metric}"
     flattered = [split == "val" and node.flattered and key in node.scores for node in nodes]
-    metric = find_metric(competition, key)
+    any_of_column, metric = any(flattered), find_metric(competition, key)
     figures = []
-    for place, node in enumerate(nodes):
+    for node, own in zip(nodes, flattered, strict=True):
         figure = metric.render(node.scores[key]) if key in node.scores else "-"
-        figures.append(mark_flattered(flattered, place, figure))
+        figures.append(mark_flattered(figure, flattered=own, any_of_column=any_of_column))
     return figures
 
 

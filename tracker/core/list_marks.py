@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 NOW, THEN, ANCESTOR, DUPLICATE, BEST, SEARCHED = "**", "*", "^", "=", "+", "~"
@@ -44,14 +44,14 @@ class Marks(NamedTuple):
         return marks
 
 
-def mark_flattered(flattered: Sequence[bool], place: int, text: str) -> str:
+def mark_flattered(text: str, *, flattered: bool, any_of_column: bool) -> str:
     """A figure of a column with its mark; where others of the column have one, as many blanks.
 
     One that is not known (`-`) flatters nobody and has none.
     """
-    if not any(flattered):
+    if not any_of_column:
         return text
-    is_marked = flattered[place] and text != "-"
+    is_marked = flattered and text != "-"
     return f"{text} {SEARCHED if is_marked else ' ' * len(SEARCHED)}"
 
 

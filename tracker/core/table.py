@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 GAP = "  "
@@ -313,6 +314,7 @@ def measure(text: str) -> int:
     return columns
 
 
+@lru_cache(maxsize=4096)
 def _measure_letter(letter: str) -> int:
     if unicodedata.east_asian_width(letter) in "WF":
         return 2

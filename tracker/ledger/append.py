@@ -40,11 +40,12 @@ from tracker.ledger.connection import (
     translate_postgres,
     translate_sqlite,
 )
-from tracker.ledger.guards import RENEW_GUARDS, check_before_submission
+from tracker.ledger.guards import RENEW_GUARDS, check_catalog
 from tracker.ledger.historical import METRIC_COLUMNS, HistoricalSubmission
 from tracker.ledger.read import sota_query
 from tracker.ledger.records import LedgerRow
 from tracker.ledger.refusals import find_duplicate_refusal, read_quota_window
+from tracker.ledger.sqlite_guards import check_unique_indexes
 from tracker.run_folder.record import RunRecord
 from tracker.training.errors import first_line, mask_secrets
 from tracker.training.machine import host_name
@@ -157,9 +158,11 @@ class Ledger:
         index damaged; then nothing is written.
         """
         with self._write() as connection:
-            self._check_guards(connection)
+            self._check_catalog(connection)
             # asked again under the lock: another process may have submitted since the examination
             self._refuse_duplicate(connection, competition, draft.answers.fingerprint)
+            # what an index finds is refused, damaged or not; that it finds nothing must be proven
+            self._check_unique_indexes(connection)
             window = read_quota_window(
                 _ask(connection), competition, on_server=self._engine.dialect.name == "postgresql"
             )
@@ -194,7 +197,8 @@ class Ledger:
         numbers are in use, when a row's SOTA is not in the ledger, or a guard is missing.
         """
         with suppress(_TakenBackError), self._write() as connection:
-            self._check_guards(connection)
+            self._check_catalog(connection)
+            self._check_unique_indexes(connection)
             last = connection.execute(sa.select(sa.func.max(SUBMISSIONS.c.number))).scalar() or 0
             if rows[0].number <= last:
                 raise RefusedError(
@@ -337,13 +341,15 @@ class Ledger:
                 connection, kind=kind, text=text, submission=submission, run_uid=run_uid
             )
 
-    def _check_guards(self, connection: sa.Connection) -> None:
-        """Raise RefusedError where the database would no longer refuse a second submission."""
+    def _check_catalog(self, connection: sa.Connection) -> None:
+        """Raise RefusedError where the database could change the rows, or drop a new one."""
         is_sqlite = self._engine.dialect.name == "sqlite"
-        if problem := check_before_submission(_ask(connection), is_sqlite=is_sqlite):
-            raise RefusedError(
-                f"the ledger was changed: {problem}; nothing was added", hint=RENEW_GUARDS
-            )
+        _refuse_problem(check_catalog(_ask(connection), is_sqlite=is_sqlite))
+
+    def _check_unique_indexes(self, connection: sa.Connection) -> None:
+        """Raise RefusedError where the database would no longer refuse a second submission."""
+        if self._engine.dialect.name == "sqlite":
+            _refuse_problem(check_unique_indexes(_ask(connection)))
 
     @contextmanager
     def _write(self) -> Iterator[sa.Connection]:
@@ -352,6 +358,13 @@ class Ledger:
             if self._engine.dialect.name == "postgresql":
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(WRITER_LOCK)))
             yield connection
+
+
+def _refuse_problem(problem: str) -> None:
+    if problem:
+        raise RefusedError(
+            f"the ledger was changed: {problem}; nothing was added", hint=RENEW_GUARDS
+        )
 
 
 def _seq_of(row: LedgerRow) -> int:

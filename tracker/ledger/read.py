@@ -25,11 +25,19 @@ from tracker.ledger.connection import (
     parse_column,
     read_rows,
 )
-from tracker.ledger.records import REJECTED, Note, Origin, ScoredSubmission, Submission
+from tracker.ledger.records import (
+    REJECTED,
+    Note,
+    Origin,
+    ScoredSubmission,
+    SentFile,
+    Submission,
+)
 from tracker.ledger.team_runs import find_run_by_uid, name_runs
 from tracker.run_folder.read import load_run
 from tracker.run_folder.record import RunRecord, list_run_numbers, run_folder
 from tracker.training.errors import ConfigError, DataError
+from tracker.training.machine import host_name
 from tracker.training.metrics import METRICS
 from tracker.workspace.metrics import COLUMNS, find_declared
 from tracker.workspace.tracker_toml import Competition, Metric, Workspace, parse_score
@@ -58,6 +66,11 @@ _NOTES = f"SELECT {_NOTE_COLUMNS} FROM notes WHERE kind IN ('note', 'rejected')"
 _FIRST_SCORED = (
     "(SELECT min(f.seq) FROM scores f WHERE f.submission = {scores}.submission AND"
     " f.split = 'public' AND f.metric = :metric)"
+)
+# in an index: of very many submissions `_REPEATED` takes half a minute
+_ANY_UNFINGERPRINTED = (
+    "SELECT number FROM submissions WHERE predictions_fingerprint IS NULL OR"
+    " predictions_fingerprint = '' LIMIT 1"
 )
 _REPEATED = (
     "SELECT number, min(earlier) AS earlier FROM (SELECT a.submission AS number, b.submission AS"
@@ -198,6 +211,8 @@ def list_duplicates(workspace: Workspace, numbers: Collection[int] | None = None
     parts = [("", {})] if numbers is None else _split_list(numbers, "AND a.submission IN")
     rows: list[Row] = []
     with open_reader(workspace.ledger_url) as query:
+        if not query(_ANY_UNFINGERPRINTED, {}):
+            return {}  # equal fingerprints are not in a ledger: nothing repeats another
         for among, known in parts:
             rows += query(_REPEATED.format(among=among), known)
     rows.sort(key=lambda row: int(row["number"]))
@@ -695,12 +710,24 @@ QUOTA_QUERY = (
 )
 
 
+def list_sent(workspace: Workspace) -> list[SentFile]:
+    """What each submission says of its file, in the order of their numbers."""
+    names = ", ".join(name for name in SentFile._fields if name != "run_name")
+    with open_reader(workspace.ledger_url) as query:
+        rows = query(f"SELECT {names} FROM submissions ORDER BY number", {})
+        host = host_name()
+        own = [row for row in rows if row["host"] == host]
+        for row, name in zip(own, name_runs(workspace.runs_dir, query, own), strict=True):
+            row["run_name"] = name
+    return [SentFile(**row) for row in rows]
+
+
 def has_run(workspace: Workspace, row: Submission | Origin) -> bool:
     """Whether a submission's run is here: its folder, or the copy of a teammate's run."""
     return find_run(workspace, row) is not None
 
 
-def find_run(workspace: Workspace, row: Submission | Origin) -> str | None:
+def find_run(workspace: Workspace, row: Submission | Origin | SentFile) -> str | None:
     """The name here of a submission's run, None if it is not here.
 
     It is found by its uid, as teammates have an exp3 too.

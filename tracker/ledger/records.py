@@ -114,7 +114,22 @@ class ScoredSubmission(NamedTuple):
     scores: dict[str, float]
 
 
-def was_sent_here(row: Submission) -> bool:
+class SentFile(NamedTuple):
+    """What a submission says of its file, and of the run whose predictions it has.
+
+    `run_name` is as in `Submission`; None for what another host sent.
+    """
+
+    number: int
+    run: str | None
+    run_uid: str | None
+    host: str | None
+    file: str | None
+    predictions_fingerprint: str | None
+    run_name: str | None = None
+
+
+def was_sent_here(row: Submission | SentFile) -> bool:
     """Whether the copy of what was sent is to lie in this workspace: it lies with its sender.
 
     The ledger has the sender's host, not the workspace, and a teammate may send a run of this one:

@@ -32,6 +32,11 @@ _COLUMNS = (
     " summary, path, " + ", ".join(f"{name}_fingerprint" for name in FINGERPRINTS)
 )
 _PLACES = "SELECT uid, name, author, host, path FROM runs WHERE {where} ORDER BY seq"
+# A form ends with its run's name: only runs of the same name can have the same one.
+_NAMESAKES = (
+    "SELECT uid, name, author, host FROM runs r WHERE {where} AND NOT EXISTS"
+    " (SELECT 1 FROM runs n WHERE n.uid = r.uid AND n.seq > r.seq)"
+)
 MAX_UIDS = 500  # in one query
 _NEWEST = "seq IN (SELECT max(seq) FROM runs GROUP BY uid)"
 
@@ -63,6 +68,15 @@ class IndexedRun(NamedTuple):
     def forms(self) -> tuple[str, str, str]:
         """Its names elsewhere, the shortest first."""
         return _list_forms({**self._asdict(), "name": self.run})
+
+
+class RunPlace(NamedTuple):
+    """A run with its `name` where it was made: in the folder `path` on `host`."""
+
+    uid: str
+    name: str
+    host: str
+    path: str
 
 
 class TeamRuns:
@@ -154,13 +168,23 @@ def name_runs(runs_dir: Path, query: Query, rows: Sequence[Mapping[str, Any]]) -
     strangers = {uid: row for uid, row in places.items() if not _is_of(runs_dir, home, row)}
     if not strangers:
         return [row["run"] for row in rows]
-    everybody = {row["uid"]: row for row in query(_PLACES.format(where="1 = 1"), {})}
-    fitting = Counter(form for row in everybody.values() for form in _list_forms(row))
+    fitting = _count_forms(query, {row["name"] for row in strangers.values()})
     names: list[str | None] = []
     for row in rows:
         place = strangers.get(str(row["run_uid"]))
         names.append(_find_shortest(_list_forms(place), fitting) if place else row["run"])
     return names
+
+
+def _count_forms(query: Query, names: Collection[str]) -> Counter[str]:
+    """How many runs each form of the runs with these names fits."""
+    among = "1 = 1"
+    known: dict[str, str] = {}
+    if len(names) <= MAX_UIDS:  # more are asked for with all others
+        known = {f"n{place}": name for place, name in enumerate(names)}
+        among = f"r.name IN ({', '.join(f':{place}' for place in known)})"
+    rows = query(_NAMESAKES.format(where=among), known)
+    return Counter(form for row in rows for form in _list_forms(row))
 
 
 def _is_of(runs_dir: Path, home: tuple[str, Path], row: Row) -> bool:
@@ -169,7 +193,8 @@ def _is_of(runs_dir: Path, home: tuple[str, Path], row: Row) -> bool:
     `home` is this host with the folder's real path. A moved workspace, and one in a container with
     another host name, still have their runs.
     """
-    is_made_here = (row["host"], PurePath(row["path"]).parent) == home
+    host, folder = home
+    is_made_here = row["host"] == host and PurePath(row["path"]).parent == folder
     return is_made_here or _has_run(runs_dir, row["name"], row["uid"])
 
 
@@ -258,6 +283,15 @@ def find_run_by_uid(workspace: Workspace, name: str | None, uid: str | None) -> 
     copies = remember(workspace.runs_dir, "copies", lambda: _read_index(workspace))
     pulled, _ = copies.get(uid, ("", 0))
     return pulled if pulled and _is_whole(workspace, pulled) else None
+
+
+def list_places(workspace: Workspace) -> list[RunPlace]:
+    """Where each run of the ledger's index was made, the newest first."""
+    rows = read_rows(
+        workspace.ledger_url,
+        f"SELECT uid, name, host, path FROM runs WHERE {_NEWEST} ORDER BY seq DESC",
+    )
+    return [RunPlace(**row) for row in rows if RUN_NAME.fullmatch(row["name"])]
 
 
 def find_member_uids(workspace: Workspace, uid: str | None, names: Sequence[str]) -> dict[str, str]:

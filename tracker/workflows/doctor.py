@@ -25,15 +25,16 @@ from tracker.core.hints import find_hint
 from tracker.ledger.chain import verify_ledger
 from tracker.ledger.connection import read_rows
 from tracker.ledger.heads import load_memory
-from tracker.ledger.read import find_run, list_submissions
-from tracker.ledger.records import Submission, was_sent_here
+from tracker.ledger.read import find_run, list_sent
+from tracker.ledger.records import SentFile, was_sent_here
 from tracker.ledger.roles import owns_ledger
 from tracker.ledger.shared_settings import explain_team_limit, read_shared
-from tracker.ledger.team_runs import TeamRuns, is_at_home, read_pulled
+from tracker.ledger.team_runs import is_at_home, list_places, read_pulled
 from tracker.mirror.targets import list_targets, read_state
 from tracker.run_folder.environment import describe_versions
+from tracker.run_folder.look import remember
 from tracker.run_folder.read import list_runs, look_once
-from tracker.run_folder.record import OPEN, run_folder
+from tracker.run_folder.record import OPEN, RunRecord, run_folder
 from tracker.run_folder.resumes import explain_resume
 from tracker.run_folder.system_metrics import list_gpus
 from tracker.setup.team import DOTENV, PASSWORDS
@@ -285,20 +286,30 @@ def _check_targets(workspace: Workspace) -> Iterator[Finding]:
 def _list_behind(workspace: Workspace, state_name: str) -> list[str]:
     """The ended runs of which not every byte of metrics.jsonl was copied."""
     behind = []
-    for record in list_runs(workspace.runs_dir, archived=False):
-        folder = workspace.runs_dir / record.name
-        points = folder / "metrics.jsonl"
-        if record.status in (*OPEN, "broken") or not points.is_file():
+    for record in _list_runs(workspace):
+        if record.archived_at or record.status in (*OPEN, "broken"):
             continue
-        copied = read_state(folder / state_name).get("offset", 0)
-        if copied < points.stat().st_size:
+        folder = f"{workspace.runs_dir}/{record.name}"  # a Path for each of very many takes long
+        try:
+            status = os.stat(f"{folder}/metrics.jsonl")  # noqa: PTH116
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        if not stat.S_ISREG(status.st_mode):
+            continue
+        copied = read_state(Path(folder, state_name)).get("offset", 0)
+        if copied < status.st_size:
             behind.append(record.name)
     return behind
 
 
+def _list_runs(workspace: Workspace) -> list[RunRecord]:
+    """The records of all runs, which two checks ask for."""
+    return remember(workspace.runs_dir, "records", lambda: list_runs(workspace.runs_dir))
+
+
 def _check_runs(workspace: Workspace) -> Iterator[Finding]:
     """Runs that cannot be read or were killed, and files that killed processes left."""
-    known = list_runs(workspace.runs_dir)
+    known = _list_runs(workspace)
     records = [record for record in known if not record.archived_at]
     running = [record.name for record in records if record.status == "running"]
     text = f"{render_count(len(known), 'run')}, {len(running)} of them running"
@@ -327,10 +338,10 @@ def _check_runs(workspace: Workspace) -> Iterator[Finding]:
 
 def _list_temporary(runs_dir: Path) -> Iterator[Path]:
     """The temporary files in run folders."""
-    for folder in sorted(runs_dir.iterdir()) if runs_dir.is_dir() else ():
-        with suppress(OSError), os.scandir(folder) as entries:
+    for folder in sorted(os.listdir(runs_dir)) if runs_dir.is_dir() else ():  # noqa: PTH208
+        with suppress(OSError), os.scandir(f"{runs_dir}/{folder}") as entries:
             names = sorted(entry.name for entry in entries if TEMPORARY.fullmatch(entry.name))
-            yield from (folder / name for name in names)
+            yield from (runs_dir / folder / name for name in names)
 
 
 def _check_missing_runs(workspace: Workspace) -> Iterator[Finding]:
@@ -349,17 +360,18 @@ def _check_missing_runs(workspace: Workspace) -> Iterator[Finding]:
 
 def _list_known_runs(workspace: Workspace) -> dict[str, str]:
     """{uid: name} of the runs that the ledger has of this workspace on this machine."""
-    own_ledger, known = _has_own_ledger(workspace), {}
+    own_ledger, host, known = _has_own_ledger(workspace), host_name(), {}
     try:
-        runs, rows = TeamRuns(workspace).runs, list_submissions(workspace)
+        runs, rows = list_places(workspace), list_sent(workspace)
     except TrackerError:
         return {}  # the check of the ledger says so
     for run in runs:
-        is_from_here = own_ledger or Path(run.path) == workspace.runs_dir / run.run
-        if run.host == host_name() and is_from_here:
-            known[run.uid] = run.run
+        if run.host != host:
+            continue
+        if own_ledger or Path(run.path) == workspace.runs_dir / run.name:
+            known[run.uid] = run.name
     for row in rows:  # a run is in the index of runs once it has ended
-        if row.run and row.run_uid and row.host == host_name() and own_ledger:
+        if row.run and row.run_uid and row.host == host and own_ledger:
             known.setdefault(row.run_uid, row.run)
     return known
 
@@ -374,13 +386,13 @@ def _check_sent_files(workspace: Workspace) -> Iterator[Finding]:
     """Whether the kept copies of what was sent are what the ledger says was sent."""
     checked = 0
     try:
-        rows = list_submissions(workspace)
+        rows = list_sent(workspace)
     except TrackerError:
         return  # the check of the ledger says so
     for row in rows:
-        path = workspace.root / str(row.file)
         if not row.file or not row.predictions_fingerprint:
             continue  # imported
+        path = workspace.root / row.file
         if not path.is_file():
             if was_sent_here(row):
                 text = f"{row.file}, the copy of submission {row.number}, is not there"
@@ -401,7 +413,7 @@ def _fingerprint(workspace: Workspace, path: Path) -> str:
         return ""
 
 
-def _restore(workspace: Workspace, row: Submission) -> str:
+def _restore(workspace: Workspace, row: SentFile) -> str:
     """The command that writes a sent file again, where its run still has the same predictions."""
     run = find_run(workspace, row)
     if run is not None and row.file:

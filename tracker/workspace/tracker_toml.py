@@ -366,7 +366,7 @@ class Workspace:
         """The data section of `defaults`."""
         return self.defaults.get("data", {})
 
-    @property
+    @cached_property
     def runs_dir(self) -> Path:
         """Folder of the run folders."""
         return self.root / "runs"

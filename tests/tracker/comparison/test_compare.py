@@ -170,8 +170,9 @@ def test_a_better_run_that_a_mean_hides_is_named(seeded: Workspace) -> None:
 
 
 def test_an_unknown_figure_has_no_mark() -> None:
-    assert mark_flattered([True, True, False], 0, "-").strip() == "-"
-    assert mark_flattered([True, True, False], 1, "0.7000") == "0.7000 ~"
+    assert mark_flattered("-", flattered=True, any_of_column=True).strip() == "-"
+    assert mark_flattered("0.7000", flattered=True, any_of_column=True) == "0.7000 ~"
+    assert mark_flattered("0.7000", flattered=False, any_of_column=True) == "0.7000  "
 
 
 def test_a_row_that_does_not_compare_with_another_is_not_the_best(workspace: Workspace) -> None:

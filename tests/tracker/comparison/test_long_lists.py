@@ -20,6 +20,7 @@ from tracker.comparison.duplicates import find_duplicates
 from tracker.comparison.marks import read_marks
 from tracker.comparison.search import rank_submissions, search_submissions, sort_submissions
 from tracker.ledger.append import open_ledger
+from tracker.ledger.connection import open_reader
 from tracker.ledger.historical import HistoricalSubmission
 from tracker.ledger.read import (
     list_sota_numbers,
@@ -28,6 +29,7 @@ from tracker.ledger.read import (
     list_validation_scores,
 )
 from tracker.ledger.records import Submission
+from tracker.ledger.team_runs import TeamRuns, name_runs
 from tracker.run_folder.read import list_running
 from tracker.run_folder.record import RunRecord
 from tracker.run_folder.running import RunWatcher
@@ -156,7 +158,7 @@ def test_ranks_and_marks_are_those_of_the_whole_ledger(long: Workspace) -> None:
     numbers = [3, 50, 299, 300, 301, 302]
     marks = read_marks(long, numbers=numbers)
     assert marks.duplicates == {number: wasted[number] for number in numbers if number in wasted}
-    assert marks.then == [number for number in list_sota_numbers(long) if number in numbers]
+    assert list(marks.then) == [number for number in list_sota_numbers(long) if number in numbers]
     assert [row.number for row in list_unscored(long)] == [
         row.number for row in every if not row.scores
     ]
@@ -186,6 +188,25 @@ def test_duplicates_are_those_of_a_comparison_with_every_earlier_one(long: Works
                 slow.append((row.number, earlier.number))
                 break
     assert [(item["number"], item["equal_to"]) for item in find_duplicates(rows)] == slow
+
+
+def test_the_name_of_a_run_is_that_among_all_runs(ledger_url: str, tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path / "ws", ledger_url=ledger_url)
+    places = [(name, who, host) for name in ("exp1", "exp2") for who in "ab" for host in ("x", "y")]
+    runs = [*places, ("exp1", "a", "x"), ("exp3", "a", "x"), ("exp11", "a", "y")]
+    with open_ledger(workspace) as ledger:
+        for number, (name, who, host) in enumerate(runs):
+            record = RunRecord(
+                name=name, uid=f"{number:06}", author=who, host=host, status="finished"
+            )
+            for epoch in (1, 2):  # a resumed run has two rows
+                ledger.append_run(replace(record, best_epoch=epoch), {}, f"/elsewhere/{name}")
+    team = TeamRuns(workspace).by_uid
+    with open_reader(workspace.ledger_url) as query:
+        for number, (name, *_) in enumerate(runs):
+            row = {"run": name, "run_uid": f"{number:06}"}
+            assert name_runs(workspace.runs_dir, query, [row]) == [team[f"{number:06}"].name]
+    assert {team["000000"].name, team["000009"].name} == {"a@x/exp1~000000", "a/exp3"}
 
 
 def test_a_command_says_before_it_reads_very_many_rows(

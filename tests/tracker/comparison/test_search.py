@@ -201,7 +201,7 @@ def test_an_ensemble_was_made_from_all_its_members_and_a_run_from_no_earlier_sot
     # As after an export and an import elsewhere: no run folder is here.
     shutil.rmtree(workspace.runs_dir)
     workspace.runs_dir.mkdir()
-    assert read_marks(workspace).ancestors == ["s1", "s2"]
+    assert list(read_marks(workspace).ancestors) == ["s1", "s2"]
     other = make_workspace(tmp_path / "by_hand")
     path = tmp_path / "table.csv"
     path.write_text("number,public_f1,memo\n1,0.71,first\n2,0.73,second\n")

@@ -124,8 +124,8 @@ def test_a_row_that_is_scored_late_was_sota_when_it_was_scored(shared: Workspace
     assert list_sota_numbers(shared) == audit(shared).sota_chain == [1, 3, 2]
     for since, expected in ((1, [1, 3, 2]), (2, [3, 2]), (3, [3]), (4, []), (5, [])):
         assert list_sota_numbers(shared, since=since) == expected
-    assert read_marks(shared).then == [1, 3, 2]
-    assert read_marks(shared, numbers=[2, 4]).then == [2]
+    assert list(read_marks(shared).then) == [1, 3, 2]
+    assert list(read_marks(shared, numbers=[2, 4]).then) == [2]
     with open_ledger(shared) as ledger:  # a typing error is forgotten
         ledger.append_missing(3, {("public", "f1"): 0.75})
     assert list_sota_numbers(shared) == [1, 2]

@@ -16,7 +16,7 @@ from tests.support.servers import PostgresServer
 from tests.support.workspaces import make_workspace
 from tracker.commands.table import app
 from tracker.ledger.append import open_ledger
-from tracker.ledger.chain import read_head, verify_ledger
+from tracker.ledger.chain import _Form, read_head, row_hash, verify_ledger
 from tracker.ledger.columns import load_schema
 from tracker.training.errors import ConfigError
 from tracker.workspace.tracker_toml import Workspace
@@ -336,3 +336,37 @@ def test_the_head_of_an_empty_ledger_says_that_it_has_no_row(
     monkeypatch.chdir(make_workspace(tmp_path / "ws").root)
     done = CliRunner().invoke(app, ["ledger", "head"])
     assert (done.stdout, done.stderr) == ("0:\n", "the ledger has no row yet\n")
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ('caf\u00e9 "q" \\ \n\x00\u2028 100%s', 1, 0.1 + 0.2),
+        ("", -(2**62), -0.0),
+        (None, None, None),
+        ("1", 1, 1.0),
+        ("1e400", 0, 1e-320),
+        ("x", 0, float("inf")),
+        ("x", True, 5e300),
+        (b"x", 0, 0.5),
+    ],
+)
+def test_the_quick_hash_accepts_what_row_hash_gives_and_nothing_else(
+    cells: tuple[object, ...],
+) -> None:
+    row = dict(zip(("value", 'a "name" of 100%', "split"), cells, strict=True))
+    form = _Form("score", row)
+    ordered = {name: row[name] for name in form.names}
+    link: dict[str, object] = {"seq": 7, "kind": "score", "previous": "sha256:\u00e9"}
+    if bytes in map(type, cells):  # row_hash raises TypeError, which verify takes for a change
+        assert not form.has_hash({**link, "hash": ""}, ordered)
+        return
+    link["hash"] = row_hash(link, row)
+    # of infinity and of other types `_has_its_hash` decides
+    is_usual = float("inf") not in cells and bool not in map(type, cells)
+    assert form.has_hash(link, ordered) == is_usual
+    for name in row:
+        other = 2 if ordered[name] == 1 else 1
+        assert not form.has_hash(link, {**ordered, name: other})
+    assert not form.has_hash({**link, "seq": 8}, ordered)
+    assert not form.has_hash({**link, "previous": ""}, ordered)

@@ -31,8 +31,10 @@ def list_metric_rows(diff: RunDiff, names: Sequence[str]) -> list[tuple[Styled, 
         delta = Styled(render_number(item["delta"], signed=True), style)
         marked = diff.flattered if name.startswith("val/") else (False, False)
         figures = [
-            Styled(mark_flattered(marked, place, render_number(item[side])))
-            for place, side in enumerate(("a", "b"))
+            Styled(
+                mark_flattered(render_number(item[side]), flattered=own, any_of_column=any(marked))
+            )
+            for side, own in zip(("a", "b"), marked, strict=True)
         ]
         rows.append((Styled(name), *figures, delta, Styled(better, style)))
     return rows
