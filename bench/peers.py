@@ -1,8 +1,10 @@
 """How large are other trackers, how long do their commands take to start, what does a logged step
-cost, and what is left of a run after kill -9? Each peer has an environment of its own below
-build/peers, and writes to this machine alone.
+cost, and what is left of a run after kill -9? Each peer has an environment of its own, which is
+kept below build/peers, and writes to this machine alone.
 
-A peer that cannot be installed here is named with pip's reason, and the others are measured.
+A peer that cannot be installed here is named with pip's reason, and the others are measured. The
+environment variable BENCH_PEERS names another folder for the environments, for several checkouts.
+tracker itself is installed again when its commit is another.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from peer_programs import PEERS
 from timing import QUIET, measure_process, print_table
 
 ROOT = Path(__file__).resolve().parent.parent
-PLACE = ROOT / "build" / "peers"
+PLACE = Path(os.environ.get("BENCH_PEERS") or ROOT / "build" / "peers").resolve()
 LIMIT_S = 900
 SETTLE_S = 5.0  # the helper processes of a killed one may still write what they have
 VALUES = {"train/loss": 0.5, "train/lr": 0.001, "val/f1": 0.7, "val/loss": 0.6}
@@ -79,17 +81,33 @@ class Measured:
     problem: str = ""
 
 
-def install(name: str) -> Path:
-    """The interpreter of the peer's environment; raises RuntimeError with pip's reason."""
-    folder = PLACE / name
-    python = folder / "bin" / "python"
-    done = folder / "installed"
+def install(name: str, *extra: str) -> Path:
+    """The interpreter of the peer's environment, an own one where it has `extra` packages; raises
+    RuntimeError with pip's reason."""
+    folder = PLACE / "-".join((name, *extra))
+    python, done = folder / "bin" / "python", folder / "installed"
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    source = describe_commit() if name == OURS else ""
     if not done.exists():
         run([sys.executable, "-m", "venv", str(folder)])
-        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        run([*pip, *PEERS[name].packages])
-        done.touch()
+        run([*pip, *PEERS[name].packages, *extra])
+    elif done.read_text() == source and not source.endswith("+"):
+        return python
+    elif name == OURS:
+        with tempfile.TemporaryDirectory() as wheels:
+            build = ["wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", wheels, "."]
+            run([sys.executable, "-m", "pip", *build])
+            (wheel,) = Path(wheels).iterdir()
+            run([*pip, "--no-deps", "--force-reinstall", str(wheel)])
+    done.write_text(source)
     return python
+
+
+def describe_commit() -> str:
+    """The commit of this checkout, with a + where files differ from it."""
+    command = ["git", "describe", "--always", "--dirty=+", "--exclude", "*"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "+"  # no repository: nobody knows what has changed
 
 
 def make_env(place: Path) -> dict[str, str]:

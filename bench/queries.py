@@ -23,10 +23,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from figures import Row, record, weigh
 from peer_programs import PEERS
-from peers import OURS, ROOT, install, make_env, run
+from peers import OURS, PLACE as PEERS_PLACE, install, make_env, run
 from timing import measure_process, print_table
 
-PLACE = ROOT / "build" / "queries"
+PLACE = PEERS_PLACE / "runs"
 SHOWN, LEAST = 50, 0.8
 ASKABLE = [name for name, one in PEERS.items() if one.ask or one.no_question]
 WHY_SLOWER = "each run.json is read, where a database has an index of values"
