@@ -34,7 +34,7 @@ MEASUREMENTS = (
         "How long does a command take to start?",
         90,
         ("--rounds", "3"),
-        quick_s=19,
+        quick_s=13,
     ),
     Measurement(
         "logging_cost",
@@ -51,7 +51,7 @@ MEASUREMENTS = (
         "How large are other trackers, what does a point cost?",
         150,
         ("--quick",),
-        quick_s=50,
+        quick_s=40,
     ),
     Measurement(
         "queries",
@@ -59,7 +59,7 @@ MEASUREMENTS = (
         "How long does the same question take with other trackers?",
         600,
         ("--quick",),
-        quick_s=20,
+        quick_s=15,
     ),
     Measurement(
         "compare_runs",
@@ -67,22 +67,17 @@ MEASUREMENTS = (
         "How long does diff take with few and many runs?",
         120,
         ("--rounds", "1", "--runs", "5", "1000"),
-        quick_s=16,
+        quick_s=20,
     ),
-    Measurement(
-        "compare_many",
-        "Comparing runs",
-        "How long does compare take with many runs?",
-        120,
-        ("--rounds", "2", "--runs", "1000"),
-        quick_s=11,
+    Measurement(  # no quick form: that of scale has these questions with 1,000 runs
+        "compare_many", "Comparing runs", "How long does compare take with many runs?", 120
     ),
     Measurement(
         "compare_stats",
         "Comparing runs",
         "How long do the statistics of two runs take?",
         60,
-        ("--rounds", "2", "--images", "3780"),
+        ("--rounds", "1", "--images", "3780"),
         quick_s=8,
     ),
     Measurement(
@@ -99,7 +94,7 @@ MEASUREMENTS = (
         "How many submissions a second do several writers add to one ledger?",
         60,
         ("--seconds", "1"),
-        quick_s=21,
+        quick_s=18,
     ),
     Measurement("large_tables", "Ledger", "How long does a submit take for tables of numbers?", 90),
     Measurement(
@@ -110,13 +105,8 @@ MEASUREMENTS = (
         ("--quick",),
         quick_s=41,
     ),
-    Measurement(
-        "report_size",
-        "Large workspaces",
-        "How long does the report take, how large is it?",
-        60,
-        ("--rounds", "1", "--rows", "1000"),
-        quick_s=30,
+    Measurement(  # no quick form: that of scale has a report of 1,000 runs
+        "report_size", "Large workspaces", "How long does the report take, how large is it?", 120
     ),
     Measurement(
         "input",

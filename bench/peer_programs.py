@@ -17,8 +17,8 @@ from dataclasses import dataclass
 class Peer:
     """A program to compare with: what pip installs, its command, and its snippets if it logs.
 
-    `no_question` says why it cannot be asked for the best runs on this machine alone; `frames` is
-    what the interface needs that returns them.
+    `no_question` says why it cannot be asked for the best runs on this machine alone; `frames` are
+    the packages besides that the interface needs.
     """
 
     packages: tuple[str, ...]
@@ -68,11 +68,11 @@ for number in range(2, COUNT + 1):
     """
 import tracker
 def ask():
-    found = tracker.runs(f"val/f1 > {LEAST}", sort="val/f1", limit=SHOWN)
-    assert "config.key00" in found
-    return found["val/f1"].tolist()
+    found = tracker.runs(f"val/f1 > {LEAST}", sort="val/f1", limit=SHOWN, frame="arrow")
+    assert "config.key00" in found.column_names
+    return found["val/f1"].to_pylist()
 """,
-    frames=("pandas", "pyarrow"),
+    frames=("pyarrow",),
 )
 MLFLOW = Peer(
     ("mlflow",),

@@ -1,11 +1,12 @@
 """How long does the same question take with other trackers? The 50 best of 1,000 and of 10,000 runs
 whose val/f1 is above 0.8, the best first, on this machine alone.
 
-Each is asked by its own public interface, and returns the runs with their settings: tracker a data
-frame, MLflow and aim objects, trackio rows of SQL. Whole processes, as a script or a notebook's
-start takes them, and the question asked again in the same process. The peers have the environments
-of peers.py; their runs are made once and kept beside these, since some take minutes for them. All
-must give the same answer. The limit is the bare query to MLflow's SQLite file.
+Each is asked by its own interface, and returns the runs with their settings: tracker an Arrow
+table, MLflow and aim objects, trackio rows of an SQL query that its user writes. Whole processes,
+as a script or a notebook's start takes them, and the question asked again in the same process. The
+peers have the environments of peers.py; their runs are made once and kept beside these, since some
+take minutes for them. All must give the same answer. The limit is the bare query to MLflow's SQLite
+file.
 """
 
 from __future__ import annotations
