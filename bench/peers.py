@@ -365,8 +365,8 @@ def main() -> None:
     print_table(title, columns, [list_cells(one, calls) for one in measured])
     limits = measure_limits(calls=calls, rounds=rounds)
     print(
-        f"limits: a bare interpreter {limits.help_ms:.0f} ms, a file opened {limits.ready_s * 1e3:.1f} ms,"
-        f" a flushed line of JSON {limits.call_us:.1f} us"
+        f"limits: a bare interpreter {limits.help_ms:.0f} ms, a file opened"
+        f" {limits.ready_s * 1e3:.1f} ms, a flushed line of JSON {limits.call_us:.1f} us"
     )
     print(f"{time.monotonic() - started:.0f} s, installing what was not there")
     record_figures(measured, calls, limits)

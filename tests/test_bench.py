@@ -6,6 +6,8 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from bench import page
 from bench.figures import Row, weigh
 from bench.measurements import MEASUREMENTS, Measurement
 from tests.conftest import ROOT
+from tests.support.workspaces import make_workspace
 
 FIGURE = re.compile(
     r"\d[\d.,]*(?:x\b| ?(?:"
@@ -100,6 +103,26 @@ def measure_in(folder: Path, monkeypatch: pytest.MonkeyPatch, *measurements: Mea
     monkeypatch.setattr(page, "PICTURES", folder / "pictures")
     for module in (bench, page):
         monkeypatch.setattr(module, "MEASUREMENTS", measurements)
+
+
+def test_tracker_gives_the_answer_that_other_trackers_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(bench.BENCH))  # its scripts import each other
+    from bench import queries
+
+    workspace = make_workspace(tmp_path / "ws")
+    peer = queries.PEERS[queries.OURS]
+    source = queries.Source(Path(sys.executable), workspace.root, peer.ask, 40)
+    subprocess.run(source.build_command(peer.fill), cwd=source.place, check=True)
+    asked = source.build_command(queries.ASKED.format(ask=source.ask, again=1))
+    printed = subprocess.check_output(asked, cwd=source.place, text=True)
+    _, count, best, last = json.loads(printed.removeprefix("MEASURED "))
+    scores = [number * 7919 % 10007 / 10007 for number in range(1, 41)]
+    good = sorted(score for score in scores if score > queries.LEAST)
+    assert (count, best, last) == (len(good), round(good[-1], 6), round(good[0], 6))
+    programs = (text for one in queries.PEERS.values() for text in (one.begin, one.read, one.fill))
+    assert all(compile(text, "peer", "exec") for text in programs)
 
 
 def test_the_measurements_of_a_subject_are_together() -> None:
