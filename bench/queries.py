@@ -34,8 +34,8 @@ SHOWN, LEAST = 50, 0.8
 ASKABLE = [name for name, one in PEERS.items() if one.ask or one.no_question]
 GOAL = "less than every peer"
 WHY_SLOWER = (
-    "about half looks at the times of three files of every run, so that one that ended a moment ago"
-    " is there; trackio reads one table"
+    "a third (1,000 runs) to a half (10,000) looks at the times of three files of every run, so"
+    " that one that ended a moment ago is there; the rest reads and tests each row of the index"
 )
 SLOW_TO_FILL = {"aim": 1_000, "trackio": 10_000}  # and the most runs that are made of each
 KEYS = 30  # of a run's settings, as many as a training has
