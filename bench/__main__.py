@@ -17,181 +17,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-from bench.figures import FILE, NOT_HERE, Point, Row, read_figures
-from bench.plots import Plot, draw_plot, find_plots
+from bench import page
+from bench.figures import FILE, NOT_HERE, read_figures
+from bench.measurements import MEASUREMENTS, Measurement
+from bench.page import ABSENT, DONE, FAILED, Result, read_results, write_page
 
 BENCH = Path(__file__).resolve().parent
-ROOT = BENCH.parent
-RESULTS = BENCH / "results"
-PICTURES = ROOT / "docs" / "pictures"
 BUSY = 2.0  # load for each core: one measurement after another leaves less
-DONE, FAILED, ABSENT = "done", "failed", "not measured"
-PAGE = ROOT / "BENCHMARKS.md"
 LIBRARIES = ("torch", "numpy", "mlflow", "sqlalchemy", "typer")
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """A script of this folder: its question, and its options where it is to be quick; None where it
-    has no quick form.
-
-    `long_s` and `quick_s` are about what it takes on two quiet cores, the peers being installed.
-    """
-
-    name: str
-    question: str
-    long_s: float
-    quick: tuple[str, ...] | None = None
-    quick_s: float = 0.0
-
-    @property
-    def limit_s(self) -> float:
-        """What a busy machine may take."""
-        return max(1800.0, 4 * self.long_s)
-
-
-MEASUREMENTS = (
-    Measurement(
-        "startup", "How long does a command take to start?", 90, ("--rounds", "3"), quick_s=17
-    ),
-    Measurement(
-        "logging_cost",
-        "What does a logged point cost, and what is left of it after kill -9?",
-        40,
-        ("--rounds", "3", "--kills", "4"),
-        quick_s=8,
-    ),
-    Measurement(
-        "compare_runs",
-        "How long does diff take with few and many runs?",
-        120,
-        ("--rounds", "1", "--runs", "5", "1000"),
-        quick_s=16,
-    ),
-    Measurement(
-        "compare_many",
-        "How long does compare take with many runs?",
-        120,
-        ("--rounds", "2", "--runs", "1000"),
-        quick_s=10,
-    ),
-    Measurement(
-        "compare_stats",
-        "How long do the statistics of two runs take?",
-        60,
-        ("--rounds", "2", "--images", "3780"),
-        quick_s=8,
-    ),
-    Measurement(
-        "big_ledger",
-        "How long does a question take with many submissions?",
-        90,
-        ("--rounds", "2", "--rows", "10000"),
-        quick_s=10,
-    ),
-    Measurement(
-        "writers",
-        "How many submissions a second do several writers add to one ledger?",
-        60,
-        ("--seconds", "1"),
-        quick_s=15,
-    ),
-    Measurement(
-        "scale",
-        "Does every command that reads answer with very many runs?",
-        1500,
-        ("--quick",),
-        quick_s=31,
-    ),
-    Measurement(
-        "report_size",
-        "How long does the report take, how large is it?",
-        60,
-        ("--rounds", "1", "--rows", "1000"),
-        quick_s=12,
-    ),
-    Measurement(
-        "input",
-        "How many images a second does the input make?",
-        60,
-        ("--rounds", "1", "--images", "48"),
-        quick_s=9,
-    ),
-    Measurement(
-        "data_check",
-        "How long does data check of unchanged images take?",
-        60,
-        ("--quick",),
-        quick_s=5,
-    ),
-    Measurement(
-        "decoding",
-        "What does reducing a photograph while it is decoded save?",
-        40,
-        ("--quick",),
-        quick_s=15,
-    ),
-    Measurement(
-        "epochs",
-        "How long does an epoch take?",
-        180,
-        ("--rounds", "1", "--people", "12"),
-        quick_s=35,
-    ),
-    Measurement(
-        "inference",
-        "How long do predictions take, files to CSV?",
-        400,
-        ("--quick",),
-        quick_s=11,
-    ),
-    Measurement("large_tables", "How long does a submit take for tables of numbers?", 90),
-    Measurement("points", "How long does it take to copy a long run to MLflow?", 400),
-    Measurement("gpu", "How near does training come to the GPU's limit?", 300, (), quick_s=4),
-    Measurement("jitter_f1", "Does the quick jitter cost F1?", 900),
-    Measurement("suspects", "Does data suspects find wrong labels?", 400),
-    Measurement(
-        "sharing",
-        "What do two trainings at once cost each other?",
-        90,
-        ("--seconds", "1"),
-        quick_s=20,
-    ),
-    Measurement(
-        "peers",
-        "How large are other trackers, what does a point cost?",
-        150,
-        ("--quick",),
-        quick_s=50,
-    ),
-    Measurement(
-        "queries",
-        "How long does the same question take with other trackers?",
-        600,
-        ("--quick",),
-        quick_s=20,
-    ),
-)
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a measurement printed and recorded, where, when and in which form; `busy` where others
-    computed as it began."""
-
-    name: str
-    command: str
-    end: str
-    seconds: float
-    machine: str
-    printed: str
-    rows: tuple[Row, ...]
-    points: tuple[Point, ...]
-    busy: bool = False
 
 
 def main() -> int:
@@ -239,10 +76,10 @@ def describe_plan(chosen: Sequence[Measurement], arguments: argparse.Namespace) 
 
 def keep(result: Result) -> None:
     """Write down a result; what another machine could measure is not replaced by "not here"."""
-    path = RESULTS / f"{result.name}.json"
+    path = page.RESULTS / f"{result.name}.json"
     if result.end == ABSENT and path.is_file() and json.loads(path.read_text())["end"] == DONE:
         return
-    RESULTS.mkdir(parents=True, exist_ok=True)
+    page.RESULTS.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(asdict(result), indent=1, ensure_ascii=False) + "\n")
 
 
@@ -280,7 +117,7 @@ def run_script(one: Measurement, options: Sequence[str], figures: Path) -> tuple
     try:
         done = subprocess.run(
             command,
-            cwd=ROOT,
+            cwd=page.ROOT,
             env={**os.environ, FILE: str(figures)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -295,107 +132,6 @@ def run_script(one: Measurement, options: Sequence[str], figures: Path) -> tuple
     return done.stdout, ends.get(done.returncode, f"{FAILED} with {done.returncode}")
 
 
-def read_results() -> list[Result]:
-    """What was measured last by each measurement, in the order of the page."""
-    results = []
-    for one in MEASUREMENTS:
-        path = RESULTS / f"{one.name}.json"
-        if path.is_file():
-            raw = json.loads(path.read_text())
-            rows = tuple(Row(**row) for row in raw.pop("rows"))
-            points = tuple(Point(**point) for point in raw.pop("points"))
-            results.append(Result(**raw, rows=rows, points=points))
-    return results
-
-
-def write_page(results: Sequence[Result]) -> None:
-    """BENCHMARKS.md and its plots."""
-    points = [point for one in results for point in one.points]
-    for plot in find_plots(points):
-        draw_plot(plot, points, PICTURES)
-    PAGE.write_text(render_page(results), encoding="utf-8")
-
-
-def render_page(results: Sequence[Result]) -> str:
-    """The verdicts, the plots, then a section for each measurement."""
-    rows = [row for one in results for row in one.rows]
-    plots = find_plots([point for one in results for point in one.points])
-    head = [
-        "# Benchmarks",
-        "",
-        "<!-- Written by `make bench`: do not edit. -->",
-        "",
-        "What each measurement means and what was measured before is in"
-        " [bench/README.md](bench/README.md). Machines are noisy: only what one run compares means"
-        " anything. Peers write to this machine, too, and send nothing. `make bench` measures anew"
-        " (`QUICK=1`: the short forms, under 5 minutes), `python -m bench --list` says how long"
-        " each takes.",
-        "",
-        *render_verdicts(rows),
-        *render_busy([one.name for one in results if one.busy and one.end == DONE]),
-        *(line for plot in plots for line in render_picture(plot)),
-    ]
-    missing = [one for one in MEASUREMENTS if one.name not in [done.name for done in results]]
-    if missing:
-        names = ", ".join(f"`bench/{one.name}.py`" for one in missing)
-        head += [f"Not measured for this page: {names}.", ""]
-    questions = {one.name: one.question for one in MEASUREMENTS}
-    sections = [render_section(questions[one.name], one) for one in results]
-    return "\n".join([*head, *sections])
-
-
-def render_verdicts(rows: Sequence[Row]) -> list[str]:
-    """How many goals are reached, and the table of all rows."""
-    if not rows:
-        return []
-    judged = [row for row in rows if row.reached is not None]
-    missed = sum(row.reached is False for row in judged)
-    return [
-        f"{len(judged)} goals: {len(judged) - missed} reached, {missed} missed.",
-        "",
-        "| what | tracker | others | limit | goal | verdict |",
-        "|---|---|---|---|---|---|",
-        *map(render_row, rows),
-        "",
-    ]
-
-
-def render_busy(names: Sequence[str]) -> list[str]:
-    """Which measurements say little in seconds."""
-    if not names:
-        return []
-    text = "Others computed on the machine, so a goal in seconds may be missed for that alone"
-    return [f"{text}: {', '.join(names)}.", ""]
-
-
-def render_row(row: Row) -> str:
-    """A line of the table; a missed goal has its reason, and a row without a goal says so."""
-    verdict = row.verdict or "for comparison"
-    if row.reached is not None:
-        missed = f"**missed**: {row.reason or 'nobody has looked into it yet'}"
-        verdict = "reached" if row.reached else missed
-    cells = (row.what, row.ours, row.peer, row.limit, row.goal, verdict)
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def render_picture(plot: Plot) -> list[str]:
-    """A plot that fits the reader's scheme."""
-    place = PICTURES.relative_to(ROOT).as_posix()
-    return [
-        "<picture>",
-        f'  <source media="(prefers-color-scheme: dark)" srcset="{place}/{plot.name}-dark.png">',
-        f'  <img alt="{plot.alt}" src="{place}/{plot.name}-light.png">',
-        "</picture>",
-        "",
-    ]
-
-
-def render_section(question: str, one: Result) -> str:
-    """What a measurement printed, and where."""
-    head = f"`{one.command}`, {one.end} after {one.seconds:.0f} s."
-    return "\n".join([f"## {question}", "", head, "", "```", one.machine, one.printed, "```", ""])
-
-
 def describe_machine() -> str:
     """Processor, versions, commit and load."""
     cpu = platform.machine()
@@ -405,7 +141,9 @@ def describe_machine() -> str:
         cpu = lines[0].partition(": ")[2] if lines else cpu
     libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
     command = ["git", "describe", "--always", "--dirty=+", "--exclude", "*"]
-    commit = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    commit = subprocess.run(
+        command, cwd=page.ROOT, capture_output=True, text=True, check=False
+    ).stdout
     load = os.getloadavg()[0]
     day = time.strftime("%Y-%m-%d", time.gmtime())
     return (

@@ -2,8 +2,9 @@
 many steps it has, and find the best of many runs.
 
 `begin` defines `log(step)`, which logs VALUES; `read` prints how many different steps are kept.
-`fill` makes COUNT runs, whose val/f1 is `score(number)`, and `ask` defines `ask()`: the names and
-val/f1 of the SHOWN best runs above LEAST, the best first. All run in an empty folder, with the
+`fill` makes COUNT runs of `config(number)`, whose val/f1 is `score(number)`, and `ask` defines
+`ask()`: the val/f1 of the SHOWN best runs above LEAST, the best first, with all that the peer's own
+interface returns of them, their settings included. All run in an empty folder, with the
 peer's own interpreter, and write to this machine, to no service.
 """
 
@@ -16,7 +17,8 @@ from dataclasses import dataclass
 class Peer:
     """A program to compare with: what pip installs, its command, and its snippets if it logs.
 
-    `no_question` says why it cannot be asked for the best runs on this machine alone.
+    `no_question` says why it cannot be asked for the best runs on this machine alone; `frames` are
+    the packages besides that the interface needs.
     """
 
     packages: tuple[str, ...]
@@ -26,6 +28,7 @@ class Peer:
     fill: str = ""
     ask: str = ""
     no_question: str = ""
+    frames: tuple[str, ...] = ()
 
 
 TRACKER = Peer(
@@ -47,25 +50,29 @@ print(len({point["step"] for point in points if "val/f1" in point["values"]}))
 import json, shutil
 from pathlib import Path
 import tracker
-with tracker.start_run(CONFIG, note="n", follow=False, quiet=True) as run:
+with tracker.start_run(config(1), note="n", follow=False, quiet=True) as run:
     run.log({"val/f1": score(1), "val/loss": 0.5}, step=1)
 first = Path("runs/exp1")
 record = json.loads((first / "run.json").read_text())
+text = (first / "config.toml").read_text()
 for number in range(2, COUNT + 1):
     folder = Path(f"runs/exp{number}")
     shutil.copytree(first, folder)
     summary = {**record["summary"], "val/f1": score(number)}
     own = {"name": folder.name, "uid": f"{number:032x}", "summary": summary}
     (folder / "run.json").write_text(json.dumps({**record, **own}))
+    own_text = text.replace(f"key00 = {config(1)['key00']}", f"key00 = {config(number)['key00']}")
+    assert own_text != text
+    (folder / "config.toml").write_text(own_text)
 """,
     """
-from tracker.comparison.search import search_runs
-from tracker.workspace.tracker_toml import find_workspace
+import tracker
 def ask():
-    where = f"val/f1 > {LEAST}"
-    found = search_runs(find_workspace(), where=where, sort="val/f1", limit=SHOWN)
-    return [(run.name, run.summary["val/f1"]) for run in found]
+    found = tracker.runs(f"val/f1 > {LEAST}", sort="val/f1", limit=SHOWN, frame="arrow")
+    assert "config.key00" in found.column_names
+    return found["val/f1"].to_pylist()
 """,
+    frames=("pyarrow",),
 )
 MLFLOW = Peer(
     ("mlflow",),
@@ -92,7 +99,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 client = MlflowClient("sqlite:///mlflow.db")
 run_id = client.create_run(client.create_experiment("bench")).info.run_id
-params = [Param(key, str(value)) for key, value in CONFIG.items()]
+params = [Param(key, str(value)) for key, value in config(1).items()]
 metrics = [Metric("val/f1", score(1), 0, 1), Metric("val/loss", 0.5, 0, 1)]
 client.log_batch(run_id, metrics=metrics, params=params)
 client.set_terminated(run_id)
@@ -106,18 +113,21 @@ for table in ("runs", "params", "latest_metrics", "metrics", "tags"):  # the oth
             made = {**dict(zip(names, row)), "run_uuid": f"{number:032x}"}
             if made.get("key") == "val/f1":
                 made["value"] = score(number)
+            if made.get("key") == "key00":
+                made["value"] = str(config(number)["key00"])
             copies.append(tuple(made.values()))
     store.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(names))})", copies)
 store.commit()
 """,
     """
 from mlflow import MlflowClient
+client = MlflowClient("sqlite:///mlflow.db")
+experiment = client.get_experiment_by_name("bench").experiment_id
 def ask():
-    client = MlflowClient("sqlite:///mlflow.db")
-    experiment = client.get_experiment_by_name("bench").experiment_id
     where, order = f"metrics.`val/f1` > {LEAST}", ["metrics.`val/f1` DESC"]
     found = client.search_runs([experiment], where, order_by=order, max_results=SHOWN)
-    return [(run.info.run_id, run.data.metrics["val/f1"]) for run in found]
+    assert "key00" in found[0].data.params
+    return [run.data.metrics["val/f1"] for run in found]
 """,
 )
 WANDB = Peer(
@@ -152,7 +162,7 @@ for path in Path(".").rglob("*.wandb"):
                 steps.add(record.history.step.num)
 print(len(steps))
 """,
-    no_question="offline it writes a file for each run, and has no question for them",
+    no_question="offline it writes a file for each run; only its service can be asked",
 )
 AIM = Peer(
     ("aim",),
@@ -178,7 +188,7 @@ from pathlib import Path
 from aim import Run
 for number in range(1, COUNT + 1):
     run = Run(repo=".", experiment="bench", system_tracking_interval=None)
-    run["hparams"] = CONFIG
+    run["hparams"] = config(number)
     run.track(score(number), name="val/f1", step=1)
     run.track(0.5, name="val/loss", step=1)
     run.close()
@@ -187,13 +197,16 @@ subprocess.run(index, input="y\\n", text=True, check=True, capture_output=True)
 """,
     """
 from aim import Repo
+repo = Repo(".")
 def ask():
     found = []
     where = f"metric.name == 'val/f1' and metric.last > {LEAST}"
-    for run in Repo(".").query_metrics(where, report_mode=0).iter_runs():
+    for run in repo.query_metrics(where, report_mode=0).iter_runs():
         for metric in run:
-            found.append((metric.run.hash, metric.values.last_value()))
-    return sorted(found, key=lambda pair: -pair[1])[:SHOWN]
+            found.append((metric.values.last_value(), metric.run))
+    best = sorted(found, key=lambda pair: -pair[0])[:SHOWN]
+    assert all("key00" in run["hparams"] for _, run in best)
+    return [value for value, _ in best]
 """,
 )
 DVC = Peer(
@@ -212,7 +225,7 @@ from pathlib import Path
 lines = Path("dvclive/plots/metrics/val/f1.tsv").read_text().split("\\n")[1:-1]
 print(len({line.split("\\t")[0] for line in lines}))
 """,
-    no_question="each run that can be asked for is a commit of git, which this did not make",
+    no_question="`dvc exp show` has no condition, and each run that it lists is a commit of git",
 )
 TRACKIO = Peer(
     ("trackio",),
@@ -232,15 +245,19 @@ print(sqlite3.connect(path).execute("SELECT count(DISTINCT step) FROM metrics").
 from trackio.sqlite_storage import SQLiteStorage
 for number in range(1, COUNT + 1):
     values = [{"val/f1": score(number), "val/loss": 0.5}]
-    SQLiteStorage.bulk_log("bench", f"run{number}", values, steps=[1], config=CONFIG)
+    SQLiteStorage.bulk_log("bench", f"run{number}", values, steps=[1], config=config(number))
 """,
     """
 from trackio.sqlite_storage import SQLiteStorage
 def ask():
     value = "json_extract(metrics, '$.\\"val/f1\\"')"
-    sql = f"SELECT run_name, {value} AS f1 FROM metrics WHERE f1 > {LEAST} ORDER BY f1 DESC"
-    rows = SQLiteStorage.query_project("bench", f"{sql} LIMIT {SHOWN}")["rows"]
-    return [(row["run_name"], row["f1"]) for row in rows]
+    sql = (
+        f"SELECT metrics.run_name, {value} AS f1, config FROM metrics JOIN configs USING (run_name)"
+        f" WHERE f1 > {LEAST} ORDER BY f1 DESC LIMIT {SHOWN}"
+    )
+    rows = SQLiteStorage.query_project("bench", sql)["rows"]
+    assert "key00" in rows[0]["config"]
+    return [row["f1"] for row in rows]
 """,
 )
 SWANLAB = Peer(
@@ -268,7 +285,7 @@ except Exception as error:  # the record that the kill has torn
     assert "checksum" in str(error), error
 print(len(steps))
 """,
-    no_question="offline it writes a file for each run, and has no question for them",
+    no_question="offline it writes a file for each run; only its service can be asked",
 )
 KAGGLE = Peer(("kaggle", "six"), "kaggle")  # which it imports and does not name
 

@@ -1,10 +1,12 @@
 """How long does the same question take with other trackers? The 50 best of 1,000 and of 10,000 runs
 whose val/f1 is above 0.8, the best first, on this machine alone.
 
-Whole processes, as a script or a command takes them, and the question alone, asked a second time in
-the same process. The peers have the environments of peers.py; their runs are made once and kept
-below build/queries, since some take minutes for them. All must give the same answer. The limit is
-an interpreter that asks MLflow's SQLite file the bare query.
+Each is asked by its own interface, and returns the runs with their settings: tracker an Arrow
+table, MLflow and aim objects, trackio rows of an SQL query that its user writes. Whole processes,
+as a script or a notebook's start takes them, and the question asked again in the same process. The
+peers have the environments of peers.py; their runs are made once and kept beside these, since some
+take minutes for them. All must give the same answer. The limit is the bare query to MLflow's SQLite
+file.
 """
 
 from __future__ import annotations
@@ -15,153 +17,191 @@ import shutil
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from figures import Row, record, weigh
+from figures import Row, record
 from peer_programs import PEERS
-from peers import OURS, ROOT, install, make_env, run
+from peers import OURS, install, make_env, run
+from peers import PLACE as ENVIRONMENTS
 from timing import measure_process, print_table
 
-PLACE = ROOT / "build" / "queries"
+PLACE = ENVIRONMENTS / "runs"
 SHOWN, LEAST = 50, 0.8
 ASKABLE = [name for name, one in PEERS.items() if one.ask or one.no_question]
-WHY_SLOWER = "each run.json is read, where a database has an index of values"
-MOST = {"aim": 1_000, "trackio": 10_000}  # runs: it needs minutes to make them
+GOAL = "less than every peer"
+WHY_SLOWER = (
+    "a third (1,000 runs) to a half (10,000) looks at the times of three files of every run, so"
+    " that one that ended a moment ago is there; the rest reads and tests each row of the index"
+)
+SLOW_TO_FILL = {"aim": 1_000, "trackio": 10_000}  # and the most runs that are made of each
 KEYS = 30  # of a run's settings, as many as a training has
+AGAIN = 5  # askings of the same process after the first
 PREAMBLE = """
-import json, sys, time
+import json, statistics, sys, time
 COUNT, SHOWN, LEAST = int(sys.argv[1]), {shown}, {least}
-CONFIG = {{f"key{{number:02d}}": number / 7 for number in range({keys})}}
+def config(number):
+    return {{"key00": number / 7, **{{f"key{{key:02d}}": key / 7 for key in range(1, {keys})}}}}
 def score(number): return number * 7919 % 10007 / 10007
 """
 ASKED = """
 {ask}
 times = []
-for _ in range(2):
+for _ in range({again} + 1):
     started = time.perf_counter()
     found = ask()
     times.append(time.perf_counter() - started)
-print("MEASURED", json.dumps([times, len(found), round(found[0][1], 6), round(found[-1][1], 6)]))
+figures = [statistics.median(times[1:]), len(found), round(found[0], 6), round(found[-1], 6)]
+print("MEASURED", json.dumps(figures))
 """
 LIMIT = """
 import sqlite3
 store = sqlite3.connect("mlflow.db")
-store.execute(
-    "SELECT run_uuid, value FROM latest_metrics WHERE key = 'val/f1' AND value > 0.8"
-    " ORDER BY value DESC LIMIT 50"
-).fetchall()
+def ask():
+    sql = "SELECT value FROM latest_metrics WHERE key = 'val/f1' AND value > ? ORDER BY value DESC"
+    return [value for value, in store.execute(sql + " LIMIT ?", (LEAST, SHOWN))]
 """
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a question cost a tracker: seconds of a whole process, and of the second asking in it.
+class Source:
+    """A tracker with its runs, ready to be asked: its interpreter, its folder and its snippet."""
 
-    `answer` is how many runs it found, the best and the last val/f1; `problem` says why there is
-    none.
+    python: Path
+    place: Path
+    ask: str
+    runs: int
+
+    def build_command(self, program: str) -> list[str]:
+        """The interpreter with a program that may use the names of the preamble."""
+        preamble = PREAMBLE.format(shown=SHOWN, least=LEAST, keys=KEYS)
+        return [str(self.python), "-c", preamble + program, str(self.runs)]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a question cost a tracker: seconds of a whole process, and asked again in one.
+
+    `answer` is how many runs it found, the best and the last val/f1.
     """
 
-    name: str
-    runs: int
-    whole_s: float = 0.0
-    again_s: float = 0.0
-    answer: Sequence[float] = ()
-    problem: str = ""
+    whole_s: float
+    again_s: float
+    answer: Sequence[float]
 
 
-def make_program(snippet: str) -> str:
-    """A snippet with the names that it may use."""
-    return PREAMBLE.format(shown=SHOWN, least=LEAST, keys=KEYS) + snippet
-
-
-def fill(name: str, python: Path, runs: int) -> Path:
-    """The folder with so many runs of a tracker, made where it is missing; raises RuntimeError."""
-    place = PLACE / f"{name}-{runs}"
-    if (place / "filled").exists():
-        return place
+def prepare(name: str, runs: int, *, make: bool) -> Source:
+    """Install a tracker, and make so many runs of it where they are missing; raises RuntimeError
+    that says why it cannot be asked about them."""
+    peer, place = PEERS[name], PLACE / f"{name}-{runs}"
+    if peer.no_question:
+        raise RuntimeError(peer.no_question)
+    if runs > SLOW_TO_FILL.get(name, runs):
+        most = SLOW_TO_FILL[name]
+        raise RuntimeError(f"making more than {most:,} runs takes it too long")
+    is_filled = (place / "filled").exists()
+    if not is_filled and not make and name in SLOW_TO_FILL:
+        raise RuntimeError("its runs are made in the long form only")
+    python = install(name, *peer.frames)
+    source = Source(python, place, peer.ask, runs)
+    if is_filled:
+        return source
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     started = time.monotonic()
     if name == OURS:
         words = ["init", ".", "--classes", "a,b", "--no-pretrained"]
         run([str(python), "-m", "tracker.cli", *words], cwd=place)
-    run([str(python), "-c", make_program(PEERS[name].fill), str(runs)], cwd=place)
+    run(source.build_command(peer.fill), cwd=place)
     print(f"{name}: {runs:,} runs made in {time.monotonic() - started:.0f} s", flush=True)
     (place / "filled").touch()
-    return place
+    return source
 
 
-def measure(name: str, runs: int, rounds: int) -> Asked:
-    """Ask one tracker about so many runs."""
-    if PEERS[name].no_question:
-        return Asked(name, runs, problem=PEERS[name].no_question)
-    if runs > MOST.get(name, runs):
-        return Asked(name, runs, problem=f"making more than {MOST[name]:,} runs takes it too long")
-    try:
-        python = install(name)
-        place = fill(name, python, runs)
-        program = make_program(ASKED.format(ask=PEERS[name].ask))
-        words = [str(python), "-c", program, str(runs)]
-        (line,) = [one for one in run(words, cwd=place).splitlines() if one.startswith("MEASURED ")]
-        (_, again), *answer = json.loads(line.removeprefix("MEASURED "))
-        once = [str(python), "-c", make_program(f"{PEERS[name].ask}\nask()"), str(runs)]
-        costs = [measure_process(once, place, make_env(place)).wall for _ in range(rounds)]
-    except (RuntimeError, OSError, ValueError) as error:
-        return Asked(name, runs, problem=str(error))
-    return Asked(name, runs, statistics.median(costs), again, answer)
+def ask_all(sources: Mapping[str, Source], rounds: int) -> dict[str, Asked]:
+    """Ask all in turn; all must have the same answer."""
+    again: dict[str, Sequence[float]] = {}
+    for name, one in sources.items():
+        words = one.build_command(ASKED.format(ask=one.ask, again=AGAIN))
+        (line,) = [text for text in run(words, cwd=one.place).splitlines() if "MEASURED " in text]
+        again[name] = json.loads(line.removeprefix("MEASURED "))
+    answers = {name: tuple(answer) for name, (_, *answer) in again.items()}
+    assert len(set(answers.values())) <= 1, answers
+    times: dict[str, list[float]] = {name: [] for name in sources}
+    for _ in range(rounds):
+        for name, one in sources.items():
+            words = one.build_command(f"{one.ask}\nask()")
+            times[name].append(measure_process(words, one.place, make_env(one.place)).wall)
+    return {
+        name: Asked(statistics.median(times[name]), seconds, answer)
+        for name, (seconds, *answer) in again.items()
+    }
 
 
-def measure_limit(runs: int, rounds: int) -> float:
-    """Seconds of an interpreter that asks the bare query; 0 where MLflow has no file."""
-    place = PLACE / f"mlflow-{runs}"
-    if not (place / "filled").exists():
-        return 0.0
-    words = [sys.executable, "-I", "-c", LIMIT]
-    return statistics.median(measure_process(words, place, {}).wall for _ in range(rounds))
+def measure(
+    names: Sequence[str], runs: int, rounds: int, *, make: bool
+) -> tuple[dict[str, Asked], Asked | None, dict[str, str]]:
+    """What the question costs each, the bare query, and why some cannot be asked."""
+    sources, problems = {}, {}
+    for name in names:
+        try:
+            sources[name] = prepare(name, runs, make=make)
+        except (RuntimeError, OSError) as error:
+            problems[name] = str(error)
+    if "mlflow" in sources:
+        store = sources["mlflow"].place
+        sources["limit"] = Source(Path(sys.executable), store, LIMIT, runs)
+    asked = ask_all(sources, rounds)
+    return asked, asked.pop("limit", None), problems
 
 
-def list_cells(one: Asked) -> tuple[str, ...]:
-    """A line of the table."""
-    if one.problem:
-        return (f"{one.runs:,}", one.name, "", "", "", one.problem)
-    figures = (f"{one.whole_s:.2f}", f"{one.again_s * 1e3:.0f}", f"{one.answer[0]:.0f}")
-    return (f"{one.runs:,}", one.name, *figures, "")
+def list_rows(
+    asked: Mapping[str, Asked], limit: Asked | None, problems: Mapping[str, str], runs: int
+) -> list[tuple[str, ...]]:
+    """The lines of the table."""
+    known = {**asked, **({"the bare SQL query": limit} if limit else {})}
+    return [
+        *(
+            (f"{runs:,}", name, f"{one.whole_s:.2f}", f"{one.again_s * 1e3:.1f}", "")
+            for name, one in known.items()
+        ),
+        *((f"{runs:,}", name, "", "", problem) for name, problem in problems.items()),
+    ]
 
 
-def record_figures(asked: Sequence[Asked], runs: int, limit_s: float) -> None:
-    """The rows of BENCHMARKS.md: a process that asks, and the question alone."""
-    known = {one.name: one for one in asked if not one.problem}
-    others = [one for one in known.values() if one.name != OURS]
-    if OURS not in known or not others:
+def record_figures(
+    asked: Mapping[str, Asked], limit: Asked | None, problems: Mapping[str, str], runs: int
+) -> None:
+    """The rows of BENCHMARKS.md: a process that asks, and the question asked again in it."""
+    others = {name: one for name, one in asked.items() if name != OURS}
+    if OURS not in asked or not others:
         return
-    ours = known[OURS]
-    what = f"the {SHOWN} best of {runs:,} runs with val/f1 > {LEAST}"
-    limit = f"{limit_s:.2f} s (the SQL query alone)" if limit_s else ""
-    whole = {one.name: one.whole_s for one in others}
-    again = {one.name: one.again_s for one in others}
+    ours, what = asked[OURS], f"the {SHOWN} best of {runs:,} runs with val/f1 > {LEAST}"
+    silent = f"; {', '.join(problems)}: not asked, see the table" if problems else ""
+
+    def judge(form: str, own: float, peers: Mapping[str, float], least: float | None) -> Row:
+        known = [f"{name} {describe(seconds)}" for name, seconds in peers.items()]
+        lowest = f"{describe(least)} (the bare SQL query)" if least else ""
+        reached = own < min(peers.values())
+        text = ", ".join(known) + silent
+        return Row(f"{what}, {form}", describe(own), text, lowest, GOAL, reached, WHY_SLOWER)
+
+    wholes = {name: one.whole_s for name, one in others.items()}
+    agains = {name: one.again_s for name, one in others.items()}
     record(
         [
-            Row(
-                f"{what}, a process that asks",
-                f"{ours.whole_s:.2f} s",
-                ", ".join(f"{name} {seconds:.2f} s" for name, seconds in whole.items()),
-                limit,
-                "less than every peer",
-                ours.whole_s < min(whole.values()),
-                WHY_SLOWER,
-            ),
-            Row(
-                f"{what}, asked again in the same process",
-                f"{ours.again_s * 1e3:.0f} ms",
-                ", ".join(f"{name} {seconds * 1e3:.0f} ms" for name, seconds in again.items()),
-                verdict=weigh(ours.again_s, again, WHY_SLOWER),
-            ),
+            judge("a process that asks", ours.whole_s, wholes, limit and limit.whole_s),
+            judge("asked again in a process", ours.again_s, agains, limit and limit.again_s),
         ]
     )
+
+
+def describe(seconds: float) -> str:
+    """Seconds as text, or milliseconds where there are few."""
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1e3:,.3g} ms"
 
 
 def main() -> None:
@@ -171,21 +211,19 @@ def main() -> None:
     parser.add_argument("--runs", type=int, nargs="+", default=[1_000, 10_000])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
-        "--quick", action="store_true", help="1,000 runs, twice, of those that make them soon"
+        "--quick", action="store_true", help="1,000 runs, once, those that are made already"
     )
     arguments = parser.parse_args()
-    names, sizes, rounds = arguments.only, arguments.runs, arguments.rounds
+    sizes, rounds = arguments.runs, arguments.rounds
     if arguments.quick:
-        names, sizes, rounds = [name for name in names if name not in MOST], [1_000], 2
-    rows = []
+        sizes, rounds = [1_000], 1
+    rows: list[tuple[str, ...]] = []
     for runs in sizes:
-        asked = [measure(name, runs, rounds) for name in names]
-        answers = {one.name: one.answer for one in asked if not one.problem}
-        assert len({tuple(answer) for answer in answers.values()}) <= 1, answers
-        rows += [list_cells(one) for one in asked]
-        record_figures(asked, runs, measure_limit(runs, rounds))
-    columns = ("runs", "tracker", "whole process, s", "again, ms", "found", "")
-    title = f"The {SHOWN} best runs with val/f1 > {LEAST}, medians of {rounds}"
+        found = measure(arguments.only, runs, rounds, make=not arguments.quick)
+        rows += list_rows(*found, runs)
+        record_figures(*found, runs)
+    columns = ("runs", "tracker", "whole process, s", "again, ms", "")
+    title = f"The {SHOWN} best runs with val/f1 > {LEAST}, medians of {rounds} and of {AGAIN}"
     print_table(title, columns, rows)
 
 

@@ -8,13 +8,14 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from rich.console import Console
 from rich.table import Table
 
+Name = TypeVar("Name", bound=Hashable)
 READ_FILES = """
 import sys
 with open(sys.argv[1]) as listing:
@@ -41,11 +42,18 @@ def time_commands(
     return time_calls({name: run(words) for name, words in commands.items()}, rounds=rounds)
 
 
-def time_calls(calls: Mapping[str, Callable[[], None]], *, rounds: int) -> dict[str, float]:
-    """Median seconds of each call, interleaved round by round."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
+def time_calls(
+    calls: Mapping[Name, Callable[[], None]], *, rounds: int, warm: Collection[Name] = ()
+) -> dict[Name, float]:
+    """Median seconds of each call, interleaved round by round, after a round that does not count.
+
+    What those of `warm` read has been read before: they are not called in that round.
+    """
+    times: dict[Name, list[float]] = {name: [] for name in calls}
     for number in range(rounds + 1):
         for name, call in calls.items():
+            if not number and name in warm:
+                continue
             started = time.perf_counter()
             call()
             if number:

@@ -2,8 +2,8 @@
 
 On SQLite, and on PostgreSQL where there is one, each with its own care for the disk. Every writer
 appends as `tracker submit` does: guards, duplicates, quota, best score, chain. The limit is one
-process that commits bare rows of the same size to a SQLite file. Beside it as many processes log
-runs of the same settings to MLflow's SQLite store.
+process that commits bare rows of the same size to the same database. Beside it as many processes
+log runs of the same settings to MLflow's SQLite store, whatever our database is.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import secrets
+import shutil
 import sqlite3
 import statistics
 import sys
@@ -151,23 +152,34 @@ def measure_mlflow(
     """Writers of MLflow's store in one SQLite file."""
     from mlflow import MlflowClient
 
-    uri = f"sqlite:///{folder / f'mlflow{writers}.db'}"
-    MlflowClient(tracking_uri=uri).search_experiments()  # makes the tables
+    empty, store = folder / "mlflow.db", folder / f"mlflow{writers}.db"
+    if not empty.exists():
+        MlflowClient(tracking_uri=f"sqlite:///{empty}").search_experiments()  # makes the tables
+    shutil.copy(empty, store)
+    uri = f"sqlite:///{store}"
     times, problem = run_writers(context, partial(log_forever, uri), writers, seconds)
     return Written(writers, seconds, times, 0, problem)
 
 
-def measure_limit(folder: Path, seconds: float) -> float:
-    """Bare rows a second, each committed to a SQLite file."""
+def measure_limit(url: str, folder: Path, seconds: float) -> float:
+    """Bare rows a second, each committed to a SQLite file, or to a table of this PostgreSQL."""
+    connection: Any
+    if url.startswith("sqlite"):
+        connection, mark = sqlite3.connect(folder / "bare.db"), "?"
+    else:
+        import psycopg
+
+        connection, mark = psycopg.connect(url.replace("+psycopg", "")), "%s"
     text = canonical_json(config_to_dict(Config()))
-    ledger = sqlite3.connect(folder / "bare.db")
-    ledger.execute("CREATE TABLE submissions (number INTEGER PRIMARY KEY, config TEXT)")
+    connection.execute("CREATE TABLE bare (config TEXT)")
     started, rows = time.perf_counter(), 0
     while time.perf_counter() - started < seconds:
-        with ledger:
-            ledger.execute("INSERT INTO submissions (config) VALUES (?)", (text,))
+        connection.execute(f"INSERT INTO bare (config) VALUES ({mark})", (text,))
+        connection.commit()
         rows += 1
-    ledger.close()
+    connection.execute("DROP TABLE bare")
+    connection.commit()
+    connection.close()
     return rows / seconds
 
 
@@ -208,7 +220,7 @@ def judge(database: str, one: Written, peer: Written, limit: float) -> Row:
         f"submissions by {one.writers} writer{'s at once' * (one.writers > 1)}, {database}",
         ours,
         f"{theirs}; {peer.problem}" if peer.problem else theirs,
-        f"{limit:,.0f} bare rows a second, each committed, one writer",
+        f"{limit:,.0f} bare rows a second, each committed, one writer of {database}",
         f"none lost, none doubled, the longest {GOAL_WAIT_S:g} s",
         held and longest <= GOAL_WAIT_S,
         one.problem
@@ -228,9 +240,10 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as name, open_databases(Path(name)) as databases:
         folder = Path(name)
-        limit = measure_limit(folder, options.seconds)
         peers = {n: measure_mlflow(context, folder, n, options.seconds) for n in options.writers}
         for database, url in databases.items():
+            limit = measure_limit(url, folder, options.seconds)
+            rows.append((f"{database}, bare rows", "1", f"{limit:,.0f}", "", "", "", ""))
             competition = {"classes": ["a", "b"], "name": "bench"}
             root = folder / database
             workspace = init_workspace(root, data={}, competition=competition, ledger_url=url)
@@ -239,9 +252,7 @@ def main() -> None:
                 rows.append(list_cells(database, found))
                 record([judge(database, found, peer, limit)])
         rows += [list_cells(MLFLOW, peer) for peer in peers.values()]
-    title = (
-        f"Writers of one ledger for {options.seconds:g} s; bare SQLite rows: {limit:,.0f} a second"
-    )
+    title = f"Writers of one ledger for {options.seconds:g} s"
     columns = ("database", "writers", "a second", "median ms", "longest ms", "lost", "")
     print_table(title, columns, rows)
 

@@ -79,11 +79,13 @@ def runs(
     """
     from tracker.comparison.compared_run import load_values
     from tracker.comparison.search import SCORE_PREFIXES, search_runs
+    from tracker.run_folder.read import look_once
     from tracker.run_folder.values import FIELDS
 
     workspace = _open(root, frame)
-    records = search_runs(workspace, where=where, sort=sort, limit=limit, archived=archived)
-    rows = load_values(workspace, records)
+    with look_once(workspace.runs_dir):
+        records = search_runs(workspace, where=where, sort=sort, limit=limit, archived=archived)
+        rows = load_values(workspace, records)
     names = list(dict.fromkeys(chain.from_iterable(rows)))
     own = ["name", *FIELDS, "submission"]
     figures = [

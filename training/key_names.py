@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 
@@ -141,6 +142,7 @@ PLAIN_SECTIONS = {
 PLAIN_SECTIONS |= {"optim", "optimizer"}
 
 
+@lru_cache(4096)  # runs have the same few keys again and again
 def common_key(section: str, key: str) -> tuple[str, str]:
     """The section and key here: (`optim`, `lr`) for `lr` or `training.learning_rate`.
 

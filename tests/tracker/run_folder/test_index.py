@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+import tracker
 from tests.support.ledger_rows import draft
 from tests.support.workspaces import begin_run, make_run, make_workspace
 from tracker.comparison.compare import compare_runs
@@ -78,6 +79,9 @@ def describe(workspace: Workspace) -> dict[str, Any]:
     for place, (where, sort) in enumerate(SEARCHES):
         wanted: dict[str, Any] = {"where": where, "sort": sort, "archived": place % 2 == 0}
         found[f"{wanted}"] = answer(lambda wanted=wanted: search_runs(workspace, **wanted))  # type: ignore[misc]
+    found["frame"] = answer(
+        lambda: tracker.runs(sort="val/f1", root=workspace.root, frame="arrow").to_pydict()
+    )
     with look_once(workspace.runs_dir):
         for record in found["runs"]:
             name = record.name
@@ -119,6 +123,14 @@ def edit(workspace: Workspace, name: str, **changes: Any) -> None:
 def test_runs_that_ended_are_answered_by_the_index(workspace: Workspace) -> None:
     assert count_indexed(workspace) == RUNS
     check(workspace)
+
+
+def test_threads_ask_where_the_disk_answers_late(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index, "LATE_S", 0.0)
+    check(workspace)
+    assert count_indexed(workspace) == RUNS
 
 
 def test_a_run_that_changed_a_moment_ago_is_read(
