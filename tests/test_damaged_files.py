@@ -19,7 +19,7 @@ import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -147,6 +147,43 @@ STRANGE: tuple[Any, ...] = (
 )
 
 
+@dataclass
+class Tried:
+    """What the damaged files of one format came to, for the table that `make fuzz` prints."""
+
+    format: str
+    files: int = 0
+    refused: int = 0  # by an error of ours; the others were read
+    longest_s: float = 0.0  # for one file
+    grown_mb: int = 0  # by the process, over all files
+    found: bool = True  # until the last file has been read
+
+
+TRIED: list[Tried] = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def table(request: pytest.FixtureRequest) -> Iterator[None]:
+    """At the end of `make fuzz`: a line for each format."""
+    yield
+    if SECONDS == 0:
+        return
+    lines = [f"\n{'format':<20} {'files':>8} {'refused':>8} {'longest s':>9} {'MB':>5} found"]
+    lines += [
+        f"{one.format:<20} {one.files:>8} {one.refused:>8} {one.longest_s:>9.2f}"
+        f" {one.grown_mb:>5} {int(one.found)}"
+        for one in TRIED
+    ]
+    found = sum(one.found for one in TRIED)
+    files = sum(one.files for one in TRIED)
+    lines.append(
+        f"{len(TRIED)} formats, {SECONDS:.0f} s each from number {FIRST}: {files} files,"
+        f" {found} found"
+    )
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        print("\n".join(lines))
+
+
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """One with a run that was submitted."""
@@ -222,22 +259,30 @@ def check(name: str, path: Path, read: Callable[[Path], object], variants: int =
     read(path)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     handler = signal.signal(signal.SIGALRM, _end_hang)
+    tried = Tried(name)
+    TRIED.append(tried)
     try:
         for number, changed in damaged(name, content, variants):
             path.write_bytes(changed)
             signal.setitimer(signal.ITIMER_REAL, HANG_S)
+            begun = time.monotonic()
             try:
                 read(path)
             except TrackerError as error:
                 assert str(error), number
+                tried.refused += 1
             except BaseException as error:
                 raise AssertionError(
                     f"{name} {number}: {type(error).__name__}: {error}\n{changed[:2000]!r}"
                 ) from error
             finally:
                 signal.setitimer(signal.ITIMER_REAL, 0)
+            tried.files += 1
+            tried.longest_s = max(tried.longest_s, time.monotonic() - begun)
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            assert peak - before < MOST_KB, f"{name} {number}: {(peak - before) // 1024} MB"
+            tried.grown_mb = (peak - before) // 1024
+            assert peak - before < MOST_KB, f"{name} {number}: {tried.grown_mb} MB"
+        tried.found = False
     finally:
         signal.signal(signal.SIGALRM, handler)
         path.write_bytes(content)
