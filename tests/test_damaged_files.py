@@ -11,6 +11,7 @@ import contextlib
 import io
 import json
 import shutil
+import struct
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -404,6 +405,22 @@ def test_a_png_that_claims_more_than_it_has_takes_no_memory(
     path.write_bytes(content[:place] + b"\x7f\xff\xff\x00" + content[place + 4 :])
     assert decode_image(path).shape == (8, 8, 3)  # by Pillow, which reads what is there
     assert not asked
+
+
+def test_a_tiff_of_more_rows_than_it_has_is_corrupt(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    Image.new("RGB", (8, 8)).save(path)
+    assert not _check(path).problem
+    assert decode_image(path).shape == (8, 8, 3)
+    content = path.read_bytes()
+    rows = struct.pack("<HHIHH", 257, 4, 1, 8, 0)
+    if rows not in content:
+        rows = struct.pack("<HHIHH", 257, 3, 1, 8, 0)
+    assert content.count(rows) == 1
+    path.write_bytes(content.replace(rows, struct.pack("<HHII", 257, 4, 1, 9_000_000)))
+    assert _check(path).problem == "corrupt (8 of 9000000 rows)"
+    with pytest.raises(DataError):
+        decode_image(path)
 
 
 def test_a_file_without_a_name_in_an_archive_is_damage(tmp_path: Path) -> None:

@@ -117,6 +117,7 @@ def _find_problem(content: bytes) -> str:
 
     try:
         with Image.open(BytesIO(content)) as image:
+            _check_rows(image)
             image.load()
             if image.format not in OPENCV_FORMATS:
                 _to_rgb(image, getattr(image, "tag_v2", {}))
@@ -229,6 +230,7 @@ def _decode_by_pillow(path: Path, content: NDArray[np.uint8]) -> NDArray[np.uint
     try:
         with warnings.catch_warnings(), Image.open(BytesIO(content.tobytes())) as image:
             warnings.simplefilter("ignore")
+            _check_rows(image)
             image.load()
             tags = getattr(image, "tag_v2", {})  # which the upright copy has lost
             return np.ascontiguousarray(_to_rgb(ImageOps.exif_transpose(image), tags))
@@ -236,6 +238,13 @@ def _decode_by_pillow(path: Path, content: NDArray[np.uint8]) -> NDArray[np.uint
         raise DataError(
             f"{path}: cannot be decoded", hint="it changed since it was checked; run again"
         ) from error
+
+
+def _check_rows(image: Pillow.Image) -> None:
+    """Raise ValueError for a TIFF of more rows than are in the file: Pillow would make them all."""
+    ends = [tile[1][3] for tile in getattr(image, "tile", ()) if tile[1]]
+    if image.format == "TIFF" and max(ends, default=image.height) < image.height:
+        raise ValueError(f"{max(ends)} of {image.height} rows")
 
 
 def _to_rgb(image: Pillow.Image, tags: Mapping[int, Any]) -> NDArray[np.uint8]:
