@@ -99,7 +99,7 @@ def test_an_ensemble_that_is_interrupted_says_what_is_left(
         raise KeyboardInterrupt("SIGTERM")
 
     monkeypatch.setattr("tracker.training.predict.decide.save_decision", stop)
-    with pytest.raises(InterruptedByUserError, match="SIGTERM.*members are as they were") as error:
+    with pytest.raises(InterruptedByUserError, match=r"SIGTERM.*members are as they were") as error:
         ensemble(members, names, method="soft")
     assert error.value.hint == "the same command makes it anew"
     assert list_runs(members.runs_dir)[0].status == "interrupted"
