@@ -29,9 +29,10 @@ DIGEST_BYTES = 32  # of SHA-256
 def list_damages() -> tuple[type[Exception], ...]:
     """The errors of numpy, zipfile and json about a file that is no table."""
     import zipfile  # 1 ms that only a reader of the table needs
+    import zlib
 
     usual = (OSError, ValueError, OverflowError, TypeError, LookupError, AttributeError, EOFError)
-    return (*usual, RecursionError, NotImplementedError, MemoryError, zipfile.BadZipFile)
+    return (*usual, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True, slots=True)
