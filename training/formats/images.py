@@ -36,7 +36,7 @@ FRAMES = (0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE
 # Of a PNG: its first bytes, the length before its first part, and what a part has besides its data.
 PNG_START, PNG_HEADER, PNG_AROUND, LENGTH = b"\x89PNG", 8, 12, struct.Struct(">I")
 REDUCTIONS = (8, 4, 2)  # by which a JPEG's sides are divided while it is decoded
-TIFF_BITS, TIFF_PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0
+TIFF_ROWS, TIFF_BITS, TIFF_PHOTOMETRIC, WHITE_IS_ZERO = 257, 258, 262, 0
 BROKEN = (  # errors of Pillow about damaged files
     *(
         OSError,
@@ -242,9 +242,12 @@ def _decode_by_pillow(path: Path, content: NDArray[np.uint8]) -> NDArray[np.uint
 
 def _check_rows(image: Pillow.Image) -> None:
     """Raise ValueError for a TIFF of more rows than are in the file: Pillow would make them all."""
+    if image.format != "TIFF":
+        return
+    rows = getattr(image, "tag_v2", {}).get(TIFF_ROWS, 0)  # image.height is of the upright image
     ends = [tile[1][3] for tile in getattr(image, "tile", ()) if tile[1]]
-    if image.format == "TIFF" and max(ends, default=image.height) < image.height:
-        raise ValueError(f"{max(ends)} of {image.height} rows")
+    if max(ends, default=rows) < rows:
+        raise ValueError(f"{max(ends)} of {rows} rows")
 
 
 def _to_rgb(image: Pillow.Image, tags: Mapping[int, Any]) -> NDArray[np.uint8]:
