@@ -316,7 +316,7 @@ def find_wrong_ids(
     known, given = set(ids), set(answers.ids)
     missing, foreign = sorted(known - given), sorted(given - known)
     problems = []
-    if known and given and known.isdisjoint(given):
+    if known and len(given) > 1 and known.isdisjoint(given):
         shown = _list_some(foreign, "id")
         text = f"none of the {shown} is in the competition, whose ids are as {missing[0]}"
         return [RefusedError(text, hint="are these the predictions of other images?")]
