@@ -45,7 +45,7 @@ $(DONE): pyproject.toml constraints.txt
 
 # Damaged files of every format that is read, ten seconds each; FUZZ_FROM=100000 goes on where nobody was yet.
 fuzz: $(DONE)
-	FUZZ_SECONDS=$${FUZZ_SECONDS:-10} $(BIN)/python -m pytest -q tests/test_damaged_files.py
+	FUZZ_SECONDS=$${FUZZ_SECONDS:-10} $(BIN)/python -m pytest -q tests/test_damaged_files.py tests/test_damaged_state.py
 
 # Writers of the ledger killed with kill -9, on SQLite and PostgreSQL; make test has 80.
 kills: $(DONE)

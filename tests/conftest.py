@@ -49,6 +49,7 @@ for _name in [
     del os.environ[_name]
 
 pytest_plugins = [
+    "tests.support.damage",
     "tests.support.forks",
     "tests.support.servers",
     "tests.support.trained_runs",

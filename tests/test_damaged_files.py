@@ -1,9 +1,8 @@
 """Every file that we read, damaged in thousands of ways: an error of ours in one line, or it is
 read, never a bug.
 
-The suite tries the same variants on every machine. `FUZZ_SECONDS=10 python -m pytest
-tests/test_damaged_files.py` (make fuzz) goes on for so long over each format; `FUZZ_FROM` begins at
-another number. A find is named by its number and made again by it.
+The suite tries the same variants on every machine; `make fuzz` goes on for ten seconds over each
+format. What a workspace remembers is in test_damaged_state.py.
 """
 
 from __future__ import annotations
@@ -11,18 +10,14 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
-import random
-import resource
 import shutil
-import signal
-import time
+import struct
 import warnings
-from collections.abc import Callable, Iterator
+import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -32,22 +27,26 @@ from safetensors.torch import save_file
 from torch.utils.tensorboard import SummaryWriter
 
 from tests.conftest import run_tracker
+from tests.support.damage import FEW, check_damaged
 from tests.support.workspaces import make_run, make_workspace
 from tracker.console.runs import print_runs, runs_to_json
 from tracker.core.clock import utc_now
 from tracker.core.errors import LedgerError, TrackerError
 from tracker.jobs.queue import _Queue, read_queue
 from tracker.jobs.sweep_file import read_sweep
+from tracker.ledger.append import open_ledger
 from tracker.ledger.chain import verify_ledger
-from tracker.ledger.heads import list_file_heads, load_memory
+from tracker.ledger.heads import list_file_heads, load_memory, parse_head
 from tracker.ledger.read import list_submissions
 from tracker.ledger.submission_table import export_table, read_submission_table
+from tracker.ledger.transfer import copy_ledger
 from tracker.mirror.pull import _read_manifest
 from tracker.mirror.targets import read_state
 from tracker.run_folder.event_log import read_event_log
 from tracker.run_folder.points import read_curves, read_new_points
 from tracker.run_folder.read import list_runs, load_config
 from tracker.run_folder.record import read_marks
+from tracker.setup.folder import read_competition_folder as read_folder
 from tracker.setup.folder.tables import load_table
 from tracker.setup.unpack import unpack_all
 from tracker.submission.submit import submit
@@ -55,7 +54,7 @@ from tracker.training.config import AugmentConfig, DataConfig
 from tracker.training.config_reading import config_from_dict
 from tracker.training.data.exclude import Exclude
 from tracker.training.data.fold_file import FoldFile
-from tracker.training.errors import DataError
+from tracker.training.errors import DataError, StorageError
 from tracker.training.formats.images import _check, decode_image
 from tracker.training.formats.images import read_header as read_picture_header
 from tracker.training.formats.label_fixes import LabelFixes
@@ -73,79 +72,6 @@ from tracker.workspace.predictions import load_answers
 from tracker.workspace.secrets_file import SECRETS, read_secrets
 from tracker.workspace.tracker_toml import Workspace, load_workspace
 
-SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))
-FIRST = int(os.environ.get("FUZZ_FROM", "0"))
-HANG_S = 30.0 if SECONDS == 0 else 5.0  # the suite may run on a busy machine
-MOST_KB = 1 << 20  # of memory
-VARIANTS = 500  # about 0.4 s a format
-TOKENS = [
-    token.encode("utf-8", "surrogatepass")
-    for token in (
-        *(
-            "null",
-            "true",
-            "-1",
-            "1e999",
-            "NaN",
-            '"NaN"',
-            '""',
-            "{}",
-            "[]",
-            "[[[[",
-            "\x00",
-            "\n",
-            "\r\n",
-            ",",
-            '"',
-            "'",
-        ),
-        *(
-            ":",
-            "=",
-            "[",
-            "]",
-            "{",
-            "}",
-            "9" * 30,
-            "9" * 5000,
-            "0x1",
-            "1979-05-27T07:32:00Z",
-            "07:32:00",
-            "\ud800",
-        ),
-        *(
-            "\\ud800",
-            "정확도",
-            "a.b.c = 1\n",
-            "[[run]]\n",
-            "[data]\n",
-            "&a",
-            "*a",
-            "<<: *a\n",
-            "!!int x",
-            "\ufeff",
-        ),
-    )
-]
-STRANGE: tuple[Any, ...] = (
-    *(
-        None,
-        True,
-        -1,
-        0,
-        1.5,
-        10**30,
-        -(10**400),
-        float("nan"),
-        float("inf"),
-        "",
-        "x",
-        "\x00",
-        "\ud800",
-    ),
-    *([], {}, [None], {"": {}}),
-)
-
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
@@ -154,97 +80,6 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     make_run(workspace, "0000011110", config={"optim.lr": 0.5}, note="a note")
     submit(workspace, "exp1", "first")
     return workspace
-
-
-def damage_bytes(content: bytes, rng: random.Random) -> bytes:
-    """One to four places changed, repeated, cut out or moved."""
-    data = bytearray(content)
-    for _ in range(rng.randint(1, 4)):
-        start = rng.randrange(len(data) + 1)
-        end = min(len(data), start + rng.choice((1, 1, 2, 8, 60)))
-        how = rng.randrange(6)
-        if how == 0:
-            data[start:end] = bytes(rng.randrange(256) for _ in range(end - start))
-        elif how == 1:
-            del data[start:end]
-        elif how == 2:
-            data[start:start] = rng.choice(TOKENS)
-        elif how == 3:
-            data[start:end] = rng.choice(TOKENS)
-        elif how == 4:
-            place = rng.randrange(len(data) + 1)
-            data[place:place] = data[start:end]
-        else:
-            del data[start:]
-    return bytes(data)
-
-
-def damage_value(value: Any, rng: random.Random) -> Any:
-    """JSON with one key or value taken out, doubled or made strange, at any depth."""
-    if isinstance(value, dict) and value and rng.random() < 0.9:
-        key = rng.choice(list(value))
-        how = rng.randrange(4)
-        if how == 0:
-            return {name: item for name, item in value.items() if name != key}
-        if how == 1:
-            return {**value, rng.choice(("", "x", "\x00", f"{key} ")): value[key]}
-        return {**value, key: damage_value(value[key], rng)}
-    if isinstance(value, list) and value and rng.random() < 0.9:
-        place = rng.randrange(len(value))
-        return [*value[:place], damage_value(value[place], rng), *value[place + rng.randrange(2) :]]
-    return rng.choice(STRANGE)
-
-
-def damage(content: bytes, rng: random.Random) -> bytes:
-    """`content` damaged as bytes or, where it is JSON (or a line of it is), as values."""
-    lines = content.splitlines(keepends=True)
-    parts = [content, *([rng.choice(lines)] if lines else [])]
-    if rng.random() < 0.5:
-        for part in parts:
-            with contextlib.suppress(ValueError):
-                changed = json.dumps(damage_value(json.loads(part), rng)).encode()
-                return content.replace(part, changed + b"\n" * part.endswith(b"\n"), 1)
-    return damage_bytes(content, rng)
-
-
-def damaged(name: str, content: bytes, variants: int) -> Iterator[tuple[int, bytes]]:
-    """Numbered variants of a file, the same ones for the same numbers; more while there is time."""
-    deadline = time.monotonic() + SECONDS
-    number = FIRST
-    while number < FIRST + variants or time.monotonic() < deadline:
-        yield number, damage(content, random.Random(f"{name} {number}"))  # noqa: S311
-        number += 1
-
-
-def check(name: str, path: Path, read: Callable[[Path], object], variants: int = VARIANTS) -> None:
-    """Read the file whole, then damaged, then put it back as it was."""
-    content = path.read_bytes()
-    read(path)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    handler = signal.signal(signal.SIGALRM, _end_hang)
-    try:
-        for number, changed in damaged(name, content, variants):
-            path.write_bytes(changed)
-            signal.setitimer(signal.ITIMER_REAL, HANG_S)
-            try:
-                read(path)
-            except TrackerError as error:
-                assert str(error), number
-            except BaseException as error:
-                raise AssertionError(
-                    f"{name} {number}: {type(error).__name__}: {error}\n{changed[:2000]!r}"
-                ) from error
-            finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            assert peak - before < MOST_KB, f"{name} {number}: {(peak - before) // 1024} MB"
-    finally:
-        signal.signal(signal.SIGALRM, handler)
-        path.write_bytes(content)
-
-
-def _end_hang(*_: object) -> None:
-    raise TimeoutError(f"it takes more than {HANG_S:.0f} s")
 
 
 def test_metrics_jsonl(workspace: Workspace) -> None:
@@ -257,7 +92,7 @@ def test_metrics_jsonl(workspace: Workspace) -> None:
 
     path = workspace.runs_dir / "exp1" / "metrics.jsonl"
     path.write_text(path.read_text() * 3)
-    check("metrics.jsonl", path, read)
+    check_damaged("metrics.jsonl", path, read)
 
 
 def test_a_point_without_step_epoch_or_time_is_left_out(tmp_path: Path) -> None:
@@ -281,28 +116,32 @@ def test_run_json(workspace: Workspace) -> None:
             print_runs(records, {}, {}, workspace.competition)
         json.dumps(list(runs_to_json(records, lambda name: None, {}, {})))
 
-    check("run.json", workspace.runs_dir / "exp1" / "run.json", read)
+    check_damaged("run.json", workspace.runs_dir / "exp1" / "run.json", read)
 
 
 def test_config_toml_of_a_run(workspace: Workspace) -> None:
     def read(path: Path) -> None:
         config_from_dict(load_config(path.parent.parent, path.parent.name))
 
-    check("config.toml", workspace.runs_dir / "exp1" / "config.toml", read)
+    check_damaged("config.toml", workspace.runs_dir / "exp1" / "config.toml", read)
 
 
 def test_tracker_toml(workspace: Workspace) -> None:
-    check("tracker.toml", workspace.root / "tracker.toml", lambda path: load_workspace(path.parent))
+    check_damaged(
+        "tracker.toml", workspace.root / "tracker.toml", lambda path: load_workspace(path.parent)
+    )
 
 
 def test_predictions_csv(workspace: Workspace) -> None:
     path = workspace.runs_dir / "exp1" / "predictions.csv"
-    check("predictions.csv", path, lambda path: load_answers(path, workspace.competition))
+    check_damaged("predictions.csv", path, lambda path: load_answers(path, workspace.competition))
 
 
 def test_a_solution(workspace: Workspace) -> None:
     columns = ("ImageID", "ans", "Usage")
-    check("solution.csv", workspace.root / "solution.csv", lambda path: read_table(path, columns))
+    check_damaged(
+        "solution.csv", workspace.root / "solution.csv", lambda path: read_table(path, columns)
+    )
 
 
 def test_label_fixes(tmp_path: Path) -> None:
@@ -310,7 +149,7 @@ def test_label_fixes(tmp_path: Path) -> None:
     path.write_text(
         "id,field,value,accept\n1498-1,gender,female,yes\n1498-1,age,45,no\ncat/7.png,label,dog,yes\n"
     )
-    check("label fixes", path, lambda path: LabelFixes.read(path, []).fix_age("1498-1", 30))
+    check_damaged("label fixes", path, lambda path: LabelFixes.read(path, []).fix_age("1498-1", 30))
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".json"])
@@ -328,7 +167,7 @@ def test_hand_kept_tables(tmp_path: Path, workspace: Workspace, suffix: str) -> 
     ]
     text = ",".join(rows[0]) + "\n" + ",".join(map(str, rows[0].values())) + "\n"
     path.write_text(text if suffix == ".csv" else json.dumps(rows))
-    check(
+    check_damaged(
         f"hand-kept {suffix}", path, lambda path: read_submission_table(path, workspace.competition)
     )
 
@@ -337,7 +176,9 @@ def test_hand_kept_tables(tmp_path: Path, workspace: Workspace, suffix: str) -> 
 def test_an_exported_ledger(tmp_path: Path, workspace: Workspace, suffix: str) -> None:
     path = tmp_path / f"export{suffix}"
     export_table(workspace, path)
-    check(f"export {suffix}", path, lambda path: read_submission_table(path, workspace.competition))
+    check_damaged(
+        f"export {suffix}", path, lambda path: read_submission_table(path, workspace.competition)
+    )
 
 
 def test_a_queue(tmp_path: Path) -> None:
@@ -346,7 +187,7 @@ def test_a_queue(tmp_path: Path) -> None:
         '[[run]]\nconfig = "base.toml"\nnote = "b"\nepochs = 3\n[[run]]\nfrom = "latest"\nforce ='
         ' true\nset = { loss.name = "f1", augment.noise = 0.05 }\n'
     )
-    check("queue", path, read_queue)
+    check_damaged("queue", path, read_queue)
 
 
 def test_a_sweep(tmp_path: Path) -> None:
@@ -357,7 +198,7 @@ def test_a_sweep(tmp_path: Path) -> None:
         'train.batch_size = { low = 16, high = 64, step = 16 }\nloss.name = ["focal", "f1"]\n'
         "[[first]]\noptim.lr = 1e-3\n"
     )
-    check("sweep", path, read_sweep)
+    check_damaged("sweep", path, read_sweep)
 
 
 def test_probabilities(tmp_path: Path) -> None:
@@ -368,7 +209,7 @@ def test_probabilities(tmp_path: Path) -> None:
         probabilities=np.eye(2, dtype=np.float32),
         classes=np.array(["c", "d"]),
     )
-    check("probabilities.npz", path, load_probabilities)
+    check_damaged("probabilities.npz", path, load_probabilities)
 
 
 @pytest.mark.parametrize("suffix", [".yaml", ".json"])
@@ -385,7 +226,7 @@ def test_a_pipeline(tmp_path: Path, suffix: str) -> None:
         augment = AugmentConfig(name=path.name)
         build_pipeline(augment, DataConfig(image_size=(32, 32)), train=True, root=tmp_path)
 
-    check(f"pipeline {suffix}", path, read, variants=80)  # each tries its steps on pictures
+    check_damaged(f"pipeline {suffix}", path, read, variants=80)  # each tries its steps on pictures
 
 
 def test_a_pipeline_with_two_means_for_three_channels_is_a_config_error(tmp_path: Path) -> None:
@@ -435,14 +276,14 @@ def test_the_config_of_an_adopted_run(tmp_path: Path, suffix: str) -> None:
         ".toml": 'lr = 2e-5\n[model]\nname = "x"\n',
     }
     path.write_text(texts[suffix])
-    check(f"adopted {suffix}", path, _load_config)
+    check_damaged(f"adopted {suffix}", path, _load_config)
 
 
 def test_what_is_only_a_help_is_done_without(workspace: Workspace, tmp_path: Path) -> None:
     (tmp_path / "location.json").write_text(json.dumps({"root": "/a", "earlier": ["/b"]}))
-    check("location.json", tmp_path / "location.json", read_location)
+    check_damaged("location.json", tmp_path / "location.json", read_location)
     environment = workspace.runs_dir / "exp1" / "env.json"
-    check(
+    check_damaged(
         "env.json",
         environment,
         lambda path: dict(_load_environment(workspace, "exp1").get("packages", {})),
@@ -452,7 +293,7 @@ def test_what_is_only_a_help_is_done_without(workspace: Workspace, tmp_path: Pat
 def test_values_of_set(tmp_path: Path) -> None:
     check_file = tmp_path / "value"
     check_file.write_bytes(b'[1, 2.5, "x", true]')
-    check(
+    check_damaged(
         "--set",
         check_file,
         lambda path: parse_toml_value(path.read_bytes().decode(errors="replace")),
@@ -461,7 +302,6 @@ def test_values_of_set(tmp_path: Path) -> None:
 
 # --- What runs leave, and what people bring: weights, pictures, logs, archives, a ledger ---
 
-FEW = 60  # variants of what is slow to read
 TASK = Task(classes=("cat", "dog"), id_column="id", label_column="label", answer_words=("0", "1"))
 
 
@@ -470,30 +310,32 @@ def test_marks_json(workspace: Workspace) -> None:
     marks = {"tags": ["best"], "archived_at": utc_now(), "freed": {"last.pth": utc_now()}}
     (folder / "marks.json").write_text(json.dumps(marks))
     try:
-        check("marks.json", folder / "marks.json", lambda _: read_marks(folder))
+        check_damaged("marks.json", folder / "marks.json", lambda _: read_marks(folder))
     finally:
         (folder / "marks.json").unlink()
 
 
 def test_events_jsonl(workspace: Workspace) -> None:
     folder = workspace.runs_dir / "exp1"
-    check("events.jsonl", folder / "events.jsonl", lambda _: list(read_event_log(folder)))
+    check_damaged("events.jsonl", folder / "events.jsonl", lambda _: list(read_event_log(folder)))
 
 
 def test_states_of_copies_and_queues(workspace: Workspace, tmp_path: Path) -> None:
     state = {"run_id": "a", "offset": 5, "files": {"best.pth": [1, 2]}, "stamps": {"f1": [1, 2]}}
     (tmp_path / "mlflow.json").write_text(json.dumps(state))
-    check("mlflow.json", tmp_path / "mlflow.json", read_state)
+    check_damaged("mlflow.json", tmp_path / "mlflow.json", read_state)
     entry = {"run": "exp1", "status": "finished", "pid": 1, "started": utc_now()}
     (tmp_path / "state.json").write_text(json.dumps({"0123456789ab-1": entry}))
     queue = Path("night.toml")
-    check("state.json", tmp_path / "state.json", lambda path: _Queue(workspace, queue, path))
+    check_damaged(
+        "state.json", tmp_path / "state.json", lambda path: _Queue(workspace, queue, path)
+    )
 
 
 def test_heads_that_were_seen(workspace: Workspace) -> None:
-    check("heads", workspace.state_dir / "heads", lambda _: load_memory(workspace))
+    check_damaged("heads", workspace.state_dir / "heads", lambda _: load_memory(workspace))
     (head,) = workspace.submissions_dir.glob("*.head")
-    check("a head beside a file", head, lambda _: list_file_heads(workspace))
+    check_damaged("a head beside a file", head, lambda _: list_file_heads(workspace))
 
 
 def test_the_manifest_of_a_teammates_run(tmp_path: Path) -> None:
@@ -501,7 +343,7 @@ def test_the_manifest_of_a_teammates_run(tmp_path: Path) -> None:
     files = {"config.toml": {"size": 5, "sha256": "ab"}}
     path.write_text(json.dumps({"format": 1, "record": {"name": "exp1"}, "files": files}))
     run = SimpleNamespace(name="mina/exp1", run="exp1", host="gpu1", author="mina")
-    check("record.json", path, lambda path: _read_manifest(run, path))  # type: ignore[arg-type]
+    check_damaged("record.json", path, lambda path: _read_manifest(run, path))  # type: ignore[arg-type]
 
 
 def test_secrets_and_decisions(tmp_path: Path) -> None:
@@ -510,23 +352,26 @@ def test_secrets_and_decisions(tmp_path: Path) -> None:
     secrets.write_text(
         'mlflow_uri = "http://kim:x@127.0.0.1:5000"\nledger_url = "sqlite:///l.db"\n'
     )
-    check("secrets.toml", secrets, lambda _: read_secrets(tmp_path))
+    check_damaged("secrets.toml", secrets, lambda _: read_secrets(tmp_path))
     (tmp_path / "decision.json").write_text(
         json.dumps({"rule": "threshold", "values": [0.4], "note": "n"})
     )
-    check("decision.json", tmp_path / "decision.json", lambda _: load_decision(tmp_path, TASK))
+    check_damaged(
+        "decision.json", tmp_path / "decision.json", lambda _: load_decision(tmp_path, TASK)
+    )
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")  # of torch, before its error
+@pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")
 def test_weights(tmp_path: Path) -> None:
     state = {"layer.weight": torch.arange(6.0).reshape(2, 3), "layer.bias": torch.zeros(2)}
     save_checkpoint(tmp_path / "best.pth", {"model": state, "epoch": 1, "classes": ["a", "b"]})
-    check("best.pth", tmp_path / "best.pth", load_checkpoint, FEW)
-    check("foreign .pth", tmp_path / "best.pth", read_state_dict, FEW)
+    check_damaged("best.pth", tmp_path / "best.pth", load_checkpoint, FEW)
+    check_damaged("foreign .pth", tmp_path / "best.pth", read_state_dict, FEW)
     save_file(state, tmp_path / "model.safetensors")
-    check("safetensors", tmp_path / "model.safetensors", read_state_dict, FEW)
+    check_damaged("safetensors", tmp_path / "model.safetensors", read_state_dict, FEW)
     torch.save(state, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
-    check("old .pth", tmp_path / "old.pth", read_state_dict, FEW)
+    check_damaged("old .pth", tmp_path / "old.pth", read_state_dict, FEW)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".gif", ".bmp"])
@@ -543,7 +388,56 @@ def test_photographs(tmp_path: Path, suffix: str) -> None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Pillow, about tags and large pictures
-        check(f"picture {suffix}", path, read, FEW)
+        check_damaged(f"picture {suffix}", path, read, FEW)
+
+
+def test_a_png_that_claims_more_than_it_has_takes_no_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.png"
+    Image.new("RGB", (8, 8)).save(path)
+    whole = np.fromfile(path, dtype=np.uint8)
+    assert decode_image(path, whole).shape == (8, 8, 3)
+    asked: list[int] = []
+    monkeypatch.setattr("cv2.imdecode", lambda *_: asked.append(1))
+    content = path.read_bytes()
+    place = content.index(b"IDAT") - 4
+    path.write_bytes(content[:place] + b"\x7f\xff\xff\x00" + content[place + 4 :])
+    assert decode_image(path).shape == (8, 8, 3)  # by Pillow, which reads what is there
+    assert not asked
+
+
+def test_a_tiff_of_more_rows_than_it_has_is_corrupt(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    Image.new("RGB", (8, 8)).save(path)
+    assert not _check(path).problem
+    assert decode_image(path).shape == (8, 8, 3)
+    content = path.read_bytes()
+    rows = struct.pack("<HHIHH", 257, 4, 1, 8, 0)
+    if rows not in content:
+        rows = struct.pack("<HHIHH", 257, 3, 1, 8, 0)
+    assert content.count(rows) == 1
+    path.write_bytes(content.replace(rows, struct.pack("<HHII", 257, 4, 1, 9_000_000)))
+    assert _check(path).problem == "corrupt (8 of 9000000 rows)"
+    with pytest.raises(DataError):
+        decode_image(path)
+
+
+def test_a_file_without_a_name_in_an_archive_is_damage(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("x", "1")
+    content = (tmp_path / "a.zip").read_bytes()
+    entry = content.rindex(b"PK\x01\x02")
+    (tmp_path / "a.zip").write_bytes(
+        content[: entry + 28] + b"\0\0" + content[entry + 30 : entry + 46] + content[entry + 47 :]
+    )
+    with pytest.raises(StorageError, match="cannot be unpacked"):
+        unpack_all(tmp_path / "a.zip", tmp_path / "out")
+
+
+@pytest.mark.parametrize("digits", [5000, 20])
+def test_a_head_with_more_digits_than_a_row_has_is_damage(digits: int) -> None:
+    assert parse_head(f"{'9' * digits}:{'0' * 64}@{utc_now()}@{utc_now()}", "here") is None
 
 
 def test_logs_of_other_programs(tmp_path: Path) -> None:
@@ -551,28 +445,42 @@ def test_logs_of_other_programs(tmp_path: Path) -> None:
         for step in range(3):
             writer.add_scalar("val/f1", step / 3, step)
     (events,) = tmp_path.glob("events.out*")
-    check("events.out", events, lambda path: read_series([path], tmp_path), FEW)
-    check("times", events, lambda path: read_times([path]), FEW)
+    check_damaged("events.out", events, lambda path: read_series([path], tmp_path), FEW)
+    check_damaged("times", events, lambda path: read_times([path]), FEW)
     state = {"log_history": [{"loss": 0.5, "epoch": 1.0, "step": 3}, {"eval_f1": 0.7, "step": 3}]}
     (tmp_path / "trainer_state.json").write_text(json.dumps(state))
     path = tmp_path / "trainer_state.json"
-    check("trainer_state", path, lambda path: read_series([path], tmp_path))
+    check_damaged("trainer_state", path, lambda path: read_series([path], tmp_path))
     (tmp_path / "metrics.csv").write_text("epoch,step,val_f1\n1,3,0.5\n2,6,0.6\n")
-    check("metrics.csv", tmp_path / "metrics.csv", lambda path: read_series([path], tmp_path))
+    check_damaged(
+        "metrics.csv", tmp_path / "metrics.csv", lambda path: read_series([path], tmp_path)
+    )
 
 
 def test_tables_of_a_competition_folder(tmp_path: Path) -> None:
     path = tmp_path / "train.csv"
     path.write_text("id,label,fold\na,cat,0\nb,dog,1\nc,cat,val\n")
-    check("train.csv", path, load_table)
+    check_damaged("train.csv", path, load_table)
     folds = DataConfig(fold_file="train.csv")
-    check("fold file", path, lambda _: FoldFile.read(folds, TASK, tmp_path))
+    check_damaged("fold file", path, lambda _: FoldFile.read(folds, TASK, tmp_path))
     path.write_text("path,reason\ncat/1.png,blurred\ndog/*,all\n")
 
     def exclude(_: Path) -> None:
         Exclude.read("train.csv", tmp_path, [], folders=["train"], id_column="id").covers("cat/1")
 
-    check("exclude", path, exclude)
+    check_damaged("exclude", path, exclude)
+
+
+@pytest.mark.parametrize("name", ["train.csv", "sample_submission.csv", "classes.json"])
+def test_a_competition_folder(tmp_path: Path, name: str) -> None:
+    for part in ("train", "test"):
+        (tmp_path / part).mkdir()
+        for number in range(4):
+            Image.new("RGB", (2, 2)).save(tmp_path / part / f"{number}.png")
+    (tmp_path / "train.csv").write_text("id,label\n0,0\n1,1\n2,0\n3,1\n")
+    (tmp_path / "sample_submission.csv").write_text("id,label\n0,0\n1,0\n2,0\n3,0\n")
+    (tmp_path / "classes.json").write_text('{"0": "cat", "1": "dog"}')
+    check_damaged(f"folder with {name}", tmp_path / name, lambda _: read_folder(tmp_path), FEW)
 
 
 @pytest.mark.parametrize("suffix", [".zip", ".tar", ".tar.gz", ".tar.xz", ".tar.bz2"])
@@ -590,7 +498,7 @@ def test_archives(tmp_path: Path, suffix: str) -> None:
         unpack_all(path, tmp_path / "out")
         assert {one.name for one in tmp_path.iterdir() if one.is_dir()} == {"content", "out"}
 
-    check(f"archive {suffix}", path, read, FEW)
+    check_damaged(f"archive {suffix}", path, read, FEW)
 
 
 def test_a_ledger(workspace: Workspace, tmp_path: Path) -> None:
@@ -601,8 +509,28 @@ def test_a_ledger(workspace: Workspace, tmp_path: Path) -> None:
     def read(_: Path) -> None:
         list_submissions(own)
         verify_ledger(own.ledger_url)
+        copy = tmp_path / "copy.db"
+        copy.unlink(missing_ok=True)
+        copy_ledger(own.ledger_url, copy)
 
-    check("ledger.db", path, read, FEW)
+    check_damaged("ledger.db", path, read, FEW)
+
+
+def test_a_ledger_whose_damage_is_in_the_text_of_the_error_is_named(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    path = tmp_path / "ledger.db"
+    content = (workspace.root / "ledger.db").read_bytes()
+    path.write_bytes(content.replace(b"CREATE TABLE submissions", b"CREATE TABLX \xe3ubmissions"))
+    own = replace(workspace, ledger_url=f"sqlite:///{path}")
+    readers: tuple[Callable[[], object], ...] = (
+        lambda: list_submissions(own),
+        lambda: copy_ledger(own.ledger_url, tmp_path / "copy.db"),
+        lambda: open_ledger(own).__enter__(),
+    )
+    for read in readers:
+        with pytest.raises(LedgerError, match="not a readable ledger"):
+            read()
 
 
 def test_a_row_with_damaged_json_is_an_error_that_says_where_to_look(

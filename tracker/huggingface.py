@@ -16,6 +16,7 @@ from tracker.run_folder.output import notify
 from tracker.run_folder.read import load_config, load_run
 from tracker.training.errors import ConfigError
 from tracker.training.key_names import common_key
+from tracker.training.numbers import is_whole
 from tracker.workflows.own_loop.active_run import ActiveRun
 from tracker.workflows.own_loop.common_names import common_name, whole_epoch
 from tracker.workflows.own_loop.loss_names import describe_loss
@@ -233,7 +234,7 @@ class TrackerCallback(TrainerCallback):  # type: ignore[misc]
 def _step_of(checkpoint: str) -> int:
     """8 of `out/checkpoint-8`."""
     number = Path(checkpoint).name.rpartition("-")[2]
-    return int(number) if number.isdecimal() else 0
+    return int(number) if is_whole(number) else 0
 
 
 def _monitored(args: Any) -> str:

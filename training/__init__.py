@@ -8,3 +8,5 @@ import os
 # albumentations asks the network for its newest version when it is imported; a training box may
 # have none.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # noqa: TID251
+# OpenCV would take 3 GB for what a damaged header says; this is the size that Pillow refuses.
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2 * 89_478_485))  # noqa: TID251

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tracker.training import scorers
+from tracker.training.numbers import is_whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -333,7 +334,7 @@ def read_short_name(name: str) -> tuple[str, dict[str, Any]] | None:
     if name in COMPETITION:
         return name, {}
     word, _, number = name.partition("@")
-    if word == "map" and number.isdecimal() and int(number) > 0:
+    if word == "map" and is_whole(number) and int(number) > 0:
         return "map_at_k", {"k": int(number)}
     return None
 

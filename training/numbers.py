@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from decimal import ROUND_HALF_UP, Context, Decimal
 
+MOST_DIGITS = 18  # of a whole number: a database has 64 bits, and Python refuses thousands
 _AS_PEOPLE_DO = Context(prec=400, rounding=ROUND_HALF_UP)  # digits enough for every float
 
 
@@ -61,6 +62,12 @@ def read_number(text: str) -> float:
     except ValueError:
         return math.nan
     return value if math.isfinite(value) else math.nan
+
+
+def is_whole(text: str) -> bool:
+    """Whether a text is a whole number that rows, classes or runs can have: of digits alone, and
+    not more of them than a database takes."""
+    return text.isdecimal() and len(text) <= MOST_DIGITS
 
 
 def render_count(count: int, noun: str, plural: str = "") -> str:

@@ -140,7 +140,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file; raises StorageError or ConfigError."""
     try:
         check_regular(path)
-        return _parse_toml(path.read_text(encoding="utf-8-sig"))
+        return parse_toml(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise StorageError(f"no such file: {path}") from error
     except OSError as error:
@@ -156,7 +156,7 @@ def read_given_toml(path: Path) -> dict[str, Any]:
     return read_toml(path)
 
 
-def _parse_toml(text: str) -> dict[str, Any]:
+def parse_toml(text: str) -> dict[str, Any]:
     """The tables of a TOML text; raises ValueError, in one line."""
     if (known := _STATEMENTS.parse(text)) is not None:
         return known
@@ -306,7 +306,7 @@ def _count_values(node: Any, known: dict[int, int], depth: int) -> int:
 def parse_toml_value(text: str) -> Any:
     """A TOML number, truth value, list or quoted text; anything else is the text itself."""
     try:
-        table = _parse_toml(f"value = {text}")
+        table = parse_toml(f"value = {text}")
     except ValueError:  # no TOML, or an integer that Python refuses
         return text
     value = table["value"]

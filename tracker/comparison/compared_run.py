@@ -37,6 +37,7 @@ from tracker.run_folder.values import (
 )
 from tracker.training.config_fingerprint import outcome_values
 from tracker.training.errors import StorageError
+from tracker.training.numbers import is_whole
 from tracker.training.tables import flatten
 from tracker.workspace.tracker_toml import Workspace
 
@@ -127,7 +128,7 @@ def _load_named(workspace: Workspace, references: Sequence[str]) -> Iterator[Com
     """The runs and submissions in the given order; a run that is named twice comes once."""
     records: dict[str, RunRecord | ComparedRun] = {}
     for reference in references:
-        if reference[:1] == "s" and reference[1:].isdecimal():
+        if reference[:1] == "s" and is_whole(reference[1:]):
             row = get_submission(workspace, int(reference[1:]))
             if not has_run(workspace, row):
                 records[reference] = _load_historical(workspace, reference)

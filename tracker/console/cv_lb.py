@@ -466,8 +466,13 @@ def _rank(item: Contender, competition: Competition) -> float:
 
 def _describe_chosen(item: Contender, ranks: Sequence[int], result: Selection) -> str:
     """`9 (exp10): public f1 0.9165, the best; validation 0.8967 predicts 0.9164`, and so on."""
-    place = ranks.index(item.number) + 1
+    public = {other.number: other.public for other in result.contenders}
+    equal = [number for number in ranks if public[number] == item.public]
+    place = ranks.index(equal[0]) + 1
     rank = "the best" if place == 1 else f"number {place}"
+    if others := [number for number in equal if number != item.number]:
+        several = f"{len(others)} others"
+        rank += f", equal to {join_numbers(others) if len(others) <= MAX_NAMED else several}"
     run = f" ({item.run_name})" if item.run_name else ""
     reasons = [f"{item.number}{run}: public {result.metric} {render_number(item.public)}, {rank}"]
     if item.by_validation is None and item.validation is not None:

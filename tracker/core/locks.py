@@ -10,6 +10,7 @@ from typing import Any
 
 from tracker.training.errors import StorageError
 from tracker.training.files import translate_os_errors
+from tracker.training.numbers import is_whole
 
 try:
     import fcntl
@@ -94,7 +95,7 @@ class FileLock:
             return None
         with translate_os_errors(self._path, "read"):
             text = self._path.read_text(encoding="ascii", errors="replace").strip()
-        return int(text) if text.isdecimal() and int(text) != os.getpid() else None
+        return int(text) if is_whole(text) and int(text) != os.getpid() else None
 
     def __enter__(self) -> FileLock:
         self.acquire()

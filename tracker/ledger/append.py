@@ -592,6 +592,8 @@ def translate_ledger_errors(url: str) -> Iterator[None]:
         yield
     except sa.exc.DBAPIError as error:
         raise _translate(error, url) from error
+    except UnicodeDecodeError as error:
+        raise translate_sqlite(error, Path(url.removeprefix("sqlite:///"))) from error
     except sa.exc.SQLAlchemyError as error:
         raise LedgerError(f"ledger {mask_secrets(url)}: {first_line(error)}") from error
 

@@ -14,6 +14,7 @@ from tracker.ledger.connection import Query, Row, open_reader
 from tracker.ledger.guards import check_guards
 from tracker.ledger.records import RowProblem
 from tracker.training.errors import ConfigError
+from tracker.training.numbers import is_whole
 
 TABLES = {"run": "runs", "submission": "submissions", "score": "scores", "note": "notes"}
 ROWS_PER_CHUNK = 5000  # rows in memory at a time: their answers are long
@@ -194,7 +195,7 @@ def _build_problem(text: str, link: Row, found: Sequence[tuple[str, Row]]) -> Ro
 def _parse_head(head: str) -> tuple[int, str]:
     """(row number, first digits of its hash); "0:" is the head of an empty ledger."""
     number, colon, digits = head.strip().partition(":")
-    is_number = bool(colon) and number.isdecimal()
+    is_number = bool(colon) and is_whole(number)
     is_hash = set(digits) <= set("0123456789abcdef")
     if not is_number or not is_hash or (not digits and number != "0"):
         raise ConfigError(

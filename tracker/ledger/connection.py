@@ -125,7 +125,7 @@ def _translate_errors(url: str) -> Iterator[None]:
     if url.startswith(SQLITE):
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise translate_sqlite(error, Path(url.removeprefix(SQLITE))) from error
         return
     import psycopg
@@ -209,9 +209,12 @@ def find_logs(path: Path) -> list[Path]:
     return [log for log in logs if log.exists()]
 
 
-def translate_sqlite(error: sqlite3.Error, path: Path) -> TrackerError:
-    """SQLite's error as LedgerError or StorageError."""
-    text = str(error)
+def translate_sqlite(error: sqlite3.Error | UnicodeDecodeError, path: Path) -> TrackerError:
+    """SQLite's error as LedgerError or StorageError.
+
+    Of a damaged database even the text of the error may be no text: a UnicodeDecodeError.
+    """
+    text = "malformed" if isinstance(error, UnicodeDecodeError) else str(error)
     if "no such table: migrations" in text:
         return foreign_database_error()
     if "not a database" in text or "malformed" in text:

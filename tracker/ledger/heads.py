@@ -18,6 +18,7 @@ from tracker.core.locks import FileLock
 from tracker.ledger.connection import Query, open_reader
 from tracker.training.errors import StorageError
 from tracker.training.files import translate_os_errors, write_text
+from tracker.training.numbers import is_whole
 from tracker.workspace.member_file import find_author
 from tracker.workspace.tracker_toml import Workspace
 
@@ -59,7 +60,7 @@ def parse_head(text: str, where: str) -> SeenHead | None:
     number, _, digits = head.partition(":")
     made_at, _, seen_at = times.partition("@")
     is_hash = len(digits) == 64 and set(digits) <= set("0123456789abcdef")
-    if not (number.isdecimal() and is_hash and WRITTEN.fullmatch(made_at)):
+    if not (is_whole(number) and is_hash and WRITTEN.fullmatch(made_at)):
         return None
     seen_at = seen_at if WRITTEN.fullmatch(seen_at) else ""
     return SeenHead(seq=int(number), hash=digits, made_at=made_at, seen_at=seen_at, where=where)

@@ -9,6 +9,7 @@ from tracker.core.clock import utc_now
 from tracker.core.errors import LedgerError, RefusedError
 from tracker.ledger.columns import ROLES_VERSION
 from tracker.ledger.connection import Query, libpq_url, open_reader, translate_postgres
+from tracker.training.tables import parse_toml
 from tracker.workspace.quota import describe_limits
 from tracker.workspace.tracker_toml import Competition
 
@@ -58,11 +59,9 @@ def apply_team_limit(query: Query, competition: Competition, *, on_server: bool)
 
 def read_daily_limit(text: str) -> int:
     """The daily limit in a version of the shared settings; 0 where it sets none."""
-    import tomllib
-
     try:
-        limit = tomllib.loads(text).get("competition", {}).get("daily_limit", 0)
-    except (tomllib.TOMLDecodeError, AttributeError):
+        limit = parse_toml(text).get("competition", {}).get("daily_limit", 0)
+    except (ValueError, AttributeError):
         return 0  # join --update says so
     return limit if isinstance(limit, int) and limit > 0 else 0
 

@@ -104,7 +104,7 @@ def _translate_errors(source: Path, target: Path) -> Iterator[None]:
     """Translate SQLite's errors: disk errors are about `target`, all others about `source`."""
     try:
         yield
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         translated = translate_sqlite(error, target)
         if not isinstance(translated, StorageError):
             translated = translate_sqlite(error, source)

@@ -14,6 +14,7 @@ from tracker.notifications.find import find_notices
 from tracker.notifications.notice import Notice
 from tracker.notifications.webhook import NotSentError, Webhook
 from tracker.training.files import write_json
+from tracker.training.tables import parse_json
 from tracker.workspace.tracker_toml import Workspace
 
 NAME = "notifications.json"
@@ -127,12 +128,23 @@ def _read(workspace: Workspace) -> State:
     begin = to_utc_text(dt.datetime.now(dt.UTC) - FIRST)
     state: State = {"since": begin, "seen": {}, "queue": []}
     try:
-        found = json.loads((workspace.state_dir / NAME).read_text(encoding="utf-8"))
+        found = parse_json((workspace.state_dir / NAME).read_text(encoding="utf-8"))
         from_utc_text(found["since"])
-        state |= {key: found[key] for key in state if isinstance(found[key], type(state[key]))}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        json.dumps(found, ensure_ascii=False, allow_nan=False).encode()  # it is written back
+        seen, queue = dict(found["seen"]), list(found["queue"])
+        read = {"since": found["since"], "seen": seen, "queue": list(filter(_is_item, queue))}
+    except (OSError, ValueError, KeyError, TypeError):
         return state
-    return state
+    return read if all(isinstance(at, str) for at in seen.values()) else state
+
+
+def _is_item(item: Any) -> bool:
+    """Whether it is a message to a webhook, as `_address` makes it."""
+    try:
+        texts = (item["to"], item["notice"]["time"], item["notice"]["text"])
+    except (TypeError, LookupError):
+        return False
+    return all(isinstance(text, str) for text in texts)
 
 
 def _write(workspace: Workspace, state: State) -> None:

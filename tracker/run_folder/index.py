@@ -39,6 +39,8 @@ LATE_S = 1e-4  # for a run: from here on threads pay, on a local disk they take 
 BATCH = 1000  # runs that are read and written together
 MANY = 5000  # runs that are read anew in more than a second
 BUSY_S = 1.0  # a wait for another process that writes the index
+# Of a damaged database even the text of an error may be no text: a UnicodeDecodeError.
+DAMAGED = (sqlite3.Error, ValueError)
 RECENT = 256  # records that are kept parsed
 TABLES = """
 CREATE TABLE version (text TEXT NOT NULL);
@@ -105,7 +107,7 @@ class RunIndex:
         if len(changed) > MANY:
             each = f"about 3 seconds for each {10_000:,}"
             print_note(f"making an index of {len(changed):,} run folders, once: {each}")
-        with suppress(sqlite3.Error):  # read-only, full, or another process writes
+        with suppress(*DAMAGED):  # read-only, full, or another process writes
             if gone:
                 self._remove(gone)
             for start in range(0, len(changed), BATCH):
@@ -207,7 +209,7 @@ class RunIndex:
         return self._load(number) if number in self._rows else None
 
     def _load_record(self, number: int) -> RunRecord | None:
-        with suppress(sqlite3.Error):
+        with suppress(*DAMAGED):
             asked = "SELECT number, state, text, sum FROM records WHERE number = ?"
             for row in self._database.execute(asked, (number,)):
                 return self._parse_record(row)
@@ -237,7 +239,7 @@ class RunIndex:
         return None if row is None or row[3] is None else self._load_config(row[3])
 
     def _load_tables(self, config: int) -> dict[str, Any] | None:
-        with suppress(sqlite3.Error):
+        with suppress(*DAMAGED):
             asked = "SELECT text, sum FROM tables WHERE id = ?"
             for text, checksum in self._database.execute(asked, (config,)):
                 if checksum == _sum(config, text):
@@ -281,7 +283,7 @@ class RunIndex:
             yield number, row if is_own else None
 
     def _iterate(self, sql: str) -> Iterator[tuple[Any, ...]]:
-        with suppress(sqlite3.Error):  # a damaged page: the runs of the others are read
+        with suppress(*DAMAGED):  # a damaged page: the runs of the others are read
             yield from self._database.execute(sql)
 
     def _list_names(self) -> dict[int, list[Any]]:
@@ -413,7 +415,7 @@ def open_index(runs_dir: Path, numbers: Sequence[int], read: Reader) -> Iterator
         return
     with closing(database):
         index: RunIndex | None = None
-        with suppress(sqlite3.Error, ValueError, TypeError, LookupError):
+        with suppress(*DAMAGED, TypeError, LookupError):
             found = RunIndex(runs_dir, numbers, database)
             found.refresh(read)
             index = found
@@ -439,7 +441,7 @@ def _open(path: Path) -> sqlite3.Connection | None:
             if "no such table" not in str(error):  # busy, read-only, or no folder
                 _close(database)
                 return None
-        except sqlite3.DatabaseError:
+        except DAMAGED:
             pass
         _close(database)
         with suppress(OSError):

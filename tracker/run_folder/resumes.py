@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tracker.core.clock import to_utc_text
 from tracker.run_folder.record import RunRecord
+from tracker.training.numbers import is_whole
 from tracker.workspace.tracker_toml import Workspace
 
 UNFINISHED = ("killed", "interrupted", "failed")
@@ -16,7 +17,7 @@ RESUMED = "env-resumed-"  # Recorder.reopen writes a file with this prefix at ea
 def list_resumes(folder: Path) -> list[int]:
     """When a run was resumed, in seconds since 1970, oldest first; from its files' names."""
     texts = [path.stem.removeprefix(RESUMED) for path in folder.glob(f"{RESUMED}*.json")]
-    return sorted(int(text) for text in texts if text.isascii() and text.isdecimal())
+    return sorted(int(text) for text in texts if text.isascii() and is_whole(text))
 
 
 def render_resume(workspace: Workspace, moment: int, epoch: int) -> str:

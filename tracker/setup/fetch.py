@@ -8,6 +8,7 @@ from pathlib import Path
 from tracker.setup.unpack import unpack_all
 from tracker.training.errors import ConfigError
 from tracker.training.files import translate_os_errors, write_text
+from tracker.training.tables import parse_json
 
 HIDDEN = ".download"  # the archive while it comes, and the note that all of it is unpacked
 DONE = "done.json"
@@ -43,6 +44,6 @@ def fetch_competition(slug: str, folder: Path) -> bool:
 def _read_done(path: Path) -> str:
     """The competition that a finished download had; empty where none was finished."""
     try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["competition"])
+        return str(parse_json(path.read_text(encoding="utf-8"))["competition"])
     except (OSError, ValueError, KeyError, TypeError):
         return ""

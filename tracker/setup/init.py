@@ -399,6 +399,8 @@ def _look_at_data(data: Mapping[str, Any], competition: Mapping[str, Any]) -> di
     folder = Path(data["train_dir"]).expanduser()
     if not folder.is_dir():
         raise DataError(f"no such folder: {folder} (--train-dir)")
+    if competition.get("target") == "number":
+        return {"classes": []}
     known = formats.FORMATS.get(data.get("format") or detect_format(data), formats.FORMATS["csv"])
     found = known.suggest_classes(
         folder, _find_labels(data), competition.get("label_column", "ans")

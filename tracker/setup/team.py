@@ -14,6 +14,7 @@ from tracker.core.errors import LedgerError, TrackerError
 from tracker.ledger.roles import build_url, find_group, make_password
 from tracker.ledger.shared_settings import SharedSettings, read_shared, share
 from tracker.training.errors import ConfigError, DataError
+from tracker.training.tables import parse_toml
 from tracker.workspace.leaderboard_kinds import LOCAL
 from tracker.workspace.member_file import MEMBER, Member, find_author, write_member
 from tracker.workspace.secrets_file import SECRETS, write_private, write_secrets
@@ -268,11 +269,9 @@ def render_joined(tables: Mapping[str, Any], shared: SharedSettings) -> str:
 
 def read_shared_tables(shared: SharedSettings) -> dict[str, Any]:
     """The tables of a version; raises LedgerError for a text that is no TOML."""
-    import tomllib
-
     try:
-        return tomllib.loads(shared.text)
-    except tomllib.TOMLDecodeError as error:
+        return parse_toml(shared.text)
+    except ValueError as error:
         raise LedgerError(
             f"version {shared.version} of the team's settings is no TOML: {error}",
             hint="its owner shares them again: tracker ledger share",

@@ -34,6 +34,7 @@ DAMAGED = (
     EOFError,
     NotImplementedError,
     RuntimeError,
+    *(ValueError, LookupError, ArithmeticError),  # of names and sizes that cannot be
 )
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tracker.core.config_diff import INHERITED, list_used_members
-from tracker.core.errors import AlreadyTrainedError, TrackerError
+from tracker.core.errors import AlreadyTrainedError, InterruptedByUserError, TrackerError
 from tracker.core.terminal import print_note
 from tracker.ledger.resolve import resolve_run
 from tracker.run_folder.read import list_runs, load_config, load_run
@@ -104,7 +105,7 @@ def ensemble(
     }
     # A member of weight 0 is no part of it.
     parent = list_used_members(config["ensemble"])[0][0]
-    with begin(config, note=note, parent=parent, **options) as run:
+    with _explain_stop(), begin(config, note=note, parent=parent, **options) as run:
         run.add_facts({"members": uids})
         joined, decision = None, plain_decision(task, decided_by)
         if validations:
@@ -124,6 +125,19 @@ def ensemble(
             save_predictions(run.folder, combined, task, decision)
             run.fingerprint_predictions()
     return load_run(workspace.runs_dir, run.name)
+
+
+@contextmanager
+def _explain_stop() -> Iterator[None]:
+    """Ctrl-C or SIGTERM while an ensemble is made says that nothing of its members is lost."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        which = f" ({stop})" if str(stop) else ""
+        raise InterruptedByUserError(
+            f"the ensemble was interrupted{which}; its members are as they were",
+            hint="the same command makes it anew",
+        ) from None
 
 
 def _refuse_repeat(workspace: Workspace, table: Mapping[str, Any], uids: Sequence[str]) -> None:

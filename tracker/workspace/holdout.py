@@ -6,7 +6,6 @@ that no copy of one is trained on. solution.csv has the labels; only the leaderb
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from tracker.training.errors import DataError
 from tracker.training.files import check_regular, translate_os_errors
-from tracker.training.tables import read_table
+from tracker.training.tables import parse_json, read_table
 from tracker.workspace.leaderboard_kinds import HOLDOUT
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ def check_seal(path: Path) -> None:
 
 def _read_hashes(seal: Path) -> Mapping[str, str]:
     try:
-        known = json.loads(seal.read_text(encoding="utf-8"))["sha256"]
+        known = parse_json(seal.read_text(encoding="utf-8"))["sha256"]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{seal} is damaged", hint="restore it from a backup") from error
     return known if isinstance(known, dict) else {}

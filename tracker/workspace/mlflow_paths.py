@@ -134,7 +134,7 @@ def open_readable_store(workspace: Workspace) -> Iterator[Workspace]:
         try:
             _copy_for_reading(database, Path(folder) / database.name)
             _correct_copy(workspace, served)
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
             raise StorageError(f"cannot read {database}: {error}") from error
         yield served
 

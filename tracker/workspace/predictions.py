@@ -316,6 +316,10 @@ def find_wrong_ids(
     known, given = set(ids), set(answers.ids)
     missing, foreign = sorted(known - given), sorted(given - known)
     problems = []
+    if known and len(given) > 1 and known.isdisjoint(given):
+        shown = _list_some(foreign, "id")
+        text = f"none of the {shown} is in the competition, whose ids are as {missing[0]}"
+        return [RefusedError(text, hint="are these the predictions of other images?")]
     if missing:
         text = f"{_list_some(missing, 'image')} without a prediction"
         problems.append(RefusedError(text, hint="predict every image"))

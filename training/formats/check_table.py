@@ -29,9 +29,10 @@ DIGEST_BYTES = 32  # of SHA-256
 def list_damages() -> tuple[type[Exception], ...]:
     """The errors of numpy, zipfile and json about a file that is no table."""
     import zipfile  # 1 ms that only a reader of the table needs
+    import zlib
 
-    usual = (OSError, ValueError, TypeError, KeyError, LookupError, AttributeError, EOFError)
-    return (*usual, RecursionError, NotImplementedError, MemoryError, zipfile.BadZipFile)
+    usual = (OSError, ValueError, OverflowError, TypeError, LookupError, AttributeError, EOFError)
+    return (*usual, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,9 @@ class CheckTable:
             return _read_columns(file)
         with suppress(*list_damages()):
             raw: dict[str, dict[str, Any]] = json.loads(old_file(file).read_text(encoding="utf-8"))
-            return _build({name: ImageCheck(**fields) for name, fields in raw.items()})
+            checks = {name: ImageCheck(**fields) for name, fields in raw.items()}
+            _to_bytes([*checks, *(check.problem for check in checks.values())])  # as `save` does
+            return _build(checks)
         return cls()
 
     def list_changed(self, files: Sequence[str]) -> list[str]:

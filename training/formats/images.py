@@ -33,8 +33,10 @@ CHECKED_AT_ONCE = 16
 # What a JPEG begins with, what begins each of its parts, and the parts that say its size.
 JPEG_START, MARKER = b"\xff\xd8", 0xFF
 FRAMES = (0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)
+# Of a PNG: its first bytes, the length before its first part, and what a part has besides its data.
+PNG_START, PNG_HEADER, PNG_AROUND, LENGTH = b"\x89PNG", 8, 12, struct.Struct(">I")
 REDUCTIONS = (8, 4, 2)  # by which a JPEG's sides are divided while it is decoded
-TIFF_BITS, TIFF_PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0
+TIFF_ROWS, TIFF_BITS, TIFF_PHOTOMETRIC, WHITE_IS_ZERO = 257, 258, 262, 0
 BROKEN = (  # errors of Pillow about damaged files
     *(
         OSError,
@@ -115,6 +117,7 @@ def _find_problem(content: bytes) -> str:
 
     try:
         with Image.open(BytesIO(content)) as image:
+            _check_rows(image)
             image.load()
             if image.format not in OPENCV_FORMATS:
                 _to_rgb(image, getattr(image, "tag_v2", {}))
@@ -183,13 +186,28 @@ def decode_image(
 
     content = read_image(path) if content is None else content
     image = None
-    if content.size and not content[:4].tobytes().startswith(PILLOW_STARTS):
+    start = content[:4].tobytes()
+    is_usual = not start.startswith(PILLOW_STARTS) and not (
+        start == PNG_START and _has_false_chunk(content)
+    )
+    if content.size and is_usual:
         with suppress(cv2.error):  # of a size that cannot be: Pillow says so
             image = cv2.imdecode(content, _choose_flags(reduction))
     if image is None:
         return _decode_by_pillow(path, content)
     pixels: NDArray[np.uint8] = image
     return pixels
+
+
+def _has_false_chunk(content: NDArray[np.uint8]) -> bool:
+    """Whether a part of a PNG is to be longer than the file: OpenCV takes as much memory."""
+    place, size, view = PNG_HEADER, len(content), content.data
+    while place + 4 <= size:
+        length: int = LENGTH.unpack_from(view, place)[0]
+        if length > size:
+            return True
+        place += length + PNG_AROUND
+    return False
 
 
 def _choose_flags(reduction: int) -> int:
@@ -213,6 +231,7 @@ def _decode_by_pillow(path: Path, content: NDArray[np.uint8]) -> NDArray[np.uint
     try:
         with warnings.catch_warnings(), Image.open(BytesIO(content.tobytes())) as image:
             warnings.simplefilter("ignore")
+            _check_rows(image)
             image.load()
             tags = getattr(image, "tag_v2", {})  # which the upright copy has lost
             return np.ascontiguousarray(_to_rgb(ImageOps.exif_transpose(image), tags))
@@ -220,6 +239,16 @@ def _decode_by_pillow(path: Path, content: NDArray[np.uint8]) -> NDArray[np.uint
         raise DataError(
             f"{path}: cannot be decoded", hint="it changed since it was checked; run again"
         ) from error
+
+
+def _check_rows(image: Pillow.Image) -> None:
+    """Raise ValueError for a TIFF of more rows than are in the file: Pillow would make them all."""
+    if image.format != "TIFF":
+        return
+    rows = getattr(image, "tag_v2", {}).get(TIFF_ROWS, 0)  # image.height is of the upright image
+    ends = [tile[1][3] for tile in getattr(image, "tile", ()) if tile[1]]
+    if max(ends, default=rows) < rows:
+        raise ValueError(f"{max(ends)} of {rows} rows")
 
 
 def _to_rgb(image: Pillow.Image, tags: Mapping[int, Any]) -> NDArray[np.uint8]:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tracker.training.errors import DataError
 from tracker.training.formats.format import (
     IMAGES,
     PLAIN_DEFAULTS,
@@ -18,6 +19,7 @@ from tracker.training.tables import read_table
 if TYPE_CHECKING:
     from tracker.training.formats.samples import Sample
 
+MOST_DIGITS = 5  # of the number of a class: every number from 0 on is one
 TABLE = "labels.csv"  # in train_dir, where data.labels names no other
 
 
@@ -26,8 +28,18 @@ def _detect(folder: Path | None, table: Path | None) -> bool:
 
 
 def _suggest_classes(folder: Path, table: Path | None, column: str) -> dict[str, Any]:
-    labels = {label for (label,) in read_table(table or folder / TABLE, (column,))}
+    path = table or folder / TABLE
+    labels = {label for (label,) in read_table(path, (column,))}
+    if not labels:
+        raise DataError(f"{path} has no rows: which classes are there?")
     if all(label.isdecimal() for label in labels):
+        longest = max(labels, key=lambda label: (len(label), label))
+        if len(longest.lstrip("0")) > MOST_DIGITS:
+            raise DataError(
+                f"{path}: {longest[:20]} in column {column} is too large for the number of a class",
+                hint="--label-column names the column of the classes; where the numbers are what is"
+                " predicted: --target number",
+            )
         return {"classes": [str(number) for number in range(max(map(int, labels)) + 1)]}
     return {"classes": sorted(labels), "answers": "name"}
 

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -341,15 +341,14 @@ def _to_line(made: CutoutResult) -> str:
 
 def _load_manifest(out: Path) -> dict[str, CutoutResult]:
     """The results so far, by file; an image whose line cannot be read is cut out again."""
-    known = {}
+    known: dict[str, CutoutResult] = {}
     try:
-        lines = (out / MANIFEST).read_text(encoding="utf-8").splitlines()
+        lines = (out / MANIFEST).read_bytes().splitlines()
     except FileNotFoundError:
         return {}
     for line in lines:
-        try:
+        # what is no line of ours is no result
+        with suppress(ValueError, TypeError, RecursionError):
             made = CutoutResult(**json.loads(line))
-        except (ValueError, TypeError, RecursionError):
-            continue
-        known[made.file] = made
+            known[made.file] = made
     return known

@@ -7,7 +7,6 @@ arrives any more: the hub's own client would try again for a minute.
 from __future__ import annotations
 
 import difflib
-import json
 import logging
 import ssl
 import stat
@@ -23,6 +22,7 @@ from typing import Any, TypeVar
 
 from tracker.training.config import locate
 from tracker.training.errors import ConfigError, WeightsError, first_line
+from tracker.training.tables import parse_json
 
 T = TypeVar("T")
 ANSWER_LIMIT_S = 4.0  # with the start of torch and timm, an error comes within 10 s
@@ -32,6 +32,7 @@ POLL_S = 0.1  # between two looks at the size of a download
 CHUNK = 1 << 16  # bytes that the hub's client writes at once: small, so that a stall is visible
 NO_WEIGHTS = "no pretrained weights"  # the reason of the errors here
 CONFIG = "config.json"
+LARGEST = 1 << 20  # of a mean, a deviation, a share or a size in pixels
 # In timm's order.
 WEIGHT_NAMES = ("model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth")
 SERVER_ERRORS = (429, 500)  # too many requests, and this or more: no use asking again now
@@ -115,21 +116,37 @@ def read_settings(source: ModelSource) -> Mapping[str, Any]:
         else fetch_folder(source.location, weights=False)
     )
     try:
-        loaded = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        settings: Mapping[str, Any] = loaded.get("pretrained_cfg", loaded)
+        loaded = parse_json((folder / CONFIG).read_text(encoding="utf-8"))
+        return _check_settings(loaded.get("pretrained_cfg", loaded))
     except (OSError, ValueError, AttributeError) as error:
         raise ConfigError(
             f"model.name: cannot read {folder / CONFIG}: {error}",
             hint="timm's save_for_hf or push_to_hf_hub writes it",
         ) from error
+
+
+def _check_settings(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings; raises ValueError for what no model has, AttributeError for no object."""
+    for name in ("mean", "std", "input_size"):
+        value = settings.get(name) or [1, 1, 1]
+        if type(value) is not list or len(value) != 3 or not all(map(_is_number, value)):
+            raise ValueError(f"{name} is {str(value)[:40]}, not three numbers")
+    for name in ("crop_pct", "test_crop_pct"):
+        if not _is_number(settings.get(name) or 1):
+            raise ValueError(f"{name} is {str(settings[name])[:40]}, not a number")
     return settings
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < LARGEST
 
 
 def describe_input(name: str, root: Path) -> dict[str, dict[str, Any]]:
     """The input that the pretrained weights expect, as nested tables of config keys."""
     from timm.data import resolve_data_config
 
-    result = resolve_data_config(pretrained_cfg=dict(read_settings(find_source(name, root))))
+    settings = read_settings(find_source(name, root))
+    result = resolve_data_config(pretrained_cfg={"mean": None, **settings})  # not of nothing
     return {
         "data": {
             "mean": tuple(map(float, result["mean"])),

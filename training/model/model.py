@@ -189,7 +189,10 @@ def _call_timm(shown: str, name: str, outputs: int, options: dict[str, Any]) -> 
     except TypeError as error:
         given = ", ".join(key for key in options if not key.startswith("pretrained"))
         raise ConfigError(f"{shown} does not take {given or 'these options'}: {error}") from error
-    except (OSError, RuntimeError, ValueError, AssertionError) as error:
+    except (
+        *(OSError, RuntimeError, ValueError, AssertionError),
+        *(LookupError, AttributeError, ArithmeticError),  # of a damaged config.json
+    ) as error:
         if options.get("pretrained"):
             raise
         raise ConfigError(f"{shown} cannot be made: {error}") from error

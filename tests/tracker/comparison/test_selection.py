@@ -566,6 +566,8 @@ def test_who_is_too_far_below_may_not_be_as_good_and_equal_scores_are_said_to_be
     # the fourth is chosen though it is too far below, so the fifth may be as good as it
     assert [*select_final(workspace, 4).untold] == [5]
     equal = import_scored(tmp_path / "equal", [0.8, 0.8, 0.8], WRONG, [""] * 3)
+    lines = render_selection(select_final(equal, 1), equal.competition).splitlines()
+    assert "public f1 0.8000, the best, equal to submissions 2 and 3" in lines[1]
     assert conclude(equal).endswith(
         "; submissions 2 and 3 may be as good, as their public scores are equal: the earlier one is"
         " taken"

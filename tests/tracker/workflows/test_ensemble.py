@@ -18,7 +18,7 @@ from tracker.comparison.audit import audit
 from tracker.comparison.compare import compare_runs
 from tracker.comparison.diff import diff_runs
 from tracker.core.config_diff import describe_ensemble, is_searched
-from tracker.core.errors import AlreadyTrainedError
+from tracker.core.errors import AlreadyTrainedError, InterruptedByUserError
 from tracker.images.explain import explain
 from tracker.run_folder.read import find_latest, list_runs, load_config
 from tracker.setup.init import init_workspace
@@ -88,6 +88,21 @@ def test_an_ensemble_is_a_run_with_members_validation_and_predictions(members: W
 def test_the_parent_of_an_ensemble_is_a_member_that_is_part_of_it(members: Workspace) -> None:
     names = ["exp1", "exp2", "exp3"]
     assert ensemble(members, names, method="weighted", weights=(0.0, 1.0, 2.0)).parent == "exp2"
+
+
+def test_an_ensemble_that_is_interrupted_says_what_is_left(
+    members: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [record.name for record in list_runs(members.runs_dir)]
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt("SIGTERM")
+
+    monkeypatch.setattr("tracker.training.predict.decide.save_decision", stop)
+    with pytest.raises(InterruptedByUserError, match=r"SIGTERM.*members are as they were") as error:
+        ensemble(members, names, method="soft")
+    assert error.value.hint == "the same command makes it anew"
+    assert list_runs(members.runs_dir)[0].status == "interrupted"
 
 
 def test_methods_lead_to_different_answers(members: Workspace) -> None:

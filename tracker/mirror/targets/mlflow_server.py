@@ -215,7 +215,7 @@ def library_errors() -> tuple[type[BaseException], ...]:
         MlflowException,
         RequestException,
         SQLAlchemyError,
-        sqlite3.Error,
+        *(sqlite3.Error, UnicodeDecodeError),  # of a damaged database, even as an error's text
         OSError,
         json.JSONDecodeError,
         ParseError,

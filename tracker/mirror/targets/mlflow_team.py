@@ -18,6 +18,7 @@ from tracker.mirror.targets.mlflow_server import (
     list_artifact_sizes,
     translate,
 )
+from tracker.training.numbers import is_whole
 from tracker.workspace.tracker_toml import Workspace
 
 RUNNING = "tags.`tracker.status` = 'running'"
@@ -118,7 +119,7 @@ def _describe(run: Any) -> RunningRun:
         parent=tags.get("tracker.parent", ""),
         started_ms=run.info.start_time or 0,
         heartbeat=tags.get(HEARTBEAT_TAG, ""),
-        best_epoch=int(best_epoch) if best_epoch.isdecimal() else None,
+        best_epoch=int(best_epoch) if is_whole(best_epoch) else None,
         best={
             key.removeprefix("best/"): value
             for key, value in tags.items()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from tracker.setup.folder.tables import plain
 from tracker.training.errors import DataError
 from tracker.training.formats.table_rows import to_whole
-from tracker.training.numbers import read_number, render_count
+from tracker.training.numbers import is_whole, read_number, render_count
 
 # Metrics that judge a probability, a number or a grade; the words before : and @ of --metric.
 OF_PROBABILITY = ("roc_auc", "auc", "log_loss", "logloss", "average_precision", "brier")
@@ -140,7 +140,7 @@ def _decide_class_columns(evidence: Evidence) -> Answer:
         word_of = {plain(word): word for word in words}
         classes = tuple(word_of.get(plain(name), name) for name in columns)
         why = "the columns of the sample are the labels"
-    elif all(word.isdecimal() for word in words) and max(map(int, words)) < len(columns):
+    elif all(map(is_whole, words)) and max(map(int, words)) < len(columns):
         classes = tuple(columns)
         why = "the labels are the numbers of the sample's columns, in their order"
     else:
@@ -286,7 +286,7 @@ def _is_amount(cells: Sequence[str], sample: Sequence[str], metrics: set[str]) -
 
 def _note_numbers(words: Iterable[str], *, amounts: bool) -> list[str]:
     """A note about many whole numbers, which may be an amount."""
-    numbers = [int(word) for word in words if word.lstrip("-").isdecimal()] if amounts else []
+    numbers = [int(word) for word in words if is_whole(word.removeprefix("-"))] if amounts else []
     if len(numbers) < MANY or len(numbers) < (max(numbers) - min(numbers)) / 2:
         return []
     return [
@@ -323,7 +323,7 @@ def _name_classes(
         in_words = bool(known) and known <= set(evidence.classes)
         return tuple(evidence.classes), "name" if in_words else "index", "as given"
     different = set(_drop_zeros(words))
-    if not all(word.isdecimal() and str(int(word)) == word for word in different):
+    if not all(is_whole(word) and str(int(word)) == word for word in different):
         return tuple(sorted(different)), "name", "the labels, by name"
     numbers = sorted(map(int, different))
     if numbers != list(range(len(numbers))):

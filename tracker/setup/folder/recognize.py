@@ -277,7 +277,7 @@ def _explain_tables(reading: Reading, sample: Table | None) -> list[str]:
     """Why no table has the labels: a cell of each that should name an image and does not."""
     problems = []
     for table in reading.tables:
-        if table is sample or reading.match(table) or not table.lines:
+        if table is sample or reading.match(table) or not (table.lines and table.columns):
             continue
         column, cells = next(iter(table.columns.items()))
         row = next((n for n, cell in enumerate(cells) if not reading.images.find(cell)), None)

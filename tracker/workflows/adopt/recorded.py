@@ -50,7 +50,7 @@ def _read_uid(files: Sequence[Path]) -> str:
             state = parse_json(path.read_text(encoding="utf-8"))
             run = state["stateful_callbacks"][STATE_KEY]
             step, found = int(state["global_step"]), str(run["uid"])
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, OverflowError, TypeError, KeyError):
             continue
         if step > newest:
             newest, uid = step, found

@@ -464,8 +464,8 @@ class ActiveRun:
         if problem := "; ".join(map(str, wrong)) or problem:
             notify(
                 f"warning: {self.name}: submit will refuse these predictions: {problem}. They are"
-                " kept in predictions.csv; call run.save_predictions again with exactly the images"
-                " of the competition"
+                " kept in predictions.csv; give exactly the images of the competition: call"
+                " run.save_predictions again in a script, or adopt again with the right file"
             )
 
     def _keep_refused(self, answers: Any) -> None:

@@ -414,6 +414,10 @@ def test_predictions_of_other_images_are_kept_with_a_warning(
         assert "1 id (x9.png) not in the competition" in told
         assert "submit will refuse" in told
         assert "x9.png,1" in (run.folder / "predictions.csv").read_text()
+        run.save_predictions({"x1.png": 1, "x2.png": 1})
+        told = capsys.readouterr().err
+        assert "none of the 2 ids (x1.png, x2.png) is in the competition" in told
+        assert "without a prediction" not in told
         run.save_predictions(ANSWERS)
         assert "refuse" not in capsys.readouterr().err
         # images that cannot be listed now do not cost the predictions either
