@@ -1,8 +1,10 @@
 """How long does an epoch take? Against the winners' loop re-made, and a loop of timm's parts.
 
 Everything on the CPU: resnet18 at 224 pixels, batch 16, one loader process, photographs of 384 x
-512 pixels. The candidates take turns, an epoch each, every one in a process of its own; ours is
-timed from its second epoch on, when its input cache is full.
+512 pixels; ours in float32, and in what `train.precision = "auto"` chooses here. The candidates
+take turns, an epoch each, every one in a process of its own; ours is timed from its second epoch
+on, when its input cache is full. The limit is what matrix products of the same number of
+multiplications take.
 """
 
 from __future__ import annotations
@@ -12,12 +14,12 @@ import multiprocessing
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import timm
 import torch
@@ -26,6 +28,7 @@ from matplotlib import pyplot
 from sklearn.metrics import f1_score
 from timing import print_table
 from torch.utils.data import DataLoader
+from torch.utils.flop_counter import FlopCounterMode
 from winners import MEAN, STD, TASK, Photographs, build_custom, make_photographs
 
 from tracker.training.config import (
@@ -39,12 +42,42 @@ from tracker.training.config import (
 )
 from tracker.training.data.data import load_data
 from tracker.training.formats.samples import LoadedData
+from tracker.training.machine import has_amx, has_bfloat16, name_processor
+from tracker.training.predict.predict import Predictor
 from tracker.training.run import loop
+from tracker.training.run.precision import measure_steps
 from tracker.training.run.worker import NullLogger
 
-BATCH = 16
-GOALS = {"training": 1.25, "whole epoch": 1.5}
-GOAL_HALF = 2.3  # with AMX
+BATCH, SIZE = 16, 224
+PARTS = {"train": "training", "epoch": "whole epoch"}
+GOALS = {"32-true": {"train": 1.25, "epoch": 1.5}, "bf16-mixed": {"train": 2.3, "epoch": 2.3}}
+BASE, TIMM = "the winners' loop", "timm's parts"
+CONFIG = Config(
+    data=DataConfig(
+        format="mask_profiles",
+        train_dir="train",
+        eval_dir="eval",
+        split="by_profile",
+        image_size=(SIZE, SIZE),
+        workers=1,
+    ),
+    augment=AugmentConfig(name="custom", jitter_mode="fast"),
+    model=ModelConfig(name="resnet18"),
+    optim=OptimConfig(lr=1e-3),
+    sched=SchedConfig(name="constant"),
+    train=TrainConfig(
+        batch_size=BATCH, eval_batch_size=BATCH, accelerator="cpu", precision="32-true"
+    ),
+)
+# a product of two square matrices of this size, of which one takes some 0.1 s
+MATRIX, PRODUCTS = 2048, 5
+
+
+class Loop(Protocol):
+    """A loop with an epoch at a time."""
+
+    def epoch(self) -> dict[str, float]:
+        """Seconds of the training part and of all."""
 
 
 class WinnersLoop:
@@ -52,7 +85,7 @@ class WinnersLoop:
     every epoch."""
 
     def __init__(self, data: LoadedData, folder: Path) -> None:
-        custom = build_custom(224)
+        custom = build_custom(SIZE)
         self._folder = folder
         self._model = timm.create_model("resnet18", num_classes=18)
         self._optimizer = torch.optim.AdamW(self._model.parameters(), lr=1e-3)
@@ -104,9 +137,9 @@ class TimmLoop:
         from timm.optim import create_optimizer_v2
 
         transform = create_transform(
-            (3, 224, 224), is_training=True, color_jitter=0.1, mean=MEAN, std=STD
+            (3, SIZE, SIZE), is_training=True, color_jitter=0.1, mean=MEAN, std=STD
         )
-        plain = create_transform((3, 224, 224), is_training=False, mean=MEAN, std=STD)
+        plain = create_transform((3, SIZE, SIZE), is_training=False, mean=MEAN, std=STD)
         self._folder = folder
         self._model = timm.create_model("resnet18", num_classes=18)
         self._optimizer = create_optimizer_v2(self._model, opt="adamw", lr=1e-3)
@@ -139,34 +172,93 @@ class TimmLoop:
 
 
 class Apart:
-    """A loop in a process of its own: what tracker sets for its process must not help it."""
+    """A loop in a process of its own: what tracker sets for its process must not help another."""
 
-    def __init__(self, kind: type[WinnersLoop | TimmLoop], data: LoadedData, folder: Path) -> None:
-        context = multiprocessing.get_context("spawn")
+    def __init__(self, serve: Callable[..., None], *args: Any) -> None:
+        context = multiprocessing.get_context("fork")  # everything is imported already
         self._pipe, other = context.Pipe()
-        self._process = context.Process(target=_serve, args=(kind, data, folder, other))
+        self._process = context.Process(target=_serve, args=(other, serve, *args))
         self._process.start()
         other.close()
 
     def epoch(self) -> dict[str, float]:
-        """Seconds of the training part and of all; raises EOFError when the process has ended."""
-        self._pipe.send("epoch")
+        """What the loop says of its next epoch; raises EOFError when the process has ended."""
+        self._pipe.send(True)
         times: dict[str, float] = self._pipe.recv()
         return times
 
     def end(self) -> None:
         """End the process."""
-        self._pipe.close()
+        with suppress(BrokenPipeError):
+            self._pipe.send(False)
         self._process.join()
 
 
-def _serve(
-    kind: type[WinnersLoop | TimmLoop], data: LoadedData, folder: Path, pipe: Connection
-) -> None:
-    loop = kind(data, folder)
-    with suppress(EOFError):
-        while pipe.recv():
-            pipe.send(loop.epoch())
+class Ended(Exception):
+    """No more epochs are wanted."""
+
+
+def _serve(pipe: Connection, serve: Callable[..., None], *args: Any) -> None:
+    with suppress(Ended):
+        wait_for_word(pipe)
+        serve(pipe, *args)
+
+
+def wait_for_word(pipe: Connection) -> None:
+    """Return when the next epoch is wanted; raises Ended."""
+    if not pipe.recv():
+        raise Ended
+
+
+def serve_other(pipe: Connection, kind: type[Loop], data: LoadedData, folder: Path) -> None:
+    """Epochs of another loop, one for each word from `pipe`."""
+    other = kind(data, folder)
+    while True:
+        pipe.send(other.epoch())
+        wait_for_word(pipe)
+
+
+def serve_tracker(pipe: Connection, precision: str, data: LoadedData, folder: Path) -> None:
+    """Epochs of `fit`, which goes on when a word comes from `pipe`.
+
+    Says seconds of the training part and of all, and what of them was spent in what.
+    """
+    clocks = {name: Clock() for name in ("compute", "validation", "files")}
+    torch.Tensor.backward = clocks["compute"].around(torch.Tensor.backward)
+    Predictor.validate = clocks["validation"].around(Predictor.validate)
+    for name, functions in (
+        ("compute", ("_forward", "_update_weights")),  # what a step must do anyway
+        ("files", ("save_best", "save_last")),
+    ):
+        for function in functions:
+            setattr(loop, function, clocks[name].around(getattr(loop, function)))
+    folder.mkdir()
+    started = time.perf_counter()
+
+    def take_turns(report: loop.EpochReport) -> None:
+        nonlocal started
+        whole = time.perf_counter() - started
+        trained = len(data.train) / report.metrics["train/images_per_s"]
+        waited = trained * report.metrics["train/data_wait"]
+        spent = {name: clock.seconds for name, clock in clocks.items()}
+        pipe.send({"train": trained, "epoch": whole, "waited": waited, **spent})
+        wait_for_word(pipe)
+        for clock in clocks.values():
+            clock.seconds = 0.0
+        started = time.perf_counter()
+
+    loop.fit(
+        # more epochs than anybody asks for
+        replace(CONFIG, train=replace(CONFIG.train, precision=precision, epochs=1000)),
+        data,
+        TASK,
+        root=folder.parent,
+        run_dir=folder,
+        logger=NullLogger(),  # the recorder costs 7 us a call, see logging_cost.py
+        on_epoch=take_turns,
+        cache_dir=folder / "cache",
+        quiet=True,
+    )
 
 
 def _loader(dataset: Photographs, *, shuffle: bool) -> DataLoader[Any]:
@@ -203,107 +295,157 @@ class Clock:
         return timed
 
 
-def list_verdicts(name: str, ratios: Sequence[str], precision: str) -> list[Row]:
-    """The rows of BENCHMARKS.md for the loop that the goals are about."""
-    if name != "the winners' loop":
-        return []
-    rows = []
-    for part, ratio in zip(GOALS, ratios, strict=True):
-        goal = GOALS[part] if precision == "32-true" else GOAL_HALF
-        what = f"CPU training, resnet18 at 224, {precision}: {part}"
-        ours, reached = f"{ratio} times the winners' loop", float(ratio) >= goal
-        reason = "the matrix product of float32 is the most of a step"
-        rows.append(Row(what, ours, "1.00", goal=f"{goal:g}", reached=reached, reason=reason))
+class Limit(NamedTuple):
+    """Multiplications and additions of an image, and how many of them matrix products make in a
+    second."""
+
+    training: float
+    forward: float
+    rates: Mapping[str, float]  # by precision
+
+    def ratio(self, part: str, data: LoadedData, precision: str, seconds: float) -> float:
+        """How many times quicker than `seconds` the products of a part alone would be."""
+        work = len(data.train) * self.training
+        if part == "epoch":
+            work += len(data.val) * self.forward
+        return seconds * self.rates[precision] / work
+
+
+def measure_limit() -> Limit:
+    """Of resnet18 at this size; the quickest of a few products counts."""
+    model, image = timm.create_model("resnet18", num_classes=18), torch.randn(2, 3, SIZE, SIZE)
+    with FlopCounterMode(display=False) as counter:
+        outs = model(image)
+        forward = counter.get_total_flops() / len(image)
+        outs.sum().backward()
+        training = counter.get_total_flops() / len(image)
+    rates = {}
+    for precision, kind in (("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)):
+        if precision == "32-true" or has_bfloat16():
+            matrix, times = torch.randn(MATRIX, MATRIX).to(kind), []
+            for _ in range(PRODUCTS):
+                started = time.perf_counter()
+                matrix @ matrix
+                times.append(time.perf_counter() - started)
+            rates[precision] = 2 * MATRIX**3 / min(times)
+    return Limit(training, forward, rates)
+
+
+def choose_precision(model: str, data: LoadedData, folder: Path) -> tuple[str, Row]:
+    """What "auto" takes for a model on this machine, and its row."""
+    config = replace(CONFIG, model=ModelConfig(name=model))
+    steps, problem = apart(measure_steps, config, data, TASK, root=folder)
+    if steps is None:
+        raise RuntimeError(problem)
+    ratio = steps.bfloat16 / steps.float32
+    ours = f"{steps.precision}: bfloat16 makes {ratio:.2f} times the images/s of float32"
+    what, verdict = f'`train.precision = "auto"`, {model} at {SIZE}', "bfloat16 from 1.25 times on"
+    print(f"{what}: {ours} ({steps.float32:.1f} and {steps.bfloat16:.1f})")
+    return steps.precision, Row(what, ours, verdict=verdict)
+
+
+def apart(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """What a function returns in a process of its own."""
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        return pool.apply(function, args, options)
+
+
+def compare_epochs(
+    loops: Mapping[str, Apart], data: LoadedData, rounds: int
+) -> dict[str, dict[str, float]]:
+    """Epochs of all loops in turn, the first of each left out: the medians of what each says."""
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in loops}
+    for number in range(rounds + 1):
+        for name, one in loops.items():
+            times = one.epoch()
+            if number:
+                found[name].append(times)
+    medians = {
+        name: {key: statistics.median(each[key] for each in times) for key in times[0]}
+        for name, times in found.items()
+    }
+    title = f"Epochs of {len(data.train)} + {len(data.val)} images, {rounds} rounds"
+    print_epochs(title, medians, data)
+    return medians
+
+
+def build_rows(
+    medians: Mapping[str, Mapping[str, float]], precisions: Mapping[str, str], data: LoadedData
+) -> list[Row]:
+    """The rows of BENCHMARKS.md; `precisions` has the names of our loops."""
+    limit, rows = apart(measure_limit), []
+    for precision, name in precisions.items():
+        profile = describe_profile(medians[name])
+        print(f"{name}: {profile}")
+        for part, title in PARTS.items():
+            base, goal = medians[BASE][part], GOALS[precision][part]
+            ratio, best = base / medians[name][part], limit.ratio(part, data, precision, base)
+            reason = f"{best / ratio:.2f} times as long as matrix products alone; {profile}"
+            if precision == "bf16-mixed" and not has_amx():
+                reason = f"the goal is for AMX, which {name_processor()} has not; {reason}"
+            rows.append(
+                Row(
+                    f"CPU training, resnet18 at {SIZE}, {name.partition(', ')[2]}: {title}",
+                    f"{ratio:.2f} times the winners' loop",
+                    "1.00",
+                    f"{best:.2f} (matrix products alone)",
+                    f"{goal:g}" + (", with AMX" if precision == "bf16-mixed" else ""),
+                    ratio >= goal,
+                    reason,
+                )
+            )
     return rows
 
 
-def compare_epochs(config: Config, data: LoadedData, folder: Path, rounds: int) -> None:
-    """Our epochs and the others' in turn; prints medians."""
-    theirs = folder / "theirs"
-    theirs.mkdir()
-    others = {
-        "the winners' loop": Apart(WinnersLoop, data, theirs),
-        "timm's parts": Apart(TimmLoop, data, theirs),
-    }
-    times: dict[str, list[dict[str, float]]] = {name: [] for name in ("tracker", *others)}
-    shares: list[tuple[float, float]] = []
-    compute = Clock()
-    originals = (
-        loop._forward,
-        loop._update_weights,
-        torch.Tensor.backward,
-    )  # what a step must do anyway
-    loop._forward, loop._update_weights = compute.around(originals[0]), compute.around(originals[1])
-    torch.Tensor.backward = compute.around(originals[2])
-    (folder / "ours").mkdir()
-    started = time.perf_counter()
-
-    def take_turns(report: loop.EpochReport) -> None:
-        nonlocal started
-        whole = time.perf_counter() - started
-        trained = len(data.train) / report.metrics["train/images_per_s"]
-        waited = report.metrics["train/data_wait"]
-        if report.epoch > 1:
-            times["tracker"].append({"train": trained, "epoch": whole})
-            shares.append((waited, 1 - waited - compute.seconds / trained))
-        for name, other in others.items():
-            found = other.epoch()
-            if report.epoch > 1:
-                times[name].append(found)
-        compute.seconds, started = 0.0, time.perf_counter()
-
-    loop.fit(
-        replace(config, train=replace(config.train, epochs=rounds + 1)),
-        data,
-        TASK,
-        root=folder,
-        run_dir=folder / "ours",
-        logger=NullLogger(),  # the recorder costs 7 us a call, see logging_cost.py
-        on_epoch=take_turns,
-        cache_dir=folder / "cache",
-        quiet=True,
-    )
-    loop._forward, loop._update_weights, torch.Tensor.backward = originals
-    for other in others.values():
-        other.end()
+def print_epochs(title: str, medians: Mapping[str, Mapping[str, float]], data: LoadedData) -> None:
+    """The speed of each loop, and its times against those of the winners' loop."""
     rows = []
-    ours = {
-        part: statistics.median(each[part] for each in times["tracker"])
-        for part in ("train", "epoch")
-    }
-    for name, found in times.items():
-        medians = {
-            part: statistics.median(each[part] for each in found) for part in ("train", "epoch")
-        }
-        ratios = [f"{medians[part] / ours[part]:.2f}" for part in ("train", "epoch")]
-        record(list_verdicts(name, ratios, config.train.precision))
-        rows.append(
-            (
-                name,
-                f"{len(data.train) / medians['train']:.1f}",
-                ratios[0],
-                f"{medians['epoch']:.1f}",
-                ratios[1],
-            )
-        )
+    for name, times in medians.items():
+        train, epoch = (f"{medians[BASE][part] / times[part]:.2f}" for part in PARTS)
+        speed, seconds = f"{len(data.train) / times['train']:.1f}", f"{times['epoch']:.1f}"
+        rows.append((name, speed, train, seconds, epoch))
     columns = (
         "loop",
         "training images/s",
-        "tracker is so many times quicker",
+        "times quicker",
         "whole epoch, s",
-        "so many times quicker",
+        "times quicker",
     )
-    print_table(
-        f"Epochs of {len(data.train)} + {len(data.val)} images, {rounds} rounds,"
-        f" tracker in {config.train.precision}",
-        columns,
-        rows,
-    )
-    wait, own = (100 * statistics.median(values) for values in zip(*shares, strict=True))
-    print(
-        f"tracker: waiting for data {wait:.2f} % of the training part, the loop's own work"
-        f" {own:.2f} %"
-    )
+    print_table(title, columns, rows)
+
+
+def describe_profile(times: Mapping[str, float]) -> str:
+    """Where the seconds of an epoch of ours go."""
+    whole, trained = times["epoch"], times["train"]
+    own = trained - times["waited"] - times["compute"]
+    shares = {
+        "model and optimizer": times["compute"],
+        "validation": times["validation"],
+        "best.pth and last.pth, on disk": times["files"],
+        "waiting for data": times["waited"],
+        "the loop": own,
+    }
+    listed = ", ".join(f"{name} {seconds / whole:.1%}" for name, seconds in shares.items())
+    return f"of an epoch take {listed}"
+
+
+@contextmanager
+def start_loops(
+    data: LoadedData, folder: Path, precisions: Mapping[str, str], others: Sequence[type[Loop]]
+) -> Iterator[dict[str, Apart]]:
+    """The loops' processes: ours by the name of their precision, then the others."""
+    loops = {
+        name: Apart(serve_tracker, precision, data, folder / precision)
+        for precision, name in precisions.items()
+    }
+    for kind, name in zip(others, (BASE, TIMM), strict=False):
+        (folder / name).mkdir()
+        loops[name] = Apart(serve_other, kind, data, folder / name)
+    try:
+        yield loops
+    finally:
+        for one in loops.values():
+            one.end()
 
 
 def main() -> None:
@@ -312,34 +454,28 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--people", type=int, default=24)
     parser.add_argument(
-        "--precision", default="32-true", choices=("32-true", "bf16-mixed"), help="tracker's"
+        "--quick", action="store_true", help="a round of 70 images, the winners' loop alone"
     )
     options = parser.parse_args()
-    config = Config(
-        data=DataConfig(
-            format="mask_profiles",
-            train_dir="train",
-            eval_dir="eval",
-            split="by_profile",
-            image_size=(224, 224),
-            workers=1,
-        ),
-        augment=AugmentConfig(name="custom", jitter_mode="fast"),
-        model=ModelConfig(name="resnet18"),
-        optim=OptimConfig(lr=1e-3),
-        sched=SchedConfig(name="constant"),
-        train=TrainConfig(
-            batch_size=BATCH,
-            eval_batch_size=BATCH,
-            accelerator="cpu",
-            precision=options.precision,
-        ),
-    )
+    rounds, people = (1, 12) if options.quick else (options.rounds, options.people)
+    models = ["resnet18", "swin_tiny_patch4_window7_224", "mobilenetv3_small_100"]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        make_photographs(folder, options.people)
-        data = load_data(config.data, TASK, root=folder)
-        compare_epochs(config, data, folder, options.rounds)
+        make_photographs(folder, people, eval_people=1)
+        data = load_data(CONFIG.data, TASK, root=folder)
+        precisions = {"32-true": "tracker, float32"}
+        if has_bfloat16():
+            chosen = {
+                model: choose_precision(model, data, folder)
+                for model in (models[:1] if options.quick else models)
+            }
+            record(row for _, row in chosen.values())
+            precision, _ = chosen["resnet18"]
+            precisions.setdefault(precision, f'tracker, "auto" ({precision})')
+        others: list[type[Loop]] = [WinnersLoop] if options.quick else [WinnersLoop, TimmLoop]
+        with start_loops(data, folder, precisions, others) as loops:
+            medians = compare_epochs(loops, data, rounds)
+        record(build_rows(medians, precisions, data))
 
 
 if __name__ == "__main__":

@@ -32,7 +32,12 @@ def host_name() -> str:
 
 def has_bfloat16() -> bool:
     """Whether this processor multiplies bfloat16 itself; False where that is not known."""
-    return bool(set(_read_processor("flags").split()) & {"amx_bf16", "avx512_bf16"})
+    return has_amx() or "avx512_bf16" in _read_processor("flags").split()
+
+
+def has_amx() -> bool:
+    """Whether this processor multiplies matrices of bfloat16 by AMX; False where not known."""
+    return "amx_bf16" in _read_processor("flags").split()
 
 
 def name_processor() -> str:
