@@ -137,9 +137,9 @@ MEASUREMENTS = (
         "epochs",
         "Training",
         "How long does an epoch take?",
-        180,
-        ("--rounds", "1", "--people", "12"),
-        quick_s=40,
+        240,
+        ("--quick",),
+        quick_s=38,
     ),
     Measurement(
         "sharing",
