@@ -44,7 +44,7 @@ from tracker.training.data.data import load_data
 from tracker.training.formats.samples import LoadedData
 from tracker.training.machine import has_amx, has_bfloat16, name_processor
 from tracker.training.predict.predict import Predictor
-from tracker.training.run import loop
+from tracker.training.run import epoch, loop
 from tracker.training.run.precision import measure_steps
 from tracker.training.run.worker import NullLogger
 
@@ -226,12 +226,12 @@ def serve_tracker(pipe: Connection, precision: str, data: LoadedData, folder: Pa
     clocks = {name: Clock() for name in ("compute", "validation", "files")}
     torch.Tensor.backward = clocks["compute"].around(torch.Tensor.backward)
     Predictor.validate = clocks["validation"].around(Predictor.validate)
-    for name, functions in (
-        ("compute", ("_forward", "_update_weights")),  # what a step must do anyway
-        ("files", ("save_best", "save_last")),
+    for name, module, functions in (
+        ("compute", epoch, ("_forward", "_update_weights")),  # what a step must do anyway
+        ("files", loop, ("save_best", "save_last")),
     ):
         for function in functions:
-            setattr(loop, function, clocks[name].around(getattr(loop, function)))
+            setattr(module, function, clocks[name].around(getattr(module, function)))
     folder.mkdir()
     started = time.perf_counter()
 
