@@ -423,7 +423,7 @@ def record_speeds(
                 "0%",
                 f"{LOOP_GOAL:.0%}",
                 max(loops.values()) <= LOOP_GOAL,
-                f"waiting for data: {waits}",
+                f"waiting for data, for the first batch of each epoch most: {waits}",
             )
         ]
     )
