@@ -41,8 +41,9 @@ def describe_file(path: Path) -> list[int] | None:
 def read_pair(path: Path, sources: Sequence[Any]) -> Mapping[str, Any] | None:
     """The figures of a pair that were made from these `sources`, plain values of JSON; or None."""
     try:
-        checksum, _, text = path.read_text(encoding="utf-8").partition("\n")
-        if checksum != _checksum(text):
+        head, _, rest = path.read_text(encoding="utf-8").partition("\n")
+        text = rest.removesuffix("]\n")
+        if head != _head(text):
             return None
         document = json.loads(text)
         is_same = document["sources"] == [VERSION, *sources]
@@ -57,12 +58,15 @@ def write_pair(path: Path, sources: Sequence[Any], figures: Mapping[str, Any]) -
     # a read-only folder or a full disk: the next command computes the figures again
     with suppress(StorageError), translate_os_errors(path, "write"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, f"{_checksum(text)}\n{text}")
+        write_text(path, f"{_head(text)}\n{text}]\n")
         files = sorted(path.parent.glob("*.json"), key=lambda file: file.stat().st_mtime_ns)
         for file in files[:-MOST_PAIRS]:
             file.unlink(missing_ok=True)
 
 
-def _checksum(text: str) -> str:
-    """Damage that leaves JSON, such as another digit, must not become a figure."""
-    return f"{zlib.crc32(text.encode()):08x}"
+def _head(text: str) -> str:
+    """The first line of a file, [checksum, text].
+
+    Damage that leaves JSON, such as another digit, must not become a figure.
+    """
+    return f'["{zlib.crc32(text.encode()):08x}",'

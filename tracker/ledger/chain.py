@@ -125,8 +125,8 @@ class _Form:
     def __init__(self, kind: str, names: Iterable[str]) -> None:
         self.names = sorted(names)
         self._added = [name for name in list_added_columns(TABLES[kind]) if name in self.names]
-        cells = ",".join(f"{_escape(name)}:%s" for name in self.names)
-        self._text = f'{{"kind":{_escape(kind)},"previous":%s,"row":{{{cells}}},"seq":%s}}'
+        cells = ",".join(f"{_quote(name)}:%s" for name in self.names)
+        self._text = f'{{"kind":{_quote(kind)},"previous":%s,"row":{{{cells}}},"seq":%s}}'
 
     def has_hash(self, link: Row, row: Row) -> bool:
         """Whether a row, its columns in the order of `names`, certainly has the hash of its link.
@@ -143,7 +143,7 @@ class _Form:
         return bool(link["hash"] == "sha256:" + hashlib.sha256(text.encode()).hexdigest())
 
 
-def _escape(text: str) -> str:
+def _quote(text: str) -> str:
     """A text as JSON, in a text that `%` fills."""
     return encode_basestring(text).replace("%", "%%")
 

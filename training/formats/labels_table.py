@@ -37,8 +37,8 @@ def _suggest_classes(folder: Path, table: Path | None, column: str) -> dict[str,
         if len(longest.lstrip("0")) > MOST_DIGITS:
             raise DataError(
                 f"{path}: {longest[:20]} in column {column} is too large for the number of a class",
-                hint="--label-column names the column of the classes; where the numbers are what is"
-                " predicted: --target number",
+                hint="competition.label_column names the column of the classes; where the numbers"
+                " are what is predicted: competition.target = number",
             )
         return {"classes": [str(number) for number in range(max(map(int, labels)) + 1)]}
     return {"classes": sorted(labels), "answers": "name"}
