@@ -32,7 +32,7 @@ LIBRARIES = ("torch", "numpy", "mlflow", "sqlalchemy", "typer")
 
 
 def main() -> int:
-    """Measure, write the page after each measurement; 1 when one failed."""
+    """Measure, and write the page at the end, also an early one; 1 when one failed."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
         "--quick", action="store_true", help="the short form of those that have one"
@@ -53,12 +53,13 @@ def main() -> int:
     if arguments.list:
         return 0
     failed = 0
-    for one in chosen:
-        result = measure(one, quick=arguments.quick)
-        failed += result.end.startswith(FAILED)
-        keep(result)
+    try:
+        for one in chosen:
+            result = measure(one, quick=arguments.quick)
+            failed += result.end.startswith(FAILED)
+            keep(result)
+    finally:
         write_page(read_results())
-    write_page(read_results())
     return min(failed, 1)
 
 
