@@ -120,7 +120,7 @@ MEASUREMENTS = (
         "data_check",
         "Input",
         "How long does data check of unchanged images take?",
-        60,
+        300,
         ("--quick",),
         quick_s=5,
     ),
