@@ -257,6 +257,7 @@ def serve_tracker(pipe: Connection, precision: str, data: LoadedData, folder: Pa
         logger=NullLogger(),  # the recorder costs 7 us a call, see logging_cost.py
         on_epoch=take_turns,
         cache_dir=folder / "cache",
+        threads=torch.get_num_threads(),  # the loops take turns, so none needs a share of the cores
         quiet=True,
     )
 
