@@ -105,7 +105,7 @@ def list_questions() -> list[Question]:
         Question(["ledger", "export", "out.csv"], "submissions", READ_ALL),
         Question(["ledger", "backup", "copy.db"], "chain", "every row is copied and hashed again"),
         Question(["doctor"], "list folders", EACH_CHECKED),
-        Question([FRAME.format("runs(limit=1000)")], "list folders", python=True),
+        Question([FRAME.format("runs(limit=1000)")], "list folders", STAT_RUNS, python=True),
         Question([FRAME.format("runs()")], "read files", READ_ALL, python=True),
         Question([FRAME.format("submissions(limit=1000)")], "submissions", python=True),
         Question([FRAME.format("submissions()")], "submissions", READ_ALL, python=True),

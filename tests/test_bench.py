@@ -38,10 +38,8 @@ NO_MEASUREMENT = {  # what is a setting, or no figure of speed or size, by docum
     },
     "team-server.md": {"1 hours": "before the deadline", "80 s": "before the last try"},
     "training.md": {
-        "1.25 times": "from when on `auto` takes bfloat16",
         "30 seconds": "between two signs of life",
     },
-    "troubleshooting.md": {"10 s": "between two figures of the machine"},
 }
 
 
