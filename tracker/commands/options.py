@@ -121,15 +121,20 @@ def refuse_beside(option: str, given: Mapping[str, bool], *, why: str) -> None:
         )
 
 
-def settle_gone_jobs(workspace: Workspace) -> None:
-    """Runs that wait for a job which is gone are interrupted from now on."""
+def settle_gone_jobs(workspace: Workspace, word: str = "") -> None:
+    """Runs that wait for a job which is gone are interrupted from now on.
+
+    Where `word` is a run's name, the others are left for a command that shows them.
+    """
     import os
 
-    from tracker.run_folder.record import list_run_numbers
+    from tracker.run_folder.record import RUN_NAME, list_run_numbers
 
-    runs_dir, numbers = workspace.runs_dir, list_run_numbers(workspace.runs_dir)
+    runs_dir = workspace.runs_dir
+    is_name = RUN_NAME.fullmatch(word)
+    names = [word] if is_name else [f"exp{number}" for number in list_run_numbers(runs_dir)]
     # asked in one call each: most of very many runs have no such file
-    if any(os.access(f"{runs_dir}/exp{number}/slurm.json", os.F_OK) for number in numbers):
+    if any(os.access(f"{runs_dir}/{name}/slurm.json", os.F_OK) for name in names):
         from tracker.jobs.slurm_state import settle_gone
 
         settle_gone(workspace)

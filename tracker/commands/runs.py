@@ -226,7 +226,7 @@ def show_command(
 
     refuse_together({"--json": as_json, "--wide": wide})
     workspace = find_workspace()
-    settle_gone_jobs(workspace)
+    settle_gone_jobs(workspace, run)
     notify_latest(workspace, run)
     bring_runs(workspace, run)
     record = load_run(workspace.runs_dir, resolve_run(workspace, run))
