@@ -238,8 +238,10 @@ def log(step): trackio.log(VALUES, step=step)
     """
 import os, sqlite3
 from pathlib import Path
-(path,) = Path(os.environ["TRACKIO_DIR"]).glob("bench.db")
-print(sqlite3.connect(path).execute("SELECT count(DISTINCT step) FROM metrics").fetchone()[0])
+path = Path(os.environ["TRACKIO_DIR"], "bench.db")
+steps = "SELECT count(DISTINCT step) FROM metrics"
+# killed before its first write, it has no file
+print(sqlite3.connect(path).execute(steps).fetchone()[0] if path.is_file() else 0)
 """,
     """
 from trackio.sqlite_storage import SQLiteStorage

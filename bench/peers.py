@@ -273,6 +273,8 @@ def record_figures(measured: Sequence[Measured], calls: int, limits: Measured) -
     bare_file = f"{limits.ready_s * 1e3:.1f} ms (opening a file)"
     bare_line = f"{limits.call_us:,.0f} us (a line of JSON, flushed)"
     versions = ", ".join(f"{one.name} {one.version}" for one in others)
+    if failed := [one.name for one in measured if one.problem]:
+        versions += f"; not measured: {', '.join(failed)}"
     record(
         [
             Row("versions that were compared", ours.version, versions),
