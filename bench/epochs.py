@@ -29,12 +29,20 @@ from sklearn.metrics import f1_score
 from timing import print_table
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
-from winners import MEAN, STD, TASK, Photographs, build_custom, make_photographs
+from winners import (
+    AUGMENT,
+    DATA,
+    MEAN,
+    SIZE,
+    STD,
+    TASK,
+    Photographs,
+    build_custom,
+    make_photographs,
+)
 
 from tracker.training.config import (
-    AugmentConfig,
     Config,
-    DataConfig,
     ModelConfig,
     OptimConfig,
     SchedConfig,
@@ -48,20 +56,13 @@ from tracker.training.run import epoch, loop
 from tracker.training.run.precision import measure_steps
 from tracker.training.run.worker import NullLogger
 
-BATCH, SIZE = 16, 224
+BATCH = 16
 PARTS = {"train": "training", "epoch": "whole epoch"}
 GOALS = {"32-true": {"train": 1.25, "epoch": 1.5}, "bf16-mixed": {"train": 2.3, "epoch": 2.3}}
 BASE, TIMM = "the winners' loop", "timm's parts"
 CONFIG = Config(
-    data=DataConfig(
-        format="mask_profiles",
-        train_dir="train",
-        eval_dir="eval",
-        split="by_profile",
-        image_size=(SIZE, SIZE),
-        workers=1,
-    ),
-    augment=AugmentConfig(name="custom", jitter_mode="fast"),
+    data=DATA,
+    augment=AUGMENT,
     model=ModelConfig(name="resnet18"),
     optim=OptimConfig(lr=1e-3),
     sched=SchedConfig(name="constant"),

@@ -27,9 +27,9 @@ import torch
 from figures import Row, record
 from timing import print_table
 from torch.utils.data import DataLoader
-from winners import TASK, Photographs, build_custom, make_photographs
+from winners import AUGMENT, DATA, SIZE, TASK, Photographs, build_custom, make_photographs
 
-from tracker.training.config import AugmentConfig, Config, DataConfig, EvalConfig, TrainConfig
+from tracker.training.config import Config, EvalConfig, TrainConfig
 from tracker.training.data.data import load_data
 from tracker.training.formats.samples import LoadedData
 from tracker.training.input.loader import ImageSource, build_dataset
@@ -39,17 +39,10 @@ from tracker.training.predict.predict import Predictor
 from tracker.training.predict.threads import count_readers, predict_in_threads
 from tracker.training.run.setup import build_fabric
 
-SIZE, CLASSES, BATCH = 224, 18, 16  # BATCH is the winners'
+CLASSES, BATCH = 18, 16  # BATCH is the winners'
 CONFIG = Config(
-    data=DataConfig(
-        format="mask_profiles",
-        train_dir="train",
-        eval_dir="eval",
-        split="by_profile",
-        image_size=(SIZE, SIZE),
-        workers=1,
-    ),
-    augment=AugmentConfig(name="custom", jitter_mode="fast"),
+    data=DATA,
+    augment=AUGMENT,
     train=TrainConfig(accelerator="cpu"),
 )
 GOALS = {"tracker, float32": 1.4, "tracker, bfloat16": 2.5}

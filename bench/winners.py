@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from torchvision import transforms
 
 from tracker.setup.demo_faces import make_competition
+from tracker.training.config import AugmentConfig, DataConfig
 from tracker.training.formats.mask_profiles import MASK_PROFILE_CLASSES
 from tracker.training.formats.samples import Task
 
@@ -24,6 +25,18 @@ TASK = Task(
     label_column="ans",
     answer_words=tuple(str(number) for number in range(18)),
 )
+
+SIZE = 224
+# ours for the same photographs and the same augmentation
+DATA = DataConfig(
+    format="mask_profiles",
+    train_dir="train",
+    eval_dir="eval",
+    split="by_profile",
+    image_size=(SIZE, SIZE),
+    workers=1,
+)
+AUGMENT = AugmentConfig(name="custom", jitter_mode="fast")
 
 
 class Photographs(Dataset[tuple[torch.Tensor, int]]):
