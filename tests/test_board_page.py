@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.support.servers import tracker_page
+from tests.support.servers import PAGE_LIMIT_MS, tracker_page
 from tests.support.winners_table import TABLE
 from tests.support.workspaces import begin_run, make_run, make_workspace, set_parent
 from tracker.ledger.submission_table import import_table, read_submission_table
@@ -21,7 +21,6 @@ from tracker.submission.notes import add_note
 from tracker.submission.submit import submit
 from tracker.workspace.tracker_toml import Workspace
 
-LIMIT_MS = 60_000
 PAGES = ("", "runs/exp2", "submissions/17", "diff?a=exp1&b=exp2", "diff")
 MEMO = "기준 모델 <script>alert(1)</script>"
 
@@ -66,7 +65,7 @@ def opened(
         java_script_enabled=script,
     )
     page = context.new_page()
-    page.set_default_timeout(LIMIT_MS)
+    page.set_default_timeout(PAGE_LIMIT_MS)
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("dialog", lambda dialog: complaints.append(dialog.message))
@@ -124,7 +123,7 @@ def test_what_is_new_comes_by_itself_and_order_and_place_stay(
         add_note(served.workspace, "s3", "noted while the page was open")
         served.running.metrics({"train/loss": 0.2, "val/f1": 0.7}, step=4, epoch=4)
         ask_now(page)
-        expect(page.locator("#s3")).to_contain_text("noted while", timeout=LIMIT_MS)
+        expect(page.locator("#s3")).to_contain_text("noted while")
         expect(page.get_by_role("article", name="exp3")).to_contain_text("4 of 9")
         assert page.evaluate("window.sameDocument")  # no reload
         assert page.evaluate("window.scrollY") == 1200
@@ -152,15 +151,15 @@ def test_without_a_script_the_page_is_loaded_anew_by_the_browser(
 def test_a_page_whose_board_has_gone_says_that_it_is_old(browser: Browser, served: Served) -> None:
     context = browser.new_context()
     page = context.new_page()
-    page.set_default_timeout(LIMIT_MS)
+    page.set_default_timeout(PAGE_LIMIT_MS)
     page.goto(served.address)
     expect(page.locator("#offline")).to_be_hidden()
     page.route("**/*", lambda route: route.abort())
     ask_now(page)
-    expect(page.locator("#offline")).to_be_visible(timeout=LIMIT_MS)
+    expect(page.locator("#offline")).to_be_visible()
     page.unroute("**/*")
     ask_now(page)
-    expect(page.locator("#offline")).to_be_hidden(timeout=LIMIT_MS)
+    expect(page.locator("#offline")).to_be_hidden()
     context.close()
 
 

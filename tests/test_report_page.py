@@ -12,13 +12,13 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.support.report_texts import CELLS, HEBREW, HOSTILE, list_expected, make_hostile
+from tests.support.servers import PAGE_LIMIT_MS
 from tests.support.winners_table import TABLE
 from tests.support.workspaces import make_workspace
 from tracker.ledger.submission_table import import_table, read_submission_table
 from tracker.report.write import write_report
 from tracker.submission.notes import add_note
 
-LIMIT_MS = 30_000
 MOST_TABS = 60
 
 
@@ -53,7 +53,7 @@ def opened(
         color_scheme="dark" if scheme == "dark" else "light",
     )
     page = context.new_page()
-    page.set_default_timeout(LIMIT_MS)
+    page.set_default_timeout(PAGE_LIMIT_MS)
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("dialog", lambda dialog: complaints.append(dialog.message))
@@ -188,7 +188,7 @@ def test_a_phone_has_a_way_back_to_the_top_wherever_it_is(browser: Browser, winn
         assert box["y"] + box["height"] <= 900
         expect(page.locator("h1")).not_to_be_in_viewport()
         link.click()
-        expect(page.locator("h1")).to_be_in_viewport(timeout=LIMIT_MS)
+        expect(page.locator("h1")).to_be_in_viewport()
     with opened(browser, winners) as page:
         assert not page.get_by_role("link", name="Top", exact=True).is_visible()
 

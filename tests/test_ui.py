@@ -13,12 +13,10 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.conftest import run_tracker
-from tests.support.servers import tracker_ui
+from tests.support.servers import PAGE_LIMIT_MS, tracker_ui
 from tracker.mirror.targets.mlflow_view import VIEW_KEY, VIEW_KEYS
 
 pytestmark = pytest.mark.slow
-
-LIMIT_MS = 60_000
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +43,7 @@ def address(
 def page(browser: Browser) -> Page:
     """A page of a real browser."""
     page = browser.new_page(viewport={"width": 1600, "height": 1000})
-    page.set_default_timeout(LIMIT_MS)
-    expect.set_options(timeout=LIMIT_MS)
+    page.set_default_timeout(PAGE_LIMIT_MS)
     return page
 
 

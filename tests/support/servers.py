@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.conftest import COMMAND_LIMIT_S, made_once, tracker_command
 from tests.support.forks import MLFLOW, Child, Forks
@@ -374,6 +374,7 @@ def _healthy(address: str) -> bool:
 
 # --- Browser ---
 
+PAGE_LIMIT_MS = 60_000  # how long a page may take to show something; a busy machine is slow
 CHROMIUM_FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -390,6 +391,7 @@ def browser() -> Iterator[Browser]:
     program = shutil.which("chromium")
     if program is None:
         require_or_skip("chromium", "no chromium on PATH; apt-get install chromium")
+    expect.set_options(timeout=PAGE_LIMIT_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=CHROMIUM_FLAGS)
         yield browser
