@@ -29,8 +29,9 @@ from tracker.training.formats.check_table import CheckTable, ImageCheck
 CLASSES = 100
 GOALS = {100_000: (1.5, 150.0), 1_000_000: (15.0, None)}  # images: seconds, MB
 REASON = (
-    "with a table of labels, half of the time goes to its rows and to finding the image of each;"
-    " asking for sizes and times, the table of checks and the fingerprint take about a tenth each"
+    "with a table of labels, a third of the time goes to its rows and to listing the images;"
+    " asking for sizes and times takes a fifth, the table of checks, the fingerprint, the split and"
+    " the start of Python and numpy about a tenth each"
 )
 LIMIT = """
 import os, sys, numpy

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,11 +34,15 @@ class ImageFile(NamedTuple):  # made in a third of a frozen dataclass's time
 
 @dataclass(frozen=True)
 class ImageIndex:
-    """All images below `root` by stem, and the number of images directly in each folder."""
+    """All images below `root`, and the number of images directly in each folder.
+
+    `only` has the file of each name that stands in a single folder; most tables need no more.
+    """
 
     root: Path
-    by_stem: dict[str, list[ImageFile]] = field(default_factory=dict)
     folders: dict[str, int] = field(default_factory=dict)
+    only: dict[str, str] = field(default_factory=dict)
+    _names: dict[str, list[str]] = field(default_factory=dict)  # by folder
     # the images of a stem by the folder that they lie in, for stems that many folders have
     _by_folder: dict[str, dict[str, list[ImageFile]]] = field(default_factory=dict)
 
@@ -45,19 +50,37 @@ class ImageIndex:
     def read(cls, root: Path) -> ImageIndex:
         """List a folder; no file is opened or asked for its size. Raises StorageError."""
         index = cls(root)
-        by_stem = index.by_stem
+        only = index.only
+        several: set[str] = set()
         for folder, names in _walk(root, "", DEEPEST):
-            parts = [split_suffix(name) for name in names]
-            images = [
-                ImageFile(folder, stem, suffix)
-                for stem, suffix in parts
-                if suffix.lower() in IMAGE_SUFFIXES
-            ]
-            for image in images:
-                by_stem.setdefault(image.stem, []).append(image)
-            if images:
-                index.folders[folder] = len(images)
+            images = [name for name in names if split_suffix(name)[1].lower() in IMAGE_SUFFIXES]
+            if not images:
+                continue
+            index.folders[folder], index._names[folder] = len(images), images
+            several |= only.keys() & images
+            before = str(root / folder / "_")[:-1]
+            only.update(zip(images, [before + name for name in images], strict=True))
+        for name in several.union(name for name in only if "\\" in name):
+            del only[name]  # `find` reads the latter as a path
         return index
+
+    @cached_property
+    def by_stem(self) -> dict[str, list[ImageFile]]:
+        """The images of each name without its suffix."""
+        by_stem: dict[str, list[ImageFile]] = {}
+        for folder, names in self._names.items():
+            for name in names:
+                image = ImageFile(folder, *split_suffix(name))
+                by_stem.setdefault(image.stem, []).append(image)
+        return by_stem
+
+    def list_others(self, named: set[str]) -> list[str]:
+        """The files of the images that are none of these."""
+        if len(self.only) == sum(self.folders.values()) and named.issuperset(self.only.values()):
+            return []
+        before = str(self.root / "_")[:-1]
+        found = (before + image.relative for images in self.by_stem.values() for image in images)
+        return [file for file in found if file not in named]
 
     def find(self, text: str) -> list[ImageFile]:
         """The images that an id, a file name or a path can mean.
@@ -96,8 +119,6 @@ class ImageIndex:
         `ending` is what images have that ids lack; with ANY, whatever an image has. Of images with
         the same name in several folders, that in `root` itself is meant, else the first.
         """
-        if (usual := self._find_only(text, ending)) is not None:
-            return usual
         found = self.find(text)
         if ending != ANY:
             found = [image for image in found if text.endswith(image.stem + image.suffix)] or [
@@ -106,15 +127,6 @@ class ImageIndex:
         if len(found) < 2:
             return found[0] if found else None
         return min(found, key=lambda image: (image.folder.count("/"), image.folder != ""))
-
-    def _find_only(self, text: str, ending: str) -> ImageFile | None:
-        """What `find_one` gives for a bare name of a single image; None for any other text."""
-        stem, suffix = split_suffix(text)
-        if suffix.lower() not in IMAGE_SUFFIXES:
-            stem, suffix = text, ending
-        images = self.by_stem.get(stem, [])
-        is_it = len(images) == 1 and images[0].suffix == suffix and "\\" not in text
-        return images[0] if is_it else None
 
 
 def _with_suffix(images: list[ImageFile], suffix: str) -> list[ImageFile]:
@@ -140,12 +152,13 @@ def _walk(root: Path, folder: str, depth: int) -> Iterator[tuple[str, list[str]]
     names: list[str] = []
     with translate_os_errors(root / folder, "read"), os.scandir(root / folder) as entries:
         for entry in entries:
-            if entry.name.startswith(".") or entry.name.lower() in SKIPPED:
+            name = entry.name
+            if name[0] == "." or name.lower() in SKIPPED:
                 continue
             if not entry.is_dir():
-                names.append(entry.name)
+                names.append(name)
             elif not (entry.is_symlink() and _leads_up(Path(entry.path))):
-                below.append(entry.name)
+                below.append(name)
     yield folder, sorted(names)
     if depth:
         for name in sorted(below):

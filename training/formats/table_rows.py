@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from tracker.training.errors import DataError
@@ -23,6 +23,7 @@ from tracker.training.numbers import read_number
 from tracker.training.tables import LINE, read_table
 
 WHOLE_FLOAT = re.compile(r"(-?\d+)\.0+")  # class 3 as a float, which pandas writes beside gaps
+FEW_LABELS = 4096  # different cells whose meaning is kept
 STRATA = 10  # parts by quantile of which a split takes its share, for a number
 
 
@@ -47,22 +48,8 @@ class ImageFinder:
 
     def find(self, text: str) -> str | None:
         """The file of the image of an id, a file name or a path; None where there is none."""
-        if text.startswith(("/", "../")) and (self.folder / text).is_file():
-            return str(self.folder / text)
-        found = self.index.find_one(text, self.ending)
-        if found is not None:
-            return self._before + found.relative
-        # a suffix of its own, or a folder that is hidden
-        return str(self.folder / text) if (self.folder / text).is_file() else None
-
-    def list_others(self, named: Container[str]) -> list[str]:
-        """The image files of the folder that are none of these."""
-        found = (
-            self._before + image.relative
-            for images in self.index.by_stem.values()
-            for image in images
-        )
-        return [file for file in found if file not in named]
+        usual = self.index.only.get(text if "." in text else text + self._bare_ending)
+        return usual or self._find_unusual(text)
 
     def place(self, text: str) -> str:
         """The file of the image, or where it would be expected."""
@@ -72,9 +59,19 @@ class ImageFinder:
         bare = split_suffix(text)[1].lower() not in IMAGE_SUFFIXES and self.ending != ANY
         return str(self.folder / (text + self.ending if bare else text))
 
+    def _find_unusual(self, text: str) -> str | None:
+        if text.startswith(("/", "../")) and (self.folder / text).is_file():
+            return str(self.folder / text)
+        found = self.index.find_one(text, self.ending)
+        if found is not None:
+            return str(self.folder / "_")[:-1] + found.relative  # without ./ where that is it
+        # a suffix of its own, or a folder that is hidden
+        return str(self.folder / text) if (self.folder / text).is_file() else None
+
     @cached_property
-    def _before(self) -> str:
-        return str(self.folder / "_")[:-1]  # without ./ where that is the folder
+    def _bare_ending(self) -> str:
+        """What a bare id lacks to be the name of an image; "" where more than that is asked."""
+        return self.ending if self.ending.lower() in IMAGE_SUFFIXES else ""
 
 
 def find_images(folder: Path) -> Path:
@@ -91,7 +88,7 @@ class _Reader:
     classes: Sequence[str]
     word_of: Mapping[str, int]
 
-    def read(self, cells: Sequence[str]) -> tuple[int, Sequence[float]]:
+    def read(self, *cells: str) -> tuple[int, Sequence[float]]:
         """The class index and the values of a sample; raises ValueError with a reason."""
         if self.target == "number":
             value = read_number(cells[0])
@@ -143,6 +140,8 @@ def _build_reader(source: TrainingFolder) -> _Reader:
 def read_rows(source: TrainingFolder, table: Path) -> list[Sample]:
     """The samples of a table; adds the rows that cannot be used to the problems, by line."""
     reader = _build_reader(source)
+    # rows of one class are many, and their cells are read once; each number is another
+    read = reader.read if reader.target == "number" else lru_cache(FEW_LABELS)(reader.read)
     finder = ImageFinder.read(find_images(source.folder), source.ending)
     names = ImageNames.read(source) if source.image_table else None
     ids = source.label_id or source.task.id_column
@@ -152,18 +151,17 @@ def read_rows(source: TrainingFolder, table: Path) -> list[Sample]:
     samples: list[Sample] = []
     refused: list[str] = []  # file names of rows that cannot be used
     line_of: dict[str, str] = {}
-    before = f"{table}:"
     for line, name, file_name, group, *cells in read_table(table, wanted):
-        place = before + line
         if not name:
-            source.listing.add_problem("", place, "no id")
+            source.listing.add_problem("", f"{table}:{line}", "no id")
             continue
         first = line_of.setdefault(name, line)
         try:
-            label, values = reader.read(cells)
+            label, values = read(*cells)
             if first != line:
                 raise ValueError(f"{name} is listed twice, first in line {first}")
         except ValueError as error:
+            place = f"{table}:{line}"
             source.listing.add_problem(name, place, str(error))
             of_id = names.images.get(name, []) if names else [ImageName(place, name, file_name)]
             refused += [image.file_name for image in of_id]
@@ -172,11 +170,11 @@ def read_rows(source: TrainingFolder, table: Path) -> list[Sample]:
             unit = group or name
             samples.append(Sample(name, finder.place(file_name), label, unit, values=values))
             continue
-        for image in names.list_images(name, place, source.listing):
+        for image in names.list_images(name, f"{table}:{line}", source.listing):
             file, unit = finder.place(image.file_name), image.group or group or name
             samples.append(Sample(image.id, file, label, unit, values=values))
     named = {sample.file for sample in samples} | {finder.place(text) for text in refused}
-    source.listing.unlabeled += finder.list_others(named)
+    source.listing.unlabeled += finder.index.list_others(named)
     return add_strata(samples, source.task.target)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tracker.training.formats.image_index import ANY, FEW, ImageIndex
+from tracker.training.formats.table_rows import ImageFinder
 
 
 def find(index: ImageIndex, text: str) -> list[str]:
@@ -44,3 +45,28 @@ def test_a_name_with_a_single_image_and_one_with_several_are_found_alike(tmp_pat
         assert find_one(single) is find_one(single, ".png") is find_one(f"{single}.png") is None
     assert find_one("x.jpg", ".jpg") == "x.jpg"
     assert find_one("1.2.826", ".png") == "1.2.826.png"
+
+
+def test_the_short_way_of_a_table_finds_what_the_long_way_finds(tmp_path: Path) -> None:
+    names = ["a.jpg", "b.jpg", "b.png", "c.jpg", "sub/c.jpg", "x.jpg", "x.jpg.jpg", "1.2.826.png"]
+    names += ["sub/d.JPG", "e_big.jpg", "back\\f.jpg", "sub/up.jpg", "notes.txt", "sub/deep/g.tif"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    asked = {*names, "", ".", ".jpg", "sub/../a.jpg", "./a", "../a.jpg", "e", "f", "nothing"}
+    asked |= {name.rpartition(".")[0] for name in names} | {
+        name.partition("/")[2] for name in names
+    }
+    asked |= {f"{name}.jpg" for name in names} | {str(tmp_path / "a.jpg"), "\\a.jpg", "sub\\d.JPG"}
+    for ending in ("", ANY, ".jpg", ".JPG", ".png", "_big.jpg", "jpg"):
+        long, short = (ImageFinder.read(tmp_path, ending) for _ in range(2))
+        long.index.only.clear()
+        assert [short.find(text) for text in sorted(asked)] == [
+            long.find(text) for text in sorted(asked)
+        ]
+        assert short.find("a.jpg") == str(tmp_path / "a.jpg")
+        for named in (set(), {str(tmp_path / name) for name in names[:-3]}):
+            assert short.index.list_others(named) == long.index.list_others(named)
+    named = {str(tmp_path / name) for name in names if name != "notes.txt"}
+    assert short.index.list_others(named) == []
+    assert len(short.index.list_others(set())) == len(named)
