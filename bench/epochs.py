@@ -10,12 +10,11 @@ multiplications take.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import Any, NamedTuple, Protocol
 
 import timm
 import torch
+from apart import SPINNING, TRACKER, Apart, apart, wait_for_word
 from figures import Row, record
 from matplotlib import pyplot
 from sklearn.metrics import f1_score
@@ -172,45 +172,6 @@ class TimmLoop:
         return {"train": trained - started, "epoch": time.perf_counter() - started}
 
 
-class Apart:
-    """A loop in a process of its own: what tracker sets for its process must not help another."""
-
-    def __init__(self, serve: Callable[..., None], *args: Any) -> None:
-        context = multiprocessing.get_context("fork")  # everything is imported already
-        self._pipe, other = context.Pipe()
-        self._process = context.Process(target=_serve, args=(other, serve, *args))
-        self._process.start()
-        other.close()
-
-    def epoch(self) -> dict[str, float]:
-        """What the loop says of its next epoch; raises EOFError when the process has ended."""
-        self._pipe.send(True)
-        times: dict[str, float] = self._pipe.recv()
-        return times
-
-    def end(self) -> None:
-        """End the process."""
-        with suppress(BrokenPipeError):
-            self._pipe.send(False)
-        self._process.join()
-
-
-class Ended(Exception):
-    """No more epochs are wanted."""
-
-
-def _serve(pipe: Connection, serve: Callable[..., None], *args: Any) -> None:
-    with suppress(Ended):
-        wait_for_word(pipe)
-        serve(pipe, *args)
-
-
-def wait_for_word(pipe: Connection) -> None:
-    """Return when the next epoch is wanted; raises Ended."""
-    if not pipe.recv():
-        raise Ended
-
-
 def serve_other(pipe: Connection, kind: type[Loop], data: LoadedData, folder: Path) -> None:
     """Epochs of another loop, one for each word from `pipe`."""
     other = kind(data, folder)
@@ -346,12 +307,6 @@ def choose_precision(model: str, data: LoadedData, folder: Path) -> tuple[str, R
     return steps.precision, Row(what, ours, verdict=verdict)
 
 
-def apart(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """What a function returns in a process of its own."""
-    with multiprocessing.get_context("fork").Pool(1) as pool:
-        return pool.apply(function, args, options)
-
-
 def compare_epochs(
     loops: Mapping[str, Apart], data: LoadedData, rounds: int
 ) -> dict[str, dict[str, float]]:
@@ -359,7 +314,7 @@ def compare_epochs(
     found: dict[str, list[dict[str, float]]] = {name: [] for name in loops}
     for number in range(rounds + 1):
         for name, one in loops.items():
-            times = one.epoch()
+            times = one.ask()
             if number:
                 found[name].append(times)
     medians = {
@@ -437,12 +392,12 @@ def start_loops(
 ) -> Iterator[dict[str, Apart]]:
     """The loops' processes: ours by the name of their precision, then the others."""
     loops = {
-        name: Apart(serve_tracker, precision, data, folder / precision)
+        name: Apart(TRACKER, serve_tracker, precision, data, folder / precision)
         for precision, name in precisions.items()
     }
     for kind, name in zip(others, (BASE, TIMM), strict=False):
         (folder / name).mkdir()
-        loops[name] = Apart(serve_other, kind, data, folder / name)
+        loops[name] = Apart(SPINNING, serve_other, kind, data, folder / name)
     try:
         yield loops
     finally:

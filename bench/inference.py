@@ -2,9 +2,9 @@
 forward pass alone and reading alone as limits.
 
 Everything on the CPU: resnet18 at 224 pixels, photographs of 384 x 512 pixels. The candidates take
-turns, each starts cold (no cache, no loader process), and ratios are of medians. The weights are
-random, with outputs scaled so that the labels hang on every pixel; where labels differ, our model
-gets the winners' pixels.
+turns, each in a process of its own that starts cold (no cache, no loader process), and ratios are
+of medians. The weights are random, with outputs scaled so that the labels hang on every pixel;
+where labels differ, our model gets the winners' pixels.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import count
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import timm
 import torch
+from apart import SPINNING, TRACKER, Apart, wait_for_word
 from figures import Row, record
 from timing import print_table
 from torch.utils.data import DataLoader
@@ -62,6 +64,7 @@ class Bench:
     """The images, the model in both memory formats, and the folder for what is written."""
 
     def __init__(self, data: LoadedData, folder: Path) -> None:
+        torch.manual_seed(0)  # every process has the same model
         self.data = data
         self._folder = folder
         self._fresh = count()
@@ -153,33 +156,60 @@ class Bench:
         return sentence
 
 
-def measure(bench: Bench, rounds: int, *, limits: bool) -> None:
-    """Print the medians, their ratios to the winners' loop, and what the labels say."""
-    half = has_bfloat16()
-    calls: dict[str, Callable[[], None]] = {
-        BASE: bench.run_winners,
-        "tracker, float32": partial(bench.run_tracker, "32-true"),
+class Cost(NamedTuple):
+    """Seconds of the clock and of the processor."""
+
+    seconds: float
+    processor: float
+
+
+def serve(pipe: Connection, ask: Callable[[Bench], Any], data: LoadedData, folder: Path) -> None:
+    """The cost of a candidate, once for each word from `pipe`."""
+    bench = Bench(data, folder)
+    while True:
+        started, used = time.perf_counter(), sum(os.times()[:4])
+        ask(bench)
+        pipe.send(Cost(time.perf_counter() - started, sum(os.times()[:4]) - used))
+        wait_for_word(pipe)
+
+
+def measure_costs(
+    data: LoadedData, folder: Path, rounds: int, *, limits: bool
+) -> dict[str, list[Cost]]:
+    """What each candidate takes, in turn."""
+    calls: dict[str, Callable[[Bench], Any]] = {
+        BASE: Bench.run_winners,
+        "tracker, float32": partial(Bench.run_tracker, precision="32-true"),
     }
-    if half:
-        calls["tracker, bfloat16"] = partial(bench.run_tracker, "bf16-mixed")
+    if has_bfloat16():
+        calls["tracker, bfloat16"] = partial(Bench.run_tracker, precision="bf16-mixed")
     if limits:
-        calls["forward pass alone"] = bench.run_forward
-        calls["reading alone"] = bench.run_reading
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    processors: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
-        for name, call in calls.items():
-            started, used = time.perf_counter(), sum(os.times()[:4])
-            call()
-            times[name].append(time.perf_counter() - started)
-            processors[name].append(sum(os.times()[:4]) - used)
-    medians = {name: statistics.median(values) for name, values in times.items()}
+        calls["forward pass alone"] = Bench.run_forward
+        calls["reading alone"] = Bench.run_reading
+    candidates = {
+        name: Apart(SPINNING if name == BASE else TRACKER, serve, call, data, folder)
+        for name, call in calls.items()
+    }
+    try:
+        asked = [{name: one.ask() for name, one in candidates.items()} for _ in range(rounds)]
+    finally:
+        for one in candidates.values():
+            one.end()
+    return {name: [answers[name] for answers in asked] for name in calls}
+
+
+def measure(bench: Bench, folder: Path, rounds: int, *, limits: bool) -> None:
+    """Print the medians, their ratios to the winners' loop, and what the labels say."""
+    costs = measure_costs(bench.data, folder, rounds, limits=limits)
+    medians = {
+        name: statistics.median(cost.seconds for cost in found) for name, found in costs.items()
+    }
     images = len(bench.data.eval)
     rows = []
     for name, seconds in medians.items():
         ratio, goal = medians[BASE] / seconds, GOALS.get(name)
         verdict = f"{goal:g}: {'reached' if ratio >= goal else 'missed'}" if goal else "-"
-        processor = 1e3 * statistics.median(processors[name]) / images
+        processor = 1e3 * statistics.median(cost.processor for cost in costs[name]) / images
         rows.append((name, f"{images / seconds:.1f}", f"{ratio:.2f}", f"{processor:.1f}", verdict))
         if goal:
             what = f"inference, {images} images to CSV, {name.partition(', ')[2]}"
@@ -195,7 +225,7 @@ def measure(bench: Bench, rounds: int, *, limits: bool) -> None:
         both = medians["forward pass alone"] + medians["reading alone"]
         share = 100 * both / medians["tracker, float32"]
         print(f"forward pass and reading alone take {share:.0f} % of tracker's float32 time")
-    for precision in ("32-true", "bf16-mixed")[: 1 + half]:
+    for precision in ("32-true", "bf16-mixed")[: 1 + has_bfloat16()]:
         print(bench.compare_labels(precision))
 
 
@@ -233,7 +263,7 @@ def main() -> None:
             own = folder / str(size)
             own.mkdir()
             bench = Bench(replace(data, eval=data.eval[:size]), own)
-            measure(bench, rounds, limits=not options.no_limits)
+            measure(bench, own, rounds, limits=not options.no_limits)
 
 
 if __name__ == "__main__":

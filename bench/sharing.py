@@ -29,8 +29,8 @@ REASONS = {
 }
 TRAINING = """
 import sys, time
-import timm, torch
 from tracker.training.processes import share_cores
+import timm, torch
 model = timm.create_model("resnet18", num_classes=2)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
 images, labels = torch.rand(16, 3, 64, 64), torch.randint(2, (16,))

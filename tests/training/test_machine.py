@@ -133,3 +133,25 @@ def test_memory_that_was_freed_is_used_again_without_new_pages() -> None:
     )
     first, later = map(int, done.stdout.split())
     assert later < first / 10
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another OpenMP")
+@pytest.mark.parametrize(
+    ("own", "policy", "turns"),
+    [({}, "PASSIVE", "0"), ({"OMP_WAIT_POLICY": "active"}, "ACTIVE", "")],
+)
+def test_threads_that_wait_leave_their_core_to_others_unless_the_user_says_otherwise(
+    own: dict[str, str], policy: str, turns: str
+) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+    done = subprocess.run(
+        [sys.executable, "-c", "import tracker.training.model.model"],
+        env={**environment, **own, "OMP_DISPLAY_ENV": "verbose"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=COMMAND_LIMIT_S,
+    )
+    assert f"OMP_WAIT_POLICY = '{policy}'" in done.stderr  # what libgomp says that it has read
+    assert f"GOMP_SPINCOUNT = '{turns}" in done.stderr
