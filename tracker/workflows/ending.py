@@ -58,10 +58,12 @@ def record_end(workspace: Workspace, recorder: Recorder) -> Iterator[None]:
                 if isinstance(end, KeyboardInterrupt):
                     raise _interrupted(recorder, end) from error
                 raise
-        is_indexed = index_run(workspace, recorder.finish("finished"))
-        # a ledger that does not answer is not asked for SOTA
-        pairs = compare_likely_pairs(workspace, recorder.record) if is_indexed else None
+            signals.ignore()  # for milliseconds: it would leave a run that did all of its work killed
+            recorder.finish("finished")
         try:
+            is_indexed = index_run(workspace, recorder.record)
+            # a ledger that does not answer is not asked for SOTA
+            pairs = compare_likely_pairs(workspace, recorder.record) if is_indexed else None
             problem = mirror.wait(pairs)
         except KeyboardInterrupt:
             raise InterruptedByUserError(
