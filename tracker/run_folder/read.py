@@ -27,6 +27,7 @@ from tracker.run_folder.record import (
     is_abandoned,
     list_run_numbers,
     raw_fields,
+    read_cpu_precision,
     read_marks,
     run_folder,
 )
@@ -335,14 +336,16 @@ def _read_config(runs_dir: Path, name: str) -> dict[str, dict[str, Any]]:
 
 
 def load_compared_config(runs_dir: Path, record: RunRecord) -> dict[str, dict[str, Any]]:
-    """The config of a run for comparisons: with bfloat16 where "auto" was found to mean that.
+    """The config of a run for comparisons: with bfloat16 where "auto" was found to mean that, or
+    was set to.
 
     Of two runs with "auto", one may have trained in it and the other in float32. Raises like
     `load_config`.
     """
     tables = load_config(runs_dir, record.name)
     train = tables.get("train", {})
-    if train.get("precision") == "auto" and record.facts.get("auto_precision") == "bf16-mixed":
+    computed = (read_cpu_precision(record), record.facts.get("auto_precision"))
+    if train.get("precision") == "auto" and "bf16-mixed" in computed:
         return {**tables, "train": {**train, "precision": "bf16-mixed"}}
     return tables
 

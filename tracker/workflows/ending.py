@@ -58,7 +58,7 @@ def record_end(workspace: Workspace, recorder: Recorder) -> Iterator[None]:
                 if isinstance(end, KeyboardInterrupt):
                     raise _interrupted(recorder, end) from error
                 raise
-            signals.ignore()  # for milliseconds: it would leave a run that did all of its work killed
+            signals.ignore()  # for milliseconds: else a run that did all of its work is killed
             recorder.finish("finished")
         try:
             is_indexed = index_run(workspace, recorder.record)
