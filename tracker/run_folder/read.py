@@ -6,7 +6,7 @@ import datetime as dt
 import errno
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import fields, replace
 from pathlib import Path
@@ -149,8 +149,7 @@ def list_runs(
 
 
 def _read_newest(runs_dir: Path) -> Iterator[RunRecord]:
-    for number in list_run_numbers(runs_dir):
-        yield load_listed(runs_dir, number)
+    return load_listed(runs_dir, list_run_numbers(runs_dir))
 
 
 def _read_all(runs_dir: Path) -> Iterator[RunRecord]:
@@ -159,16 +158,19 @@ def _read_all(runs_dir: Path) -> Iterator[RunRecord]:
             yield from _read_newest(runs_dir)
             return
         for number, record in index.read_records():
-            yield record or load_listed(runs_dir, number)
+            yield from [record] if record else load_listed(runs_dir, [number])
 
 
-def load_listed(runs_dir: Path, number: int) -> RunRecord:
-    """A run as lists have it: `broken` where its record cannot be read."""
-    name = f"exp{number}"
-    try:
-        return load_run(runs_dir, name)
-    except StorageError as error:
-        return _describe_broken(runs_dir / name, error)
+def load_listed(runs_dir: Path, numbers: Iterable[int]) -> Iterator[RunRecord]:
+    """Runs as lists have them: `broken` where a record cannot be read; without those that were
+    deleted since they were listed."""
+    for name in (f"exp{number}" for number in numbers):
+        try:
+            yield load_run(runs_dir, name)
+        except StorageError as error:
+            yield _describe_broken(runs_dir / name, error)
+        except UnknownRunError:
+            continue
 
 
 @contextmanager
