@@ -265,11 +265,12 @@ def resume(
         chosen: dict[str, Any] = {}
         config, sizes = _resolve_batch_size(workspace, config, data, task, chosen)
         recorder = Recorder.reopen(workspace.runs_dir, name, job=job)
-        recorder.keep_logged()
-        if chosen:
-            tables = config_to_dict(config)
-            recorder.change_config(tables, config_fingerprint(tables))
-            recorder.params(chosen)
+        with record_early_end(workspace, recorder):
+            recorder.keep_logged()  # of many points it takes seconds
+            if chosen:
+                tables = config_to_dict(config)
+                recorder.change_config(tables, config_fingerprint(tables))
+                recorder.params(chosen)
         if not quiet:
             begins = record.status == "pending" and not record.epoch
             how = (

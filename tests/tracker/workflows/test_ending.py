@@ -226,3 +226,18 @@ def test_folds_that_are_interrupted_say_how_all_of_them_go_on(
     with pytest.raises(InterruptedByUserError, match="fold 0 of 3: exp1 was interrupted") as ended:
         train_folds(workspace, Config(data=DataConfig(folds=3)))
     assert ended.value.hint.startswith("tracker run train --resume, then the same command again: ")
+
+
+def test_ctrl_c_between_two_folds_says_that_the_trained_ones_are_kept(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(_: Workspace, config: Config, **__: object) -> RunRecord:
+        if config.data.fold == 1:
+            raise KeyboardInterrupt("SIGTERM")
+        return RunRecord(name="exp1", uid="1")
+
+    monkeypatch.setattr("tracker.workflows.folds.train", train)
+    said = r"interrupted \(SIGTERM\) before fold 1 of 3 began"
+    with pytest.raises(InterruptedByUserError, match=said) as ended:
+        train_folds(workspace, Config(data=DataConfig(folds=3)))
+    assert ended.value.hint == "the same command again: it skips the folds that are trained"

@@ -126,6 +126,10 @@ def test_more_epochs_go_on_from_an_earlier_run_and_equal_training_from_scratch(
         with monkeypatch.context() as patch, pytest.raises(InterruptedByUserError):
             patch.setattr(workflow, "choose_precision", press_ctrl_c)  # before it computes anything
             run(ws, "train.epochs=4", "data.train_dir=copy", parent="exp1")
+        with monkeypatch.context() as patch, pytest.raises(InterruptedByUserError):
+            patch.setattr("tracker.run_folder.recorder.Recorder.keep_logged", press_ctrl_c)
+            resume(ws, "exp2", quiet=True)
+        assert load_run(ws.runs_dir, "exp2").status == "interrupted"
         longer = resume(ws, "exp2", quiet=True)
     assert longer.facts["continues"]
     assert longer.facts["threads"] == 1
