@@ -54,7 +54,7 @@ from tracker.training.config import AugmentConfig, DataConfig
 from tracker.training.config_reading import config_from_dict
 from tracker.training.data.exclude import Exclude
 from tracker.training.data.fold_file import FoldFile
-from tracker.training.errors import DataError, StorageError
+from tracker.training.errors import ConfigError, DataError, StorageError
 from tracker.training.formats.images import _check, decode_image
 from tracker.training.formats.images import read_header as read_picture_header
 from tracker.training.formats.label_fixes import LabelFixes
@@ -123,7 +123,13 @@ def test_config_toml_of_a_run(workspace: Workspace) -> None:
     def read(path: Path) -> None:
         config_from_dict(load_config(path.parent.parent, path.parent.name))
 
-    check_damaged("config.toml", workspace.runs_dir / "exp1" / "config.toml", read)
+    path = workspace.runs_dir / "exp1" / "config.toml"
+    whole = path.read_text()
+    path.write_text(whole.replace('name = "adamw"', 'name = "x"'))
+    with pytest.raises(ConfigError):  # it imports torch and timm, which is no part of the reading
+        read(path)
+    path.write_text(whole)
+    check_damaged("config.toml", path, read)
 
 
 def test_tracker_toml(workspace: Workspace) -> None:

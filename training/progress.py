@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -91,11 +92,12 @@ class Progress(_Bar):
             )
 
     def batch(self, *, epoch: int, images: int, loss: float) -> None:
-        """Count one batch."""
+        """Count one batch; `loss` is NaN while no batch of the epoch was read, as on a GPU."""
         self._done += images
         if (bar := self._find_bar()) is not None and self._task is not None:
             rate = self._done / max(time.monotonic() - self._started, 1e-9)
-            label = f"epoch {epoch}/{self._epochs}  loss {render_float(loss)}"
+            label = f"epoch {epoch}/{self._epochs}"
+            label += "" if math.isnan(loss) else f"  loss {render_float(loss)}"
             bar.update(self._task, advance=1, description=label, rate=f"{rate:.0f} images/s")
 
     def validate(self, *, epoch: int) -> None:

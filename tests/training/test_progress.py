@@ -4,6 +4,7 @@ the last batch."""
 from __future__ import annotations
 
 import io
+import math
 import re
 import sys
 
@@ -73,6 +74,19 @@ def test_a_pipe_gets_the_whole_line(
         == "epoch 1/2  train/loss 0.5000  train/accuracy 0.5000  val/loss 0.5000  val/accuracy"
         " 0.5000  val/f1 0.5000  412 images/s  1:15 left\n"
     )
+
+
+@pytest.mark.parametrize(("loss", "shown"), [(math.nan, ""), (0.5, "loss 0.5000")])
+def test_a_loss_that_was_not_read_yet_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, loss: float, shown: str
+) -> None:
+    """On a GPU it is read where a point is logged: it is not NaN before that."""
+    terminal = watch(monkeypatch, 80)
+    with Progress(epochs=1) as progress:
+        progress.begin(batches=2, done=0)
+        progress.batch(epoch=1, images=4, loss=loss)
+    label = read(terminal)[-1].partition(" ━")[0]
+    assert label.split() == ["epoch", "1/1", *shown.split()]
 
 
 def test_after_its_batches_the_bar_says_what_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

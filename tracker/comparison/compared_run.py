@@ -155,6 +155,8 @@ def _load_newest(
         except StorageError as error:
             skipped.append(f"exp{number}: {error}")
             continue
+        except UnknownRunError:
+            continue  # deleted since it was listed
         if (unfinished or record.status == "finished") and (archived or record.archived_at is None):
             records.append(record)
         if limit and len(records) == limit:

@@ -44,12 +44,13 @@ def read_wanted(
         names, metrics = index.list_names(one.form for one in known if not isinstance(one, int))
     except (sqlite3.Error, ValueError, LookupError, TypeError):
         return None
-    listed = {
-        number: load_listed(workspace.runs_dir, number)
+    records = {
+        number: record
         for number in known
         if isinstance(number, int)
+        for record in load_listed(workspace.runs_dir, [number])
+        if archived or record.archived_at is None
     }
-    records = {number: one for number, one in listed.items() if archived or one.archived_at is None}
     read = dict(zip(records, read_values(workspace, [*records.values()]), strict=True))
     for number, record in records.items():
         names.update(read[number])

@@ -59,7 +59,7 @@ def search_runs(
             found = _search_index(workspace, index, condition, sort, archived=archived)
             if found is not None:
                 chosen = found[: limit or None]
-                return [load_listed(workspace.runs_dir, number) for number in chosen]
+                return [*load_listed(workspace.runs_dir, chosen)]
         records = list_runs(workspace.runs_dir, archived=archived)
         names, matches = _test_all(workspace, records, condition, sort)
     if not records:

@@ -26,6 +26,8 @@ from tracker.workspace.tracker_toml import Workspace
 CHECKED_FILE = "checked.json"  # in .tracker
 MOST_ROWS = 20_000  # 0.3 s: more are checked only by the commands that check every ledger in full
 SETTLED_NS = 50_000_000  # a file changed later than this may change again at the same time stamp
+SECOND_NS = 1_000_000_000
+COARSE_NS = 3 * SECOND_NS  # where the file system keeps whole seconds (FAT: every other one)
 
 _in_full: set[str] = set()  # addresses of ledgers that this process checks whatever their size
 
@@ -147,7 +149,8 @@ def _load(workspace: Workspace, state: Sequence[Any]) -> Integrity | None:
 def _is_settled(url: str, state: Sequence[Any]) -> bool:
     """Whether nobody has written since the state was read, nor shortly before."""
     newest = max((max(file[2:]) for file in state[1:] if file), default=0)
-    return newest < time.time_ns() - SETTLED_NS and _read_state(url) == state
+    settled = SETTLED_NS if newest % SECOND_NS else COARSE_NS
+    return newest < time.time_ns() - settled and _read_state(url) == state
 
 
 def _note(workspace: Workspace, state: Sequence[Any], found: Integrity) -> None:

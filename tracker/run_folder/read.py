@@ -6,7 +6,7 @@ import datetime as dt
 import errno
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import fields, replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from tracker.run_folder.record import (
     is_abandoned,
     list_run_numbers,
     raw_fields,
+    read_cpu_precision,
     read_marks,
     run_folder,
 )
@@ -148,8 +149,7 @@ def list_runs(
 
 
 def _read_newest(runs_dir: Path) -> Iterator[RunRecord]:
-    for number in list_run_numbers(runs_dir):
-        yield load_listed(runs_dir, number)
+    return load_listed(runs_dir, list_run_numbers(runs_dir))
 
 
 def _read_all(runs_dir: Path) -> Iterator[RunRecord]:
@@ -158,16 +158,19 @@ def _read_all(runs_dir: Path) -> Iterator[RunRecord]:
             yield from _read_newest(runs_dir)
             return
         for number, record in index.read_records():
-            yield record or load_listed(runs_dir, number)
+            yield from [record] if record else load_listed(runs_dir, [number])
 
 
-def load_listed(runs_dir: Path, number: int) -> RunRecord:
-    """A run as lists have it: `broken` where its record cannot be read."""
-    name = f"exp{number}"
-    try:
-        return load_run(runs_dir, name)
-    except StorageError as error:
-        return _describe_broken(runs_dir / name, error)
+def load_listed(runs_dir: Path, numbers: Iterable[int]) -> Iterator[RunRecord]:
+    """Runs as lists have them: `broken` where a record cannot be read; without those that were
+    deleted since they were listed."""
+    for name in (f"exp{number}" for number in numbers):
+        try:
+            yield load_run(runs_dir, name)
+        except StorageError as error:
+            yield _describe_broken(runs_dir / name, error)
+        except UnknownRunError:
+            continue
 
 
 @contextmanager
@@ -335,14 +338,16 @@ def _read_config(runs_dir: Path, name: str) -> dict[str, dict[str, Any]]:
 
 
 def load_compared_config(runs_dir: Path, record: RunRecord) -> dict[str, dict[str, Any]]:
-    """The config of a run for comparisons: with bfloat16 where "auto" was found to mean that.
+    """The config of a run for comparisons: with bfloat16 where "auto" was found to mean that, or
+    was set to.
 
     Of two runs with "auto", one may have trained in it and the other in float32. Raises like
     `load_config`.
     """
     tables = load_config(runs_dir, record.name)
     train = tables.get("train", {})
-    if train.get("precision") == "auto" and record.facts.get("auto_precision") == "bf16-mixed":
+    computed = (read_cpu_precision(record), record.facts.get("auto_precision"))
+    if train.get("precision") == "auto" and "bf16-mixed" in computed:
         return {**tables, "train": {**train, "precision": "bf16-mixed"}}
     return tables
 

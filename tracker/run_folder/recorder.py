@@ -130,6 +130,7 @@ class Recorder:
             tags=tags,
         )
         lock = FileLock(folder / ".lock")
+        recorder: Recorder | None = None
         try:
             lock.acquire()
             write_text(folder / "config.toml", text)
@@ -137,14 +138,16 @@ class Recorder:
             if tags:
                 write_marks(folder, record)
             write_json(folder / "run.json", record.to_file())
-        except BaseException:  # Ctrl-C, or a full disk: nothing was recorded in it yet
+            recorder = cls(folder, record, lock)
+            if not waits:
+                recorder.tell("started", describe_start(record), describe_facts(record), time=now)
+            return recorder
+        except BaseException:  # Ctrl-C, SIGTERM or a full disk: nobody has seen the run yet
+            if recorder is not None:
+                recorder._close()
             lock.release()
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        recorder = cls(folder, record, lock)
-        if not waits:
-            recorder.tell("started", describe_start(record), describe_facts(record), time=now)
-        return recorder
 
     @classmethod
     def reopen(cls, runs_dir: Path, name: str, *, job: str = "") -> Recorder:
@@ -296,8 +299,7 @@ class Recorder:
         `times` are the start and the end of a run that was made by another program, as UTC texts.
         With a status of `WAITING` the run has not ended: a job goes on with it.
         """
-        self._stop.set()
-        self._heart.join()
+        self._stop_heart()
         try:
             begun, ended = times or (self.record.created_at, utc_now())
             end = None if status in WAITING else ended
@@ -307,10 +309,19 @@ class Recorder:
             kind = ENDS.get(status, status)
             self.tell(kind, text, list_validation(values or self.record.summary))
         finally:
-            os.close(self._metrics_fd)
-            self._metrics_fd = -1
-            self._lock.release()
+            self._close()
         return self.record
+
+    def _stop_heart(self) -> None:
+        self._stop.set()
+        self._heart.join()
+
+    def _close(self) -> None:
+        """Free the folder; nothing is written to it any more."""
+        self._stop_heart()
+        os.close(self._metrics_fd)
+        self._metrics_fd = -1
+        self._lock.release()
 
     def _update(self, **changes: Any) -> None:
         with self._guard:

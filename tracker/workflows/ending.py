@@ -58,15 +58,15 @@ def record_end(workspace: Workspace, recorder: Recorder) -> Iterator[None]:
                 if isinstance(end, KeyboardInterrupt):
                     raise _interrupted(recorder, end) from error
                 raise
-        is_indexed = index_run(workspace, recorder.finish("finished"))
-        # a ledger that does not answer is not asked for SOTA
-        pairs = compare_likely_pairs(workspace, recorder.record) if is_indexed else None
+            signals.ignore()  # for milliseconds: else a run that did all of its work is killed
+            recorder.finish("finished")
         try:
+            is_indexed = index_run(workspace, recorder.record)
+            # a ledger that does not answer is not asked for SOTA
+            pairs = compare_likely_pairs(workspace, recorder.record) if is_indexed else None
             problem = mirror.wait(pairs)
         except KeyboardInterrupt:
-            raise InterruptedByUserError(
-                f"{name} is finished; the wait for its copy was interrupted", hint="tracker sync"
-            ) from None
+            raise copy_interrupted(recorder.record) from None
         if problem:
             print(problem, file=sys.stderr)
 
@@ -82,6 +82,13 @@ def record_early_end(workspace: Workspace, recorder: Recorder) -> Iterator[None]
         if isinstance(error, KeyboardInterrupt):
             raise _interrupted(recorder, error) from None
         raise
+
+
+def copy_interrupted(record: RunRecord) -> InterruptedByUserError:
+    """The error of Ctrl-C while a finished run is copied."""
+    return InterruptedByUserError(
+        f"{record.name} is finished; the wait for its copy was interrupted", hint="tracker sync"
+    )
 
 
 def _interrupted(recorder: Recorder, end: BaseException) -> InterruptedByUserError:

@@ -12,6 +12,7 @@ from tracker.mirror.sync import copy_run
 from tracker.run_folder.read import load_run
 from tracker.run_folder.record import RunRecord
 from tracker.training.config import Config
+from tracker.workflows.ending import copy_interrupted
 from tracker.workflows.ensemble import ensemble
 from tracker.workflows.train import train
 from tracker.workspace.tracker_toml import Workspace
@@ -54,6 +55,14 @@ def train_folds(
             again = "then the same command again: it skips the folds that are trained"
             hint = ", ".join(filter(None, [error.hint, again]))
             raise InterruptedByUserError(f"fold {fold} of {folds}: {error}", hint=hint) from None
+        except KeyboardInterrupt as stop:
+            if not names:
+                raise
+            reason = f" ({stop})" if str(stop) else ""  # SIGTERM; Ctrl-C has no text
+            raise InterruptedByUserError(
+                f"interrupted{reason} before fold {fold} of {folds} began",
+                hint="the same command again: it skips the folds that are trained",
+            ) from None
     try:
         record = ensemble(
             workspace,
@@ -66,6 +75,10 @@ def train_folds(
     except AlreadyTrainedError as error:
         report(f"no new ensemble: {error}")
         return load_run(workspace.runs_dir, error.run)
-    if problem := copy_run(workspace, record.name):
+    try:
+        problem = copy_run(workspace, record.name)
+    except KeyboardInterrupt:
+        raise copy_interrupted(record) from None
+    if problem:
         report(problem)
     return record

@@ -91,7 +91,7 @@ def infer(
         note=note,
         fingerprints=fingerprints,
     )
-    with hold_caches(workspace.state_dir), record_end(workspace, recorder):
+    with record_end(workspace, recorder), hold_caches(workspace.state_dir):
         recorder.params({"weights_of": trained.uid})
         metrics, path = _predict(
             workspace,

@@ -161,7 +161,7 @@ def _begin(
     with record_early_end(workspace, recorder):
         recorder.params(facts)
         if earlier:
-            _continue_from(workspace, earlier, recorder, waits=waits)
+            _continue_from(workspace, earlier, recorder)
     if earlier:
         message = (
             f"{name} continues after epoch {earlier.epoch} of {earlier.name}, which has the same"
@@ -195,13 +195,11 @@ def find_restarted(workspace: Workspace) -> str:
     return ""
 
 
-def _continue_from(
-    workspace: Workspace, earlier: RunRecord, recorder: Recorder, *, waits: bool
-) -> None:
+def _continue_from(workspace: Workspace, earlier: RunRecord, recorder: Recorder) -> None:
     """Begin a run with the last epoch of an earlier one."""
     copy_progress(workspace.runs_dir / earlier.name, recorder.folder)
-    # A job that continues it finds there how the earlier one computed.
-    kept = {key: earlier.facts[key] for key in COMPUTED if waits and key in earlier.facts}
+    # Who goes on with it, a job or after a kill, finds there how the earlier one computed.
+    kept = {key: earlier.facts[key] for key in COMPUTED if key in earlier.facts}
     recorder.params({"continues": earlier.uid, **kept, **read_precision_facts(earlier)})
     best = {key: value for key, value in earlier.summary.items() if value is not None}
     recorder.progress(epoch=earlier.epoch, best_epoch=earlier.best_epoch, summary=best)
@@ -267,11 +265,12 @@ def resume(
         chosen: dict[str, Any] = {}
         config, sizes = _resolve_batch_size(workspace, config, data, task, chosen)
         recorder = Recorder.reopen(workspace.runs_dir, name, job=job)
-        recorder.keep_logged()
-        if chosen:
-            tables = config_to_dict(config)
-            recorder.change_config(tables, config_fingerprint(tables))
-            recorder.params(chosen)
+        with record_early_end(workspace, recorder):
+            recorder.keep_logged()  # of many points it takes seconds
+            if chosen:
+                tables = config_to_dict(config)
+                recorder.change_config(tables, config_fingerprint(tables))
+                recorder.params(chosen)
         if not quiet:
             begins = record.status == "pending" and not record.epoch
             how = (

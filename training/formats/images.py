@@ -30,6 +30,7 @@ PILLOW_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"GIF8")
 # network folder answers late.
 ASKED_AT_ONCE, ASKING_THREADS = 1024, 8
 CHECKED_AT_ONCE = 16
+CONVERTED_AT_ONCE = 1 << 24  # pixels
 # What a JPEG begins with, what begins each of its parts, and the parts that say its size.
 JPEG_START, MARKER = b"\xff\xd8", 0xFF
 FRAMES = (0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)
@@ -120,7 +121,8 @@ def _find_problem(content: bytes) -> str:
             _check_rows(image)
             image.load()
             if image.format not in OPENCV_FORMATS:
-                _to_rgb(image, getattr(image, "tag_v2", {}))
+                # whether it can be made RGB is not a matter of its size
+                _to_rgb(image.crop((0, 0, 1, 1)), getattr(image, "tag_v2", {}))
     except UnidentifiedImageError:
         return "not an image"
     except DataError as error:
@@ -256,6 +258,21 @@ def _to_rgb(image: Pillow.Image, tags: Mapping[int, Any]) -> NDArray[np.uint8]:
 
     Raises DataError where nothing says what black and white are.
     """
+    import numpy as np
+
+    width, height = image.size
+    rows = max(1, CONVERTED_AT_ONCE // width)
+    if rows >= height:
+        return _convert(image, tags)
+    # Pillow takes several times the memory of the pixels for it
+    pixels = np.empty((height, width, 3), dtype=np.uint8)
+    for top in range(0, height, rows):
+        strip = image.crop((0, top, width, min(top + rows, height)))
+        pixels[top : top + rows] = _convert(strip, tags)
+    return pixels
+
+
+def _convert(image: Pillow.Image, tags: Mapping[int, Any]) -> NDArray[np.uint8]:
     import numpy as np
 
     if image.mode in ("I", "F"):

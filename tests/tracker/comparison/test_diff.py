@@ -93,14 +93,17 @@ def test_only_the_keys_that_differ_are_shown(workspace: Workspace) -> None:
 def test_a_run_that_auto_trained_in_bfloat16_differs_from_one_in_float32(
     workspace: Workspace,
 ) -> None:
-    for precision in ("32-true", "bf16-mixed", "bf16-mixed"):
+    as_set = {"precision": "bf16-mixed", "device": "cpu"}  # TRACKER_AUTO_PRECISION measures nothing
+    choices = ("32-true", "bf16-mixed", "bf16-mixed")
+    for facts in (*({"auto_precision": precision} for precision in choices), as_set):
         name = make_run(workspace).name
         path = workspace.runs_dir / name / "run.json"
         values = json.loads(path.read_text())
-        path.write_text(json.dumps({**values, "facts": {"auto_precision": precision}}))
-    changed = diff_runs(workspace, "exp1", "exp2").config
-    assert changed == {"train.precision": ["auto", "bf16-mixed"]}
-    assert diff_runs(workspace, "exp2", "exp3").config == {}
+        path.write_text(json.dumps({**values, "facts": facts}))
+    for other in ("exp2", "exp4"):
+        changed = diff_runs(workspace, "exp1", other).config
+        assert changed == {"train.precision": ["auto", "bf16-mixed"]}
+        assert diff_runs(workspace, other, "exp3").config == {}
 
 
 def test_worker_counts_are_no_difference() -> None:

@@ -160,3 +160,25 @@ def test_select_says_first_that_a_score_may_be_false(workspace: Workspace) -> No
     assert " ".join(done.stdout.split()).startswith(first)
     done = run_tracker("select", "--json", cwd=workspace.root, **NO_MLFLOW)
     assert f'"ledger_problem": "{WARNING}"' in done.stdout
+
+
+def test_nothing_is_noted_of_a_young_file_whose_times_are_whole_seconds(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may change once more within that second, and look as before."""
+    read_state = integrity._read_state
+
+    def read_seconds(url: str) -> list[object]:
+        version, *files = read_state(url)
+        second = integrity.SECOND_NS
+        return [version, *([*f[:2], *(at // second * second for at in f[2:])] for f in files)]
+
+    add(workspace, "0", 0.5)
+    monkeypatch.setattr(integrity, "COARSE_NS", 10**15)
+    note = workspace.state_dir / CHECKED_FILE
+    with monkeypatch.context() as patch:
+        patch.setattr(integrity, "_read_state", read_seconds)
+        assert check_integrity(workspace).problem == ""
+        assert not note.exists()
+    assert check_integrity(workspace).problem == ""
+    assert note.exists()

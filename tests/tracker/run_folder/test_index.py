@@ -25,7 +25,7 @@ from tracker.comparison.search import search_runs
 from tracker.comparison.tree import build_family
 from tracker.core.errors import TrackerError
 from tracker.ledger.append import open_ledger
-from tracker.run_folder import index, look
+from tracker.run_folder import index, look, read
 from tracker.run_folder.marks import archive_runs, tag_run, unarchive_runs
 from tracker.run_folder.read import list_running, list_runs, load_config, look_once
 from tracker.workspace.tracker_toml import Workspace
@@ -274,6 +274,30 @@ def test_processes_that_make_the_index_at_once_list_the_same(workspace: Workspac
     for process in processes:
         process.join()
     check(workspace)
+
+
+def test_a_run_that_is_deleted_while_runs_are_read_is_left_out(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit(workspace, "exp3", note="young")  # so that it is read from its folder
+    list_numbers = read.list_run_numbers
+
+    def delete_after_listing(runs_dir: Path) -> list[int]:
+        numbers = list_numbers(runs_dir)
+        if (gone := runs_dir / "exp3").exists():
+            gone.rename(runs_dir / "gone")
+        return numbers
+
+    expected = {f"exp{number}" for number in range(1, RUNS + 1) if number != 3}
+    for module in ("run_folder.read", "run_folder.look", "comparison.compared_run"):
+        monkeypatch.setattr(f"tracker.{module}.list_run_numbers", delete_after_listing)
+    for list_names in (
+        lambda: [run.name for run in list_runs(workspace.runs_dir)],
+        lambda: [run.name for run in search_runs(workspace, where="epoch >= 0")],
+        lambda: [name for row in compare_runs(workspace, (), limit=0).rows for name in row.runs],
+    ):
+        assert {*list_names()} == expected
+        (workspace.runs_dir / "gone").rename(workspace.runs_dir / "exp3")
 
 
 def test_few_runs_have_no_index(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,8 @@ from tests.support.workspaces import begin_run
 from tracker.commands.training import train_command
 from tracker.core.errors import InterruptedByUserError, UnknownRunError
 from tracker.run_folder.read import list_runs, load_run
+from tracker.run_folder.record import RunRecord
+from tracker.run_folder.recorder import Recorder
 from tracker.run_folder.stop_note import STOP_NAME
 from tracker.training.config import Config, DataConfig
 from tracker.workflows.ending import record_end
@@ -124,14 +126,17 @@ def test_sigterm_before_the_training_begins_leaves_an_interrupted_run(
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+@pytest.mark.parametrize(
+    "waits", ["tracker.mirror.mirror.Mirror.wait", "tracker.workflows.ending.index_run"]
+)
 def test_ctrl_c_while_a_finished_run_is_copied_says_that_it_is_finished(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, waits: str
 ) -> None:
     def press_ctrl_c(*_: object) -> str:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("tracker.mirror.mirror.Mirror.start", lambda _: None)
-    monkeypatch.setattr("tracker.mirror.mirror.Mirror.wait", press_ctrl_c)
+    monkeypatch.setattr(waits, press_ctrl_c)
     recorder = begin_run(workspace)
     with (
         pytest.raises(InterruptedByUserError, match="exp1 is finished; the wait") as ended,
@@ -140,6 +145,24 @@ def test_ctrl_c_while_a_finished_run_is_copied_says_that_it_is_finished(
         pass
     assert ended.value.hint == "tracker sync"
     assert load_run(workspace.runs_dir, "exp1").status == "finished"
+
+
+def test_ctrl_c_while_the_last_record_is_written_leaves_a_finished_run(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Recorder.finish
+
+    def press_ctrl_c(recorder: Recorder, status: str) -> RunRecord:
+        signal.raise_signal(signal.SIGINT)
+        return write(recorder, status)
+
+    monkeypatch.setattr("tracker.mirror.mirror.Mirror.start", lambda _: None)
+    monkeypatch.setattr(Recorder, "finish", press_ctrl_c)
+    recorder, handler = begin_run(workspace), signal.getsignal(signal.SIGINT)
+    with record_end(workspace, recorder):
+        pass
+    assert load_run(workspace.runs_dir, "exp1").status == "finished"
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_a_name_too_long_for_a_folder_is_that_of_no_run(workspace: Workspace) -> None:
@@ -203,3 +226,18 @@ def test_folds_that_are_interrupted_say_how_all_of_them_go_on(
     with pytest.raises(InterruptedByUserError, match="fold 0 of 3: exp1 was interrupted") as ended:
         train_folds(workspace, Config(data=DataConfig(folds=3)))
     assert ended.value.hint.startswith("tracker run train --resume, then the same command again: ")
+
+
+def test_ctrl_c_between_two_folds_says_that_the_trained_ones_are_kept(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(_: Workspace, config: Config, **__: object) -> RunRecord:
+        if config.data.fold == 1:
+            raise KeyboardInterrupt("SIGTERM")
+        return RunRecord(name="exp1", uid="1")
+
+    monkeypatch.setattr("tracker.workflows.folds.train", train)
+    said = r"interrupted \(SIGTERM\) before fold 1 of 3 began"
+    with pytest.raises(InterruptedByUserError, match=said) as ended:
+        train_folds(workspace, Config(data=DataConfig(folds=3)))
+    assert ended.value.hint == "the same command again: it skips the folds that are trained"

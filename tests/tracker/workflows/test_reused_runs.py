@@ -17,7 +17,7 @@ from tests.support.forks import TORCHRUN, Forks
 from tests.support.mlflow_runs import find_runs
 from tests.support.servers import free_port
 from tracker.comparison.diff import diff_runs
-from tracker.core.errors import AlreadyTrainedError, RefusedError
+from tracker.core.errors import AlreadyTrainedError, InterruptedByUserError, RefusedError
 from tracker.run_folder.points import read_curves
 from tracker.run_folder.read import list_runs, load_config, load_run
 from tracker.run_folder.record import RunRecord
@@ -114,13 +114,23 @@ def test_a_config_that_was_trained_is_not_trained_again_unless_forced(ws: Worksp
 
 
 def test_more_epochs_go_on_from_an_earlier_run_and_equal_training_from_scratch(
-    ws: Workspace,
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def press_ctrl_c(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
     with threads(1):
         run(ws)
     shutil.copytree(ws.root / "train", ws.root / "copy")
     with threads(2):
-        longer = run(ws, "train.epochs=4", "data.train_dir=copy", parent="exp1")
+        with monkeypatch.context() as patch, pytest.raises(InterruptedByUserError):
+            patch.setattr(workflow, "choose_precision", press_ctrl_c)  # before it computes anything
+            run(ws, "train.epochs=4", "data.train_dir=copy", parent="exp1")
+        with monkeypatch.context() as patch, pytest.raises(InterruptedByUserError):
+            patch.setattr("tracker.run_folder.recorder.Recorder.keep_logged", press_ctrl_c)
+            resume(ws, "exp2", quiet=True)
+        assert load_run(ws.runs_dir, "exp2").status == "interrupted"
+        longer = resume(ws, "exp2", quiet=True)
     assert longer.facts["continues"]
     assert longer.facts["threads"] == 1
     with threads(1):

@@ -17,6 +17,7 @@ from tests.training.conftest import TWO
 from tracker.training.config import AugmentConfig, Config, DataConfig
 from tracker.training.data.data import load_data
 from tracker.training.errors import ConfigError, DataError, StorageError, WeightsError
+from tracker.training.formats import images
 from tracker.training.formats.images import check_images, decode_image, open_small, read_header
 from tracker.training.input.pipeline_file import pin_pipeline_file
 from tracker.training.inspect.duplicates import hash_image
@@ -95,6 +96,24 @@ def test_a_gif_is_its_first_frame_in_the_colors_of_its_palette(tmp_path: Path) -
     frames = [Image.new("RGB", (30, 20), color) for color in ((200, 30, 10), (0, 0, 255))]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     assert (read_all(tmp_path / "a.gif") == (200, 30, 10)).all()
+
+
+@pytest.mark.parametrize("mode", ["P", "L", "LA", "1", "RGBA", "CMYK", "I;16"])
+def test_a_large_image_is_converted_in_parts_and_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    """Whole, 178 million pixels, which a GIF of 1 kB may have, took 2 GB."""
+    noise = np.random.default_rng(0).integers(0, 255, (21, 30, 4), dtype=np.uint8)
+    image = Image.fromarray(RAMP) if mode == "I;16" else Image.fromarray(noise).convert(mode)
+    image.save(tmp_path / "a.tif")
+    whole = read_all(tmp_path / "a.tif")
+    sizes, convert = [], images._convert
+    monkeypatch.setattr(images, "CONVERTED_AT_ONCE", 100)
+    monkeypatch.setattr(
+        images, "_convert", lambda part, tags: sizes.append(part.size) or convert(part, tags)
+    )
+    assert (read_all(tmp_path / "a.tif") == whole).all()
+    assert max(width * height for width, height in sizes) <= 100
 
 
 @pytest.mark.parametrize("name", ["a.gif", "a.png", "a.tif"])

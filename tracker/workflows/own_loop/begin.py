@@ -57,22 +57,24 @@ def begin(
         [f"{name}={value}" for name, value in tags.items()] if isinstance(tags, Mapping) else tags
     )
     parent = resolve_run(workspace, parent) if parent else None
-    if resume:
-        recorder = _reopen(workspace, resume, tables, tag_list)
-        recorder.describe(note=note, parent=parent)
-    else:
-        recorder = Recorder.create(
-            workspace.runs_dir,
-            kind=kind,
-            config=tables,
-            parent=parent,
-            note=note,
-            fingerprints={"config": config_fingerprint(tables), "data": None},
-            tags=tag_list,
-        )
+    # SIGTERM raises from here on: a run whose first record it cuts off leaves no folder.
     termination = Termination()
+    recorder: Recorder | None = None
     run = None
     try:
+        if resume:
+            recorder = _reopen(workspace, resume, tables, tag_list)
+            recorder.describe(note=note, parent=parent)
+        else:
+            recorder = Recorder.create(
+                workspace.runs_dir,
+                kind=kind,
+                config=tables,
+                parent=parent,
+                note=note,
+                fingerprints={"config": config_fingerprint(tables), "data": None},
+                tags=tag_list,
+            )
         # Begin, say so, then take over the new length of a resumed run.
         run = ActiveRun(workspace, recorder, termination, follow=follow, quiet=quiet)
         if not quiet:
@@ -89,7 +91,7 @@ def begin(
 
 def _end_start(
     run: ActiveRun | None,
-    recorder: Recorder,
+    recorder: Recorder | None,
     termination: Termination,
     error: BaseException,
     *,
@@ -99,6 +101,9 @@ def _end_start(
     if run is not None:
         run.end(error)
         return
+    if recorder is None:  # nothing was recorded
+        with termination.end():
+            return
     if is_stop(error):
         remember_stop(error)
     status = "interrupted" if is_stop(error) else "failed"

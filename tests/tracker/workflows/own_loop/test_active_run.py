@@ -8,6 +8,7 @@ import math
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -606,7 +607,7 @@ PRESSED = {  # where, the signal, the last line
         "interrupted before the run started: nothing was recorded",
     ),
     "tracker.ledger.append": (signal.SIGINT, " interrupted while it started (Ctrl-C). Resume:"),
-    "tomli_w": (signal.SIGINT, "interrupted before the run started: nothing was recorded"),
+    "tomli_w": (signal.SIGTERM, "interrupted before the run started: nothing was recorded"),
     "sqlalchemy": (signal.SIGTERM, " interrupted while it started (SIGTERM). Resume:"),
 }
 
@@ -636,18 +637,21 @@ def test_a_start_that_is_stopped_has_no_traceback_and_leaves_no_killed_run(
         tracker.start_run({}, resume=record.name, root=workspace.root, follow=False).finish()
 
 
-def test_a_run_that_is_stopped_before_its_record_leaves_no_folder(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("writes", ["write_text", "append_event"])  # the config, the start
+def test_a_run_that_is_stopped_while_its_first_files_are_written_leaves_no_folder(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, writes: str
 ) -> None:
-    def press_ctrl_c(*_: object) -> None:
+    def press_ctrl_c(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("tracker.run_folder.recorder.write_text", press_ctrl_c)
+        patch.setattr(f"tracker.run_folder.recorder.{writes}", press_ctrl_c)
         with pytest.raises(KeyboardInterrupt):
             tracker.start_run({}, root=workspace.root, follow=False)
     assert list_runs(workspace.runs_dir) == []
     assert list(workspace.runs_dir.glob("exp*")) == []
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert "heartbeat exp1" not in [thread.name for thread in threading.enumerate()]
 
 
 def test_the_best_epoch_is_told_with_its_own_values(workspace: Workspace) -> None:
