@@ -28,6 +28,7 @@ from tracker.comparison.private_scores import (
     Labeled,
     draw_correlated_scores,
     load_labeled_predictions,
+    predict_variances,
 )
 from tracker.core.errors import TrackerError
 from tracker.core.list_marks import FLATTERED
@@ -368,20 +369,13 @@ def _simulate_private_scores(
 ) -> NDArray[np.float64] | None:
     """Private scores [draws, contenders], higher is better: the expected ones with normal noise.
 
-    Two scores differ by noise of variance d (1 / m + 1 / k) for a share d of different answers, m
-    public and k private images; where answers are unknown, all pairs are assumed to differ alike.
-    None if the noise is unknown. Only scores from 0 to 1 have a known noise
+    None if the noise is unknown (`predict_variances`). Only scores from 0 to 1 have a known noise
     (estimate_public_noise), so the draws are cut off there.
     """
     if own_sd is None or sample.public is None:
         return None
-    hidden = 1 + sample.public / (sample.private or sample.public)
-    numbers = [item.number for item in contenders]
-    squares = np.zeros((len(numbers), len(numbers)))
-    for (i, a), (j, b) in combinations(enumerate(numbers), 2):
-        share = differing.get((min(a, b), max(a, b)))
-        variance = 2 * own_sd**2 if share is None else share / sample.public
-        squares[i, j] = squares[j, i] = variance * hidden
+    shares = {item.number: item.skill for item in contenders}
+    squares = predict_variances(shares, differing, own_sd, sample)
     sign = 1.0 if metric.higher_is_better else -1.0
     drawn = draw_correlated_scores([sign * item.expected for item in contenders], squares)
     return np.clip(drawn, min(sign, 0.0), max(sign, 0.0))

@@ -20,6 +20,7 @@ from tracker.commands.runs import show_command
 from tracker.comparison.compare import compare_runs
 from tracker.comparison.cv_lb import compare_cv_with_leaderboard
 from tracker.comparison.diff import diff_runs
+from tracker.comparison.expected_scores import estimate_skill
 from tracker.comparison.leaderboard_noise import MIN_PRIVATE_SCORES, SampleSizes
 from tracker.comparison.marks import read_submission_marks
 from tracker.comparison.members import list_searched, load_ensembles
@@ -27,6 +28,7 @@ from tracker.comparison.private_scores import (
     LabeledPredictions,
     draw_correlated_scores,
     load_labeled_predictions,
+    predict_variances,
 )
 from tracker.comparison.selection import select_final
 from tracker.comparison.tree import build_family
@@ -747,6 +749,36 @@ def test_drawn_scores_differ_by_the_variances_given() -> None:
     assert drawn.mean(axis=0) == pytest.approx([0.8, 0.7, 0.6], abs=0.001)
     for i, j in ((0, 1), (0, 2), (1, 2)):
         assert np.var(drawn[:, i] - drawn[:, j]) == pytest.approx(squares[i, j], rel=0.1)
+
+
+def test_private_scores_scatter_as_the_simulation_says_however_much_scores_were_shrunk() -> None:
+    rng = np.random.default_rng(4)
+    own_sd, sample = 0.02, SampleSizes(public=200, private=400, source="given")
+    for skill_sd in (0.01, 0.08):  # less and more than the noise
+        squares, foretold = [], []
+        for _ in range(500):
+            skill = rng.normal(0.8, skill_sd, 12)
+            public = skill + rng.normal(0, own_sd, 12)
+            private = skill + rng.normal(0, own_sd / np.sqrt(2), 12)
+            kept = estimate_skill(public, own_sd)
+            expected = public.mean() + kept * (public - public.mean())
+            errors = private - expected
+            squares.append(np.square(errors[:, None] - errors[None, :]))
+            foretold.append(predict_variances(dict.fromkeys(range(12), kept), {}, own_sd, sample))
+        assert np.mean(squares) == pytest.approx(np.mean(foretold), rel=0.1)
+
+
+def test_the_choice_is_simulated_by_the_noise_that_its_expected_scores_keep(tmp_path: Path) -> None:
+    scores = [0.8, 0.799, 0.798, 0.797, 0.796, 0.795]
+    wrong = [range(60 * n, 60 * n + 60) for n in range(6)]
+    found = select_final(import_scored(tmp_path / "ws", scores, wrong, [""] * 6), 1)
+    assert found.simulation is not None
+    assert found.simulation.used
+    assert {item.skill for item in found.contenders} == {0.0}  # less than the noise explains
+    # a private part of 200 images, of which 120 tell two of them apart
+    deviation = np.sqrt(120 / IMAGES / 200)
+    best_of_six = found.simulation.possible - np.mean(scores)
+    assert best_of_six == pytest.approx(1.267 * deviation / np.sqrt(2), rel=0.05)
 
 
 def test_the_command_prints_sentences_and_json(tmp_path: Path) -> None:
