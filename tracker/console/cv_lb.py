@@ -213,7 +213,8 @@ def render_selection(result: Selection, competition: Competition) -> str:
     lines = [_conclude(result, ranks, competition)]
     for number in result.chosen:
         lines.append(f"  {_describe_chosen(by_number[number], ranks, result)}")
-    lines += [*_describe_difference(result), *_describe_next(result), *_list_passed(result, ranks)]
+    lines += [*_describe_difference(result), *_name_as_good(result, ranks)]
+    lines += [*_describe_next(result), *_list_passed(result, ranks)]
     lines += _list_left_out(result)
     lines += (
         _describe_simulation(result.simulation, result)
@@ -358,7 +359,7 @@ def _admit_untold(result: Selection) -> str:
     if not untold:
         return ""
     single = len(result.chosen) == 1
-    others = join_numbers(untold) if len(untold) <= MAX_NAMED else f"{len(untold)} others"
+    others = _name_some(untold)
     known = {item.number: item for item in result.contenders}
     worst = max(result.chosen, key=[*known].index)
     as_good = f"{others} may be as good{'' if single else ' as the last of them'}"
@@ -371,6 +372,34 @@ def _admit_untold(result: Selection) -> str:
     validates = _validates(known[worst], known[nearest])
     decides = "the better validation decides" if validates else "the earlier one is taken"
     return f"; {as_good}, as their public scores are equal: {decides}"
+
+
+def _name_as_good(result: Selection, ranks: Sequence[int]) -> Iterator[str]:
+    """Who would do as well as the last chosen one by the simulation, and why that one was taken.
+
+    Nothing where the first sentence has said so by public scores.
+    """
+    if not result.as_good:
+        return
+    best_public = [number for number in ranks if number not in result.set_aside]
+    if {*result.chosen} == {*best_public[: len(result.chosen)]} and result.untold:
+        return
+    known = {item.number: item for item in result.contenders}
+    last, first = known[result.chosen[-1]], known[result.as_good[0]]
+    others = _name_some(result.as_good)
+    place = "" if len(result.chosen) == 1 else f" in the place of {last.number}"
+    if render_number(first.expected) != render_number(last.expected):
+        decides = f"the better expected {result.metric}"
+    elif first.public != last.public:
+        decides = f"the better public {result.metric}"
+    else:
+        decides = "the better validation" if _validates(last, first) else "sent first"
+    yield f"  {others} would do as well{place}; why {last.number}: {decides}"
+
+
+def _name_some(numbers: Sequence[int]) -> str:
+    """`submissions 3 and 4`, or how many others where they are many."""
+    return join_numbers(numbers) if len(numbers) <= MAX_NAMED else f"{len(numbers)} others"
 
 
 def _validates(last: Contender, following: Contender) -> bool:
