@@ -363,8 +363,8 @@ def predict_variances(
     inference): a public score is skill plus noise of variance V; with the share B of the distance
     from the mean kept, the skill has variance B V around the expected score, and the private score
     adds the noise of its own images. So for a share d of different answers, m public and k private
-    images, a difference has d (B / m + 1 / k). Of two, B is the mean. Where answers are unknown, all
-    pairs are assumed to differ alike.
+    images, a difference has d (B / m + 1 / k). Of two, B is the mean. Where answers are unknown,
+    all pairs are assumed to differ alike.
     """
     assert sample.public  # noqa: S101  (without it nothing is simulated)
     ratio = sample.public / (sample.private or sample.public)  # of private to public noise

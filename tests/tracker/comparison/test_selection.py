@@ -506,8 +506,8 @@ def test_an_honest_submission_goes_before_a_flattered_one_that_cannot_be_told_fr
     assert text.count(words) == 1
     # Where nothing is simulated, the rest is too far below, and this one is not.
     text = render_selection(replace(found, simulation=None), workspace.competition)
-    below = "by public score no other submission could be the best"
-    assert text.endswith(f"\nnot simulated: submission 3 (flattered); {below}\n")
+    below = "the others (too far below the best public score)"
+    assert text.endswith(f"\nnot simulated: submission 3 (flattered), {below}\n")
     # Where no honest one is left for its place, it is chosen as any other.
     assert 3 in select_final(workspace, 4).chosen
 
@@ -563,7 +563,7 @@ def test_who_is_too_far_below_may_not_be_as_good_and_equal_scores_are_said_to_be
         workspace, 2
     )
     text = render_selection(select_final(workspace, 3), workspace.competition)
-    assert text.endswith("\nnot simulated: by public score no other submission could be the best\n")
+    assert text.endswith("\nnot simulated: the others (too far below the best public score)\n")
     assert text.startswith("choose submissions 1, 2 and 3: they have the best public f1\n")
     # the fourth is chosen though it is too far below, so the fifth may be as good as it
     assert [*select_final(workspace, 4).untold] == [5]
@@ -571,8 +571,33 @@ def test_who_is_too_far_below_may_not_be_as_good_and_equal_scores_are_said_to_be
     lines = render_selection(select_final(equal, 1), equal.competition).splitlines()
     assert "public f1 0.8000, the best, equal to submissions 2 and 3" in lines[1]
     assert conclude(equal).endswith(
-        "; submissions 2 and 3 may be as good, as their public scores are equal: the earlier one is"
-        " taken"
+        "; submissions 2 and 3 are as good by public f1, and the earlier one is taken"
+    )
+
+
+def test_equals_of_the_last_chosen_one_are_named_with_what_decided(tmp_path: Path) -> None:
+    """Of five equal ones beside the best one, the text named two."""
+    wrong = [range(40), range(41), *(range(100 + 50 * n, 160 + 50 * n) for n in range(5))]
+    scores = [0.80, 0.799, *[0.795] * 5]
+    workspace = import_scored(tmp_path / "ws", scores, wrong, [""] * 7)
+    found = select_final(workspace, 2)
+    assert (found.chosen, found.as_good) == ([1, 3], [4, 5, 6, 7])
+    text = render_selection(found, workspace.competition)
+    assert "; 1 is always chosen, for no validation speaks against the best public score\n" in text
+    equals = "submissions 4, 5, 6 and 7 would do as well in the place of 3"
+    assert f"\n  {equals}: the earlier one is taken\n" in text
+    many = render_selection(replace(found, as_good=[4, 5, 6, 7, 2]), workspace.competition)
+    assert "\n  5 others would do as well in the place of 3: " in many
+    equal = import_scored(
+        tmp_path / "equal",
+        [*[0.8] * 4, 0.79],
+        [range(60 * n, 60 * n + 60) for n in range(5)],
+        [""] * 5,
+    )
+    assert conclude(equal, 2).endswith(
+        ": they have the best public f1; submissions 3 and 4 are as good as 2 by public f1, and the"
+        " earlier one is taken; submission 5 may be as good, as their public scores differ by no"
+        " more than chance (95 %): the better public score decides"
     )
 
 
@@ -628,7 +653,11 @@ def test_the_first_sentence_is_what_to_choose_whatever_is_simulated(tmp_path: Pa
     told = replace(found.simulation, among=[*found.chosen], chosen=chosen)
     text = render_selection(replace(found, simulation=told), workspace.competition)
     assert "100 %" not in text
-    assert "\nnot simulated: no other submission could be compared with the choice\n" in text
+    assert "\nnot simulated: nothing is left to compare the choice with\n" in text
+    told = replace(told, left_out={"too far below the best public score": [5]})
+    text = render_selection(replace(found, simulation=told), workspace.competition)
+    left = "submission 5 (too far below the best public score); so nothing is left to compare the"
+    assert text.count("not simulated") == 1 and f"\nnot simulated: {left} choice with\n" in text
 
 
 def test_a_leaked_run_far_below_the_best_is_not_simulated_and_a_ledger_alone_says_the_same(
