@@ -40,8 +40,8 @@ class Contender:
     expected scores of all are on one scale. `skill` is how much of the distance of `public` from
     that goal is kept, 0 to 1: as much of the public noise is left in `expected`. `luck` is how much
     better `public` is than `expected`, in any metric; below 0 for bad luck. `unused` says why its
-    validation score predicts nothing; `undecided` where that is not refuted either, for its scheme has too few points to
-    tell. `run_name` is its run for people of this workspace.
+    validation score predicts nothing; `undecided` where that is not refuted either, for its scheme
+    has too few points to tell. `run_name` is its run for people of this workspace.
     """
 
     number: int
