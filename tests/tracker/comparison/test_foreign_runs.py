@@ -203,7 +203,9 @@ def test_one_run_of_another_program_adds_no_columns(workspace: Workspace) -> Non
     assert found.keys == ["optim.lr"]
     assert "hf.layers" in found.not_known and "augment.crop" in found.not_known
     assert any(
-        line.startswith(f"{len(found.not_known)} keys are unknown for some runs; the runs")
+        line.startswith(
+            f"unknown for some runs: {len(found.not_known)} config keys (runs that have them"
+        )
         for line in describe(found)
     )
 
