@@ -914,7 +914,7 @@ def test_each_remark_below_the_table_is_a_line_of_its_own(workspace: Workspace) 
     name = make_loop(workspace, {"optim": {"lr": 0.1}, "hf": {"layers": 2}})
     found = compare_runs(workspace, ["exp1", "exp2", name])
     assert [*describe(found, shown=["val/f1"], following=["data.mean", "data.std"])][:5] == [
-        "3 of 4 runs in 2 rows",
+        "3 of 3 runs in 2 rows",
         "equal in all runs: 1 config key that can change a result",
         "set by the model, so no columns: data.mean, data.std",
         f"unknown for some runs: {len(found.not_known)} config keys",
