@@ -94,17 +94,15 @@ def _invoke() -> int:
     """Run the command and return its exit code; a wrong option looks like every other error."""
     import typer
 
+    from tracker.commands.group import USAGE_ERROR
     from tracker.commands.table import app
 
     on_first_read(_watch_ledger)
-
-    # Typer has its own copy of click and exports one of its errors; the base is every wrong option
-    usage_error: Any = typer.BadParameter.__mro__[1]
     try:
         with translate_import_errors():
             # app() itself would install a hook of its own
             code = typer.main.get_command(app)(prog_name="tracker", standalone_mode=False)
-    except usage_error as error:
+    except USAGE_ERROR as error:  # every wrong option
         if type(error).__name__ != NO_COMMAND:
             message = " ".join(error.format_message().split()).rstrip(".")
             path = error.ctx.command_path if error.ctx else "tracker"

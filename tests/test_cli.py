@@ -302,6 +302,17 @@ def test_exit_codes_of_the_whole_program(workspace: Workspace) -> None:
 FIRST_RUN = "tracker.start_run(...) in a training script makes the first run"  # no images here
 
 
+def test_an_option_without_its_value_is_answered_with_the_page_of_its_command(
+    workspace: Workspace,
+) -> None:
+    for words in (["submit", "--memo"], ["run", "train", "--lr"], ["init", "ws", "--metric"]):
+        done = run_tracker(*words, cwd=workspace.root, ok=False)
+        named = " ".join(words[:2] if words[0] == "run" else words[:1])
+        assert done.stderr == (
+            f"error: option '{words[-1]}' needs a value\n  try: tracker {named} --help\n"
+        )
+
+
 def test_hints_in_an_empty_workspace_do_not_go_in_a_circle(workspace: Workspace) -> None:
     for words in (["score", "1", "--public-f1", "0.8"], ["sota"], ["select"], ["show", "s1"]):
         done = run_tracker(*words, cwd=workspace.root, **NO_MLFLOW, ok=False)

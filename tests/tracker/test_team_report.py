@@ -289,8 +289,8 @@ def test_a_metric_where_lower_is_better_has_its_best_below(tmp_path: Path) -> No
     assert report.sota is not None
     assert report.sota.number == 2
     assert Page(render_page(report)).find("td", **{"data-label": "public RMSE"}) == [
-        "3.5000",
-        "2.5000",
+        "3.500",
+        "2.500",
     ]
 
 

@@ -13,6 +13,10 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 
+# Typer has its own copy of click and exports one of its errors; this is the base of them
+USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
+
+
 class Entry(NamedTuple):
     """A command, or a group with the commands `below` it.
 
@@ -60,6 +64,16 @@ class BuiltWhenTyped(Mapping[str, Any]):
 
 class Command(TyperCommand):
     """A command with our own help page, which cuts no word."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """The same; an option without its value names this command's page, not that of all."""
+        try:
+            return super().parse_args(ctx, args)
+        except USAGE_ERROR as error:
+            if error.ctx is None:
+                error.ctx = ctx
+                error.message = error.message.replace("requires an argument", "needs a value")
+            raise
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         from tracker.commands.help import print_help

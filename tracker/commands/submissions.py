@@ -208,8 +208,9 @@ def _print_submitted(
     print_text(render_quota(quota, comp))
     if quota.left == 0:
         print(f"that was the last one{BEFORE_DEADLINE * quota.frees_none}")
-    head = read_head(workspace.ledger_url)
-    print_text(f"to find deleted rows later: tracker ledger verify --head {head}")
+    if full:  # workspaces, submitted files and MLflow remember it without being asked
+        head = read_head(workspace.ledger_url)
+        print_text(f"to find deleted rows later: tracker ledger verify --head {head}")
     if step := build_leaderboard(workspace).next_step(row.number, comp):
         print(step)
 

@@ -37,10 +37,11 @@ class Contender:
 
     `by_validation` is the score that its validation predicts, `expected` lies between it and
     `public`. Without it, `expected` lies between `public` and the middle of the others, so that the
-    expected scores of all are on one scale. `luck` is how much better `public` is than `expected`,
-    in any metric; below 0 for bad luck. `unused` says why its validation score predicts
-    nothing; `undecided` where that is not refuted either, for its scheme has too few points to
-    tell. `run_name` is its run for people of this workspace.
+    expected scores of all are on one scale. `skill` is how much of the distance of `public` from
+    that goal is kept, 0 to 1: as much of the public noise is left in `expected`. `luck` is how much
+    better `public` is than `expected`, in any metric; below 0 for bad luck. `unused` says why its
+    validation score predicts nothing; `undecided` where that is not refuted either, for its scheme
+    has too few points to tell. `run_name` is its run for people of this workspace.
     """
 
     number: int
@@ -53,6 +54,7 @@ class Contender:
     undecided: bool = False
     luck: float = 0.0
     run_name: str | None = None
+    skill: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,8 +237,9 @@ def _put_on_one_scale(
         if item.by_validation is not None:
             goal, line = item.by_validation, relations[item.number].line
         assert line is not None  # noqa: S101  (it predicts)
-        expected = goal + _skill_share(line, own_sd) * (item.public - goal)
-        placed.append(replace(item, expected=metric.clip(expected)))
+        skill = _skill_share(line, own_sd)
+        expected = goal + skill * (item.public - goal)
+        placed.append(replace(item, expected=metric.clip(expected), skill=skill))
     return placed
 
 
@@ -253,7 +256,7 @@ def _shrink_all(
     """
     sign = 1.0 if metric.higher_is_better else -1.0
     top = [sign * item.public for item in contenders if item.number in possible]
-    edge, middle, share = min(top), float(np.mean(top)), _find_skill(top, own_sd)
+    edge, middle, share = min(top), float(np.mean(top)), estimate_skill(top, own_sd)
     placed = []
     for item in contenders:
         value = sign * item.public
@@ -261,11 +264,11 @@ def _shrink_all(
         expected = item.public
         if share < 1:
             expected = metric.clip(sign * (middle + share * (inner - middle) + (value - inner)))
-        placed.append(replace(item, expected=expected))
+        placed.append(replace(item, expected=expected, skill=share))
     return placed
 
 
-def _find_skill(scores: Sequence[float], own_sd: float | None) -> float:
+def estimate_skill(scores: Sequence[float], own_sd: float | None) -> float:
     """How much of the distances of scores from their mean is skill, 0 to 1.
 
     1 - (k - 3) own_sd^2 / (their squared distances, summed): James and Stein's estimate, moved to

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -348,6 +348,34 @@ def _is_same_set(first: Predictions, other: Predictions) -> bool:
         if one.labels is not None
     )
     return next(pairs) == next(pairs)
+
+
+def predict_variances(
+    skills: Mapping[int, float],
+    differing: Mapping[tuple[int, int], float],
+    own_sd: float,
+    sample: SampleSizes,
+) -> NDArray[np.float64]:
+    """Variances [n, n] of the differences of two private scores from the expected differences.
+
+    `skills` has by number how much of a public score's noise its expected score keeps
+    (`Contender.skill`). Shrinkage and noise are one model (Morris 1983, Parametric empirical Bayes
+    inference): a public score is skill plus noise of variance V; with the share B of the distance
+    from the mean kept, the skill has variance B V around the expected score, and the private score
+    adds the noise of its own images. So for a share d of different answers, m public and k private
+    images, a difference has d (B / m + 1 / k). Of two, B is the mean. Where answers are unknown,
+    all pairs are assumed to differ alike.
+    """
+    assert sample.public  # noqa: S101  (without it nothing is simulated)
+    ratio = sample.public / (sample.private or sample.public)  # of private to public noise
+    numbers = [*skills]
+    variances = np.zeros((len(numbers), len(numbers)))
+    for (i, a), (j, b) in combinations(enumerate(numbers), 2):
+        share = differing.get((min(a, b), max(a, b)))
+        public = 2 * own_sd**2 if share is None else share / sample.public
+        kept = (skills[a] + skills[b]) / 2
+        variances[i, j] = variances[j, i] = public * (kept + ratio)
+    return variances
 
 
 def draw_correlated_scores(

@@ -28,6 +28,7 @@ from tracker.comparison.private_scores import (
     Labeled,
     draw_correlated_scores,
     load_labeled_predictions,
+    predict_variances,
 )
 from tracker.core.errors import TrackerError
 from tracker.core.list_marks import FLATTERED
@@ -147,6 +148,7 @@ class Selection:
     unscored: Sequence[int] = ()
     set_aside: Sequence[int] = ()
     untold: Sequence[int] = ()
+    as_good: Sequence[int] = ()
     validates_best: int | None = None
     greatest: Mapping[str, float] = field(default_factory=dict)
 
@@ -191,6 +193,7 @@ def _select(workspace: Workspace, count: int, public_images: int) -> Selection:
     chosen, instead_of = _include_best_public(
         candidates, indexes, by_public[0], separated, differing
     )
+    as_good = _list_as_good(private, candidates, chosen)
     # How well that choice would have done on images with known labels.
     compared = {*found.possible, *chosen, *by_public}
     rivals = [item for item in candidates if item.number in compared]
@@ -232,6 +235,7 @@ def _select(workspace: Workspace, count: int, public_images: int) -> Selection:
         instead_of=instead_of,
         set_aside=set_aside,
         untold=_list_untold(contenders, chosen, found.possible, found.noise_of, metric),
+        as_good=as_good,
         validates_best=_find_best_validation(contenders, found.relations, metric),
         unscored=[row.number for row in rows if row.number not in scored and not row.is_rejected],
         greatest={
@@ -368,20 +372,13 @@ def _simulate_private_scores(
 ) -> NDArray[np.float64] | None:
     """Private scores [draws, contenders], higher is better: the expected ones with normal noise.
 
-    Two scores differ by noise of variance d (1 / m + 1 / k) for a share d of different answers, m
-    public and k private images; where answers are unknown, all pairs are assumed to differ alike.
-    None if the noise is unknown. Only scores from 0 to 1 have a known noise
+    None if the noise is unknown (`predict_variances`). Only scores from 0 to 1 have a known noise
     (estimate_public_noise), so the draws are cut off there.
     """
     if own_sd is None or sample.public is None:
         return None
-    hidden = 1 + sample.public / (sample.private or sample.public)
-    numbers = [item.number for item in contenders]
-    squares = np.zeros((len(numbers), len(numbers)))
-    for (i, a), (j, b) in combinations(enumerate(numbers), 2):
-        share = differing.get((min(a, b), max(a, b)))
-        variance = 2 * own_sd**2 if share is None else share / sample.public
-        squares[i, j] = squares[j, i] = variance * hidden
+    shares = {item.number: item.skill for item in contenders}
+    squares = predict_variances(shares, differing, own_sd, sample)
     sign = 1.0 if metric.higher_is_better else -1.0
     drawn = draw_correlated_scores([sign * item.expected for item in contenders], squares)
     return np.clip(drawn, min(sign, 0.0), max(sign, 0.0))
@@ -412,19 +409,46 @@ def _find_best_set(
     """Indexes of the set whose best member is best on average in scores [draws, contenders].
 
     Another set than the `usual` one must be better by three standard errors; `uncertainty` is the
-    variance of a mean that more draws do not lessen, as a share of that of a single draw. `kept`
-    are in every set.
+    variance of a mean that more draws do not lessen, as a share of that of a single draw. Of sets
+    that are not told apart by as much the first is taken: its members stand first. `kept` are in
+    every set.
     """
-    base, chosen, most = scores[:, list(usual)].max(axis=1), list(usual), 0.0
+    base, better = scores[:, list(usual)].max(axis=1), []
     for indexes in combinations(range(scores.shape[1]), len(usual)):
         if not {*kept} <= {*indexes}:
             continue
-        gain = scores[:, list(indexes)].max(axis=1) - base
-        mean = float(gain.mean())
-        error = float(gain.std()) * math.sqrt(1 / len(gain) + uncertainty)
-        if mean > max(most, STANDARD_ERRORS * error):
-            chosen, most = list(indexes), mean
-    return chosen
+        best = scores[:, list(indexes)].max(axis=1)
+        if _is_beyond_error(best - base, uncertainty):
+            better.append((float(best.mean()), list(indexes), best))
+    if not better:
+        return list(usual)
+    most = max(better, key=lambda found: found[0])[2]
+    equals = (found for found in better if not _is_beyond_error(most - found[2], uncertainty))
+    return next(equals)[1]
+
+
+def _is_beyond_error(gain: NDArray[np.float64], uncertainty: float = 0.0) -> bool:
+    """Whether a gain [draws] is above 0 by three standard errors."""
+    error = float(gain.std()) * math.sqrt(1 / len(gain) + uncertainty)
+    return float(gain.mean()) > STANDARD_ERRORS * error
+
+
+def _list_as_good(
+    private: NDArray[np.float64] | None, contenders: Sequence[Contender], chosen: Sequence[int]
+) -> list[int]:
+    """Who could take the place of the last chosen one: the simulation tells the two sets apart by
+    less than three standard errors."""
+    if private is None or len(chosen) == len(contenders):
+        return []
+    order = [item.number for item in contenders]
+    rest = [order.index(number) for number in chosen[:-1]]
+    own = private[:, [*rest, order.index(chosen[-1])]].max(axis=1)
+    equals = []
+    for place, number in enumerate(order):
+        gain = private[:, [*rest, place]].max(axis=1) - own
+        if number not in chosen and not _is_beyond_error(gain) and not _is_beyond_error(-gain):
+            equals.append(number)
+    return equals
 
 
 def _find_separated(

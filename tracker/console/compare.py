@@ -501,15 +501,15 @@ def render_spread(
     )
     mean = score.render(spread.mean) if score else render_number(spread.mean)
     some = f"{spread.runs} of {runs}" if spread.runs < runs else ""
+    sd = "" if spread.sd is None else f" {PLUS_MINUS} {render_digits(spread.sd, 2)}"
     if brief:
-        shown = mean if spread.sd is None else f"{mean} {PLUS_MINUS}{render_digits(spread.sd, 2)}"
-        return f"{shown} ({spread.runs}/{runs})" if some else shown
+        shown = mean + sd
+        return f"{shown} ({some})" if some else shown
     if spread.sd is None:
         count = f"{some} runs" if some else f"{spread.runs} repeats"
         return f"{mean} ({count})" if some or spread.runs > 1 else mean
-    sd = score.render(spread.sd) if score else render_number(spread.sd)
     repeats = f" seeds, {some or spread.runs} runs" if spread.runs > spread.n else ""
-    return f"{mean} {PLUS_MINUS} {sd} ({spread.n if repeats or not some else some}{repeats})"
+    return f"{mean}{sd} ({spread.n if repeats or not some else some}{repeats})"
 
 
 def _has_deviation(result: Comparison, shown: Collection[str]) -> bool:
@@ -547,47 +547,41 @@ def describe(
 
     `following` are the keys that were left out because they follow from the model.
     """
-    briefly = shown is not None
     if result.empty_reason:
         yield result.empty_reason
         yield from (f"left out: {line}" for line in result.skipped)
         return
-    several = sum(len(row.runs) > 1 for row in result.rows)
-    rows = render_count(len(result.rows), "row")
-    more = f", {len(result.not_known)} unknown for some runs" if result.not_known else ""
-    follow = "follows" if len(following) == 1 else "follow"
-    model = f", {len(following)} {follow} from the model" if following else ""
-    in_rows = f" in {rows}" if several else ""  # else each run is a row
-    yield (
-        f"{result.runs} of {render_count(result.considered, 'run')}{in_rows};"
-        f" {_render_equal(result.equal_keys)}{(more + model) if briefly else ''}"
-    )
-    if result.not_known and not briefly:
-        keys = "key is" if len(result.not_known) == 1 else "keys are"
-        yield (
-            f"{len(result.not_known)} {keys} unknown for some runs; the runs that have"
-            f" {'it' if len(result.not_known) == 1 else 'them'} are compared by"
-            f" {'it' if len(result.not_known) == 1 else 'them'}"
-        )
-    if result.rows and not result.keys:
-        yield "no config key that all know differs" if result.not_known else "no config key differs"
-    if several and shown is not None:
-        if _has_deviation(result, shown):
-            yield f"mean {PLUS_MINUS} standard deviation over seeds or folds; --each: a row each"
-    elif several:
-        yield (
-            f"mean {PLUS_MINUS} standard deviation (number) where runs differ in train.seed or"
-            " data.fold alone; repeats of one seed, or with equal weights, count once (--each: a"
-            " row each)"
-        )
+    several = any(len(row.runs) > 1 for row in result.rows)
+    in_rows = f" in {render_count(len(result.rows), 'row')}" if several else ""  # else one each
+    yield f"{result.runs} of {render_count(result.considered, 'run')}{in_rows}"
+    yield from _describe_keys(result, following, briefly=shown is not None)
+    if several and (shown is None or _has_deviation(result, shown)):
+        yield f"{PLUS_MINUS}: standard deviation over seeds or folds (--each: each run in a row)"
+        if shown is None:
+            yield "repeats of one seed, and runs with equal weights, count once"
     yield from _name_rows_over_folds(result)
     if within := _name_within(result, shown):
-        yield f"{BEST} marks the best row; better than its mean {within} (--each: a row each)"
+        yield f"better than the best mean ({BEST}) {within}"
     if any(name.startswith("overall_") for name in (result.metrics if shown is None else shown)):
         yield "overall: on the public and private images together"
     yield from _explain_incomparable(result, shown)
     for line in result.skipped:
         yield f"left out: {line}"
+
+
+def _describe_keys(result: Comparison, following: Sequence[str], *, briefly: bool) -> Iterator[str]:
+    """The config keys that have no column, a line for each reason."""
+    if result.equal_keys:
+        keys = render_count(result.equal_keys, "config key")
+        yield f"equal in all runs: {keys} that can change a result"
+    if following:
+        yield f"set by the model, so no columns: {', '.join(following)}"
+    if result.not_known:
+        them = "it" if len(result.not_known) == 1 else "them"
+        by = "" if briefly else f" (runs that have {them} are compared by {them})"
+        yield f"unknown for some runs: {render_count(len(result.not_known), 'config key')}{by}"
+    if result.rows and not result.keys:
+        yield "no config key that all know differs" if result.not_known else "no config key differs"
 
 
 def _name_rows_over_folds(result: Comparison) -> Iterator[str]:
@@ -599,7 +593,7 @@ def _name_rows_over_folds(result: Comparison) -> Iterator[str]:
         if row.folds:
             by_folds.setdefault(name_folds(row.folds), []).extend(row.runs)
     for folds, runs in by_folds.items():
-        yield f"over {folds}, which have different validation images: {name_runs(runs)}"
+        yield f"{name_runs(runs)}: over {folds}, each with validation images of its own"
 
 
 def _name_within(result: Comparison, shown: Collection[str] | None) -> str:
@@ -610,11 +604,6 @@ def _name_within(result: Comparison, shown: Collection[str] | None) -> str:
             by_run.setdefault(run, []).append(f"{name} ({render_number(value)})")
     runs = [f"{run} alone, in {', '.join(figures)}" for run, figures in by_run.items()]
     return f"{'is' if len(runs) == 1 else 'are'} {'; '.join(runs)}" if runs else ""
-
-
-def _render_equal(keys: int) -> str:
-    are = "is" if keys == 1 else "are"
-    return f"{render_count(keys, 'config key')} that can change a result {are} equal"
 
 
 def _explain_incomparable(result: Comparison, shown: Collection[str] | None) -> Iterator[str]:

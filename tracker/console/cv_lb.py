@@ -213,7 +213,8 @@ def render_selection(result: Selection, competition: Competition) -> str:
     lines = [_conclude(result, ranks, competition)]
     for number in result.chosen:
         lines.append(f"  {_describe_chosen(by_number[number], ranks, result)}")
-    lines += [*_describe_difference(result), *_describe_next(result), *_list_passed(result, ranks)]
+    lines += [*_describe_difference(result), *_name_as_good(result, ranks)]
+    lines += [*_describe_next(result), *_list_passed(result, ranks)]
     lines += _list_left_out(result)
     lines += (
         _describe_simulation(result.simulation, result)
@@ -357,20 +358,52 @@ def _admit_untold(result: Selection) -> str:
     untold = [number for number in result.untold if number not in result.set_aside]
     if not untold:
         return ""
-    single = len(result.chosen) == 1
-    others = join_numbers(untold) if len(untold) <= MAX_NAMED else f"{len(untold)} others"
     known = {item.number: item for item in result.contenders}
     worst = max(result.chosen, key=[*known].index)
-    as_good = f"{others} may be as good{'' if single else ' as the last of them'}"
-    if any(known[number].public != known[worst].public for number in untold):
-        return (
-            f"; {as_good}, as their public scores differ by no more than chance ({SURE}): the"
-            " better public score decides"
+    equal = [number for number in untold if known[number].public == known[worst].public]
+    lower = [number for number in untold if number not in equal]
+    single = len(result.chosen) == 1
+    said = ""
+    if equal:
+        nearest = min(equal, key=[*known].index)
+        validates = _validates(known[worst], known[nearest])
+        decides = "the better validation decides" if validates else "the earlier one is taken"
+        are, than = "is" if len(equal) == 1 else "are", "" if single else f" as {worst}"
+        public = f"by public {result.metric}"
+        said = f"; {_name_some(equal)} {are} as good{than} {public}, and {decides}"
+    if lower:
+        last = "" if single or equal else " as the last of them"
+        said += (
+            f"; {_name_some(lower)} may be as good{last}, as their public scores differ by no more"
+            f" than chance ({SURE}): the better public score decides"
         )
-    nearest = min(untold, key=[*known].index)
-    validates = _validates(known[worst], known[nearest])
-    decides = "the better validation decides" if validates else "the earlier one is taken"
-    return f"; {as_good}, as their public scores are equal: {decides}"
+    return said
+
+
+def _name_as_good(result: Selection, ranks: Sequence[int]) -> Iterator[str]:
+    """Who would do as well as the last chosen one by the simulation, and why that one was taken.
+
+    Nothing where the first sentence has said so by public scores.
+    """
+    best_public = [number for number in ranks if number not in result.set_aside]
+    is_said = {*result.chosen} == {*best_public[: len(result.chosen)]} and result.untold
+    if is_said or not result.as_good:
+        return
+    known = {item.number: item for item in result.contenders}
+    last, first = known[result.chosen[-1]], known[result.as_good[0]]
+    if render_number(first.expected) != render_number(last.expected):
+        is_taken = f"expected {result.metric} decides"
+    elif first.public != last.public:
+        is_taken = f"public {result.metric} decides"
+    else:
+        is_taken = "validation decides" if _validates(last, first) else "the earlier one is taken"
+    place = "" if len(result.chosen) == 1 else f" in the place of {last.number}"
+    yield f"  {_name_some(result.as_good)} would do as well{place}: {is_taken}"
+
+
+def _name_some(numbers: Sequence[int]) -> str:
+    """`submissions 3 and 4`, or `5 others`."""
+    return join_numbers(numbers) if len(numbers) <= MAX_NAMED else f"{len(numbers)} others"
 
 
 def _validates(last: Contender, following: Contender) -> bool:
@@ -569,21 +602,22 @@ def _list_shares(number: int, result: Selection) -> dict[int, float]:
 
 
 def _describe_simulation(simulated: Simulation, result: Selection) -> Iterator[str]:
-    if _has_no_choice(simulated):
-        yield "not simulated: no other submission could be compared with the choice"
-    else:
-        unused = "" if simulated.used else ", not used for the choice"
-        yield f"{simulated.draws} simulated private parts ({simulated.source}){unused}:"
-        if simulated.not_real:
-            yield f"  a model for all of them: {simulated.not_real}"
-        yield from _compare_simulated(simulated, result.metric)
-        if simulated.used:
-            yield _describe_own_noise(result)
-    left_out = [
+    left_out = ", ".join(
         f"{join_numbers(numbers)} ({reason})" for reason, numbers in simulated.left_out.items()
-    ]
+    )
+    if _has_no_choice(simulated):
+        nothing = "nothing is left to compare the choice with"
+        yield f"not simulated: {f'{left_out}; so ' if left_out else ''}{nothing}"
+        return
+    unused = "" if simulated.used else ", not used for the choice"
+    yield f"{simulated.draws} simulated private parts ({simulated.source}){unused}:"
+    if simulated.not_real:
+        yield f"  a model for all of them: {simulated.not_real}"
+    yield from _compare_simulated(simulated, result.metric)
+    if simulated.used:
+        yield _describe_own_noise(result)
     if left_out:
-        yield f"  not simulated: {', '.join(left_out)}"
+        yield f"  not simulated: {left_out}"
 
 
 def _compare_simulated(simulated: Simulation, metric: str) -> Iterator[str]:
@@ -601,9 +635,17 @@ def _compare_simulated(simulated: Simulation, metric: str) -> Iterator[str]:
     if favored is not None and {*favored.numbers} != {*public.numbers}:
         listed = ", ".join(map(str, favored.numbers))
         words = _describe_simulated_set(favored, metric, among)
-        yield f"  the simulation favors {listed}, which {words}"
+        yield f"  the simulation favors {listed}, which {words}{_explain_unheeded(simulated)}"
     if render_number(simulated.possible) == render_number(simulated.chosen.mean_best):
         yield "  no other choice does better here"
+
+
+def _explain_unheeded(simulated: Simulation) -> str:
+    """Why the simulation's set is not the choice, where the choice rests on the simulation."""
+    best = simulated.by_public.numbers[0]
+    if not simulated.used or best in simulated.favored.numbers:
+        return ""
+    return f"; {best} is always chosen, for no validation speaks against the best public score"
 
 
 def _weigh_simulated(simulated: Simulation, public: str, *, single: bool) -> Iterator[str]:
@@ -678,8 +720,8 @@ def _explain_why_not(result: Selection) -> Iterator[str]:
         yield f"not simulated on validation images: {join_numbers(searched)} ({FLATTERED})"
     elif result.own_sd is not None:
         aside = result.set_aside
-        flattered = f"{join_numbers(aside)} ({FLATTERED}); " if aside else ""
-        yield f"not simulated: {flattered}by public score no other submission could be the best"
+        flattered = f"{join_numbers(aside)} ({FLATTERED}), " if aside else ""
+        yield f"not simulated: {flattered}the others (too far below the best public score)"
     elif result.sample.public is None:
         yield "not simulated: the number of public images is unknown (--public-images N)"
     else:

@@ -47,7 +47,8 @@ Validation = Mapping[
 def style_change(
     diff: Mapping[str, Sequence[Any]] | None, not_known: Sequence[str] = (), *, before: str = ""
 ) -> Styled:
-    """The same as a cell that is cut between changes: `optim.lr 0.001 -> 0.002, 3 more keys …`.
+    """The same as a cell that is cut between changes: `optim.lr 0.001 -> 0.002, loss.name …`, or
+    `optim.lr 0.001 -> 0.002, 3 more keys …` where there is no room for their names.
 
     The sign stands where something is left out, and never at a name or a number, which are whole.
 
@@ -67,6 +68,10 @@ def style_change(
         shorter += ["; ".join([head, *rest]) for head in heads]
     unknown = f" + {len(not_known)} unknown" if not_known else ""
     is_whole = not rest and not list_implied_changes(diff or {})
+    if not briefest and len(changes) > 1:  # what differs comes before what it was
+        names = [change.partition(" ")[0] for change in changes]
+        for shown in range(len(changes) - 1, -1, -1):
+            shorter.append("; ".join([", ".join([*changes[:shown], *names[shown:]]), *rest]))
     for shown in range(len(changes) - is_whole, 0, -1):
         kept = [changes[:shown]]
         if shown == 1 and not briefest:

@@ -37,7 +37,7 @@ from tracker.ledger.records import Submission
 from tracker.ledger.shared_settings import apply_team_limit
 from tracker.run_folder.read import load_config, load_run, look_once
 from tracker.training.metrics import COMPETITION, METRICS
-from tracker.training.numbers import render_decimals
+from tracker.training.numbers import render_decimals, render_float
 from tracker.workspace.metrics import COLUMNS, choose_metrics, metric_title
 from tracker.workspace.quota import Quota, build_quota, render_quota, split_times, window_start
 from tracker.workspace.tracker_toml import Competition, Metric, Workspace
@@ -92,7 +92,7 @@ class Column:
     def render(self, entry: SubmissionEntry) -> str:
         """The figure; empty when it is unknown."""
         value = entry.values.get(self.key)
-        return "" if value is None else render_decimals(value, 4)
+        return "" if value is None else render_float(value)
 
     def mark(self, entry: SubmissionEntry) -> str:
         """The mark behind the figure; empty where it compares with SOTA's."""

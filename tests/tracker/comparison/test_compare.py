@@ -19,7 +19,7 @@ import pytest
 
 from tests.conftest import NO_MLFLOW, run_tracker
 from tests.support.winners_table import TABLE
-from tests.support.workspaces import begin_run, make_run, make_workspace
+from tests.support.workspaces import begin_run, make_loop, make_run, make_workspace
 from tracker.comparison.compare import (
     Comparison,
     Incomparable,
@@ -159,7 +159,7 @@ def test_a_better_run_that_a_mean_hides_is_named(seeded: Workspace) -> None:
     found = compare_runs(seeded, ["exp1..exp4"])
     assert found.rows[found.best["val/f1"]].runs == ["exp4"]
     assert found.within["val/f1"] == ("exp2", 0.75)
-    said = "+ marks the best row; better than its mean is exp2 alone, in val/f1 (0.7500)"
+    said = "better than the best mean (+) is exp2 alone, in val/f1 (0.7500)"
     assert any(line.startswith(said) for line in describe(found))
     assert not any("alone" in line for line in describe(found, shown=["run", "train/loss"]))
     assert compare_runs(seeded, ["exp1..exp4"], each=True).within == {}
@@ -233,7 +233,7 @@ def test_repeats_of_a_seed_and_runs_with_equal_weights_are_no_seeds(workspace: W
     assert second == Spread(mean=0.7, sd=None, n=1, runs=2)
     header, lines = build_cells(found, workspace.competition)
     cells = [dict(zip(header, line, strict=True))["val/f1"] for line in lines]
-    assert cells[0].text.startswith("0.7250 \u00b1 0.1061 (2 seeds, 4 runs)")
+    assert cells[0].text.startswith("0.7250 \u00b1 0.11 (2 seeds, 4 runs)")
     assert cells[1].text.strip() == "0.7000 (2 repeats)"
 
 
@@ -274,7 +274,7 @@ def test_a_row_over_folds_says_so_and_a_run_without_folds_has_none(workspace: Wo
     reason = "different split (one split of 0.2 against 3 folds)"
     assert found.not_comparable["val/f1"] == [f"exp3 with exp1: {reason}"]
     said = [*describe(found)]
-    assert "over folds 0 and 1, which have different validation images: exp1, exp2" in said
+    assert "exp1, exp2: over folds 0 and 1, each with validation images of its own" in said
     make_run(workspace, config=split, f1=0.8)
     make_run(workspace, config={**split, "optim.lr": 0.5}, f1=0.8)
     told = "\n".join(describe(compare_runs(workspace, ["exp1..exp5"])))
@@ -470,8 +470,7 @@ def test_scores_submissions_and_notes_are_shown(seeded: Workspace) -> None:
     header, lines = build_cells(found, seeded.competition)
     assert dict(zip(header, lines[0], strict=True))["noted last"].text == "do not trust it (+1)"
     assert (
-        dict(zip(header, lines[0], strict=True))["val/f1"].text.strip()
-        == "0.6250 \u00b1 0.1250 (3)"
+        dict(zip(header, lines[0], strict=True))["val/f1"].text.strip() == "0.6250 \u00b1 0.13 (3)"
     )
     assert dict(zip(header, lines[1], strict=True))["note"].text == "a high | rate"
 
@@ -763,8 +762,8 @@ def test_a_note_stands_for_all_runs_of_a_row_only_where_all_have_it(workspace: W
     for number in range(2):
         make_run(workspace, config={"train.seed": number, "optim.lr": 0.5}, note="high rate")
     rows = compare_runs(workspace, ["exp1", "exp2", "exp3", "exp4", "exp5"]).rows
-    assert next(iter(describe(compare_runs(workspace, [])))).startswith("5 of 5 runs in 2 rows; ")
-    assert next(iter(describe(compare_runs(workspace, [], each=True)))).startswith("5 of 5 runs; ")
+    assert next(iter(describe(compare_runs(workspace, [])))) == "5 of 5 runs in 2 rows"
+    assert next(iter(describe(compare_runs(workspace, [], each=True)))) == "5 of 5 runs"
     assert [row.note for row in rows] == ["first seed (on 1 of 3 runs)", "high rate"]
 
 
@@ -801,7 +800,7 @@ def test_in_80_columns_the_deciding_metric_and_what_was_changed_stay(
     head, _, first, *_ = capsys.readouterr().out.strip("\n").splitlines()
     assert "val/f1" in head, (head, first)
     assert "lr" in head.split()
-    assert "0.8116 \u00b10.03" in first
+    assert "0.8116 \u00b1 0.03" in first
     assert "0.002" in first
     assert "seeds" not in first
 
@@ -812,7 +811,7 @@ def test_a_figure_of_some_runs_of_a_row_says_of_how_many(seeded: Workspace) -> N
     header, lines = build_cells(found, seeded.competition)
     assert lines[1][header.index("public_f1")].text.strip() == "1.0000 (1 of 3 runs)"
     _, narrow = build_cells(found, seeded.competition, brief=True)
-    assert narrow[1][header.index("public_f1")].text.strip() == "1.0000 (1/3)"
+    assert narrow[1][header.index("public_f1")].text.strip() == "1.0000 (1 of 3)"
     assert "/" not in narrow[1][header.index("val/f1")].text
 
 
@@ -905,15 +904,22 @@ def test_the_mark_of_the_best_stands_right_behind_its_figure(seeded: Workspace) 
     found = compare_runs(seeded, ["exp1..exp5"])
     header, lines = build_cells(found, seeded.competition)
     texts = [line[header.index("val/f1")].text for line in lines]
-    assert texts == ["0.6250 \u00b1 0.1250 (3)  ", "0.7000 +", "0.6000 ~"]
+    assert texts == ["0.6250 \u00b1 0.13 (3)  ", "0.7000 +", "0.6000 ~"]
 
 
-def test_one_key_follows_from_the_model_and_two_follow(workspace: Workspace) -> None:
-    make_run(workspace)
-    found = compare_runs(workspace, [])
-    for following, said in ((["data.mean"], "1 follows"), (["data.mean", "data.std"], "2 follow")):
-        first = next(describe(found, shown=[], following=following))
-        assert first.endswith(f", {said} from the model")
+def test_each_remark_below_the_table_is_a_line_of_its_own(workspace: Workspace) -> None:
+    """They were one sentence, with numbers of four different things."""
+    make_run(workspace, f1=0.5)
+    make_run(workspace, config={"train.seed": 1}, f1=0.6)
+    name = make_loop(workspace, {"optim": {"lr": 0.1}, "hf": {"layers": 2}})
+    found = compare_runs(workspace, ["exp1", "exp2", name])
+    assert [*describe(found, shown=["val/f1"], following=["data.mean", "data.std"])][:5] == [
+        "3 of 3 runs in 2 rows",
+        "equal in all runs: 1 config key that can change a result",
+        "set by the model, so no columns: data.mean, data.std",
+        f"unknown for some runs: {len(found.not_known)} config keys",
+        "\u00b1: standard deviation over seeds or folds (--each: each run in a row)",
+    ]
 
 
 def test_what_follows_from_the_model_is_no_column_of_a_narrow_table(
@@ -926,7 +932,7 @@ def test_what_follows_from_the_model_is_no_column_of_a_narrow_table(
     lines = show(found, workspace, 120, capsys)
     assert any(line.startswith("model.name") and "vit_tiny" in line for line in lines)
     assert not any(line.startswith(("augment.crop_pct", "data.mean")) for line in lines)
-    assert any(line.endswith(", 2 follow from the model") for line in lines)
+    assert "set by the model, so no columns: data.mean, augment.crop_pct" in lines
     assert "data.mean" in found.keys and "crop_pct" in render_markdown(found, workspace.competition)
     make_run(workspace, config={**own, "augment.crop_pct": 0.8})  # somebody chose it
     lines = show(compare_runs(workspace, []), workspace, 120, capsys)

@@ -404,9 +404,9 @@ def test_of_equal_public_scores_the_better_validation_is_chosen_where_nothing_re
     assert (found.chosen, found.validates_best) == ([2], 4)
     text = render_selection(replace(found, simulation=None), workspace.competition)
     assert text.startswith(
-        "choose submission 2: it has the best public f1; submissions 5, 1, 4 and 3 may be as good,"
-        " as their public scores differ by no more than chance (95 %): the better public score"
-        " decides\n"
+        "choose submission 2: it has the best public f1; submissions 5 and 1 are as good by public"
+        " f1, and the better validation decides; submissions 4 and 3 may be as good, as their"
+        " public scores differ by no more than chance (95 %): the better public score decides\n"
     )
     assert (
         "\nthe best validation score has submission 4, 0.7700; it is not used: 5 points are too few"

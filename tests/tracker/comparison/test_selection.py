@@ -20,6 +20,7 @@ from tracker.commands.runs import show_command
 from tracker.comparison.compare import compare_runs
 from tracker.comparison.cv_lb import compare_cv_with_leaderboard
 from tracker.comparison.diff import diff_runs
+from tracker.comparison.expected_scores import estimate_skill
 from tracker.comparison.leaderboard_noise import MIN_PRIVATE_SCORES, SampleSizes
 from tracker.comparison.marks import read_submission_marks
 from tracker.comparison.members import list_searched, load_ensembles
@@ -27,6 +28,7 @@ from tracker.comparison.private_scores import (
     LabeledPredictions,
     draw_correlated_scores,
     load_labeled_predictions,
+    predict_variances,
 )
 from tracker.comparison.selection import select_final
 from tracker.comparison.tree import build_family
@@ -504,8 +506,8 @@ def test_an_honest_submission_goes_before_a_flattered_one_that_cannot_be_told_fr
     assert text.count(words) == 1
     # Where nothing is simulated, the rest is too far below, and this one is not.
     text = render_selection(replace(found, simulation=None), workspace.competition)
-    below = "by public score no other submission could be the best"
-    assert text.endswith(f"\nnot simulated: submission 3 (flattered); {below}\n")
+    below = "the others (too far below the best public score)"
+    assert text.endswith(f"\nnot simulated: submission 3 (flattered), {below}\n")
     # Where no honest one is left for its place, it is chosen as any other.
     assert 3 in select_final(workspace, 4).chosen
 
@@ -561,7 +563,7 @@ def test_who_is_too_far_below_may_not_be_as_good_and_equal_scores_are_said_to_be
         workspace, 2
     )
     text = render_selection(select_final(workspace, 3), workspace.competition)
-    assert text.endswith("\nnot simulated: by public score no other submission could be the best\n")
+    assert text.endswith("\nnot simulated: the others (too far below the best public score)\n")
     assert text.startswith("choose submissions 1, 2 and 3: they have the best public f1\n")
     # the fourth is chosen though it is too far below, so the fifth may be as good as it
     assert [*select_final(workspace, 4).untold] == [5]
@@ -569,8 +571,33 @@ def test_who_is_too_far_below_may_not_be_as_good_and_equal_scores_are_said_to_be
     lines = render_selection(select_final(equal, 1), equal.competition).splitlines()
     assert "public f1 0.8000, the best, equal to submissions 2 and 3" in lines[1]
     assert conclude(equal).endswith(
-        "; submissions 2 and 3 may be as good, as their public scores are equal: the earlier one is"
-        " taken"
+        "; submissions 2 and 3 are as good by public f1, and the earlier one is taken"
+    )
+
+
+def test_equals_of_the_last_chosen_one_are_named_with_what_decided(tmp_path: Path) -> None:
+    """Of five equal ones beside the best one, the text named two."""
+    wrong = [range(40), range(41), *(range(100 + 50 * n, 160 + 50 * n) for n in range(5))]
+    scores = [0.80, 0.799, *[0.795] * 5]
+    workspace = import_scored(tmp_path / "ws", scores, wrong, [""] * 7)
+    found = select_final(workspace, 2)
+    assert (found.chosen, found.as_good) == ([1, 3], [4, 5, 6, 7])
+    text = render_selection(found, workspace.competition)
+    assert "; 1 is always chosen, for no validation speaks against the best public score\n" in text
+    equals = "submissions 4, 5, 6 and 7 would do as well in the place of 3"
+    assert f"\n  {equals}: the earlier one is taken\n" in text
+    many = render_selection(replace(found, as_good=[4, 5, 6, 7, 2]), workspace.competition)
+    assert "\n  5 others would do as well in the place of 3: " in many
+    equal = import_scored(
+        tmp_path / "equal",
+        [*[0.8] * 4, 0.79],
+        [range(60 * n, 60 * n + 60) for n in range(5)],
+        [""] * 5,
+    )
+    assert conclude(equal, 2).endswith(
+        ": they have the best public f1; submissions 3 and 4 are as good as 2 by public f1, and the"
+        " earlier one is taken; submission 5 may be as good, as their public scores differ by no"
+        " more than chance (95 %): the better public score decides"
     )
 
 
@@ -626,7 +653,11 @@ def test_the_first_sentence_is_what_to_choose_whatever_is_simulated(tmp_path: Pa
     told = replace(found.simulation, among=[*found.chosen], chosen=chosen)
     text = render_selection(replace(found, simulation=told), workspace.competition)
     assert "100 %" not in text
-    assert "\nnot simulated: no other submission could be compared with the choice\n" in text
+    assert "\nnot simulated: nothing is left to compare the choice with\n" in text
+    told = replace(told, left_out={"too far below the best public score": [5]})
+    text = render_selection(replace(found, simulation=told), workspace.competition)
+    left = "submission 5 (too far below the best public score); so nothing is left to compare the"
+    assert text.count("not simulated") == 1 and f"\nnot simulated: {left} choice with\n" in text
 
 
 def test_a_leaked_run_far_below_the_best_is_not_simulated_and_a_ledger_alone_says_the_same(
@@ -747,6 +778,36 @@ def test_drawn_scores_differ_by_the_variances_given() -> None:
     assert drawn.mean(axis=0) == pytest.approx([0.8, 0.7, 0.6], abs=0.001)
     for i, j in ((0, 1), (0, 2), (1, 2)):
         assert np.var(drawn[:, i] - drawn[:, j]) == pytest.approx(squares[i, j], rel=0.1)
+
+
+def test_private_scores_scatter_as_the_simulation_says_however_much_scores_were_shrunk() -> None:
+    rng = np.random.default_rng(4)
+    own_sd, sample = 0.02, SampleSizes(public=200, private=400, source="given")
+    for skill_sd in (0.01, 0.08):  # less and more than the noise
+        squares, foretold = [], []
+        for _ in range(500):
+            skill = rng.normal(0.8, skill_sd, 12)
+            public = skill + rng.normal(0, own_sd, 12)
+            private = skill + rng.normal(0, own_sd / np.sqrt(2), 12)
+            kept = estimate_skill(public, own_sd)
+            expected = public.mean() + kept * (public - public.mean())
+            errors = private - expected
+            squares.append(np.square(errors[:, None] - errors[None, :]))
+            foretold.append(predict_variances(dict.fromkeys(range(12), kept), {}, own_sd, sample))
+        assert np.mean(squares) == pytest.approx(np.mean(foretold), rel=0.1)
+
+
+def test_the_choice_is_simulated_by_the_noise_that_its_expected_scores_keep(tmp_path: Path) -> None:
+    scores = [0.8, 0.799, 0.798, 0.797, 0.796, 0.795]
+    wrong = [range(60 * n, 60 * n + 60) for n in range(6)]
+    found = select_final(import_scored(tmp_path / "ws", scores, wrong, [""] * 6), 1)
+    assert found.simulation is not None
+    assert found.simulation.used
+    assert {item.skill for item in found.contenders} == {0.0}  # less than the noise explains
+    # a private part of 200 images, of which 120 tell two of them apart
+    deviation = np.sqrt(120 / IMAGES / 200)
+    best_of_six = found.simulation.possible - np.mean(scores)
+    assert best_of_six == pytest.approx(1.267 * deviation / np.sqrt(2), rel=0.05)
 
 
 def test_the_command_prints_sentences_and_json(tmp_path: Path) -> None:

@@ -226,9 +226,7 @@ def test_a_change_keeps_its_first_key_where_the_note_leaves(
     submit(workspace, "exp2", "memo " * 20)
     print_family(build_family(workspace), workspace.competition)
     printed = capsys.readouterr().out
-    assert re.search(
-        "optim.lr (0.001 -> 0.006, 1 more key \u2026|\u2026 -> 0.006, 1 more key)", printed
-    )
+    assert "optim.lr, train.epochs \u2026" in printed  # it says what differs, and all of it
     assert max(map(len, printed.splitlines())) <= 80
 
 

@@ -123,17 +123,19 @@ def test_the_local_leaderboard_answers_submit_with_the_public_score(
     assert not [line for line in lines if line.startswith("would be")]  # it is done
 
 
-def test_the_head_of_the_ledger_stands_in_the_command_that_checks_it(
+def test_the_head_of_the_ledger_stands_in_the_command_that_checks_it_where_all_is_asked_for(
     manual: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_run(manual, "0000011110")
     monkeypatch.setenv("COLUMNS", "80")
-    lines = say("submit", "--memo", "a")
+    lines = say("submit", "--memo", "a", "--full")
+    make_run(manual, "0000011100")
+    assert not any("--head" in line for line in say("submit", "--memo", "b"))
     (line,) = (line for line in lines if "tracker ledger verify --head " in line)
     head = line.split()[-1]
     assert line.endswith(f": tracker ledger verify --head {head}")
     assert all(measure(line) <= 80 for line in lines)
-    assert say("ledger", "verify", "--head", head)[0].startswith("all 1 rows agree")
+    assert say("ledger", "verify", "--head", head)[0].startswith("all 2 rows agree")
 
 
 def test_a_refusal_is_the_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,7 +123,8 @@ def _render_by_class(
         return ""
     winners = [item["better"] for item in by_class.values()]
     name, item = max(by_class.items(), key=lambda pair: abs(pair[1]["delta"] or 0.0))
-    most = f"most {name.removeprefix(beginning)} {render_number(item['delta'], signed=True)}"
+    change = render_number(item["delta"], signed=True)
+    most = f"largest change: {name.removeprefix(beginning)} {change}"
     return (
         f"{title}: {winners.count('b')} higher in {diff.b}, {winners.count('a')} in {diff.a};"
         f" {most} (--all shows each)"

@@ -45,7 +45,7 @@ def list_moves(diff: RunDiff) -> Iterator[Section]:
             Column(f"right in {diff.b} only", leaves=2, right=True, group="sides"),
             Column(f"right in {diff.a} only", leaves=2, right=True, group="sides"),
             Column("wrong in both, differently", leaves=4, right=True),
-            Column("most", leaves=3),
+            Column("most frequent change", leaves=3),
         )
         yield Section(columns=columns, rows=_count_by_class(validation))
     if evaluation:

@@ -49,10 +49,6 @@ def choose_predictions(
     ids = _list_ids(workspace)
     fitting = [path for path in candidates if ids is None or _read_ids(path, workspace) == ids]
     chosen = max(fitting or candidates, key=lambda path: path.stat().st_mtime)
-    if not fitting:
-        remarks.append(
-            f"{chosen.name} does not have the competition's ids: it cannot be submitted as it is"
-        )
     if len(candidates) > 1:
         remarks.append(
             f"{len(candidates)} prediction tables, {chosen.name} was taken (the newest that fits)"

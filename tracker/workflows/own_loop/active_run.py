@@ -464,9 +464,15 @@ class ActiveRun:
         if problem := "; ".join(map(str, wrong)) or problem:
             notify(
                 f"warning: {self.name}: submit will refuse these predictions: {problem}. They are"
-                " kept in predictions.csv; give exactly the images of the competition: call"
-                " run.save_predictions again in a script, or adopt again with the right file"
+                f" kept in predictions.csv; {self._explain_mending()}"
             )
+
+    def _explain_mending(self) -> str:
+        """What whoever gave predictions of other images does next."""
+        source = self._recorder.record.facts.get("adopted_from")
+        if source:
+            return f"put the right file into {source}, and adopt it again with --force"
+        return "call run.save_predictions again with all images"
 
     def _keep_refused(self, answers: Any) -> None:
         """Write answers that are refused beside the others, for they may have taken hours."""

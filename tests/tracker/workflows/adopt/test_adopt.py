@@ -430,6 +430,21 @@ def test_of_several_tables_one_with_the_competition_ids_is_taken(
     assert submit(workspace, record.name, "m")[0].number == 1
 
 
+def test_wrong_ids_are_told_once_and_in_the_words_of_who_adopts(
+    workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_predictions(tmp_path / "old" / "output.csv")
+    path.write_text(path.read_text().replace("\ni", "\nx"))
+    _, remarks = adopt_folder(workspace, path.parent)
+    (told,) = capsys.readouterr().err.splitlines()
+    assert "submit will refuse these predictions: none of the 10 ids (x0.png, " in told
+    assert told.endswith(
+        f"; put the right file into {path.parent}, and adopt it again with --force"
+    )
+    assert "save_predictions" not in told
+    assert not any("ids" in remark for remark in remarks)
+
+
 def test_predictions_with_a_column_for_each_class_are_taken(tmp_path: Path) -> None:
     competition = {"classes": ["cat", "dog"], "answer": "columns"}
     workspace = make_workspace(tmp_path / "ws", solution=None, competition=competition)
