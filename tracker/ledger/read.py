@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from tracker.core.config_diff import (
@@ -60,8 +61,7 @@ _DERIVED = (
 _FIELDS = [name for name in Submission._fields if name not in _DERIVED]
 _COLUMNS = ", ".join(f"s.{name}" for name in _FIELDS)
 _RUN_UID, _DATA, _CONFIG, _SOTA, _DIFF = (
-    _FIELDS.index(name)
-    for name in ("run_uid", "data_fingerprint", "config", "sota", "config_diff")
+    _FIELDS.index(name) for name in ("run_uid", "data_fingerprint", "config", "sota", "config_diff")
 )
 # the columns with few different texts, each of which is kept once
 _SHARED = [
@@ -770,15 +770,26 @@ def find_metric_value(
     workspace: Workspace, row: Submission, part: str, metric: str
 ) -> float | None:
     """A submission's `val`, `public` or `private` value of a metric, None when it is unknown."""
+    return metric_getter(workspace, part, metric)(row)
+
+
+def metric_getter(
+    workspace: Workspace, part: str, metric: str
+) -> Callable[[Submission], float | None]:
+    """`find_metric_value` of one metric, for very many rows."""
+    name = f"{part}_{metric}"
     if part != "val":
-        return row.scores.get(f"{part}_{metric}")
+        return lambda row: row.scores.get(name)
     if metric in COLUMNS:
-        value: float | None = getattr(row, f"val_{metric}")
-        return value
-    summary = _read_summary(workspace, row)
-    if summary is None:
-        return read_imported_metric(workspace.competition, row, metric)
-    return summary.get(f"val/{metric}")
+        return attrgetter(name)
+
+    def find(row: Submission) -> float | None:
+        summary = _read_summary(workspace, row)
+        if summary is None:
+            return read_imported_metric(workspace.competition, row, metric)
+        return summary.get(f"val/{metric}")
+
+    return find
 
 
 def _read_summary(workspace: Workspace, row: Submission) -> Mapping[str, float | None] | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import PurePath
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from tracker.training.machine import host_name
@@ -89,10 +88,10 @@ class Submission(NamedTuple):
     host: str | None
     submitted_at: str | None
     file: str | None
-    scores: Mapping[str, float] = MappingProxyType({})
+    scores: Mapping[str, float] = {}
     notes: Sequence[Note] = ()
     not_known: Sequence[str] = ()
-    imported: Mapping[str, str] = MappingProxyType({})
+    imported: Mapping[str, str] = {}
     run_name: str | None = None
 
     @property

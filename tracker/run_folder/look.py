@@ -73,3 +73,12 @@ def remember(runs_dir: Path, key: Any, make: Callable[[], T]) -> T:
         memory[key] = make()
     made: T = memory[key]
     return made
+
+
+def remember_of(runs_dir: Path, what: str, rows: Sequence[Any], make: Callable[[], T]) -> T:
+    """`remember` for what is made of a list of rows, which nobody changes; `what` names it.
+
+    The memory keeps the list, so that its id stays its own.
+    """
+    made, _ = remember(runs_dir, (what, id(rows)), lambda: (make(), rows))
+    return made
