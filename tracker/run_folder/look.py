@@ -31,6 +31,11 @@ class _Held(threading.local):
 _held = _Held()
 
 
+def find_index(runs_dir: Path) -> RunIndex | None:
+    """The index that is looked at now; None where nothing is, or where there is none."""
+    return _held.indexes.get(runs_dir)
+
+
 def find_look(runs_dir: Path, name: str) -> tuple[RunIndex, int] | None:
     """The index that is looked at now, and the number of a run of this workspace."""
     index = _held.indexes.get(runs_dir) if _held.indexes else None

@@ -405,7 +405,7 @@ def test_kept_images_tell_what_an_ensemble_of_loops_was_validated_on(tmp_path: P
         bases.append(
             Basis(name=name, own=False, scheme={}, file=path, checksums=read_checksums(path))
         )
-    trained = replace(bases[0], scheme={"data.split": "stratified"})
+    trained = bases[0]._replace(scheme={"data.split": "stratified"})
     assert (
         explain_validation(trained, bases[1]) == "different validation images (1 shared of 2 and 2)"
     )
