@@ -205,6 +205,10 @@ class RunIndex:
         rows = {number: self._find(number) for number in self.numbers}
         return [number for number, row in rows.items() if row is None or row[4]]
 
+    def has_all_configs(self) -> bool:
+        """Whether each run that the index answers for has a config that can be read."""
+        return all(row[3] is not None for row in self._rows.values())
+
     def list_unknown(self) -> list[int]:
         """The numbers of the runs whose folders have to be read, the newest first."""
         return [number for number in self.numbers if self._find(number) is None]

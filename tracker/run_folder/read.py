@@ -140,7 +140,7 @@ def list_runs(
     Without `archived`, archived runs are left out, also from the `limit`.
     """
     records: list[RunRecord] = []
-    for record in _read_all(runs_dir) if limit is None else _read_newest(runs_dir):
+    for record in iterate_runs(runs_dir) if limit is None else _read_newest(runs_dir):
         if limit is not None and len(records) >= limit:
             break
         if archived or record.archived_at is None:
@@ -153,7 +153,8 @@ def _read_newest(runs_dir: Path) -> Iterator[RunRecord]:
         yield load_listed(runs_dir, number)
 
 
-def _read_all(runs_dir: Path) -> Iterator[RunRecord]:
+def iterate_runs(runs_dir: Path) -> Iterator[RunRecord]:
+    """`list_runs` of all runs one after the other, for very many."""
     with look_once(runs_dir) as index:
         if index is None:
             yield from _read_newest(runs_dir)
