@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ from tracker.comparison.duplicates import find_duplicates
 from tracker.core.config_diff import ENSEMBLE, list_changed_keys
 from tracker.ledger.read import list_run_paths, list_sota_numbers, list_submissions
 from tracker.ledger.records import Note, Submission, was_sent_here
-from tracker.run_folder.read import list_runs, look_once
+from tracker.run_folder.read import iterate_runs, look_once
 from tracker.run_folder.record import RunRecord
 from tracker.workspace.mlflow_paths import list_locations
 from tracker.workspace.tracker_toml import Competition, Workspace
 
+CHECKPOINT = "best.pth"
 GROUPS = ("one_key", "several_keys", "ensembles", "keys_unknown", "no_key", "without_sota")
 
 
@@ -59,8 +60,8 @@ def audit(workspace: Workspace) -> Audit:
 
 
 def _audit(workspace: Workspace, rows: Sequence[Submission]) -> Audit:
-    records = list_runs(workspace.runs_dir)
     days = Counter(find_day(workspace.competition, row.submitted_at) for row in rows)
+    missing, freed = _look_at_files(workspace)
     groups = _group_by_change(rows)
     notes: list[tuple[int, Note]] = []
     for row in rows:
@@ -87,8 +88,8 @@ def _audit(workspace: Workspace, rows: Sequence[Submission]) -> Audit:
         by_author=dict(Counter(row.author or "unknown" for row in rows).most_common()),
         by_day=dict(sorted(days.items())),
         unscored=[row.number for row in rows if not row.scores and not row.is_rejected],
-        missing=_find_missing(workspace, rows, records),
-        freed=_find_freed(workspace, records),
+        missing=[*_find_unsaved(workspace, rows), *missing],
+        freed=freed,
         notes=notes,
     )
 
@@ -122,40 +123,54 @@ def _find_group(row: Submission, keys: Sequence[str]) -> str:
     return "one_key" if keys else "no_key"
 
 
-def _find_missing(
-    workspace: Workspace, rows: Sequence[Submission], records: Sequence[RunRecord]
-) -> list[dict[str, Any]]:
-    """Files that the ledger or a run record names and that no longer exist."""
-    missing = []
+def _find_unsaved(workspace: Workspace, rows: Sequence[Submission]) -> Iterator[dict[str, Any]]:
+    """The files of submissions that no longer exist where they were sent."""
     for row in rows:
         was_saved_here = (
             row.file and row.predictions_fingerprint and row.run_uid and was_sent_here(row)
         )
         if was_saved_here and not (workspace.root / str(row.file)).is_file():
-            missing.append({"what": f"submission {row.number}", "file": row.file})
-    # The workspace may have moved since the row was written.
-    folders = {str(Path(place) / "runs") for place in list_locations(workspace)}
-    known = {name for name, path in list_run_paths(workspace) if str(Path(path).parent) in folders}
-    for name in sorted(known):
-        if not (workspace.runs_dir / name).exists():
+            yield {"what": f"submission {row.number}", "file": row.file}
+
+
+def _look_at_files(workspace: Workspace) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """(files that the ledger or a run record names and that no longer exist, checkpoints that
+    tracker clean removed, and when)."""
+    missing, freed = list[dict[str, Any]](), list[dict[str, Any]]()
+    for name in sorted(_list_own_runs(workspace)):
+        if not os.path.exists(f"{workspace.runs_dir}/{name}"):  # noqa: PTH110 of very many runs
             missing.append({"what": name, "file": workspace.relative(workspace.runs_dir / name)})
-    for record in records:
-        folder = workspace.runs_dir / record.name
-        if record.status == "broken":
-            missing.append(
-                {"what": record.name, "file": str(workspace.relative(folder / "run.json"))}
-            )
-        elif record.status == "finished":
+    for record in iterate_runs(workspace.runs_dir):
+        folder = f"{workspace.runs_dir}/{record.name}"
+        gone = ["run.json"] if record.status == "broken" else []
+        if record.status == "finished":
             gone = [
                 name
                 for name in _list_files(record)
                 if name not in record.freed and not os.path.isfile(f"{folder}/{name}")  # noqa: PTH113
             ]
-            missing += [
-                {"what": record.name, "file": str(workspace.relative(folder / name))}
-                for name in gone
-            ]
-    return missing
+        for name in gone:
+            file = str(workspace.relative(Path(folder) / name))
+            missing.append({"what": record.name, "file": file})
+        path = Path(folder) / CHECKPOINT if CHECKPOINT in record.freed else None
+        if path and not path.is_file():
+            file = str(workspace.relative(path))
+            freed.append({"what": record.name, "file": file, "freed_at": record.freed[CHECKPOINT]})
+    return missing, freed
+
+
+def _list_own_runs(workspace: Workspace) -> set[str]:
+    """The names of the runs that the ledger has of this workspace, which may have moved since."""
+    folders = {str(Path(place) / "runs") for place in list_locations(workspace)}
+    known: dict[str, bool] = {}  # by the folder of a run, which very many share
+    names = set[str]()
+    for name, path in list_run_paths(workspace):
+        parent = path.removesuffix(f"/{name}")
+        if parent not in known:
+            known[parent] = str(Path(path).parent) in folders
+        if known[parent]:
+            names.add(name)
+    return names
 
 
 def _list_files(record: RunRecord) -> list[str]:
@@ -164,17 +179,6 @@ def _list_files(record: RunRecord) -> list[str]:
     A training loop of the user's own may have saved no weights and no predictions.
     """
     trained = record.kind == "train" and record.fingerprints.get("weights")
-    weights = ["best.pth"] if trained else []
+    weights = [CHECKPOINT] if trained else []
     predictions = ["predictions.csv"] if record.fingerprints.get("predictions") else []
     return ["config.toml", "metrics.jsonl", *weights, *predictions]
-
-
-def _find_freed(workspace: Workspace, records: Sequence[RunRecord]) -> list[dict[str, Any]]:
-    """The checkpoints that tracker clean removed, and when."""
-    freed = []
-    for record in records:
-        path = workspace.runs_dir / record.name / "best.pth"
-        if path.name in record.freed and not path.is_file():
-            file = str(workspace.relative(path))
-            freed.append({"what": record.name, "file": file, "freed_at": record.freed[path.name]})
-    return freed

@@ -18,12 +18,12 @@ from typing import Any
 from tracker.comparison.comparable import DATA, explain_incomparable, explain_scheme, name_folds
 from tracker.comparison.compared_run import ComparedRun, load_compared, load_values
 from tracker.comparison.diff import UNCOMPARED_METRICS
+from tracker.comparison.indexed_values import choose_by_index
 from tracker.comparison.ordering import check_sort_name, sort_key
 from tracker.comparison.where import Condition, explain_no_matches, parse_where
 from tracker.core.config_diff import (
     are_different,
     has_only_known_options,
-    is_complete,
     knows,
 )
 from tracker.core.errors import UnknownRunError
@@ -207,14 +207,19 @@ def _compare(
             )
         )
 
-    subjects = load(unfinished=ended)
-    chosen = _choose(subjects, condition)
+    considered = chosen = None
+    if condition is not None and not limit and not arguments:
+        known = choose_by_index(workspace, condition, archived=archived, unfinished=ended)
+        chosen, considered = known or (None, None)
+    subjects = load(unfinished=ended) if chosen is None else chosen
+    if chosen is None:
+        chosen = _choose(subjects, condition)
     if condition is not None and not chosen and not ended and not arguments:
         chosen = _choose(every := load(unfinished=True), condition)
         subjects = every if chosen else subjects
     if not subjects:
         raise UnknownRunError("no finished run to compare", hint=_suggest_runs(workspace))
-    if condition is not None:
+    if condition is not None and considered is None:
         condition.check_names(chain.from_iterable(run.values() for run in subjects))
     reason = ""
     if condition is not None and not chosen:
@@ -244,7 +249,7 @@ def _compare(
         equal_keys=equal,
         not_known=not_known,
         runs=len(chosen),
-        considered=len(subjects),
+        considered=len(subjects) if considered is None else considered,
         skipped=skipped,
         empty_reason=reason,
         asked=asked,
@@ -327,13 +332,16 @@ def _group(subjects: Sequence[ComparedRun], repeats: Sequence[str]) -> list[list
     if not repeats:
         return [[run] for run in subjects]
     groups: dict[str, list[ComparedRun]] = {}
+    families: dict[int, str] = {}  # by the id of what decides: many runs share it
     for run in subjects:
         # A submission whose run folder is not here has no status.
         recorded = run.fields["status"] is not None
         broken_off = recorded and run.fields["status"] != "finished"
-        unseeded = recorded and not is_complete(run.config) and "train.seed" not in run.outcome
+        unseeded = recorded and not run.complete and "train.seed" not in run.outcome
         alone = broken_off or (unseeded and "ensemble.method" not in run.outcome)
-        groups.setdefault(run.name if alone else run.family(repeats), []).append(run)
+        if not alone and id(run.outcome) not in families:
+            families[id(run.outcome)] = run.family(repeats)
+        groups.setdefault(run.name if alone else families[id(run.outcome)], []).append(run)
     return list(groups.values())
 
 
@@ -345,10 +353,14 @@ def _find_keys(
     An ensemble has no learning rate: that is no difference from runs that have one. A key that
     another program never logged is no difference either (`knows`).
     """
+    first: dict[int, ComparedRun] = {}  # of those that share what decides
+    for run in subjects:
+        first.setdefault(id(run.outcome), run)
+    subjects = [*first.values()]
     every_key = dict.fromkeys(chain.from_iterable(run.outcome for run in subjects))
     known = [key for key in every_key if key not in repeats]
     trained = [run for run in subjects if "ensemble.method" not in run.outcome]
-    configs = [run.config for run in trained if is_complete(run.config)]
+    configs = [run.config for run in trained if run.complete]
     complete = set(chain.from_iterable(configs))
     by_hand = all(not run.recorded and has_only_known_options(run.config) for run in trained)
 
@@ -426,7 +438,7 @@ def _build_row(
 def _find_value(run: ComparedRun, key: str) -> Any:
     """The value of a config key; the default where a complete config leaves the key out at it."""
     value = run.outcome.get(key)
-    if value is None and is_complete(run.config):
+    if value is None and run.complete:
         return later_defaults().get(key) or None
     return value
 

@@ -12,6 +12,7 @@ from tracker.comparison.comparable import Basis, basis_of_run
 from tracker.comparison.members import is_flattered
 from tracker.comparison.subject import load_subject
 from tracker.core.config_diff import (
+    is_complete,
     shorten_fingerprint,
     translate,
 )
@@ -54,6 +55,7 @@ class ComparedRun:
     metrics: Mapping[str, float]
     submission: int | None
     basis: Basis
+    complete: bool  # whether this program wrote the config
     weights: str | None = None
     notes: Sequence[Note] = field(default=())
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -136,7 +138,7 @@ def _load_named(workspace: Workspace, references: Sequence[str]) -> Iterator[Com
         record = load_run(workspace.runs_dir, resolve_run(workspace, reference))
         records[record.name] = record
     named = [record for record in records.values() if isinstance(record, RunRecord)]
-    built = {run.name: run for run in _build_runs(workspace, named)}
+    built = {run.name: run for run in build_runs(workspace, named)}
     for name, known in records.items():
         yield known if isinstance(known, ComparedRun) else built[name]
 
@@ -161,10 +163,10 @@ def _load_newest(
             records.append(record)
         if limit and len(records) == limit:
             break
-    return _build_runs(workspace, records, skipped)
+    return build_runs(workspace, records, skipped)
 
 
-def _build_runs(
+def build_runs(
     workspace: Workspace, records: Sequence[RunRecord], skipped: list[str] | None = None
 ) -> Iterator[ComparedRun]:
     """What is compared of each run.
@@ -195,18 +197,24 @@ def _build_run(
 ) -> ComparedRun:
     data = record.fingerprints.get("data")
     # many runs share one config; the memory keeps it, so that its id stays its own
-    flat, outcome, flattered, _ = remember(
+    (flat, outcome, flattered, complete), _ = remember(
         workspace.runs_dir,
         ("compared config", id(config)),
-        lambda: (*_describe_config(workspace, config), config),
+        lambda: (_describe_config(workspace, config), config),
+    )
+    own = {"kind": record.kind, "data": data and shorten_fingerprint(data)}
+    # one object for equal runs: what is asked of each different one is then asked once
+    outcome, _ = remember(
+        workspace.runs_dir, ("outcome", id(flat), *own.values()), lambda: ({**outcome, **own}, flat)
     )
     return ComparedRun(
         fields=list_fields(record),
         config=flat,
-        outcome={**outcome, "kind": record.kind, "data": data and shorten_fingerprint(data)},
+        outcome=outcome,
         metrics=_list_metrics(record, row),
         submission=row.number if row else None,
         basis=basis_of_run(workspace, record, config),
+        complete=complete,
         weights=record.fingerprints.get("weights"),
         notes=notes,
         facts=list_facts(record),
@@ -216,11 +224,12 @@ def _build_run(
 
 def _describe_config(
     workspace: Workspace, config: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any], bool]:
-    """(the values by dotted key, those that can change a result, whether it flatters)."""
+) -> tuple[dict[str, Any], dict[str, Any], bool, bool]:
+    """(the values by dotted key, those that can change a result, whether it flatters, whether this
+    program wrote it)."""
     common = translate(config)
     flat = flatten_both(config, common)
-    return flat, outcome_values(common), is_flattered(workspace, config)
+    return flat, outcome_values(common), is_flattered(workspace, config), is_complete(flat)
 
 
 def _list_metrics(record: RunRecord, row: ScoredSubmission | None) -> dict[str, float]:
@@ -259,9 +268,11 @@ def _load_historical(workspace: Workspace, word: str) -> ComparedRun:
         "note": row.memo,
         "best_epoch": row.best_epoch,
     }
+    config = {**flatten(side.config), **flatten(translate(side.config))}
     return ComparedRun(
         fields={**fields, "author": row.author, "created_at": row.submitted_at},
-        config={**flatten(side.config), **flatten(translate(side.config))},
+        config=config,
+        complete=is_complete(config),
         outcome=outcome_values(translate(side.config)),
         metrics={name: value for name, value in side.metrics.items() if value is not None},
         submission=row.number,

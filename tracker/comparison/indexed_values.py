@@ -7,15 +7,20 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tracker.comparison.compared_run import read_values
+from tracker.comparison.compared_run import ComparedRun, build_runs, read_values
+from tracker.core.errors import TrackerError
 from tracker.ledger.read import has_ledger_rows, list_newest_numbers, list_newest_values
-from tracker.run_folder.read import load_listed
+from tracker.run_folder.look import find_index
+from tracker.run_folder.read import load_compared_config, load_listed, load_run
+from tracker.training.errors import ConfigError
 from tracker.workspace.tracker_toml import Workspace
 
 if TYPE_CHECKING:
+    from tracker.comparison.where import Condition
     from tracker.run_folder.index import IndexedValues, RunIndex
 
-SUBMISSION = "submission"
+SUBMISSION, STATUS = "submission", "status"
+PRECISION = "train.precision"  # a comparison has it as it was found to be
 SPLITS = ("public_", "private_", "overall_")  # of the scores in the ledger
 
 
@@ -29,7 +34,12 @@ class WantedValues:
 
 
 def read_wanted(
-    workspace: Workspace, index: RunIndex, wanted: Sequence[str], *, archived: bool
+    workspace: Workspace,
+    index: RunIndex,
+    wanted: Sequence[str],
+    *,
+    archived: bool,
+    unfinished: bool = True,
 ) -> WantedValues | None:
     """The wanted values of all runs, as `read_values` has them; None where the index is damaged.
 
@@ -38,8 +48,9 @@ def read_wanted(
     try:
         known = [
             one
-            for one in index.read_values(wanted)
-            if isinstance(one, int) or archived or not one.archived
+            for one in index.read_values(wanted if unfinished else [*wanted, STATUS])
+            if isinstance(one, int)
+            or ((archived or not one.archived) and (unfinished or one.low[STATUS] == "finished"))
         ]
         names, metrics = index.list_names(one.form for one in known if not isinstance(one, int))
     except (sqlite3.Error, ValueError, LookupError, TypeError):
@@ -49,7 +60,8 @@ def read_wanted(
         for number in known
         if isinstance(number, int)
         for record in load_listed(workspace.runs_dir, [number])
-        if archived or record.archived_at is None
+        if (archived or record.archived_at is None)
+        and (unfinished or record.status == "finished")
     }
     read = dict(zip(records, read_values(workspace, [*records.values()]), strict=True))
     for number, record in records.items():
@@ -64,6 +76,39 @@ def read_wanted(
         elif one in read:
             rows.append((one, read[one]))
     return WantedValues(rows, names, metrics)
+
+
+def choose_by_index(
+    workspace: Workspace, condition: Condition, *, archived: bool, unfinished: bool
+) -> tuple[list[ComparedRun], int] | None:
+    """(the runs that meet a condition, of how many), so that the others are not built.
+
+    None without an index, where no run meets it, or where something is wrong with a name, a value
+    or a run: who builds all of them can say what.
+    """
+    index = find_index(workspace.runs_dir)
+    wanted = [*dict.fromkeys(name for name, _ in condition.names)]
+    if index is None or PRECISION in wanted or not _are_readable(workspace, index):
+        return None
+    values = read_wanted(workspace, index, wanted, archived=archived, unfinished=unfinished)
+    if values is None or not values.names >= set(wanted):
+        return None
+    try:
+        chosen = [number for number, known in values.rows if condition.test(known)]
+    except ConfigError:
+        return None
+    records = [load_listed(workspace.runs_dir, number) for number in chosen]
+    return ([*build_runs(workspace, records)], len(values.rows)) if chosen else None
+
+
+def _are_readable(workspace: Workspace, index: RunIndex) -> bool:
+    """Whether every run has a record and a config: a comparison names the others."""
+    try:
+        for number in index.list_unknown():
+            load_compared_config(workspace.runs_dir, load_run(workspace.runs_dir, f"exp{number}"))
+    except TrackerError:
+        return False
+    return index.has_all_configs()
 
 
 def _merge(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tracker.core.clock import from_utc_text, to_utc_text
 from tracker.core.errors import UnknownRunError
 from tracker.core.locks import is_locked
-from tracker.run_folder.look import find_look, hold_look
+from tracker.run_folder.look import find_index, find_look, hold_look
 from tracker.run_folder.members import link_members, list_member_names
 from tracker.run_folder.record import (
     MARK_FIELDS,
@@ -25,6 +25,7 @@ from tracker.run_folder.record import (
     RunRecord,
     check_record,
     is_abandoned,
+    is_archived,
     list_run_numbers,
     raw_fields,
     read_cpu_precision,
@@ -140,7 +141,7 @@ def list_runs(
     Without `archived`, archived runs are left out, also from the `limit`.
     """
     records: list[RunRecord] = []
-    for record in _read_all(runs_dir) if limit is None else _read_newest(runs_dir):
+    for record in iterate_runs(runs_dir) if limit is None else _read_newest(runs_dir):
         if limit is not None and len(records) >= limit:
             break
         if archived or record.archived_at is None:
@@ -152,7 +153,8 @@ def _read_newest(runs_dir: Path) -> Iterator[RunRecord]:
     return load_listed(runs_dir, list_run_numbers(runs_dir))
 
 
-def _read_all(runs_dir: Path) -> Iterator[RunRecord]:
+def iterate_runs(runs_dir: Path) -> Iterator[RunRecord]:
+    """`list_runs` of all runs one after the other, for very many."""
     with look_once(runs_dir) as index:
         if index is None:
             yield from _read_newest(runs_dir)
@@ -199,6 +201,18 @@ def _read_settled(runs_dir: Path, name: str) -> SettledRun | None:
         return SettledRun(record, None)
     # the names of members depend on the folders of these
     return None if list_member_names(tables) else SettledRun(record, tables)
+
+
+def count_archived(runs_dir: Path) -> int:
+    """How many runs are archived."""
+    index = find_index(runs_dir)
+    numbers = list_run_numbers(runs_dir) if index is None else index.list_archived()
+    count = 0
+    for number in numbers:
+        # asked in one call: most of very many runs have no marks
+        if os.access(f"{runs_dir}/exp{number}/{MARKS}", os.F_OK):
+            count += is_archived(runs_dir / f"exp{number}")
+    return count
 
 
 def list_running(runs_dir: Path) -> list[RunRecord]:

@@ -79,6 +79,9 @@ def describe(workspace: Workspace) -> dict[str, Any]:
     for place, (where, sort) in enumerate(SEARCHES):
         wanted: dict[str, Any] = {"where": where, "sort": sort, "archived": place % 2 == 0}
         found[f"{wanted}"] = answer(lambda wanted=wanted: search_runs(workspace, **wanted))  # type: ignore[misc]
+        found[f"compared {wanted}"] = answer(
+            lambda wanted=wanted: compare_runs(workspace, (), limit=0, **wanted).to_dict()  # type: ignore[misc]
+        )
     found["frame"] = answer(
         lambda: tracker.runs(sort="val/f1", root=workspace.root, frame="arrow").to_pydict()
     )
