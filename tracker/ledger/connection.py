@@ -41,9 +41,28 @@ def read_rows(url: str, sql: str, parameters: Mapping[str, Any] | None = None) -
         return query(sql, parameters or {})
 
 
+class Reader:
+    """Queries with `:name` parameters over one connection; all see the ledger at one moment."""
+
+    def __init__(self, cursor: Any, to_style: Callable[[str], str]) -> None:
+        self._cursor = cursor
+        self._to_style = to_style
+
+    def __call__(self, sql: str, parameters: Mapping[str, Any]) -> list[Row]:
+        rows = self.tuples(sql, parameters)
+        names = [column[0] for column in self._cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def tuples(self, sql: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """The rows without their names, for those who ask for very many."""
+        self._cursor.execute(self._to_style(sql), dict(parameters))
+        rows: list[tuple[Any, ...]] = self._cursor.fetchall()
+        return rows
+
+
 @contextmanager
-def open_reader(url: str, *, anew: bool = False) -> Iterator[Query]:
-    """A function for queries with `:name` parameters; all see the ledger at the same moment.
+def open_reader(url: str, *, anew: bool = False) -> Iterator[Reader]:
+    """A reader of the ledger, whose queries all see it at the same moment.
 
     With `anew` it is the moment of this call, also inside `one_moment`. Raises LedgerError when
     the ledger is missing, foreign, newer or older, StorageError when it cannot be read.
@@ -53,12 +72,7 @@ def open_reader(url: str, *, anew: bool = False) -> Iterator[Query]:
             yield _held.queries[url]
         return
     with _connect(url) as (cursor, to_style):
-
-        def query(sql: str, parameters: Mapping[str, Any]) -> list[Row]:
-            cursor.execute(to_style(sql), dict(parameters))
-            names = [column[0] for column in cursor.description]
-            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-
+        query = Reader(cursor, to_style)
         check_version(query("SELECT max(version) AS version FROM migrations", {})[0]["version"])
         notify_read(url, query)
         yield query
@@ -68,7 +82,7 @@ class _Held(threading.local):
     """The ledgers that this thread reads at one moment, by their addresses."""
 
     def __init__(self) -> None:
-        self.queries: dict[str, Query] = {}
+        self.queries: dict[str, Reader] = {}
 
 
 _held = _Held()

@@ -16,7 +16,7 @@ from tests.support.servers import PostgresServer
 from tests.support.workspaces import make_workspace
 from tracker.commands.table import app
 from tracker.ledger.append import open_ledger
-from tracker.ledger.chain import _Form, read_head, row_hash, verify_ledger
+from tracker.ledger.chain import _have_hashes, read_head, row_hash, verify_ledger
 from tracker.ledger.columns import load_schema
 from tracker.training.errors import ConfigError
 from tracker.workspace.tracker_toml import Workspace
@@ -354,19 +354,27 @@ def test_the_head_of_an_empty_ledger_says_that_it_has_no_row(
 def test_the_quick_hash_accepts_what_row_hash_gives_and_nothing_else(
     cells: tuple[object, ...],
 ) -> None:
-    row = dict(zip(("value", 'a "name" of 100%', "split"), cells, strict=True))
-    form = _Form("score", row)
-    ordered = {name: row[name] for name in form.names}
-    link: dict[str, object] = {"seq": 7, "kind": "score", "previous": "sha256:\u00e9"}
+    row = dict(zip(("value", 'a "name" of 100%', "config"), cells, strict=True))
+    names = sorted(row)
+    link = {"seq": 7, "kind": "score", "previous": "sha256:\u00e9", "hash": ""}
+
+    def agree(*pairs: tuple[dict[str, object], dict[str, object]]) -> bool:
+        links = [tuple(one.values()) for one, _ in pairs]
+        return _have_hashes("score", names, links, [tuple(r[n] for n in names) for _, r in pairs])
+
     if bytes in map(type, cells):  # row_hash raises TypeError, which verify takes for a change
-        assert not form.has_hash({**link, "hash": ""}, ordered)
+        assert not agree((link, row))
         return
-    link["hash"] = row_hash(link, row)
+    own = {name: link[name] for name in ("seq", "kind", "previous")}
+    link["hash"] = row_hash(own, row)
     # of infinity and of other types `_has_its_hash` decides
     is_usual = float("inf") not in cells and bool not in map(type, cells)
-    assert form.has_hash(link, ordered) == is_usual
+    assert agree((link, row)) == is_usual
+    usual = {**row, "value": 1, 'a "name" of 100%': 0.5, "config": None}
+    before = {**link, "seq": 6, "hash": row_hash({**own, "seq": 6}, usual)}
+    assert agree((before, usual), (link, row)) == is_usual  # of a column with several types
     for name in row:
-        other = 2 if ordered[name] == 1 else 1
-        assert not form.has_hash(link, {**ordered, name: other})
-    assert not form.has_hash({**link, "seq": 8}, ordered)
-    assert not form.has_hash({**link, "previous": ""}, ordered)
+        other = 2 if row[name] == 1 else 1
+        assert not agree((before, usual), (link, {**row, name: other}))
+    assert not agree(({**link, "seq": 8}, row))
+    assert not agree(({**link, "previous": ""}, row))
