@@ -41,7 +41,7 @@ def compare_command(
     from tracker.console.compare import print_comparison, render_csv, render_markdown
     from tracker.core.terminal import print_json, print_note, print_text
     from tracker.core.text import clean_text
-    from tracker.run_folder.record import count_archived
+    from tracker.run_folder.read import count_archived
     from tracker.training.numbers import render_count
     from tracker.workspace.tracker_toml import find_workspace
 

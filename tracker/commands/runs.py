@@ -85,8 +85,7 @@ def _list_own(
     from tracker.console.runs import print_runs, runs_to_json
     from tracker.core.errors import TrackerError
     from tracker.core.terminal import print_json, print_note, print_text
-    from tracker.run_folder.read import load_config
-    from tracker.run_folder.record import count_archived
+    from tracker.run_folder.read import count_archived, load_config
     from tracker.training.numbers import render_count
 
     found = search_runs(

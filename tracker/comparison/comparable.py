@@ -12,10 +12,9 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tracker.comparison.members import find_row_config, list_indexed_members, list_trained
 from tracker.core.config_diff import are_different, shorten_fingerprint, translate
@@ -92,8 +91,7 @@ ADOPTED_VALIDATION = (
 Scheme = Mapping[str, Any]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Basis:
+class Basis(NamedTuple):
     """What a run's figures are measured on.
 
     `own` is a training loop of the user's own: only what its config names is known. `scheme` is
@@ -107,9 +105,9 @@ class Basis:
     scheme: Scheme
     recorded: bool = True  # by a run, not a row of a table kept by hand
     adopted: bool = False  # its loop has ended elsewhere, and can record nothing more
-    images: Mapping[str, Any] = field(default_factory=dict)
-    training: Mapping[str, Any] = field(default_factory=dict)
-    loss: Mapping[str, Any] = field(default_factory=dict)
+    images: Mapping[str, Any] = {}
+    training: Mapping[str, Any] = {}
+    loss: Mapping[str, Any] = {}
     file: Path | None = None
     checksums: tuple[int, ...] = ()
 
@@ -156,9 +154,7 @@ def find_basis(
     measures, _ = remember(
         workspace.runs_dir, key, lambda: (_find_measures(workspace, config, data), config)
     )
-    return replace(
-        measures, name=name, recorded=recorded, adopted=False, file=file, checksums=checksums
-    )
+    return measures._replace(name=name, recorded=recorded, file=file, checksums=checksums)
 
 
 def _is_own_loop(config: Mapping[str, Any], data: str | None, *, recorded: bool) -> bool:
@@ -245,7 +241,7 @@ def _add_indexed_members(workspace: Workspace, basis: Basis, row: Submission) ->
     if not schemes or any(one != schemes[0] for one in schemes):
         return basis
     images = [_find_images_of({**_defaults(), **flatten(config)}) for config, _ in members]
-    return replace(basis, scheme=schemes[0], images=_join_images(images))
+    return basis._replace(scheme=schemes[0], images=_join_images(images))
 
 
 def _add_imported(basis: Basis, row: Submission) -> Basis:
@@ -254,10 +250,10 @@ def _add_imported(basis: Basis, row: Submission) -> Basis:
     with suppress(ValueError, RecursionError):
         scheme = parse_json(row.imported.get(SCHEME_COLUMN, ""))
     if isinstance(scheme, dict):
-        basis = replace(basis, scheme=scheme)
+        basis = basis._replace(scheme=scheme)
     parts = row.imported.get(IMAGES_COLUMN, "").split("-")
     if len(parts) == 3 and all(_CHECKSUM.fullmatch(part) for part in parts):
-        basis = replace(basis, checksums=tuple(int(part, 16) for part in parts))
+        basis = basis._replace(checksums=tuple(int(part, 16) for part in parts))
     return basis
 
 

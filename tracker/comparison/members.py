@@ -20,6 +20,7 @@ from tracker.core.errors import TrackerError
 from tracker.ledger.read import find_run, list_newest_scores
 from tracker.ledger.records import Submission
 from tracker.ledger.team_runs import find_member_uids, find_run_by_uid, read_indexed_config
+from tracker.run_folder.look import remember_of
 from tracker.run_folder.members import list_member_names, replace_members
 from tracker.run_folder.read import load_config, load_run
 from tracker.run_folder.record import RunRecord
@@ -172,8 +173,14 @@ def list_searched(workspace: Workspace, ensembles: Mapping[str, Mapping[str, Any
     return {name for name, config in ensembles.items() if is_flattered(workspace, config)}
 
 
-def list_flattered(workspace: Workspace, rows: Sequence[Submission]) -> list[int]:
+def list_flattered(workspace: Workspace, rows: Sequence[Submission]) -> Sequence[int]:
     """The submissions whose validation scores are flattered, see `is_flattered`."""
+    return remember_of(
+        workspace.runs_dir, "flattered", rows, lambda: _list_flattered(workspace, rows)
+    )
+
+
+def _list_flattered(workspace: Workspace, rows: Sequence[Submission]) -> list[int]:
     uids: dict[str, set[str]] = {}
     for row in rows:
         if row.run and row.run_uid:
@@ -184,9 +191,18 @@ def list_flattered(workspace: Workspace, rows: Sequence[Submission]) -> list[int
             sent[name_elsewhere(row.run, row.run_uid)] = row.config
             if len(uids[row.run]) == 1:  # teammates have an exp3 too
                 sent[row.run] = row.config
-    return [
-        row.number for row in rows if is_flattered(workspace, find_row_config(workspace, row), sent)
-    ]
+    flattered = []
+    alone: dict[int, bool] = {}  # by the id of a config that names no members
+    for row in rows:
+        known = alone.get(id(row.config))
+        if known is None:
+            config = find_row_config(workspace, row)
+            known = is_flattered(workspace, config, sent)
+            if not list_member_names(config):
+                alone[id(row.config)] = known
+        if known:
+            flattered.append(row.number)
+    return flattered
 
 
 def find_row_config(workspace: Workspace, row: Submission) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -32,13 +32,15 @@ from tracker.comparison.statistics.regression import (
     drop_rank,
     find_outliers,
     fit_line,
+    hold_without,
     rank_correlation,
     rank_values,
     show_agreement,
 )
 from tracker.core.list_marks import FLATTERED
-from tracker.ledger.read import find_metric_value
+from tracker.ledger.read import metric_getter
 from tracker.ledger.records import Submission
+from tracker.run_folder.look import remember, remember_of
 from tracker.training.numbers import render_count
 from tracker.workspace.tracker_toml import Workspace
 
@@ -178,9 +180,16 @@ def is_validation_unknown(workspace: Workspace, row: Submission) -> bool:
 
 
 def _is_validated(workspace: Workspace, row: Submission) -> bool:
+    return any(get(row) is not None for get in _list_getters(workspace))
+
+
+def _list_getters(workspace: Workspace) -> Sequence[Callable[[Submission], float | None]]:
+    """The validation score of each metric of the competition."""
     metrics = workspace.competition.metrics
-    return any(
-        find_metric_value(workspace, row, "val", metric.name) is not None for metric in metrics
+    return remember(
+        workspace.runs_dir,
+        "validation scores",
+        lambda: [metric_getter(workspace, "val", metric.name) for metric in metrics],
     )
 
 
@@ -201,6 +210,12 @@ def group_by_scheme(workspace: Workspace, rows: Sequence[Submission]) -> list[Sc
 
     Unknown schemes are left out. A row that belongs in several groups joins them.
     """
+    return remember_of(
+        workspace.runs_dir, "schemes", rows, lambda: _group_by_scheme(workspace, rows)
+    )
+
+
+def _group_by_scheme(workspace: Workspace, rows: Sequence[Submission]) -> list[SchemeGroup]:
     groups: list[SchemeGroup] = []
     # the group of each different basis: very many rows are like an earlier one
     group_of: dict[tuple[Any, ...], SchemeGroup] = {}
@@ -255,26 +270,44 @@ def relate(
 ) -> list[ScoreRelation]:
     """(metric, x, y) over the submissions with both scores, the largest group first.
 
-    Validation scores are related within each scheme.
+    Validation scores are related within each scheme; `schemes` are those of `group_by_scheme`.
     """
+    what = f"{' '.join(names)} in {id(schemes)}"
+    return remember_of(
+        workspace.runs_dir, what, rows, lambda: _relate(workspace, rows, schemes, names)
+    )
+
+
+def _relate(
+    workspace: Workspace,
+    rows: Sequence[Submission],
+    schemes: Sequence[SchemeGroup],
+    names: tuple[str, str, str],
+) -> list[ScoreRelation]:
     metric, x, y = names
     scheme_of: dict[int, int] = {}
     for index, group in enumerate(schemes):
         scheme_of.update(dict.fromkeys(group.numbers, index))
     groups: dict[int | None, list[tuple[int, float, float]]] = {}
     flattered = set(list_flattered(workspace, rows) if x == "val" else [])
+    get_x, get_y = (metric_getter(workspace, part, metric) for part in (x, y))
     for row in rows:
         if x == "val" and (row.number not in scheme_of or row.number in flattered):
             continue
-        a, b = (find_metric_value(workspace, row, part, metric) for part in (x, y))
+        a, b = get_x(row), get_y(row)
         if a is not None and b is not None:
             scheme = scheme_of[row.number] if x == "val" else None
             groups.setdefault(scheme, []).append((row.number, a, b))
-    copied = {item["number"]: item["equal_to"] for item in find_duplicates(rows)}
+    copied = remember_of(workspace.runs_dir, "copied", rows, lambda: _find_copied(rows))
     relations = [
         _build_relation(names, scheme, points, copied) for scheme, points in groups.items()
     ]
     return sorted(relations, key=lambda item: (-item.n, item.scheme or 0))
+
+
+def _find_copied(rows: Sequence[Submission]) -> dict[int, int]:
+    """{number: the earlier submission that it repeats}."""
+    return {item["number"]: item["equal_to"] for item in find_duplicates(rows)}
 
 
 def _build_relation(
@@ -344,7 +377,8 @@ def _list_needed(points: Sequence[tuple[int, float, float]]) -> list[int] | None
     """The submissions, each by itself, without which the others show no line.
 
     None if all show none. Of very many points only the `MAX_LEFT_OUT` that pull most at the line
-    are left out in turn: any other moves it less than these.
+    are left out in turn: any other moves it less than these. Where sums tell that the line is far
+    from falling, it is not fitted again.
     """
     if len(points) < MIN_TO_RANK:
         return None
@@ -359,7 +393,10 @@ def _list_needed(points: Sequence[tuple[int, float, float]]) -> list[int] | None
     if len(by_x) > MAX_LEFT_OUT:
         asked = _list_farthest(by_x)
     needed = []
+    held = hold_without(xs, ys, ranks)
     for index in asked:
+        if held[index]:
+            continue
         left = (drop_rank(ranks[0], index), drop_rank(ranks[1], index))
         if not _shows_line(np.delete(xs, index), np.delete(ys, index), left):
             needed.append(by_x[index][0])

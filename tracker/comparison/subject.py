@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -83,7 +82,7 @@ def load_subject(workspace: Workspace, word: str) -> Subject:
         notes=row.notes,
         answers=lambda: load_sent_answers(workspace, row.number),
         curves={},
-        basis=replace(basis_of_submission(workspace, row), name=f"s{row.number}"),
+        basis=basis_of_submission(workspace, row)._replace(name=f"s{row.number}"),
         recorded=row.run_uid is not None,
     )
 

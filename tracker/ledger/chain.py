@@ -151,7 +151,7 @@ def _check_rows(query: Reader, wanted: tuple[int, str] | None) -> _CheckedRows:
     names = _read_names(query)
     previous, seq, seen = "", 0, False
     sql = f"SELECT {', '.join(_LINK)} FROM chain WHERE seq > :seq ORDER BY seq LIMIT :n"
-    while links := query.tuples(sql, {"seq": seq, "n": ROWS_PER_CHUNK}):
+    while links := query.list_tuples(sql, {"seq": seq, "n": ROWS_PER_CHUNK}):
         if not _agree(query, names, links, seq, previous):
             problems += _list_chunk_problems(query, names, seq, previous)
         if wanted and any(_matches_head(wanted, link[0], link[3]) for link in links):
@@ -186,7 +186,7 @@ def _agree(
     for kind, columns in names.items():
         own = [link for link in links if link[1] == kind]
         sql = _select_contents(kind, [*columns, "seq"])
-        rows = query.tuples(sql, {"after": seq, "last": links[-1][0]})
+        rows = query.list_tuples(sql, {"after": seq, "last": links[-1][0]})
         # one row for each of its links, and no other
         if [row[-1] for row in rows] != [link[0] for link in own]:
             return False

@@ -35,34 +35,33 @@ Row = dict[str, Any]
 Query = Callable[[str, Mapping[str, Any]], list[Row]]
 
 
+class Reader:
+    """Asks the ledger at one moment: called, it is a `Query`."""
+
+    def __init__(self, cursor: Any, to_style: Callable[[str], str]) -> None:
+        self._cursor, self._to_style = cursor, to_style
+
+    def __call__(self, sql: str, parameters: Mapping[str, Any]) -> list[Row]:
+        rows = self.list_tuples(sql, parameters)
+        names = [column[0] for column in self._cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def list_tuples(self, sql: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """The rows without the names of their columns: for very many."""
+        self._cursor.execute(self._to_style(sql), dict(parameters))
+        rows: list[tuple[Any, ...]] = self._cursor.fetchall()
+        return rows
+
+
 def read_rows(url: str, sql: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
     """The rows of one query with `:name` parameters; raises LedgerError or StorageError."""
     with open_reader(url) as query:
         return query(sql, parameters or {})
 
 
-class Reader:
-    """Queries with `:name` parameters over one connection; all see the ledger at one moment."""
-
-    def __init__(self, cursor: Any, to_style: Callable[[str], str]) -> None:
-        self._cursor = cursor
-        self._to_style = to_style
-
-    def __call__(self, sql: str, parameters: Mapping[str, Any]) -> list[Row]:
-        rows = self.tuples(sql, parameters)
-        names = [column[0] for column in self._cursor.description]
-        return [dict(zip(names, row, strict=True)) for row in rows]
-
-    def tuples(self, sql: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        """The rows without their names, for those who ask for very many."""
-        self._cursor.execute(self._to_style(sql), dict(parameters))
-        rows: list[tuple[Any, ...]] = self._cursor.fetchall()
-        return rows
-
-
 @contextmanager
 def open_reader(url: str, *, anew: bool = False) -> Iterator[Reader]:
-    """A reader of the ledger, whose queries all see it at the same moment.
+    """For queries with `:name` parameters, which all see the ledger at the same moment.
 
     With `anew` it is the moment of this call, also inside `one_moment`. Raises LedgerError when
     the ledger is missing, foreign, newer or older, StorageError when it cannot be read.

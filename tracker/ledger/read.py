@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from tracker.core.config_diff import (
@@ -19,6 +20,7 @@ from tracker.core.errors import UnknownRunError
 from tracker.ledger.columns import MAX_INTEGER
 from tracker.ledger.connection import (
     Query,
+    Reader,
     Row,
     one_moment,
     open_reader,
@@ -56,8 +58,16 @@ _DERIVED = (
     "imported",
     "run_name",
 )  # fields of Submission that are not columns
-_FIELDS = [name for name in Submission.__dataclass_fields__ if name not in _DERIVED]
+_FIELDS = [name for name in Submission._fields if name not in _DERIVED]
 _COLUMNS = ", ".join(f"s.{name}" for name in _FIELDS)
+_RUN_UID, _DATA, _CONFIG, _SOTA, _DIFF = (
+    _FIELDS.index(name) for name in ("run_uid", "data_fingerprint", "config", "sota", "config_diff")
+)
+# the columns with few different texts, each of which is kept once
+_SHARED = [
+    _FIELDS.index(name)
+    for name in ("config_fingerprint", "data_fingerprint", "code_fingerprint", "author", "host")
+]
 _NOTE_COLUMNS = ", ".join(
     "noted_at AS time" if name == "time" else name for name in Note.__dataclass_fields__
 )
@@ -94,36 +104,47 @@ def list_submissions(
     """
     known = parameters or {}
     clause = f"WHERE submission IN (SELECT s.number FROM submissions s {where})" if where else ""
-    scores: dict[int, dict[str, float]] = {}
     submissions: list[Submission] = []
     with open_reader(workspace.ledger_url) as query:
-        sql = f"SELECT submission, split, metric, value FROM latest_scores {clause} ORDER BY seq"
-        for row in query(sql, known):
-            own = scores.setdefault(row["submission"], {})
-            own[f"{row['split']}_{row['metric']}"] = row["value"]
+        scores = _read_scores(query, clause, known)
         by_number, by_run = _group_notes(_read_notes(query, where, known))
         also = f"AND {clause.removeprefix('WHERE ')}" if clause else ""
         sql = "SELECT submission, text FROM notes WHERE kind = 'imported' AND text LIKE :val"
         found = query(f"{sql} {also}", {**known, "val": '%"val%'})
         imported = {row["submission"]: parse_column(row["text"]) for row in found}
-        sql = f"SELECT number, run, run_uid FROM submissions s {where} ORDER BY number"
-        runs = query(sql, known)
-        names = iter(name_runs(workspace.runs_dir, query, runs))
+        sql = f"SELECT run, run_uid FROM submissions s {where} ORDER BY number"
+        names = iter(name_runs(workspace.runs_dir, query, query(sql, known)))
         builder = _Builder(query)
         for rows in _read_parts(query, where, known):
-            builder.learn_sota(rows)
+            builder.learn_sota(row[_SOTA] for row in rows)
             for row, name in zip(rows, names, strict=False):
-                notes = [*by_number.get(row["number"], ()), *by_run.get(row["run_uid"], ())]
-                notes.sort(key=lambda note: note.time)
-                own = scores.get(row["number"], {})
-                about = imported.get(row["number"], {})
-                submissions.append(
-                    builder.build(row, scores=own, notes=notes, imported=about, run_name=name)
-                )
+                number = row[0]
+                notes = [*by_number.get(number, ()), *by_run.get(row[_RUN_UID], ())]
+                if len(notes) > 1:
+                    notes.sort(key=lambda note: note.time)
+                others = (scores.get(number, {}), notes, imported.get(number, {}))
+                submissions.append(builder.build(row, *others, name))
     return submissions
 
 
-def _read_parts(query: Query, where: str, parameters: Mapping[str, Any]) -> Iterator[list[Row]]:
+def _read_scores(
+    query: Reader, clause: str, parameters: Mapping[str, Any]
+) -> dict[int, dict[str, float]]:
+    """{number: newest scores by `<split>_<metric>`}; `clause` selects the submissions."""
+    scores: dict[int, dict[str, float]] = {}
+    names: dict[tuple[str, str], str] = {}
+    sql = f"SELECT submission, split, metric, value FROM latest_scores {clause} ORDER BY seq"
+    for number, split, metric, value in query.list_tuples(sql, parameters):
+        name = names.get((split, metric))
+        if name is None:
+            name = names[split, metric] = f"{split}_{metric}"
+        scores.setdefault(number, {})[name] = value
+    return scores
+
+
+def _read_parts(
+    query: Reader, where: str, parameters: Mapping[str, Any]
+) -> Iterator[list[tuple[Any, ...]]]:
     """The rows of submissions by their numbers, some at a time: the texts of all fill a memory."""
     also = f"({where.removeprefix('WHERE ')}) AND" if where else ""
     sql = (
@@ -131,11 +152,11 @@ def _read_parts(query: Query, where: str, parameters: Mapping[str, Any]) -> Iter
         f" ORDER BY s.number LIMIT {PART}"
     )
     after = -1
-    while rows := query(sql, {**parameters, "after": after}):
+    while rows := query.list_tuples(sql, {**parameters, "after": after}):
         yield rows
         if len(rows) < PART:
             return
-        after = rows[-1]["number"]
+        after = rows[-1][0]
 
 
 def list_newest_submissions(workspace: Workspace, limit: int) -> list[Submission]:
@@ -344,23 +365,33 @@ class _Builder:
         self._sota: dict[int, tuple[str | None, str]] = {}
         self._configs: dict[str, tuple[Any, bool]] = {}
         self._diffs: dict[tuple[Any, ...], tuple[dict[str, list[Any]], list[str]]] = {}
+        self._texts: dict[str | None, str | None] = {}
 
-    def learn_sota(self, rows: Sequence[Row]) -> None:
-        """Read the submissions that were SOTA at the time of `rows`."""
-        numbers = {row["sota"] for row in rows if row["sota"] is not None} - self._sota.keys()
-        for among, known in _split_list(sorted(numbers), "number IN"):
+    def learn_sota(self, numbers: Iterable[int | None]) -> None:
+        """Read the submissions that others had as SOTA."""
+        wanted = {number for number in numbers if number is not None} - self._sota.keys()
+        for among, known in _split_list(sorted(wanted), "number IN"):
             sql = f"SELECT number, data_fingerprint, config FROM submissions WHERE {among}"
             for row in self._query(sql, known):
                 self._sota[row["number"]] = (row["data_fingerprint"], row["config"] or "{}")
 
-    def build(self, row: Row, **others: Any) -> Submission:
-        """A submission; keys that earlier versions counted as changes leave its diff."""
-        config, _ = self._parse(row["config"])
-        diff, not_known = None, list[str]()
-        if row["config_diff"] is not None:
-            diff, not_known = self._find_diff(row)
-        columns = {**row, "config": config, "config_diff": diff}
-        return Submission(**columns, **others, not_known=not_known)
+    def build(
+        self,
+        row: tuple[Any, ...],
+        scores: Mapping[str, float],
+        notes: Sequence[Note],
+        imported: Mapping[str, str],
+        run_name: str | None,
+    ) -> Submission:
+        """A submission of its columns; keys that earlier versions counted as changes leave its
+        diff."""
+        columns, not_known = [*row], list[str]()
+        columns[_CONFIG], _ = self._parse(row[_CONFIG])
+        if row[_DIFF] is not None:
+            columns[_DIFF], not_known = self._find_diff(row)
+        for place in _SHARED:
+            columns[place] = self._texts.setdefault(row[place], row[place])
+        return Submission._make([*columns, scores, notes, not_known, imported, run_name])
 
     def _parse(self, text: str) -> tuple[Any, bool]:
         """A config by its text, and whether it `is_own`."""
@@ -372,15 +403,15 @@ class _Builder:
             known = self._configs[text] = (parsed, is_own(parsed))
         return known
 
-    def _find_diff(self, row: Row) -> tuple[dict[str, list[Any]], list[str]]:
+    def _find_diff(self, row: tuple[Any, ...]) -> tuple[dict[str, list[Any]], list[str]]:
         """(config diff, keys that only one of the two configs has).
 
         A diff in which a side has the key names of another program is made anew: earlier versions
         did not know them.
         """
-        sota_data, before = self._sota.get(row["sota"], (None, "{}"))
-        data, recorded = (sota_data, row["data_fingerprint"]), row["run_uid"] is not None
-        key = (before, row["config"], row["config_diff"], data, recorded)
+        sota_data, before = self._sota.get(row[_SOTA], (None, "{}"))
+        data, recorded = (sota_data, row[_DATA]), row[_RUN_UID] is not None
+        key = (before, row[_CONFIG], row[_DIFF], data, recorded)
         known = self._diffs.get(key)
         if known is None:
             if len(self._diffs) > MANY_TEXTS:
@@ -739,15 +770,26 @@ def find_metric_value(
     workspace: Workspace, row: Submission, part: str, metric: str
 ) -> float | None:
     """A submission's `val`, `public` or `private` value of a metric, None when it is unknown."""
+    return metric_getter(workspace, part, metric)(row)
+
+
+def metric_getter(
+    workspace: Workspace, part: str, metric: str
+) -> Callable[[Submission], float | None]:
+    """`find_metric_value` of one metric, for very many rows."""
+    name = f"{part}_{metric}"
     if part != "val":
-        return row.scores.get(f"{part}_{metric}")
+        return lambda row: row.scores.get(name)
     if metric in COLUMNS:
-        value: float | None = getattr(row, f"val_{metric}")
-        return value
-    summary = _read_summary(workspace, row)
-    if summary is None:
-        return read_imported_metric(workspace.competition, row, metric)
-    return summary.get(f"val/{metric}")
+        return attrgetter(name)
+
+    def find(row: Submission) -> float | None:
+        summary = _read_summary(workspace, row)
+        if summary is None:
+            return read_imported_metric(workspace.competition, row, metric)
+        return summary.get(f"val/{metric}")
+
+    return find
 
 
 def _read_summary(workspace: Workspace, row: Submission) -> Mapping[str, float | None] | None:

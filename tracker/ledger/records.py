@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
@@ -56,8 +56,7 @@ class Note:
         return f"rejected: {self.text}" if self.kind == "rejected" else self.text
 
 
-@dataclass(frozen=True, kw_only=True)
-class Submission:
+class Submission(NamedTuple):
     """A submission, its newest scores by `<split>_<metric>`, and the notes on it and on its run.
 
     `imported` has the columns of an imported table that the ledger has none for, where one of them
@@ -89,10 +88,10 @@ class Submission:
     host: str | None
     submitted_at: str | None
     file: str | None
-    scores: Mapping[str, float] = field(default_factory=dict)
+    scores: Mapping[str, float] = {}
     notes: Sequence[Note] = ()
     not_known: Sequence[str] = ()
-    imported: Mapping[str, str] = field(default_factory=dict)
+    imported: Mapping[str, str] = {}
     run_name: str | None = None
 
     @property
@@ -102,7 +101,7 @@ class Submission:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json; an imported metric is among the validation scores there."""
-        plain = {**vars(self), "notes": [note.to_dict() for note in self.notes]}
+        plain = {**self._asdict(), "notes": [note.to_dict() for note in self.notes]}
         del plain["imported"]
         return plain
 

@@ -158,12 +158,8 @@ def name_runs(runs_dir: Path, query: Query, rows: Sequence[Mapping[str, Any]]) -
     `rows` have run and run_uid, as the ledger has them. A run that the ledger's index does not
     know keeps its name.
     """
-    uids = sorted({str(row["run_uid"]) for row in rows if row["run"] and row["run_uid"]})
-    places: dict[str, Row] = {}
-    for start in range(0, len(uids), MAX_UIDS):
-        part = {f"u{place}": uid for place, uid in enumerate(uids[start : start + MAX_UIDS])}
-        among = f"uid IN ({', '.join(f':{name}' for name in part)})"
-        places.update({row["uid"]: row for row in query(_PLACES.format(where=among), part)})
+    uids = {str(row["run_uid"]) for row in rows if row["run"] and row["run_uid"]}
+    places = {row["uid"]: row for row in _list_places(query, uids)}
     home = (host_name(), runs_dir.resolve())
     strangers = {uid: row for uid, row in places.items() if not _is_of(runs_dir, home, row)}
     if not strangers:
@@ -174,6 +170,15 @@ def name_runs(runs_dir: Path, query: Query, rows: Sequence[Mapping[str, Any]]) -
         place = strangers.get(str(row["run_uid"]))
         names.append(_find_shortest(_list_forms(place), fitting) if place else row["run"])
     return names
+
+
+def _list_places(query: Query, uids: Collection[str]) -> list[Row]:
+    """Where the runs with these uids were made, the newest row of a run last."""
+    if len(uids) > MAX_UIDS:  # all are asked for at once
+        return [row for row in query(_PLACES.format(where="1 = 1"), {}) if row["uid"] in uids]
+    known = {f"u{place}": uid for place, uid in enumerate(uids)}
+    among = f"uid IN ({', '.join(f':{name}' for name in known)})"
+    return query(_PLACES.format(where=among), known) if uids else []
 
 
 def _count_forms(query: Query, names: Collection[str]) -> Counter[str]:
@@ -194,7 +199,10 @@ def _is_of(runs_dir: Path, home: tuple[str, Path], row: Row) -> bool:
     another host name, still have their runs.
     """
     host, folder = home
-    is_made_here = row["host"] == host and PurePath(row["path"]).parent == folder
+    is_made_here = row["host"] == host and (
+        row["path"] == f"{folder}/{row['name']}"  # as it is nearly always, and quickly seen
+        or PurePath(row["path"]).parent == folder
+    )
     return is_made_here or _has_run(runs_dir, row["name"], row["uid"])
 
 

@@ -29,7 +29,7 @@ from tracker.run_folder.record import MARKS, RunRecord, raw_fields
 from tracker.run_folder.values import flatten_both, list_facts, list_fields, list_known_metrics
 
 # Raise it when a row would be made differently of the same files; other versions are made anew.
-VERSION = f"1 {__version__}"
+VERSION = f"2 {__version__}"
 SOURCES = ("run.json", "config.toml", MARKS)  # what a row is made of
 # A file may change again within the same tick of its file system's clock: it is read anew.
 YOUNG_S = 3.0
@@ -51,12 +51,12 @@ CREATE TABLE configs (
 );
 CREATE TABLE tables (id INTEGER PRIMARY KEY, text TEXT NOT NULL, sum INTEGER NOT NULL);
 CREATE TABLE runs (
-    number INTEGER PRIMARY KEY, state TEXT NOT NULL, uid TEXT, seal INTEGER NOT NULL,
+    number INTEGER PRIMARY KEY, state INTEGER NOT NULL, uid TEXT, seal INTEGER NOT NULL,
     archived INTEGER NOT NULL, names INTEGER, config INTEGER, low TEXT, high TEXT,
     sum INTEGER NOT NULL
 );
 CREATE TABLE records (
-    number INTEGER PRIMARY KEY, state TEXT NOT NULL, text TEXT NOT NULL, sum INTEGER NOT NULL
+    number INTEGER PRIMARY KEY, state INTEGER NOT NULL, text TEXT NOT NULL, sum INTEGER NOT NULL
 );
 """
 
@@ -93,7 +93,7 @@ class RunIndex:
     ) -> None:
         self.runs_dir, self.numbers = runs_dir, numbers
         self._database = database
-        # (number, state, uid, config, checksum) of the runs that the index answers for
+        # (number, state, uid, config, archived, checksum) of the runs that the index answers for
         self._rows: dict[int, tuple[Any, ...]] = {}
         self._load_config = lru_cache(maxsize=MANY)(self._load_tables)
         self._load = lru_cache(maxsize=RECENT)(self._load_record)
@@ -121,8 +121,8 @@ class RunIndex:
                 self._rows[number] = row
 
     def _read_rows(self) -> dict[int, tuple[Any, ...]]:
-        rows = self._database.execute("SELECT number, state, uid, config, seal FROM runs")
-        return {row[0]: row for row in rows}
+        rows = self._database.execute("SELECT number, state, uid, config, archived, seal FROM runs")
+        return {row[0]: row for row in rows.fetchall()}
 
     def _remove(self, gone: Iterable[int]) -> None:
         with _writing(self._database):
@@ -135,7 +135,7 @@ class RunIndex:
             )
             self._database.execute("DELETE FROM tables WHERE id NOT IN (SELECT id FROM configs)")
 
-    def _write(self, runs: Mapping[int, tuple[str, SettledRun | None]]) -> None:
+    def _write(self, runs: Mapping[int, tuple[int, SettledRun | None]]) -> None:
         with _writing(self._database):
             rows, records = [], []
             for number, (state, run) in runs.items():
@@ -151,7 +151,7 @@ class RunIndex:
                     f"INSERT OR REPLACE INTO {table} VALUES ({marks})", values
                 )
 
-    def _build_row(self, number: int, state: str, run: SettledRun) -> tuple[Any, ...]:
+    def _build_row(self, number: int, state: int, run: SettledRun) -> tuple[Any, ...]:
         low = {**list_facts(run.record), **list_fields(run.record)}
         high = list_known_metrics(run.record)
         names = self._name([list(low), list(high), list(run.record.summary)])
@@ -159,7 +159,7 @@ class RunIndex:
         config = None if run.tables is None else self._add_config(run.tables)
         is_archived = int(run.record.archived_at is not None)
         uid = run.record.uid
-        seal = _sum(number, state, uid, config)
+        seal = _sum(number, state, uid, config, is_archived)
         return number, state, uid, seal, is_archived, names, config, *values
 
     def _name(self, names: Sequence[Any]) -> int:
@@ -191,7 +191,7 @@ class RunIndex:
         return number
 
     def _find(self, number: int) -> tuple[Any, ...] | None:
-        """(number, state, uid, config) of a run; None where its folder has to be read."""
+        """(number, state, uid, config, archived) of a run; None where its folder has to be read."""
         *row, seal = self._rows.get(number) or (None,)
         return tuple(row) if row and _sum(*row) == seal else None
 
@@ -199,6 +199,11 @@ class RunIndex:
         """The uid of a run; None where its folder has to be read."""
         row = self._find(number)
         return row[2] if row else None
+
+    def list_archived(self) -> list[int]:
+        """The numbers of the runs that are archived, or whose folders have to be read."""
+        rows = {number: self._find(number) for number in self.numbers}
+        return [number for number, row in rows.items() if row is None or row[4]]
 
     def list_unknown(self) -> list[int]:
         """The numbers of the runs whose folders have to be read, the newest first."""
@@ -259,18 +264,20 @@ class RunIndex:
             " ORDER BY number DESC"
         )
         nothing: Mapping[str, Any] = {}
-        for number, row in self._join(asked):
-            if row is None or row[1] != self._rows[number][1] or _sum(*row[:-1]) != row[-1]:
-                yield number
+        found: dict[int, IndexedValues] = {}
+        for row in self._iterate(asked):
+            number, state, uid, _, archived, names, config, low, high, checksum = row
+            known = self._rows.get(number)
+            if known is None or state != known[1] or _sum(*row[:-1]) != checksum:
                 continue
-            _, _, uid, _, archived, names, config, low, high, _ = row
             places = own.get(names)
             if places is None or (config is not None and config not in configs):
-                yield number
                 continue
             table = nothing if config is None else configs[config]
             values = (places.pick_low(low), table, places.pick_high(high))
-            yield IndexedValues(number, uid, bool(archived), *values, (names, config))
+            found[number] = IndexedValues(number, uid, bool(archived), *values, (names, config))
+        for number in self.numbers:
+            yield found.get(number, number)
 
     def _join(self, sql: str) -> Iterator[tuple[int, tuple[Any, ...] | None]]:
         """(number, row) of all runs; None where the index has no row, or cannot be read on."""
@@ -368,17 +375,22 @@ def _writing(database: sqlite3.Connection) -> Iterator[None]:
     database.execute("COMMIT")
 
 
-def _read_states(runs_dir: Path, numbers: Sequence[int]) -> dict[int, str]:
+def _read_states(runs_dir: Path, numbers: Sequence[int]) -> dict[int, int]:
     """{number: times, sizes and inodes of its files}, without runs that changed a moment ago."""
     limit = int((time.time() - YOUNG_S) * 1e9)
 
-    def look(part: Sequence[int]) -> dict[int, str]:
+    def look(part: Sequence[int]) -> dict[int, int]:
         found = {number: _read_state(f"{runs_dir}/exp{number}", limit) for number in part}
-        return {number: state for number, state in found.items() if state}
+        return {number: state for number, state in found.items() if state is not None}
 
-    started = time.perf_counter()
-    states, rest = look(numbers[:SAMPLE]), numbers[SAMPLE:]
-    if time.perf_counter() - started < SAMPLE * LATE_S:
+    states, waits = dict[int, int](), list[float]()
+    for number in numbers[:SAMPLE]:
+        started = time.perf_counter()
+        states |= look([number])
+        waits.append(time.perf_counter() - started)
+    rest = numbers[SAMPLE:]
+    # the middle one: another program may have had the processor during one of them
+    if not rest or sorted(waits)[SAMPLE // 2] < LATE_S:
         return states | look(rest)
     step = max(1, len(rest) // (4 * THREADS))
     parts = [rest[start : start + step] for start in range(0, len(rest), step)]
@@ -388,22 +400,23 @@ def _read_states(runs_dir: Path, numbers: Sequence[int]) -> dict[int, str]:
     return states
 
 
-def _read_state(folder: str, limit: int) -> str:
-    """What tells the files of a run from later ones; empty without run.json, and for young ones."""
-    state = ""
+def _read_state(folder: str, limit: int) -> int | None:
+    """What tells the files of a run from later ones: a hash of 64 bits of their times, sizes and
+    inodes. None without run.json, and for files younger than `limit`."""
+    facts = list[int]()
     for name in SOURCES:
         try:
             one = os.stat(f"{folder}/{name}")  # noqa: PTH116 a third of the time, for very many runs
         except OSError:
-            if name == SOURCES[0]:
-                return ""
-            state += "-;"
+            if not facts:
+                return None
+            facts += (0, 0, 0, 0)
             continue
         modified, changed = one.st_mtime_ns, one.st_ctime_ns
         if modified > limit or changed > limit:
-            return ""
-        state += f"{modified} {changed} {one.st_size} {one.st_ino};"
-    return state
+            return None
+        facts += (modified, changed, one.st_size, one.st_ino)
+    return hash(tuple(facts))
 
 
 @contextmanager

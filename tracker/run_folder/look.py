@@ -31,6 +31,11 @@ class _Held(threading.local):
 _held = _Held()
 
 
+def find_index(runs_dir: Path) -> RunIndex | None:
+    """The index that is looked at now; None where nothing is, or where there is none."""
+    return _held.indexes.get(runs_dir)
+
+
 def find_look(runs_dir: Path, name: str) -> tuple[RunIndex, int] | None:
     """The index that is looked at now, and the number of a run of this workspace."""
     index = _held.indexes.get(runs_dir) if _held.indexes else None
@@ -72,4 +77,13 @@ def remember(runs_dir: Path, key: Any, make: Callable[[], T]) -> T:
     if key not in memory:
         memory[key] = make()
     made: T = memory[key]
+    return made
+
+
+def remember_of(runs_dir: Path, what: str, rows: Sequence[Any], make: Callable[[], T]) -> T:
+    """`remember` for what is made of a list of rows, which nobody changes; `what` names it.
+
+    The memory keeps the list, so that its id stays its own.
+    """
+    made, _ = remember(runs_dir, (what, id(rows)), lambda: (make(), rows))
     return made

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tracker.core.clock import from_utc_text, to_utc_text
 from tracker.core.errors import UnknownRunError
 from tracker.core.locks import is_locked
-from tracker.run_folder.look import find_look, hold_look
+from tracker.run_folder.look import find_index, find_look, hold_look
 from tracker.run_folder.members import link_members, list_member_names
 from tracker.run_folder.record import (
     MARK_FIELDS,
@@ -25,6 +25,7 @@ from tracker.run_folder.record import (
     RunRecord,
     check_record,
     is_abandoned,
+    is_archived,
     list_run_numbers,
     raw_fields,
     read_marks,
@@ -196,6 +197,18 @@ def _read_settled(runs_dir: Path, name: str) -> SettledRun | None:
         return SettledRun(record, None)
     # the names of members depend on the folders of these
     return None if list_member_names(tables) else SettledRun(record, tables)
+
+
+def count_archived(runs_dir: Path) -> int:
+    """How many runs are archived."""
+    index = find_index(runs_dir)
+    numbers = list_run_numbers(runs_dir) if index is None else index.list_archived()
+    count = 0
+    for number in numbers:
+        # asked in one call: most of very many runs have no marks
+        if os.access(f"{runs_dir}/exp{number}/{MARKS}", os.F_OK):
+            count += is_archived(runs_dir / f"exp{number}")
+    return count
 
 
 def list_running(runs_dir: Path) -> list[RunRecord]:

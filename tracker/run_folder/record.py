@@ -27,6 +27,7 @@ OPEN = ("running", *WAITING)  # a run that will go on by itself
 JOB_FACT = "slurm_job"  # the fact of a run that a job of Slurm trains: the job's number
 
 RUN_NAME = re.compile(r"exp([1-9][0-9]*)")
+_RUN_NAMES = re.compile(rf"(?<![^/]){RUN_NAME.pattern}(?![^/])")  # of a whole folder at once
 
 MARKS = "marks.json"  # tags and archive state, added later; `tracker.run_folder.marks` writes it
 
@@ -135,11 +136,10 @@ def _read_counter(path: Path) -> int:
 def list_run_numbers(runs_dir: Path) -> list[int]:
     """The numbers of the run folders, newest first."""
     try:
-        with os.scandir(runs_dir) as entries:
-            matches = [RUN_NAME.fullmatch(entry.name) for entry in entries]
+        names = "/".join(os.listdir(runs_dir))  # noqa: PTH208 no name has the stroke
     except FileNotFoundError:
         return []
-    return sorted((int(match[1]) for match in matches if match), reverse=True)
+    return sorted(map(int, _RUN_NAMES.findall(names)), reverse=True)
 
 
 def check_record(record: RunRecord) -> None:
@@ -212,13 +212,3 @@ def is_archived(folder: Path) -> bool:
         return read_marks(folder).get("archived_at") is not None
     except StorageError:
         return False
-
-
-def count_archived(runs_dir: Path) -> int:
-    """How many runs are archived."""
-    count = 0
-    for number in list_run_numbers(runs_dir):
-        # asked in one call: most of very many runs have no marks
-        if os.access(f"{runs_dir}/exp{number}/{MARKS}", os.F_OK):
-            count += is_archived(runs_dir / f"exp{number}")
-    return count

@@ -389,7 +389,7 @@ def test_only_a_run_whose_validation_is_unknown_is_named_with_its_own_reason() -
     kept = Basis(name="exp4", own=True, scheme={}, checksums=(1, 2, 3))
     alone = f"how exp3 validated is not known ({ADOPTED_VALIDATION})"
     assert explain_validation(adopted, kept) == explain_validation(kept, adopted) == alone
-    assert explain_validation(adopted, replace(kept, checksums=())) == (
+    assert explain_validation(adopted, kept._replace(checksums=())) == (
         f"how exp3 and exp4 validated is not known (exp3: {ADOPTED_VALIDATION};"
         f" exp4: {HOW_TO_SAVE_VALIDATION})"
     )
@@ -405,7 +405,7 @@ def test_kept_images_tell_what_an_ensemble_of_loops_was_validated_on(tmp_path: P
         bases.append(
             Basis(name=name, own=False, scheme={}, file=path, checksums=read_checksums(path))
         )
-    trained = replace(bases[0], scheme={"data.split": "stratified"})
+    trained = bases[0]._replace(scheme={"data.split": "stratified"})
     assert (
         explain_validation(trained, bases[1]) == "different validation images (1 shared of 2 and 2)"
     )
@@ -484,10 +484,10 @@ def test_what_a_loop_did_not_log_of_its_validation_is_unknown_and_never_differen
     silent = Basis(name="exp3", own=True, scheme={}, adopted=True)
     alone = f"how exp3 validated is not known ({ADOPTED_VALIDATION})"
     assert explain_validation(told, silent) == explain_validation(silent, told) == alone
-    partly = replace(silent, scheme={"data.fold": 0})
+    partly = silent._replace(scheme={"data.fold": 0})
     reason = "how exp3 validated is not known in full (not logged: age bands)"
     assert explain_validation(told, partly) == reason
-    other = replace(partly, scheme={"data.fold": 1})
+    other = partly._replace(scheme={"data.fold": 1})
     assert explain_validation(told, other) == "different validation (fold 0 against 1)"
 
 
@@ -497,12 +497,12 @@ def test_one_rule_says_whether_a_validation_is_known() -> None:
     hint = f"({HOW_TO_SAVE_VALIDATION})"
     apart = f"whether exp2 validated as exp1 did is not known {hint}"
     assert explain_validation(ours, told) == explain_validation(told, ours) == apart
-    unknown = replace(ours, name="exp4", scheme={})  # an ensemble of unknown members
-    assert explain_validation(unknown, replace(unknown, name="exp5")) == (
+    unknown = ours._replace(name="exp4", scheme={})  # an ensemble of unknown members
+    assert explain_validation(unknown, unknown._replace(name="exp5")) == (
         "how exp4 and exp5 validated is not known"
     )
-    by_hand = replace(unknown, recorded=False)
-    bases = (ours, told, unknown, by_hand, replace(unknown, checksums=(1, 2, 3)))
+    by_hand = unknown._replace(recorded=False)
+    bases = (ours, told, unknown, by_hand, unknown._replace(checksums=(1, 2, 3)))
     assert [is_known(basis) for basis in bases] == [True, True, False, True, True]
     assert not is_same_scheme(ours, told)
 

@@ -173,7 +173,7 @@ def test_duplicates_are_those_of_a_comparison_with_every_earlier_one(long: Works
     every = list_submissions(long)
     rng = random.Random(5)  # noqa: S311
     rows = [
-        replace(row, predictions_fingerprint=rng.choice([None, "a", "b", str(row.number)]))
+        row._replace(predictions_fingerprint=rng.choice([None, "a", "b", str(row.number)]))
         for row in every
     ]
     slow: list[tuple[int, int]] = []

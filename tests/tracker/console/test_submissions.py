@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -151,7 +150,7 @@ def test_private_scores_have_columns_once_there_are_some(
     for private, said in ((None, False), (0.5, True)):
         rows = list_submissions(workspace)
         if private is not None:
-            rows = [replace(row, scores={**row.scores, "private_f1": private}) for row in rows]
+            rows = [row._replace(scores={**row.scores, "private_f1": private}) for row in rows]
         print_leaderboard(rows, workspace.competition, {}, marks=Marks())
         out = capsys.readouterr().out
         assert ("private" in out) is said, out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ FEW_POINTS = 10  # points; fewer are called few, and none of them is called far 
 MIN_TO_RANK = 3  # points, as for a line
 MIN_ORDERED = 5  # points in exactly one order: by chance 1 of 120, so that says something
 MIN_OUTLIER_SD = 2.0  # residual standard deviations
+MANY_POINTS = 1000  # from here on, sums may tell that one point changes nothing
+ROUNDING = 1e-6  # more than rounding makes of a sum of squares
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,6 +206,56 @@ def drop_rank(ranks: NDArray[np.float64], index: int) -> NDArray[np.float64]:
     return left
 
 
+def hold_without(
+    xs: NDArray[np.float64],
+    ys: NDArray[np.float64],
+    ranks: tuple[NDArray[np.float64], NDArray[np.float64]],
+) -> NDArray[np.bool_]:
+    """For each point, by x, whether the others surely have a line that rises and tells its
+    outermost two apart, and ranks that agree; where it is not sure, they have to be looked at.
+
+    Sums without a point follow from those with it. Without it, the rank of any other is lower by 1
+    at most, so the sums of ranks change by no more than is taken off here.
+    """
+    import numpy as np
+
+    n = len(xs)
+    surely = np.zeros(n, np.bool_)
+    if n < MANY_POINTS:
+        return surely
+    dx, dy = xs - xs.mean(), ys - ys.mean()
+    kept = n / (n - 1)
+    all_squares = float((dy**2).sum())
+    spread = (dx**2).sum() - kept * dx**2
+    width = xs[-1] - xs[0]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        slope = ((dx * dy).sum() - kept * dx * dy) / spread
+        left = all_squares - kept * dy**2 - slope**2 * spread
+        residual_sd = np.sqrt((np.maximum(left, 0) + ROUNDING * all_squares) / (n - 3))
+        half = residual_sd * np.sqrt(2 + width**2 / spread)
+    half *= _t_quantile((1 + CONFIDENCE) / 2, n - 3)
+    surely = (slope > 0) & (slope * width > (1 + ROUNDING) * half)
+    surely[[0, -1]] = False  # without these the line is shorter
+    return surely if _surely_agree(*ranks) else np.zeros(n, np.bool_)
+
+
+def _surely_agree(a: NDArray[np.float64], b: NDArray[np.float64]) -> bool:
+    """Whether ranks agree whichever point is left out, by a bound on what that changes."""
+    import numpy as np
+
+    n = len(a)
+    da, db = a - a.mean(), b - b.mean()
+    sizes = float(np.abs(da).max()), float(np.abs(db).max())
+    # sums of products of values that change by 1 at most, without one product
+    change = n * (sizes[0] + sizes[1] + 1) + 2 * sizes[0] * sizes[1]
+    most = [
+        float((d**2).sum()) + n * (2 * size + 1) for d, size in zip((da, db), sizes, strict=True)
+    ]
+    lowest = (float((da * db).sum()) - change) / math.sqrt(most[0] * most[1])
+    low = _find_interval(lowest, n - 1).low if lowest > 0 else None
+    return low is not None and low > ROUNDING
+
+
 def rank_values(values: Floats) -> NDArray[np.float64]:
     """Ranks from 1; equal values have their mean rank."""
     import numpy as np
@@ -215,6 +268,7 @@ def rank_values(values: Floats) -> NDArray[np.float64]:
     return ranks
 
 
+@lru_cache(maxsize=64)
 def _t_quantile(share: float, degrees: int) -> float:
     from scipy.special import stdtrit
 

@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 
 from tracker.comparison.statistics.regression import (
+    MANY_POINTS,
     describe_rank,
     drop_rank,
     find_outliers,
     fit_line,
+    hold_without,
     rank_correlation,
     rank_values,
+    show_agreement,
     studentize,
 )
 
@@ -157,3 +160,27 @@ def test_ranks_without_one_point_are_those_of_the_others(
     for index in range(len(values)):
         left = drop_rank(rank_values(values), index)
         assert left.tolist() == rank_values(np.delete(values, index)).tolist()
+
+
+def test_of_very_many_points_sums_say_no_more_than_the_others_do() -> None:
+    """Lines from a flat one to one beyond doubt, with ties and a point far off: what is said to
+    hold surely does hold when the others are fitted without that point."""
+    rng, said = np.random.default_rng(7), []
+    for slope in (0.0, 0.06, 0.1, 1.0, 4.0):
+        xs = np.sort(rng.normal(size=MANY_POINTS).round(1))
+        ys = slope * xs + rng.normal(size=MANY_POINTS).round(1)
+        ys[-1] += 40 * (slope == 0.1)
+        ranks = (rank_values(xs), rank_values(ys))
+        held = hold_without(xs, ys, ranks)
+        said.append(int(held.sum()))
+        for index in {0, 1, MANY_POINTS - 1, *map(int, rng.integers(MANY_POINTS, size=20))}:
+            left = np.delete(xs, index), np.delete(ys, index)
+            line = fit_line(*left)
+            assert line is not None
+            rises = line.slope > 0 and line.separates(left[0][0], left[0][-1])
+            shown = rises and show_agreement(*(drop_rank(each, index) for each in ranks))
+            assert shown or not held[index], (slope, index)
+    assert said[0] == said[1] == 0, said
+    assert said[-1] == MANY_POINTS - 2, said
+    few = (np.arange(9.0), np.arange(9.0))
+    assert not hold_without(*few, few).any()
