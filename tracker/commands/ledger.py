@@ -284,7 +284,7 @@ def export_command(
     from tracker.commands.options import refuse_beside
     from tracker.comparison.comparable import describe_validation
     from tracker.core.terminal import print_note, print_text
-    from tracker.ledger.read import list_submissions
+    from tracker.ledger.read import iterate_submissions
     from tracker.ledger.submission_table import export_table
     from tracker.run_folder.read import look_once
     from tracker.training.numbers import render_count
@@ -295,7 +295,7 @@ def export_command(
         refuse_beside(f"a {file.suffix.lower()} file", every, why="it has every column")
     workspace = find_workspace()
     with look_once(workspace.runs_dir):
-        validation = describe_validation(workspace, list_submissions(workspace))
+        validation = describe_validation(workspace, iterate_submissions(workspace))
     written = export_table(
         workspace, file, validation=validation, every_column=every_column, force=force
     )
