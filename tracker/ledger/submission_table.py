@@ -16,6 +16,7 @@ import json
 import math
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -42,6 +43,7 @@ from tracker.ledger.historical import (
     METRIC_COLUMNS,
     HistoricalSubmission,
     check_value,
+    parse_diff,
     parse_integer,
     parse_packed_answers,
 )
@@ -217,14 +219,17 @@ def _read_json_row(row: dict[str, Any]) -> dict[str, Any]:
 
 def _read_csv_rows(text: str) -> list[dict[str, Any]]:
     """The rows of a CSV; raises ValueError where a cell has no column of its own to be kept in."""
-    reader = csv.DictReader(io.StringIO(text, newline=""), restval="")
+    return [_read_csv_row(cells) for cells in _iterate_csv(io.StringIO(text, newline=""))]
+
+
+def _iterate_csv(lines: Iterable[str]) -> Iterator[dict[Any, Any]]:
+    reader = csv.DictReader(lines, restval="")
     names = [*(reader.fieldnames or ())]
     if MARK not in names:  # what people typed; export's names are exact
         names = [name.strip() for name in names]
     twice = sorted({name for name in names if name and names.count(name) > 1})
     if twice:
         raise ValueError(f"two columns are called {twice[0]!r}: rename one of them")
-    rows = []
     for line, row in enumerate(reader, start=2):
         cells: dict[Any, Any] = dict(row)
         if beyond := [cell for cell in cells.pop(None, ()) if cell.strip()]:
@@ -232,8 +237,7 @@ def _read_csv_rows(text: str) -> list[dict[str, Any]]:
                 f"row {line} has more cells than columns ({beyond[0].strip()!r}): write a text with"
                 " commas in it in double quotes"
             )
-        rows.append(_read_csv_row(cells))
-    return rows
+        yield cells
 
 
 def _read_csv_row(row: dict[str, Any]) -> dict[str, Any]:
@@ -305,16 +309,19 @@ def _take(
     if f"{split}_{metric}" in METRIC_COLUMNS:
         row.columns[f"{split}_{metric}"] = _read_figure(FIGURE_METRICS[metric], cell, exact=exact)
         return
-    check_value(cell)
+    is_config = "." in name or name == "config_diff"
+    check_value(cell, finite=not (exact and is_config))
     if name == "number":
         row.number = parse_integer(cell, 1)
     elif name == "memo":
         row.memo = str(cell) if exact else str(cell).strip()
+    elif name == "config_diff":
+        row.columns[name] = parse_diff(cell, finite=not exact)
     elif name in COLUMN_PARSERS:
         row.columns[name] = COLUMN_PARSERS[name](cell)
     elif "." in name:
         value = parse_cell(cell) if isinstance(cell, str) and not exact else cell
-        _take_config(row.config, name, value)
+        _take_config(row.config, name, value, finite=not exact)
     elif split in FIGURE_SPLITS and not exact and (own := find_declared(competition, rest)):
         _keep_figure(row, f"{split}_{own.name}", parse_score(own, str(cell)))
     elif split in SPLITS and rest:
@@ -348,9 +355,9 @@ def _keep_figure(row: HistoricalSubmission, name: str, value: float) -> None:
     row.extra[name] = repr(value)
 
 
-def _take_config(config: dict[str, dict[str, Any]], name: str, value: Any) -> None:
+def _take_config(config: dict[str, dict[str, Any]], name: str, value: Any, *, finite: bool) -> None:
     section, _, key = name.partition(".")
-    check_value(value)
+    check_value(value, finite=finite)
     table = config.setdefault(section, {})
     if key:
         table[key] = value
@@ -525,16 +532,25 @@ def _is_earlier_export(path: Path, rows: Sequence[Mapping[str, Any]]) -> bool:
             return path.read_bytes().strip() in (b"", b"[]")
         if path.suffix.lower() == ".md":
             return _is_earlier_markdown(path.read_text(encoding="utf-8"), rows)
-        cells = _read_cells(path)
-    except (TrackerError, OSError, ValueError, RecursionError):
+        written = _read_written(path)
+    except (TrackerError, OSError, ValueError, RecursionError, csv.Error):
         return False
     # a table without a row is somebody's beginning
-    written = {
-        tuple(str(row.get(name) or "") for name in (MARK, "number", "memo")) for row in cells
-    }
     return bool(written) and written <= {
         (FORMAT, str(row["number"]), str(row["memo"] or "")) for row in rows
     }
+
+
+def _read_written(path: Path) -> set[tuple[str, ...]]:
+    """The mark, the number and the memo of each row; of a CSV one row is in memory at a time."""
+    with ExitStack() as stack:
+        rows: Iterable[dict[str, Any]]
+        if path.suffix.lower() == ".json":
+            rows = _read_cells(path)
+        else:
+            rows = _iterate_csv(stack.enter_context(path.open(encoding="utf-8-sig", newline="")))
+        names = (MARK, "number", "memo")
+        return {tuple(str(row.get(name) or "") for name in names) for row in rows}
 
 
 def _is_earlier_markdown(text: str, rows: Sequence[Mapping[str, Any]]) -> bool:
