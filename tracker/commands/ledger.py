@@ -91,7 +91,7 @@ def verify_command(
     from tracker.core.terminal import print_json
     from tracker.ledger.chain import verify_ledger
     from tracker.ledger.heads import load_memory
-    from tracker.ledger.integrity import check_integrity
+    from tracker.ledger.integrity import note_verified, read_state
     from tracker.ledger.signing import read_signed
     from tracker.submission.witnesses import explain_way_on
     from tracker.workspace.tracker_toml import find_workspace
@@ -108,12 +108,13 @@ def verify_command(
     extra = read_signed(workspace, signed, signers) if signed else None
     accepted = load_memory(workspace).set_aside
     notify_hashing(workspace)
+    state = read_state(workspace)
     result = verify_ledger(workspace.ledger_url, head=head, set_aside=accepted)
     if result.problem:
         if as_json:
             print_json(result.to_dict())
         raise LedgerError(result.problem, hint=explain_way_on(workspace) or RESTORE)
-    check_integrity(workspace, in_full=True)  # notes it for the next commands
+    note_verified(workspace, state, result.problems)
     _compare_heads(workspace, result, head, extra, as_json=as_json)
 
 
@@ -283,7 +284,7 @@ def export_command(
     from tracker.commands.options import refuse_beside
     from tracker.comparison.comparable import describe_validation
     from tracker.core.terminal import print_note, print_text
-    from tracker.ledger.read import list_submissions
+    from tracker.ledger.read import iterate_submissions
     from tracker.ledger.submission_table import export_table
     from tracker.run_folder.read import look_once
     from tracker.training.numbers import render_count
@@ -294,7 +295,7 @@ def export_command(
         refuse_beside(f"a {file.suffix.lower()} file", every, why="it has every column")
     workspace = find_workspace()
     with look_once(workspace.runs_dir):
-        validation = describe_validation(workspace, list_submissions(workspace))
+        validation = describe_validation(workspace, iterate_submissions(workspace))
     written = export_table(
         workspace, file, validation=validation, every_column=every_column, force=force
     )

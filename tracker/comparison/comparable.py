@@ -258,7 +258,7 @@ def _add_imported(basis: Basis, row: Submission) -> Basis:
 
 
 def describe_validation(
-    workspace: Workspace, rows: Sequence[Submission]
+    workspace: Workspace, rows: Iterable[Submission]
 ) -> dict[int, dict[str, str]]:
     """{number: {column: text}}: how submissions validated, as far as the run folders alone say it.
 
@@ -266,13 +266,12 @@ def describe_validation(
     and validation scores that the ledger has no column for.
     """
     columns: dict[int, dict[str, str]] = {}
-    scores = list_validation_scores(workspace, rows)
-    for row in rows:
+    for row in rows:  # of very many, few are in memory
         own = {}
-        for name, value in scores[row.number].items():
+        for name, value in list_validation_scores(workspace, [row])[row.number].items():
             if name not in COLUMNS:
                 own[f"val_{name}"] = repr(value)
-        basis = basis_of_submission(workspace, row)
+        basis = _find_basis_of(workspace, row)
         if basis.checksums:
             own[IMAGES_COLUMN] = "-".join(f"{checksum:08x}" for checksum in basis.checksums)
         if basis.scheme and "ensemble" in row.config:

@@ -6,18 +6,23 @@ import hashlib
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
+from itertools import starmap
 from json.encoder import encode_basestring
 from typing import Any
 
 from tracker.ledger.columns import list_added_columns
-from tracker.ledger.connection import Query, Row, open_reader
+from tracker.ledger.connection import Query, Reader, Row, open_reader
 from tracker.ledger.guards import check_guards
 from tracker.ledger.records import RowProblem
 from tracker.training.errors import ConfigError
 from tracker.training.numbers import is_whole
 
 TABLES = {"run": "runs", "submission": "submissions", "score": "scores", "note": "notes"}
-ROWS_PER_CHUNK = 5000  # rows in memory at a time: their answers are long
+ROWS_PER_CHUNK = 2000  # rows in memory at a time: their answers are long
+MANY_TEXTS = 500  # texts of configs that are kept as JSON
+_LINK = ("seq", "kind", "previous", "hash")
+_Cells = tuple[Any, ...]
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 # A cell as canonical JSON, by its exact type; of infinity `repr` is another text than JSON's.
@@ -36,17 +41,20 @@ CHANGED = "was changed after it was written"
 class Verification:
     """The result of verify: `problem` describes the first wrong row, and is empty without one.
 
-    `accepted` describes the wrong rows that were accepted as they are.
+    `accepted` describes the wrong rows that were accepted as they are; they are among `problems`.
     """
 
     rows: int
     head: str
     problem: str
     accepted: Sequence[str] = ()
+    problems: Sequence[RowProblem] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json."""
-        return {**asdict(self), "accepted": list(self.accepted)}
+        plain = {**asdict(self), "accepted": list(self.accepted)}
+        del plain["problems"]
+        return plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,14 +97,18 @@ def read_head(url: str) -> str:
 
 
 def verify_ledger(url: str, *, head: str = "", set_aside: Collection[str] = ()) -> Verification:
-    """Compute every hash again, in one snapshot, and check the guards.
+    """Compute every hash again, in one snapshot, and check the guards, at the same time.
 
     With `head`, the ledger must still have that row. `set_aside` are the keys of wrong rows that
     were accepted. Raises ConfigError when `head` does not have the form that verify prints,
     LedgerError when the ledger cannot be read.
     """
+    from concurrent.futures import ThreadPoolExecutor  # 5 ms, and most commands verify nothing
+
     wanted = _parse_head(head) if head else None
-    with open_reader(url) as query:
+    with open_reader(url) as query, ThreadPoolExecutor(1) as other:
+        # the database looks at every page meanwhile, which needs no interpreter
+        guards = other.submit(check_guards, url)
         found = _check_rows(query, wanted)
     wrong = [problem for problem in found.problems if problem.key not in set_aside]
     problem = wrong[0].text if wrong else ""
@@ -108,39 +120,15 @@ def verify_ledger(url: str, *, head: str = "", set_aside: Collection[str] = ()) 
     return Verification(
         rows=found.rows,
         head=render_head(found.last, found.hash),
-        problem=problem or check_guards(url),
+        problem=problem or guards.result(),
         accepted=[problem.text for problem in found.problems if problem.key in set_aside],
+        problems=found.problems,
     )
 
 
-def find_row_problems(query: Query) -> list[RowProblem]:
-    """Every row that is missing, too many, or not what its hash says; about 8 us a row."""
+def find_row_problems(query: Reader) -> list[RowProblem]:
+    """Every row that is missing, too many, or not what its hash says; about 6 us a row."""
     return [*_check_rows(query, None).problems]
-
-
-class _Form:
-    """The text that the rows of one table are hashed as: that of `row_hash`, but the names of the
-    columns are sorted and written once."""
-
-    def __init__(self, kind: str, names: Iterable[str]) -> None:
-        self.names = sorted(names)
-        self._added = [name for name in list_added_columns(TABLES[kind]) if name in self.names]
-        cells = ",".join(f"{_quote(name)}:%s" for name in self.names)
-        self._text = f'{{"kind":{_quote(kind)},"previous":%s,"row":{{{cells}}},"seq":%s}}'
-
-    def has_hash(self, link: Row, row: Row) -> bool:
-        """Whether a row, its columns in the order of `names`, certainly has the hash of its link.
-
-        False also where only `_has_its_hash` knows.
-        """
-        if any(row[name] is None for name in self._added):
-            return False
-        values = (link["previous"], *row.values(), link["seq"])
-        try:
-            text = self._text % tuple([_CELLS[type(value)](value) for value in values])
-        except KeyError:  # a type that this program never writes
-            return False
-        return bool(link["hash"] == "sha256:" + hashlib.sha256(text.encode()).hexdigest())
 
 
 def _quote(text: str) -> str:
@@ -148,39 +136,120 @@ def _quote(text: str) -> str:
     return encode_basestring(text).replace("%", "%%")
 
 
-def _read_forms(query: Query) -> dict[str, _Form]:
-    """{kind: form} of the tables that have rows, with the columns that they have now."""
-    forms = {}
+def _read_names(query: Query) -> dict[str, list[str]]:
+    """{kind: sorted names of the columns that are hashed} of the tables that have rows."""
+    names = {}
     for kind, table in TABLES.items():
         for row in query(f"SELECT * FROM {table} LIMIT 1", {}):
-            forms[kind] = _Form(kind, row.keys() - {"seq"})
-    return forms
+            names[kind] = sorted(row.keys() - {"seq"})
+    return names
 
 
-def _check_rows(query: Query, wanted: tuple[int, str] | None) -> _CheckedRows:
-    total = query("SELECT count(*) AS n FROM chain", {})[0]["n"]
-    problems = _find_strays(query)
-    forms = _read_forms(query)
+def _check_rows(query: Reader, wanted: tuple[int, str] | None) -> _CheckedRows:
+    total = _count(query, "chain")
+    problems: list[RowProblem] = []
+    names = _read_names(query)
     previous, seq, seen = "", 0, False
-    while rows := query(
-        "SELECT * FROM chain WHERE seq > :seq ORDER BY seq LIMIT :n",
-        {"seq": seq, "n": ROWS_PER_CHUNK},
-    ):
-        contents = _read_contents(query, forms, seq, rows[-1]["seq"])
-        for link in rows:
-            found = contents.get(link["seq"], [])
-            if not _is_next(link, seq, previous, found) or not forms[link["kind"]].has_hash(
-                link, found[0][1]
-            ):
-                texts = _list_problems(link, seq, previous, found)
-                problems += [_build_problem(text, link, found) for text in texts]
-            previous, seq = link["hash"], link["seq"]
-            if wanted and _matches_head(wanted, seq, previous):
-                seen = True
+    sql = f"SELECT {', '.join(_LINK)} FROM chain WHERE seq > :seq ORDER BY seq LIMIT :n"
+    while links := query.list_tuples(sql, {"seq": seq, "n": ROWS_PER_CHUNK}):
+        if not _agree(query, names, links, seq, previous):
+            problems += _list_chunk_problems(query, names, seq, previous)
+        if wanted and any(_matches_head(wanted, link[0], link[3]) for link in links):
+            seen = True
+        seq, previous = links[-1][0], links[-1][3]
+    # where each link has its row and no row is over, none is outside of the chain
+    if problems or total != sum(_count(query, table) for table in TABLES.values()):
+        problems = [*_find_strays(query), *problems]
     if not problems and seq != total:
         text = f"the chain has {total} rows and ends with row {seq}"
         problems.append(_build_problem(text, {}, []))
     return _CheckedRows(rows=total, last=seq, hash=previous, problems=problems, has_head=seen)
+
+
+def _count(query: Query, table: str) -> int:
+    return int(query(f"SELECT count(*) AS n FROM {table}", {})[0]["n"])
+
+
+def _agree(
+    query: Reader, names: Mapping[str, Sequence[str]], links: Sequence[_Cells], seq: int, head: str
+) -> bool:
+    """Whether a part of the chain, after row `seq` with the hash `head`, is certainly whole.
+
+    False also where only `_list_chunk_problems` knows. A column at a time, so that few steps of the
+    interpreter are taken for a row.
+    """
+    seqs, kinds, previous, hashes = zip(*links, strict=True)
+    if seqs != tuple(range(seq + 1, seq + 1 + len(links))) or previous != (head, *hashes[:-1]):
+        return False
+    if not names.keys() >= set(kinds):
+        return False
+    for kind, columns in names.items():
+        own = [link for link in links if link[1] == kind]
+        sql = _select_contents(kind, [*columns, "seq"])
+        rows = query.list_tuples(sql, {"after": seq, "last": links[-1][0]})
+        # one row for each of its links, and no other
+        if [row[-1] for row in rows] != [link[0] for link in own]:
+            return False
+        if own and not _have_hashes(kind, columns, own, [row[:-1] for row in rows]):
+            return False
+    return True
+
+
+def _have_hashes(
+    kind: str, names: Sequence[str], links: Sequence[_Cells], rows: Sequence[_Cells]
+) -> bool:
+    """Whether rows of one table, their columns in the sorted order of `names`, certainly have the
+    hashes of their `links`.
+
+    They are hashed as the text that `row_hash` makes of each. False also where only `row_hash`
+    knows.
+    """
+    seqs, _, previous, hashes = zip(*links, strict=True)
+    added = list_added_columns(TABLES[kind])
+    cells, columns = [], [(previous, encode_basestring)]
+    for name, column in zip(names, zip(*rows, strict=True), strict=True):
+        if name in added and all(cell is None for cell in column):
+            continue  # rows from before the column: it is no part of them
+        cells.append(f"{_quote(name)}:%s")
+        columns.append((column, _quote_config if name == "config" else encode_basestring))
+    columns.append((seqs, encode_basestring))
+    form = f'{{"kind":{_quote(kind)},"previous":%s,"row":{{{",".join(cells)}}},"seq":%s}}'
+    try:
+        texts = map(form.__mod__, zip(*starmap(_render_column, columns), strict=True))
+        found = ["sha256:" + hashlib.sha256(text.encode()).hexdigest() for text in texts]
+    except KeyError:  # a type that this program never writes
+        return False
+    return found == list(hashes)
+
+
+def _render_column(cells: _Cells, quote: Callable[[str], str]) -> Iterable[str]:
+    """Cells as canonical JSON, texts by `quote`. Raises KeyError for a type that no table has."""
+    if set(map(type, cells)) == {str}:
+        return map(quote, cells)
+    return [_CELLS[type(cell)](cell) for cell in cells]
+
+
+@lru_cache(maxsize=MANY_TEXTS)
+def _quote_config(text: str) -> str:
+    """The text of a config as JSON: a submission has that of its run, as have many runs."""
+    return encode_basestring(text)
+
+
+def _list_chunk_problems(
+    query: Query, names: Mapping[str, Sequence[str]], seq: int, previous: str
+) -> list[RowProblem]:
+    """Every row of a part of the chain, after row `seq` with the hash `previous`, that is missing,
+    too many, or not what its hash says."""
+    sql = "SELECT * FROM chain WHERE seq > :seq ORDER BY seq LIMIT :n"
+    links = query(sql, {"seq": seq, "n": ROWS_PER_CHUNK})
+    contents = _read_contents(query, names, seq, links[-1]["seq"])
+    problems = []
+    for link in links:
+        found = contents.get(link["seq"], [])
+        for text in _list_problems(link, seq, previous, found):
+            problems.append(_build_problem(text, link, found))
+        previous, seq = link["hash"], link["seq"]
+    return problems
 
 
 def _build_problem(text: str, link: Row, found: Sequence[tuple[str, Row]]) -> RowProblem:
@@ -210,29 +279,22 @@ def _matches_head(head: tuple[int, str], seq: int, row_hash: str) -> bool:
     return seq == number and row_hash.removeprefix("sha256:").startswith(digits)
 
 
-def _is_next(link: Row, before: int, previous: str, contents: Sequence[tuple[str, Row]]) -> bool:
-    """Whether a row of the chain follows the one before and has one row, of its kind."""
-    return (
-        link["seq"] == before + 1
-        and link["previous"] == previous
-        and len(contents) == 1
-        and contents[0][0] == link["kind"]
-    )
+def _select_contents(kind: str, names: Iterable[str]) -> str:
+    """The query for the rows of a part of the chain, in their order."""
+    columns = ", ".join('"{}"'.format(name.replace('"', '""')) for name in names)
+    return f"SELECT {columns} FROM {TABLES[kind]} WHERE seq > :after AND seq <= :last ORDER BY seq"
 
 
 def _read_contents(
-    query: Query, forms: Mapping[str, _Form], after: int, last: int
+    query: Query, names: Mapping[str, Sequence[str]], after: int, last: int
 ) -> dict[int, list[tuple[str, Row]]]:
     """{seq: [(kind, row without seq)]} of all tables for a part of the chain.
 
     Each seq has one row, unless somebody removed the keys of a table.
     """
     contents: dict[int, list[tuple[str, Row]]] = {}
-    bounds = {"after": after, "last": last}
-    for kind, form in forms.items():
-        names = ", ".join('"{}"'.format(name.replace('"', '""')) for name in form.names)
-        sql = f"SELECT seq, {names} FROM {TABLES[kind]} WHERE seq > :after AND seq <= :last"
-        rows = query(sql, bounds)
+    for kind, columns in names.items():
+        rows = query(_select_contents(kind, ["seq", *columns]), {"after": after, "last": last})
         for row in rows:
             contents.setdefault(row.pop("seq"), []).append((kind, row))
     return contents

@@ -6,19 +6,19 @@ the first one also has the rows about no submission. An import appends all in th
 
 from __future__ import annotations
 
+import heapq
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from tracker.ledger.columns import MAX_INTEGER, SchemaColumn, load_tables
-from tracker.ledger.connection import open_reader
+from tracker.ledger.connection import Query, Row
 from tracker.ledger.historical import check_value, parse_integer
 from tracker.ledger.records import LedgerRow
 from tracker.training.errors import ConfigError
 from tracker.training.numbers import render_count
 from tracker.training.tables import parse_json
-from tracker.workspace.tracker_toml import Workspace
 
 SEQ, SCORES, NOTES, OTHERS = "ledger_seq", "ledger_scores", "ledger_notes", "ledger_others"
 KEYS = (SEQ, SCORES, NOTES, OTHERS)
@@ -29,15 +29,56 @@ VALUES = {  # the CHECK constraints of ledger.db.sql
 }
 OF_PEOPLE = ("note", "rejected")  # the kinds of notes that somebody typed
 BY_TRACKER = "note by tracker"
+ROWS_PER_PART = 500  # in memory at a time
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
 
-@dataclass(frozen=True, kw_only=True)
-class RowsBeside:
-    """All rows that are no submissions, in their order, and the places of the submissions."""
+# --- Export ---
 
-    seqs: Mapping[int, int] = field(default_factory=dict)  # of the submissions, by number
-    rows: Sequence[LedgerRow] = ()
+
+class RowsBeside:
+    """Reads the rows about submissions, for some of them at a time."""
+
+    def __init__(self, query: Query) -> None:
+        self._query = query
+
+    def describe(self, numbers: Sequence[int]) -> Iterator[dict[str, Any]]:
+        """The first three KEYS of each of some submissions that follow each other."""
+        known = {"first": numbers[0], "last": numbers[-1]}
+        sql = "SELECT number, seq FROM submissions WHERE number BETWEEN :first AND :last"
+        seqs = {row["number"]: row["seq"] for row in self._query(sql, known)}
+        scores, notes = (self._group(kind, known) for kind in ("score", "note"))
+        for number in numbers:
+            own = {SCORES: scores.get(number, []), NOTES: notes.get(number, [])}
+            yield {SEQ: seqs.get(number), **own}
+
+    def _group(self, kind: str, known: Mapping[str, int]) -> dict[int, list[dict[str, Any]]]:
+        """{number: rows about the submission, as objects}."""
+        which = "submission BETWEEN :first AND :last"
+        groups: dict[int, list[dict[str, Any]]] = {}
+        sql = f"SELECT * FROM {TABLES[kind]} WHERE {which} ORDER BY seq"
+        for row in self._query(sql, known):
+            groups.setdefault(row["submission"], []).append(_render(row))
+        return groups
+
+    def iterate_others(self) -> Iterator[dict[str, Any]]:
+        """The rows about no submission, in their order, as objects of OTHERS."""
+        parts = [
+            self._iterate("run", "1 = 1"),
+            self._iterate("note", "submission IS NULL"),
+        ]
+        return heapq.merge(*parts, key=itemgetter(SEQ))
+
+    def _iterate(self, kind: str, which: str) -> Iterator[dict[str, Any]]:
+        after = 0
+        sql = (
+            f"SELECT * FROM {TABLES[kind]} WHERE seq > :after AND {which} ORDER BY seq"
+            f" LIMIT {ROWS_PER_PART}"
+        )
+        while rows := self._query(sql, {"after": after}):
+            after = rows[-1]["seq"]
+            for row in rows:
+                yield {"table": TABLES[kind], **_render(row)}
 
     def count_left_out(self) -> dict[str, int]:
         """How much of it a table without these rows lacks: {"note": 2, "run": 5, ...}.
@@ -45,81 +86,32 @@ class RowsBeside:
         The newest score of each split and metric is a cell of the table, and so is what an import
         stored with the row. A run counts once, though each of its endings is a row.
         """
-        newest = {_score_key(row): row.seq for row in self.rows if row.kind == "score"}
-        counts = dict.fromkeys(("note", BY_TRACKER, "earlier score", "run"), 0)
-        for row in self.rows:
-            if row.kind == "score":
-                counts["earlier score"] += newest[_score_key(row)] != row.seq
-            elif row.kind == "note" and row.values["kind"] != "imported":
-                counts["note" if row.values["kind"] in OF_PEOPLE else BY_TRACKER] += 1
-        counts["run"] = len({row.values["uid"] for row in self.rows if row.kind == "run"})
-        return counts
-
-
-def _number_of(row: LedgerRow) -> int | None:
-    number = row.values.get("submission")
-    return None if number is None else int(number)
-
-
-def _score_key(row: LedgerRow) -> tuple[Any, ...]:
-    return tuple(row.values[name] for name in ("submission", "split", "metric"))
-
-
-# --- Export ---
-
-
-def read_rows_beside(workspace: Workspace) -> RowsBeside:
-    """Read them at one moment. Raises LedgerError."""
-    rows = []
-    with open_reader(workspace.ledger_url) as query:
-        found = query("SELECT number, seq FROM submissions", {})
-        for kind, table in TABLES.items():
-            for values in query(f"SELECT * FROM {table} ORDER BY seq", {}):
-                rows.append(LedgerRow(seq=values.pop("seq"), kind=kind, values=values))
-    rows.sort(key=lambda row: row.seq)
-    return RowsBeside(seqs={row["number"]: row["seq"] for row in found}, rows=rows)
-
-
-def add_rows_beside(table: Sequence[dict[str, Any]], beside: RowsBeside) -> list[dict[str, Any]]:
-    """The flat rows of an export with KEYS; the first also has the rows about no submission."""
-    scores = _group(row for row in beside.rows if row.kind == "score")
-    notes = _group(row for row in beside.rows if row.kind == "note")
-    others = [row for row in beside.rows if _number_of(row) is None]
-    full: list[dict[str, Any]] = []
-    for flat in table:
-        number = flat["number"]
-        own = {
-            SEQ: beside.seqs.get(number),
-            SCORES: [_render(row) for row in scores.get(number, [])],
-            NOTES: [_render(row) for row in notes.get(number, [])],
+        of_people = f"kind IN {OF_PEOPLE}"
+        scored = "(SELECT 1 FROM scores GROUP BY submission, split, metric)"
+        counts = {
+            "note": f"count(*) AS n FROM notes WHERE {of_people}",
+            BY_TRACKER: f"count(*) AS n FROM notes WHERE NOT {of_people} AND kind <> 'imported'",
+            "earlier score": f"(SELECT count(*) FROM scores) - count(*) AS n FROM {scored} s",
+            "run": "count(DISTINCT uid) AS n FROM runs",
         }
-        if not full and others:
-            own[OTHERS] = [{"table": TABLES[row.kind], **_render(row)} for row in others]
-        full.append({**flat, **own})
-    return full
+        return {what: self._query(f"SELECT {sql}", {})[0]["n"] for what, sql in counts.items()}
+
+    def render_left_out(self) -> str:
+        """`2 notes and 5 runs` that a .csv or .md file lacks, or ""."""
+        plurals = {BY_TRACKER: "notes by tracker"}
+        parts = [
+            render_count(count, what, plurals.get(what, ""))
+            for what, count in self.count_left_out().items()
+            if count
+        ]
+        return (
+            " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)
+        )
 
 
-def _group(rows: Iterable[LedgerRow]) -> dict[int | None, list[LedgerRow]]:
-    groups: dict[int | None, list[LedgerRow]] = {}
-    for row in rows:
-        groups.setdefault(_number_of(row), []).append(row)
-    return groups
-
-
-def _render(row: LedgerRow) -> dict[str, Any]:
+def _render(row: Row) -> dict[str, Any]:
     """As an object; the number of the submission is that of the object around it."""
-    values = {name: value for name, value in row.values.items() if name != "submission"}
-    return {SEQ: row.seq, **values}
-
-
-def render_left_out(beside: RowsBeside) -> str:
-    """`2 notes and 5 runs` that a .csv or .md file lacks, or ""."""
-    plurals = {BY_TRACKER: "notes by tracker"}
-    counts = beside.count_left_out()
-    parts = [
-        render_count(count, what, plurals.get(what, "")) for what, count in counts.items() if count
-    ]
-    return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)
+    return {SEQ: row.pop("seq"), **{n: cell for n, cell in row.items() if n != "submission"}}
 
 
 # --- Import ---

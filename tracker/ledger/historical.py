@@ -53,8 +53,11 @@ class HistoricalSubmission:
         return {name: self.columns.get(name) for name in names}
 
 
-def check_value(value: Any, depth: int = 0) -> None:
-    """Raise ConfigError for a value that a database or a JSON reader would change or refuse."""
+def check_value(value: Any, depth: int = 0, *, finite: bool = True) -> None:
+    """Raise ConfigError for a value that a database or a JSON reader would change or refuse.
+
+    Configs of earlier versions have inf and nan, which Python writes and reads: not `finite`.
+    """
     if depth > MAX_DEPTH:
         raise ConfigError(f"nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, str):
@@ -63,15 +66,15 @@ def check_value(value: Any, depth: int = 0) -> None:
                 f"{value!r} has a NUL or half of a surrogate pair, expected a text of whole"
                 " characters"
             )
-    elif isinstance(value, float) and not math.isfinite(value):
+    elif isinstance(value, float) and finite and not math.isfinite(value):
         raise ConfigError(f"{value} is not a JSON number, expected a finite one")
     elif isinstance(value, dict):
         for name, inner in value.items():
             check_value(name, depth)
-            check_value(inner, depth + 1)
+            check_value(inner, depth + 1, finite=finite)
     elif isinstance(value, list):
         for inner in value:
-            check_value(inner, depth + 1)
+            check_value(inner, depth + 1, finite=finite)
     elif not isinstance(value, int | float | None):
         raise ConfigError(
             f"{value} is a {type(value).__name__}, expected a number, text, true, false, list or"
@@ -119,12 +122,13 @@ def _parse_print(cell: Any) -> str:
     return str(cell)
 
 
-def _parse_diff(cell: Any) -> dict[str, list[Any]]:
+def parse_diff(cell: Any, *, finite: bool = True) -> dict[str, list[Any]]:
+    """A config diff as the ledger has it; raises ConfigError."""
     diff = parse_json(cell) if isinstance(cell, str) else cell
     pairs = diff.values() if isinstance(diff, dict) else [None]
     if not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
         raise ConfigError('expected {"section.key": [old, new], ...}')
-    check_value(diff)
+    check_value(diff, finite=finite)
     return dict(diff)
 
 
@@ -134,7 +138,7 @@ COLUMN_PARSERS: Mapping[str, Callable[[Any], Any]] = {
     **dict.fromkeys(INTEGER_COLUMNS, parse_integer),
     "submitted_at": _parse_time,
     "predictions_fingerprint": _parse_print,
-    "config_diff": _parse_diff,
+    "config_diff": parse_diff,
 }
 
 

@@ -84,7 +84,7 @@ def check_integrity(
     is_file = url.startswith(SQLITE)
     if not in_full and (not is_file or url in _in_full):
         return Integrity()
-    state = _read_state(url) if is_file else []
+    state = read_state(workspace)
     known = None if anew or not is_file else _load(workspace, state)
     if known is None:
         known = _check(url, most=0 if in_full else MOST_ROWS)
@@ -97,6 +97,29 @@ def check_integrity(
     accepted = load_memory(workspace).set_aside
     rows = [row for row in known.rows if row.key not in accepted]
     return Integrity(rows=rows, guard=known.guard)
+
+
+def note_verified(workspace: Workspace, state: Sequence[Any], rows: Sequence[RowProblem]) -> None:
+    """Note for the next commands what `verify_ledger` found, which need not hash all rows again.
+
+    `state` is what `read_state` said before. Raises LedgerError.
+    """
+    from tracker.ledger.guards import check_before_submission
+
+    url = workspace.ledger_url
+    if not state:
+        return
+    with open_reader(url) as query:
+        found = Integrity(rows=rows, guard=check_before_submission(query, is_sqlite=True))
+    if _is_settled(url, state):
+        _found[url] = (state, found)
+        _note(workspace, state, found)
+
+
+def read_state(workspace: Workspace) -> Sequence[Any]:
+    """What changes when somebody writes to the ledger's files; empty where a server has it."""
+    url = workspace.ledger_url
+    return _read_state(url) if url.startswith(SQLITE) else []
 
 
 def _check(url: str, *, most: int) -> Integrity:

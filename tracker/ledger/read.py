@@ -108,10 +108,7 @@ def list_submissions(
     with open_reader(workspace.ledger_url) as query:
         scores = _read_scores(query, clause, known)
         by_number, by_run = _group_notes(_read_notes(query, where, known))
-        also = f"AND {clause.removeprefix('WHERE ')}" if clause else ""
-        sql = "SELECT submission, text FROM notes WHERE kind = 'imported' AND text LIKE :val"
-        found = query(f"{sql} {also}", {**known, "val": '%"val%'})
-        imported = {row["submission"]: parse_column(row["text"]) for row in found}
+        imported = _read_imported(query, clause, known)
         sql = f"SELECT run, run_uid FROM submissions s {where} ORDER BY number"
         names = iter(name_runs(workspace.runs_dir, query, query(sql, known)))
         builder = _Builder(query)
@@ -140,6 +137,47 @@ def _read_scores(
             name = names[split, metric] = f"{split}_{metric}"
         scores.setdefault(number, {})[name] = value
     return scores
+
+
+def _read_imported(
+    query: Query, clause: str, parameters: Mapping[str, Any]
+) -> dict[int, dict[str, str]]:
+    """{number: further columns of an imported row}, where one may be a validation metric."""
+    also = f"AND {clause.removeprefix('WHERE ')}" if clause else ""
+    sql = "SELECT submission, text FROM notes WHERE kind = 'imported' AND text LIKE :val"
+    found = query(f"{sql} {also}", {**parameters, "val": '%"val%'})
+    return {row["submission"]: parse_column(row["text"]) for row in found}
+
+
+def iterate_submissions(workspace: Workspace) -> Iterator[Submission]:
+    """All submissions in the order of their numbers, some in memory at a time.
+
+    Without notes and without the names for people of their runs.
+    """
+    with open_reader(workspace.ledger_url) as query:
+        builder = _Builder(query)
+        for rows in _read_parts(query, "", {}):
+            known = {"first": rows[0][0], "last": rows[-1][0]}
+            among = "WHERE submission BETWEEN :first AND :last"
+            scores = _read_scores(query, among, known)
+            imported = _read_imported(query, among, known)
+            builder.learn_sota(row[_SOTA] for row in rows)
+            for row in rows:
+                number = row[0]
+                about = imported.get(number, {})
+                yield builder.build(row, scores.get(number, {}), (), about, None)
+
+
+def iterate_configs(workspace: Workspace) -> Iterator[str]:
+    """The texts of the configs of all submissions in the order of their numbers."""
+    sql = (
+        f"SELECT number, config FROM submissions WHERE number > :after ORDER BY number LIMIT {PART}"
+    )
+    after = -1
+    with open_reader(workspace.ledger_url) as query:
+        while rows := query.list_tuples(sql, {"after": after}):
+            yield from (config for _, config in rows)
+            after = rows[-1][0]
 
 
 def _read_parts(

@@ -15,23 +15,27 @@ import io
 import json
 import math
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from tracker.core.errors import TrackerError
 from tracker.core.markdown import escape, render_table
 from tracker.core.text import join_numbers
 from tracker.ledger.columns import list_added_columns
+from tracker.ledger.connection import one_moment, open_reader, parse_column, read_rows
 from tracker.ledger.exported_rows import (
     KEYS,
+    OTHERS,
+    ROWS_PER_PART,
     SEQ,
-    add_rows_beside,
+    RowsBeside,
     find_contradiction,
     parse_rows_beside,
-    read_rows_beside,
-    render_left_out,
 )
 from tracker.ledger.historical import (
     COLUMN_PARSERS,
@@ -39,12 +43,20 @@ from tracker.ledger.historical import (
     METRIC_COLUMNS,
     HistoricalSubmission,
     check_value,
+    parse_diff,
     parse_integer,
     parse_packed_answers,
 )
-from tracker.ledger.read import list_imported_columns, list_packed_answers, list_submissions
+from tracker.ledger.read import (
+    iterate_configs,
+    iterate_submissions,
+    list_imported_columns,
+    list_packed_answers,
+    list_submissions,
+)
+from tracker.ledger.records import Submission
 from tracker.training.errors import ConfigError, DataError
-from tracker.training.files import check_regular, write_text
+from tracker.training.files import atomic_path, check_regular
 from tracker.training.metrics import METRICS, has_spelling, list_spellings
 from tracker.training.numbers import render_count
 from tracker.training.scorers import Parameters
@@ -54,6 +66,7 @@ from tracker.workspace.predictions import load_answers
 from tracker.workspace.tracker_toml import Competition, Metric, Workspace, build_metric, parse_score
 
 MARK, FORMAT = "tracker_export", "1"
+CONFIGS = 1000  # different ones that are kept as cells
 MOST_PLACES = 4  # rows with the same problem that are named; of more there is the count
 MOST_NAMED = 12  # config keys in a summary; a table that is kept by hand has fewer
 SPLITS = ("public", "private", "overall")
@@ -206,14 +219,17 @@ def _read_json_row(row: dict[str, Any]) -> dict[str, Any]:
 
 def _read_csv_rows(text: str) -> list[dict[str, Any]]:
     """The rows of a CSV; raises ValueError where a cell has no column of its own to be kept in."""
-    reader = csv.DictReader(io.StringIO(text, newline=""), restval="")
+    return [_read_csv_row(cells) for cells in _iterate_csv(io.StringIO(text, newline=""))]
+
+
+def _iterate_csv(lines: Iterable[str]) -> Iterator[dict[Any, Any]]:
+    reader = csv.DictReader(lines, restval="")
     names = [*(reader.fieldnames or ())]
     if MARK not in names:  # what people typed; export's names are exact
         names = [name.strip() for name in names]
     twice = sorted({name for name in names if name and names.count(name) > 1})
     if twice:
         raise ValueError(f"two columns are called {twice[0]!r}: rename one of them")
-    rows = []
     for line, row in enumerate(reader, start=2):
         cells: dict[Any, Any] = dict(row)
         if beyond := [cell for cell in cells.pop(None, ()) if cell.strip()]:
@@ -221,8 +237,7 @@ def _read_csv_rows(text: str) -> list[dict[str, Any]]:
                 f"row {line} has more cells than columns ({beyond[0].strip()!r}): write a text with"
                 " commas in it in double quotes"
             )
-        rows.append(_read_csv_row(cells))
-    return rows
+        yield cells
 
 
 def _read_csv_row(row: dict[str, Any]) -> dict[str, Any]:
@@ -294,16 +309,19 @@ def _take(
     if f"{split}_{metric}" in METRIC_COLUMNS:
         row.columns[f"{split}_{metric}"] = _read_figure(FIGURE_METRICS[metric], cell, exact=exact)
         return
-    check_value(cell)
+    is_config = "." in name or name == "config_diff"
+    check_value(cell, finite=not (exact and is_config))
     if name == "number":
         row.number = parse_integer(cell, 1)
     elif name == "memo":
         row.memo = str(cell) if exact else str(cell).strip()
+    elif name == "config_diff":
+        row.columns[name] = parse_diff(cell, finite=not exact)
     elif name in COLUMN_PARSERS:
         row.columns[name] = COLUMN_PARSERS[name](cell)
     elif "." in name:
         value = parse_cell(cell) if isinstance(cell, str) and not exact else cell
-        _take_config(row.config, name, value)
+        _take_config(row.config, name, value, finite=not exact)
     elif split in FIGURE_SPLITS and not exact and (own := find_declared(competition, rest)):
         _keep_figure(row, f"{split}_{own.name}", parse_score(own, str(cell)))
     elif split in SPLITS and rest:
@@ -337,9 +355,9 @@ def _keep_figure(row: HistoricalSubmission, name: str, value: float) -> None:
     row.extra[name] = repr(value)
 
 
-def _take_config(config: dict[str, dict[str, Any]], name: str, value: Any) -> None:
+def _take_config(config: dict[str, dict[str, Any]], name: str, value: Any, *, finite: bool) -> None:
     section, _, key = name.partition(".")
-    check_value(value)
+    check_value(value, finite=finite)
     table = config.setdefault(section, {})
     if key:
         table[key] = value
@@ -472,32 +490,36 @@ def export_table(
     Raises ConfigError for another kind of file, and without `force` for one that is there and is no
     earlier export of this ledger; StorageError when it cannot be written.
     """
-    beside = read_rows_beside(workspace)
-    writers: dict[str, Callable[[list[dict[str, Any]]], str]] = {
-        ".csv": _to_csv,
-        ".json": lambda rows: _to_json(add_rows_beside(rows, beside)),
-        ".md": lambda rows: _to_markdown(rows, _list_for_people(rows, every=every_column)),
-    }
-    if path.suffix.lower() not in writers:
-        raise ConfigError(
-            f"{path}: unknown kind of file", hint="end its name with .csv, .json or .md"
+    kind = path.suffix.lower()
+    with one_moment(workspace.ledger_url), open_reader(workspace.ledger_url) as query:
+        if kind not in (".csv", ".json", ".md"):
+            raise ConfigError(
+                f"{path}: unknown kind of file", hint="end its name with .csv, .json or .md"
+            )
+        known = query("SELECT number, memo FROM submissions ORDER BY number", {})
+        if not force and path.is_file() and not _is_earlier_export(path, known):
+            raise ConfigError(
+                f"{path} already exists, and is no export of this ledger",
+                hint="--force replaces it, or give another name",
+            )
+        beside, hidden = RowsBeside(query), 0
+        rows = _FlatRows(workspace, validation)
+        with (
+            atomic_path(path) as temporary,
+            temporary.open("w", encoding="utf-8", newline="") as file,
+        ):
+            if kind == ".csv":
+                _write_csv(file, rows)
+            elif kind == ".json":
+                _write_json(file, rows, beside)
+            else:
+                hidden = _write_markdown(file, [flat for _, flat in rows], every=every_column)
+        is_whole = kind == ".json" and bool(known)
+        return Exported(
+            count=len(known),
+            left_out="" if is_whole else beside.render_left_out(),
+            hidden_columns=hidden,
         )
-    rows = list_flat(workspace, validation=validation)
-    if not force and path.is_file() and not _is_earlier_export(path, rows):
-        raise ConfigError(
-            f"{path} already exists, and is no export of this ledger",
-            hint="--force replaces it, or give another name",
-        )
-    write_text(path, writers[path.suffix.lower()](rows))
-    is_whole = path.suffix.lower() == ".json" and bool(rows)
-    hidden = 0
-    if path.suffix.lower() == ".md" and not every_column:
-        hidden = len(_list_for_people(rows, every=True)) - len(_list_for_people(rows, every=False))
-    return Exported(
-        count=len(rows),
-        left_out="" if is_whole else render_left_out(beside),
-        hidden_columns=hidden,
-    )
 
 
 def _is_earlier_export(path: Path, rows: Sequence[Mapping[str, Any]]) -> bool:
@@ -506,20 +528,29 @@ def _is_earlier_export(path: Path, rows: Sequence[Mapping[str, Any]]) -> bool:
     A submission keeps its number and its memo for good.
     """
     try:
-        if path.stat().st_size <= len(_to_json([])):  # of a ledger without submissions
+        if path.stat().st_size <= len("[]\n"):  # of a ledger without submissions
             return path.read_bytes().strip() in (b"", b"[]")
         if path.suffix.lower() == ".md":
             return _is_earlier_markdown(path.read_text(encoding="utf-8"), rows)
-        cells = _read_cells(path)
-    except (TrackerError, OSError, ValueError, RecursionError):
+        written = _read_written(path)
+    except (TrackerError, OSError, ValueError, RecursionError, csv.Error):
         return False
     # a table without a row is somebody's beginning
-    written = {
-        tuple(str(row.get(name) or "") for name in (MARK, "number", "memo")) for row in cells
-    }
     return bool(written) and written <= {
         (FORMAT, str(row["number"]), str(row["memo"] or "")) for row in rows
     }
+
+
+def _read_written(path: Path) -> set[tuple[str, ...]]:
+    """The mark, the number and the memo of each row; of a CSV one row is in memory at a time."""
+    with ExitStack() as stack:
+        rows: Iterable[dict[str, Any]]
+        if path.suffix.lower() == ".json":
+            rows = _read_cells(path)
+        else:
+            rows = _iterate_csv(stack.enter_context(path.open(encoding="utf-8-sig", newline="")))
+        names = (MARK, "number", "memo")
+        return {tuple(str(row.get(name) or "") for name in names) for row in rows}
 
 
 def _is_earlier_markdown(text: str, rows: Sequence[Mapping[str, Any]]) -> bool:
@@ -540,30 +571,60 @@ def list_flat(
 
     Unknown values are None; config keys that a submission does not have are left out.
     """
-    packed = {number: text for number, _, text in list_packed_answers(workspace)}
-    extra = {number: {**columns} for number, columns in (validation or {}).items()}
-    for number, columns in list_imported_columns(workspace).items():
-        extra[number] = {**extra.get(number, {}), **columns}
-    submissions = list_submissions(workspace)
-    score_names = _ordered({name for row in submissions for name in row.scores})
-    extra_keys = list(dict.fromkeys(key for columns in extra.values() for key in columns))
-    before_config = ("number", "run", "memo")
-    after_config = ("best_epoch", "sota", "config_diff", "run_uid", *FINGERPRINT_COLUMNS)
-    last = ("author", "host", "submitted_at", "file", *list_added_columns("submissions"))
-    rows = []
-    for row in submissions:
-        plain = row.to_dict()
-        own_extra = extra.get(row.number, {})
-        flat = {name: plain[name] for name in before_config}
-        flat |= {name: row.scores.get(name) for name in score_names}
-        flat |= {name: plain[name] for name in METRIC_COLUMNS}
-        flat |= flatten(row.config)
-        flat |= {f"{section}.": {} for section, table in row.config.items() if not table}
-        flat |= {name: plain[name] for name in (*after_config, *last)}
-        flat["answers"] = packed.get(row.number)
-        flat |= {name: own_extra.get(name) for name in extra_keys}
-        rows.append(flat)
-    return rows
+    with one_moment(workspace.ledger_url):
+        return [flat for _, flat in _FlatRows(workspace, validation)]
+
+
+class _FlatRows:
+    """(config, flat object) of each submission, some in memory at a time; read anew by each loop.
+
+    `names` are the keys of all objects without those of the configs.
+    """
+
+    def __init__(
+        self, workspace: Workspace, validation: Mapping[int, Mapping[str, str]] | None
+    ) -> None:
+        self.workspace = workspace
+        self._extra = {number: {**columns} for number, columns in (validation or {}).items()}
+        for number, columns in list_imported_columns(workspace).items():
+            self._extra[number] = {**self._extra.get(number, {}), **columns}
+        scored = read_rows(workspace.ledger_url, "SELECT DISTINCT split, metric FROM scores")
+        self._scores = _ordered(f"{row['split']}_{row['metric']}" for row in scored)
+        extra_keys = dict.fromkeys(key for columns in self._extra.values() for key in columns)
+        self._extra_keys = [*extra_keys]
+        before, after = ("number", "run", "memo"), ("best_epoch", "sota", "config_diff", "run_uid")
+        last = ("author", "host", "submitted_at", "file", *list_added_columns("submissions"))
+        self._before, self._after = before, (*after, *FINGERPRINT_COLUMNS, *last)
+        names = [*before, *self._scores, *METRIC_COLUMNS, *self._after, "answers", *extra_keys]
+        self.names = [*dict.fromkeys(names)]
+
+    def __iter__(self) -> Iterator[tuple[Mapping[str, Any], dict[str, Any]]]:
+        submissions = iterate_submissions(self.workspace)
+        while part := [*islice(submissions, ROWS_PER_PART)]:
+            packed = list_packed_answers(self.workspace, [row.number for row in part])
+            answers = {number: text for number, _, text in packed}
+            for row in part:
+                yield row.config, self._flatten(row, answers.get(row.number))
+
+    def _flatten(self, row: Submission, answers: str | None) -> dict[str, Any]:
+        own_extra = self._extra.get(row.number, {})
+        flat = {name: getattr(row, name) for name in self._before}
+        flat |= {name: row.scores.get(name) for name in self._scores}
+        flat |= {name: getattr(row, name) for name in METRIC_COLUMNS}
+        flat |= _flatten_config(row.config)
+        flat |= {name: getattr(row, name) for name in self._after}
+        flat["answers"] = answers
+        flat |= {name: own_extra.get(name) for name in self._extra_keys}
+        return flat
+
+
+def _flatten_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    return flatten(config) | {f"{name}.": {} for name, table in config.items() if not table}
+
+
+@lru_cache(maxsize=CONFIGS)
+def _list_config_names(text: str) -> Sequence[str]:
+    return [*_flatten_config(parse_column(text))]
 
 
 def _ordered(names: Iterable[str]) -> list[str]:
@@ -585,7 +646,7 @@ def parse_rendered(cell: str) -> Any:
         return cell
 
 
-def _list_columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _list_columns(rows: Iterable[Iterable[str]]) -> list[str]:
     """The names of all columns; the config keys are together before `best_epoch`."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     config = [name for name in names if "." in name]
@@ -594,16 +655,24 @@ def _list_columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [*others[:index], *config, *others[index:]]
 
 
-def _to_csv(rows: list[dict[str, Any]]) -> str:
-    text = io.StringIO(newline="")
+def _write_csv(file: TextIO, rows: _FlatRows) -> None:
     # csv quotes only characters of the line terminator, and a memo may have \r and \n
-    writer = csv.writer(text, lineterminator="\r\n")
-    columns = _list_columns(rows)
-    if rows:
-        writer.writerow([MARK, *columns])
-    for row in rows:
-        writer.writerow([FORMAT, *(_render_csv_cell(row, name) for name in columns)])
-    return text.getvalue()
+    writer = csv.writer(file, lineterminator="\r\n")
+    configs: dict[int, tuple[Any, dict[str, str]]] = {}  # by the id, which is its own while kept
+    columns: list[str] = []
+    for config, flat in rows:
+        if not columns:
+            every = map(_list_config_names, iterate_configs(rows.workspace))
+            columns = _list_columns([flat, *every])
+            writer.writerow([MARK, *columns])
+        known = configs.get(id(config))
+        if known is None:
+            if len(configs) >= CONFIGS:
+                configs.clear()
+            cells = {name: render_cell(value) for name, value in _flatten_config(config).items()}
+            known = configs[id(config)] = (config, cells)
+        cells = known[1] | {name: _render_csv_cell(flat, name) for name in rows.names}
+        writer.writerow([FORMAT, *(cells.get(name, "") for name in columns)])
 
 
 def _render_csv_cell(row: Mapping[str, Any], name: str) -> str:
@@ -612,8 +681,39 @@ def _render_csv_cell(row: Mapping[str, Any], name: str) -> str:
     return render_cell(row[name]) if "." in name else _plain(row[name])
 
 
-def _to_json(rows: list[dict[str, Any]]) -> str:
-    return json.dumps([{MARK: FORMAT, **row} for row in rows], indent=1, ensure_ascii=False) + "\n"
+def _write_json(file: TextIO, rows: _FlatRows, beside: RowsBeside) -> None:
+    """A list of objects, as `json.dumps` would write it whole."""
+    flats, start = (flat for _, flat in rows), "["
+    while part := [*islice(flats, ROWS_PER_PART)]:
+        for flat, own in zip(part, beside.describe([row["number"] for row in part]), strict=True):
+            text = _indent({MARK: FORMAT, **flat, **own}, 1)
+            if start == "[":
+                file.write(f"{start}\n {text.removesuffix(_END)}")
+                _write_others(file, beside)
+                file.write(_END)
+            else:
+                file.write(f"{start}\n {text}")
+            start = ","
+    file.write("[]\n" if start == "[" else "\n]\n")
+
+
+def _write_others(file: TextIO, beside: RowsBeside) -> None:
+    """The last key of the first object."""
+    start = f',\n  "{OTHERS}": ['
+    for other in beside.iterate_others():
+        file.write(f"{start}\n   {_indent(other, 3)}")
+        start = ","
+    if start == ",":
+        file.write("\n  ]")
+
+
+_END = "\n }"  # of an object in the list
+
+
+def _indent(value: Any, depth: int) -> str:
+    """A value as JSON at a depth of lists and objects."""
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    return text.replace("\n", "\n" + " " * depth)
 
 
 def _plain(value: Any) -> str:
@@ -646,11 +746,13 @@ def _list_for_people(rows: Sequence[Mapping[str, Any]], *, every: bool) -> list[
     return names
 
 
-def _to_markdown(rows: list[dict[str, Any]], names: Sequence[str]) -> str:
-    cells = []
+def _write_markdown(file: TextIO, rows: Sequence[dict[str, Any]], *, every: bool) -> int:
+    """Write a table for people; returns how many columns they do without."""
+    names, cells = _list_for_people(rows, every=every), []
     for row in rows:
         cells.append([escape(_for_people(row.get(name))) for name in names])
-    return render_table([escape(name) for name in names], cells)
+    file.write(render_table([escape(name) for name in names], cells))
+    return 0 if every else len(_list_for_people(rows, every=True)) - len(names)
 
 
 def _for_people(value: Any) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,19 @@ from tests.support.ledger_rows import add, change
 from tests.support.servers import PostgresServer
 from tests.support.workspaces import make_workspace
 from tracker.commands.table import app
+from tracker.ledger import chain
 from tracker.ledger.append import open_ledger
-from tracker.ledger.chain import _Form, read_head, row_hash, verify_ledger
+from tracker.ledger.chain import (
+    TABLES,
+    _have_hashes,
+    find_row_problems,
+    read_head,
+    row_hash,
+    verify_ledger,
+)
 from tracker.ledger.columns import load_schema
+from tracker.ledger.connection import Reader
+from tracker.run_folder.record import RunRecord
 from tracker.training.errors import ConfigError
 from tracker.workspace.tracker_toml import Workspace
 
@@ -354,19 +365,138 @@ def test_the_head_of_an_empty_ledger_says_that_it_has_no_row(
 def test_the_quick_hash_accepts_what_row_hash_gives_and_nothing_else(
     cells: tuple[object, ...],
 ) -> None:
-    row = dict(zip(("value", 'a "name" of 100%', "split"), cells, strict=True))
-    form = _Form("score", row)
-    ordered = {name: row[name] for name in form.names}
-    link: dict[str, object] = {"seq": 7, "kind": "score", "previous": "sha256:\u00e9"}
+    row = dict(zip(("value", 'a "name" of 100%', "config"), cells, strict=True))
+    names = sorted(row)
+    link = {"seq": 7, "kind": "score", "previous": "sha256:\u00e9", "hash": ""}
+
+    def agree(*pairs: tuple[dict[str, object], dict[str, object]]) -> bool:
+        links = [tuple(one.values()) for one, _ in pairs]
+        return _have_hashes("score", names, links, [tuple(r[n] for n in names) for _, r in pairs])
+
     if bytes in map(type, cells):  # row_hash raises TypeError, which verify takes for a change
-        assert not form.has_hash({**link, "hash": ""}, ordered)
+        assert not agree((link, row))
         return
-    link["hash"] = row_hash(link, row)
+    own = {name: link[name] for name in ("seq", "kind", "previous")}
+    link["hash"] = row_hash(own, row)
     # of infinity and of other types `_has_its_hash` decides
     is_usual = float("inf") not in cells and bool not in map(type, cells)
-    assert form.has_hash(link, ordered) == is_usual
-    for name in row:
-        other = 2 if ordered[name] == 1 else 1
-        assert not form.has_hash(link, {**ordered, name: other})
-    assert not form.has_hash({**link, "seq": 8}, ordered)
-    assert not form.has_hash({**link, "previous": ""}, ordered)
+    assert agree((link, row)) == is_usual
+    usual = {**row, "value": 1, 'a "name" of 100%': 0.5, "config": None}
+    before = {**link, "seq": 6, "hash": row_hash({**own, "seq": 6}, usual)}
+    assert agree((before, usual), (link, row)) == is_usual  # of a column with several types
+    for name, value in row.items():
+        other = 2 if value == 1 else 1
+        assert not agree((before, usual), (link, {**row, name: other}))
+    assert not agree(({**link, "seq": 8}, row))
+    assert not agree(({**link, "previous": ""}, row))
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    """A ledger with rows of all kinds and hardly any rule of the database: it takes most rows."""
+    workspace = make_workspace(tmp_path / "ws")
+    add(workspace, "0", 0.1 + 0.2, memo='a "memo" \\ 100%s \u2028')
+    add(workspace, "1", 0.6, memo="second")
+    with open_ledger(workspace) as ledger:
+        for name in ("exp1", "exp2"):
+            record = RunRecord(name=name, uid=name, author="j\u00f6", best_epoch=3)
+            ledger.append_run(record, {"a": {"b": "\n"}}, f"/{name}")
+        ledger.append_note(kind="note", text="looks good", submission=2)
+        ledger.append_note(kind="note", text="looks bad", run_uid="exp1")
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        connection.execute("ATTACH ? AS ledger", [str(workspace.root / "ledger.db")])
+        connection.execute("CREATE TABLE chain (seq INTEGER PRIMARY KEY, kind, previous, hash)")
+        connection.execute("INSERT INTO chain SELECT * FROM ledger.chain")
+        for table in TABLES.values():
+            connection.execute(f"CREATE TABLE {table} AS SELECT * FROM ledger.{table}")
+        connection.execute("DETACH ledger")
+        yield connection
+
+
+OTHER_CELLS = (
+    "NULL",
+    "x'00ff'",
+    "'another'",
+    "7",
+    "0.25",
+    "9e999",
+    "coalesce({name}, '') || ' '",
+    "coalesce({name}, '') || '\",\"seq\":1'",
+    "{name} + 1",
+    "{name} * 1.0000000000000002",
+    "-{name}",
+)
+
+
+def list_changes(connection: sqlite3.Connection) -> Iterator[str]:
+    """Statements that change a cell or a row of each table."""
+    for table in ("chain", *TABLES.values()):
+        cursor = connection.execute(f"SELECT * FROM {table} ORDER BY seq DESC LIMIT 1")
+        names, row = [column[0] for column in cursor.description], cursor.fetchone()
+        one = f"WHERE seq = {row[names.index('seq')]}"
+        for name in names:
+            for cell in OTHER_CELLS:
+                yield f"UPDATE {table} SET {name} = {cell.format(name=name)} {one}"
+        yield from (f"DELETE FROM {table} {which}" for which in (one, ""))
+        for seq in ("seq", "0", "-1", "99", "NULL", "seq + 0.5"):
+            cells = ", ".join(seq if name == "seq" else name for name in names)
+            yield f"INSERT INTO {table} SELECT {cells} FROM {table} {one}"
+
+
+def dump(connection: sqlite3.Connection) -> str:
+    tables = [f"SELECT * FROM {table} ORDER BY seq" for table in ("chain", *TABLES.values())]
+    return repr([connection.execute(sql).fetchall() for sql in tables])
+
+
+@pytest.mark.parametrize("rows_per_chunk", [3, 100])
+def test_each_change_is_found_and_named_as_by_a_look_at_each_row(
+    bare: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch, rows_per_chunk: int
+) -> None:
+    monkeypatch.setattr(chain, "ROWS_PER_CHUNK", rows_per_chunk)
+    query = Reader(bare.cursor(), str)
+    assert find_row_problems(query) == []
+    whole, changed = dump(bare), 0
+    for statement in list_changes(bare):
+        bare.execute("BEGIN")
+        with suppress(sqlite3.IntegrityError):  # the chain's numbers are numbers, each there once
+            bare.execute(statement)
+        found = find_row_problems(query)
+        with monkeypatch.context() as slowly:
+            slowly.setattr(chain, "_agree", lambda *_: False)
+            assert found == find_row_problems(query), statement
+        if dump(bare) != whole:
+            assert found, statement
+            changed += 1
+        bare.execute("ROLLBACK")
+    assert changed > 500
+
+
+def rehash(connection: sqlite3.Connection, **forged: str) -> None:
+    """Make all hashes anew; `forged` are `previous` of other rows, by the row as in `row3`."""
+    query, previous = Reader(connection.cursor(), str), ""
+    for link in query("SELECT seq, kind FROM chain ORDER BY seq", {}):
+        previous = forged.get(f"row{link['seq']}", previous)
+        (row,) = query(f"SELECT * FROM {TABLES[link['kind']]} WHERE seq = :seq", link)
+        del row["seq"]
+        digest = row_hash({**link, "previous": previous}, row)
+        values = (previous, digest, link["seq"])
+        connection.execute("UPDATE chain SET previous = ?, hash = ? WHERE seq = ?", values)
+        previous = digest
+
+
+@pytest.mark.parametrize("rows_per_chunk", [2, 3, 100])
+def test_a_gap_and_a_row_of_another_chain_are_found_though_all_hashes_were_made_anew(
+    bare: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch, rows_per_chunk: int
+) -> None:
+    monkeypatch.setattr(chain, "ROWS_PER_CHUNK", rows_per_chunk)
+    query = Reader(bare.cursor(), str)
+    rehash(bare)
+    assert find_row_problems(query) == []
+    rehash(bare, row3="sha256:another")
+    assert [problem.text for problem in find_row_problems(query)] == [
+        "row 3 (submission 2) does not follow row 2"
+    ]
+    for table in ("chain", "submissions"):
+        bare.execute(f"DELETE FROM {table} WHERE seq = 3")
+    rehash(bare)
+    assert [problem.text for problem in find_row_problems(query)] == ["row 3 is missing"]

@@ -8,10 +8,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.conftest import NO_MLFLOW, run_tracker
 from tests.support.ledger_rows import add, change
 from tests.support.workspaces import make_workspace
+from tracker.commands.table import app
 from tracker.ledger import chain, integrity
 from tracker.ledger.connection import one_moment
 from tracker.ledger.integrity import CHECKED_FILE, check_integrity
@@ -55,6 +57,22 @@ def test_a_changed_row_is_found_and_named_with_the_submission_whose_score_it_is(
     change(workspace.ledger_url, "UPDATE submissions SET memo = 'x' WHERE seq = 3")
     problem = check_integrity(workspace, in_full=True).problem
     assert problem == f"{CHANGED}, and so is 1 other row"
+
+
+def test_verify_hashes_the_rows_once_and_notes_it_for_the_next_commands(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(workspace, "0", 0.5)
+    monkeypatch.chdir(workspace.root)
+    refuse_to_hash(monkeypatch)
+    done = CliRunner().invoke(app, ["ledger", "verify"], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert check_integrity(workspace).problem == ""
+    integrity._found.clear()  # another process
+    assert check_integrity(workspace).problem == ""
+    change(workspace.ledger_url, FORGED)
+    with pytest.raises(AssertionError):
+        check_integrity(workspace)
 
 
 def test_a_file_that_nobody_has_written_to_is_not_hashed_again(
