@@ -55,11 +55,18 @@ class Audit:
 def audit(workspace: Workspace) -> Audit:
     """Look at every submission and at the files of this workspace's runs."""
     with look_once(workspace.runs_dir):
-        return _audit(workspace, list_submissions(workspace))
+        return _audit(workspace, list_submissions(workspace), list_runs(workspace.runs_dir))
 
 
-def _audit(workspace: Workspace, rows: Sequence[Submission]) -> Audit:
-    records = list_runs(workspace.runs_dir)
+def audit_part(workspace: Workspace, rows: Sequence[Submission]) -> Audit:
+    """The same of these submissions alone, without the files of runs."""
+    return _audit(workspace, rows, None)
+
+
+def _audit(
+    workspace: Workspace, rows: Sequence[Submission], records: Sequence[RunRecord] | None
+) -> Audit:
+    """The audit of `rows`; without `records`, no run's files are looked for."""
     days = Counter(find_day(workspace.competition, row.submitted_at) for row in rows)
     groups = _group_by_change(rows)
     notes: list[tuple[int, Note]] = []
@@ -87,8 +94,9 @@ def _audit(workspace: Workspace, rows: Sequence[Submission]) -> Audit:
         by_author=dict(Counter(row.author or "unknown" for row in rows).most_common()),
         by_day=dict(sorted(days.items())),
         unscored=[row.number for row in rows if not row.scores and not row.is_rejected],
-        missing=_find_missing(workspace, rows, records),
-        freed=_find_freed(workspace, records),
+        missing=_find_missing_files(workspace, rows)
+        + ([] if records is None else _find_missing(workspace, records)),
+        freed=_find_freed(workspace, records or ()),
         notes=notes,
     )
 
@@ -122,10 +130,8 @@ def _find_group(row: Submission, keys: Sequence[str]) -> str:
     return "one_key" if keys else "no_key"
 
 
-def _find_missing(
-    workspace: Workspace, rows: Sequence[Submission], records: Sequence[RunRecord]
-) -> list[dict[str, Any]]:
-    """Files that the ledger or a run record names and that no longer exist."""
+def _find_missing_files(workspace: Workspace, rows: Sequence[Submission]) -> list[dict[str, Any]]:
+    """The files of submissions that were sent from here and no longer exist."""
     missing = []
     for row in rows:
         was_saved_here = (
@@ -133,6 +139,12 @@ def _find_missing(
         )
         if was_saved_here and not (workspace.root / str(row.file)).is_file():
             missing.append({"what": f"submission {row.number}", "file": row.file})
+    return missing
+
+
+def _find_missing(workspace: Workspace, records: Sequence[RunRecord]) -> list[dict[str, Any]]:
+    """Runs and files of runs that the ledger or a run record names and that no longer exist."""
+    missing = []
     # The workspace may have moved since the row was written.
     folders = {str(Path(place) / "runs") for place in list_locations(workspace)}
     known = {name for name, path in list_run_paths(workspace) if str(Path(path).parent) in folders}
