@@ -25,6 +25,7 @@ from tracker.report.page import (
     hash_text,
     read_own_file,
 )
+from tracker.run_folder.read import look_once
 from tracker.workspace.metrics import metric_title
 from tracker.workspace.tracker_toml import Workspace
 
@@ -140,15 +141,17 @@ class Pages:
         return self._report
 
     def _render_home(self, state: State) -> str:
-        report = self._read_report()
-        now = read_clock(self._workspace)
+        clock = read_clock(self._workspace)
+        with look_once(self._workspace.runs_dir):
+            report = self._read_report()
+            now = read_now(self._workspace, state, report.quota, clock)
         known = describe_report(report)
         del known["facts"]["Quota"]  # a clock has it
         return self._render(
             "home.html",
             state,
             **known,
-            now=read_now(self._workspace, state, report.quota, now),
+            now=now,
             links=Links({entry.number: entry.here for entry in report.entries if entry.here}),
         )
 
