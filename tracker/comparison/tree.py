@@ -501,16 +501,22 @@ def shorten_change(change: Mapping[str, Sequence[Any]], not_known: Sequence[str]
 
 def list_scores(node: Node, competition: Competition) -> Mapping[str, str]:
     """Validation, public and private score by the deciding metric, or the first known other one."""
-    scores = {}
+    return {
+        title: find_metric(competition, key).render(node.scores[key])
+        for title, key in list_score_keys(node, competition).items()
+    }
+
+
+def list_score_keys(node: Node, competition: Competition) -> Mapping[str, str]:
+    """{title: key in `Node.scores`} of the scores of `list_scores`: `val` is `val_f1`."""
+    keys = {}
     for split in SPLITS:
         for name in (competition.primary_metric, *METRICS):
-            value = node.scores.get(f"{split}_{name}")
-            if value is not None:
-                metric = find_metric(competition, f"{split}_{name}")
-                suffix = "" if name == competition.primary_metric else f" {name}"
-                scores[f"{split}{suffix}"] = metric.render(value)
+            key = f"{split}_{name}"
+            if node.scores.get(key) is not None:
+                keys[split if name == competition.primary_metric else f"{split} {name}"] = key
                 break
-    return scores
+    return keys
 
 
 def find_metric(competition: Competition, key: str) -> Metric:
