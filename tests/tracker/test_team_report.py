@@ -28,7 +28,7 @@ from tracker.core.markdown import escape
 from tracker.ledger.submission_table import import_table, read_submission_table
 from tracker.mirror.targets.mlflow_server import connect
 from tracker.mirror.targets.mlflow_view import ensure_experiment
-from tracker.report import charts, page
+from tracker.report import charts, excerpt, page
 from tracker.report.charts import (
     _list_rising,
     describe_scatter,
@@ -36,7 +36,7 @@ from tracker.report.charts import (
     draw_timeline,
     render_ticks,
 )
-from tracker.report.data import TeamReport, build_report
+from tracker.report.data import TeamReport, build_entry, build_report, explain_parts, list_facts
 from tracker.report.markdown import render_markdown
 from tracker.report.page import FOLDER, render_page
 from tracker.report.svg import Drawing, Scale, measure_text
@@ -545,6 +545,38 @@ def test_the_timeline_rises_where_a_row_was_scored_late(tmp_path: Path) -> None:
     assert [entry.number for entry in rising] == [1, 2]
     text = render_markdown(report)
     assert "| 3 \\* |" in text and "exp3 \\* (submission 3)" in text
+
+
+def test_of_very_many_submissions_some_are_shown_as_in_a_report_of_all(
+    winners: Workspace, report: TeamReport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = {entry.number: entry for entry in report.entries}
+    assert report.is_whole and not explain_parts(report)
+    monkeypatch.setattr(excerpt, "MOST", 5)
+    monkeypatch.setattr(excerpt, "NEWEST", 4)
+    monkeypatch.setattr(excerpt, "BEST", 1)
+    some = build_report(winners)
+    shown = [entry.number for entry in some.entries]
+    became_sota = {number for number, entry in whole.items() if entry.was_sota}
+    newest = set(sorted(whole)[-4:])
+    repeated = {whole[number].equal_to for number in newest} - {None}
+    assert newest | became_sota | repeated | {12} <= set(shown) < set(whole)  # 12: best private
+    assert shown == sorted(shown)
+    assert list(some.entries) == [whole[number] for number in shown]
+    assert (some.sota, some.best_private) == (report.sota, report.best_private)
+    own, others = list_facts(some), list_facts(report)
+    assert own.pop("Duplicates").endswith("of the submissions shown")
+    assert own == {name: fact for name, fact in others.items() if name != "Duplicates"}
+    assert all(set(newest) >= {one for one, _, _ in item.points} for item in some.relations)
+    line = [node.name for node in report.family.nodes if node.sota_line]
+    assert [node.name for node in some.family.nodes] == line
+    texts = explain_parts(some)
+    assert f"{len(shown)} of {len(whole)} submissions" in texts["report"]
+    for text in texts.values():
+        assert text in render_page(some)
+        assert escape(text) in render_markdown(some)
+    for number, entry in whole.items():
+        assert build_entry(winners, number) == entry
 
 
 def test_older_rows_are_folded_and_none_is_missing(

@@ -16,8 +16,8 @@ from tracker.board.state import State, StateReader
 from tracker.comparison.tree import Node
 from tracker.core.clock import to_utc_text
 from tracker.core.text import clean_text, render_number
-from tracker.ledger.read import find_run, list_submissions, read_clock
-from tracker.report.data import TeamReport, build_report
+from tracker.ledger.read import read_clock
+from tracker.report.data import TeamReport, build_entry, build_report
 from tracker.report.page import (
     build_environment,
     describe_marks,
@@ -140,23 +140,19 @@ class Pages:
             self._report = build_report(self._workspace)
         return self._report
 
-    def _list_here(self) -> dict[int, str]:
-        with look_once(self._workspace.runs_dir):
-            rows = list_submissions(self._workspace)
-            found = {row.number: find_run(self._workspace, row) for row in rows}
-        return {number: name for number, name in found.items() if name is not None}
-
     def _render_home(self, state: State) -> str:
-        report = self._read_report()
-        now = read_clock(self._workspace)
+        clock = read_clock(self._workspace)
+        with look_once(self._workspace.runs_dir):
+            report = self._read_report()
+            now = read_now(self._workspace, state, report.quota, clock)
         known = describe_report(report)
         del known["facts"]["Quota"]  # a clock has it
         return self._render(
             "home.html",
             state,
             **known,
-            now=read_now(self._workspace, state, report.quota, now),
-            links=Links(self._list_here()),
+            now=now,
+            links=Links({entry.number: entry.here for entry in report.entries if entry.here}),
         )
 
     def _render_run(self, state: State, name: str) -> str:
@@ -166,16 +162,18 @@ class Pages:
     def _render_submission(self, state: State, number: int) -> str:
         details = read_submission(self._workspace, number)
         report = self._read_report()
-        entry = next(entry for entry in report.entries if entry.number == number)
-        here = find_run(self._workspace, details.row)
-        return self._render(
-            "submission.html", state, details=details, entry=entry, report=report, here=here
-        )
+        entry = next((entry for entry in report.entries if entry.number == number), None)
+        entry = entry or build_entry(self._workspace, number)  # of very many some are shown
+        return self._render("submission.html", state, details=details, entry=entry, report=report)
 
     def _render_diff(self, state: State, a: str, b: str) -> str:
         found = read_diff(self._workspace, a, b) if a and b else None
-        nodes = self._read_report().family.nodes
+        report = self._read_report()
+        nodes = report.family.nodes
         names = [node.name for node in nodes]
+        if not report.is_whole:
+            names += [entry.here or f"s{entry.number}" for entry in report.entries]
+            names = list(dict.fromkeys(names))
         best = next((node.name for node in nodes if node.is_sota), "")
         first, last = best or next(iter(names), ""), next(reversed(names), "")
         known = {"found": found, "names": names, "a": a, "b": b, "first": first, "last": last}

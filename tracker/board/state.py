@@ -18,11 +18,13 @@ from tracker.ledger.heads import observe, read_newest
 from tracker.ledger.integrity import check_integrity
 from tracker.mirror.pull import is_alone
 from tracker.mirror.team import ASK_AGAIN_S, HERE, TeamRun, list_team, read_team_curves
-from tracker.run_folder.read import list_runs
+from tracker.run_folder.read import load_listed, look_once
+from tracker.run_folder.record import list_run_numbers
 from tracker.run_folder.running import RunningRun, RunWatcher
 from tracker.workspace.tracker_toml import Workspace
 
 READ_AGAIN_S = 1.0  # many browsers ask: the ledger and the folders are looked at once a second
+PAUSE = 4  # times the seconds that the last look at very many runs took
 MINUTE_S = 60.0  # clocks on a page are right to the minute, and a death elsewhere is seen
 
 
@@ -53,7 +55,10 @@ class State:
 
 
 class StateReader:
-    """Reads the state, at most once a second however many ask."""
+    """Reads the state, at most once a second however many ask.
+
+    Of very many runs a look takes seconds: it takes a fifth of the time.
+    """
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
@@ -61,6 +66,7 @@ class StateReader:
         self._team = TeamWatcher(workspace)
         self._lock = threading.Lock()
         self._read_at = float("-inf")
+        self._pause_s = 0.0
         self._found: State | TrackerError = TrackerError("not read yet")
 
     def start(self) -> None:
@@ -78,7 +84,7 @@ class StateReader:
     def read(self) -> State:
         """The state now; raises LedgerError or StorageError."""
         with self._lock:
-            if time.monotonic() - self._read_at >= READ_AGAIN_S:
+            if time.monotonic() - self._read_at >= max(READ_AGAIN_S, self._pause_s):
                 try:
                     self._found = self._read()
                 except TrackerError as error:
@@ -94,17 +100,14 @@ class StateReader:
             head = read_newest(query)
             problem = observe(self._workspace, query)
         problem = problem or check_integrity(self._workspace, writes=False).warning
-        running = self._watcher.read()
+        runs, running = self._read_runs()
         team = self._team.known
         # what changes with each point, as the speed, is drawn with the next epoch or minute
         facts = [
             head.key if head else "",
             problem,
             int(time.time() // MINUTE_S),
-            [
-                (run.name, run.status, run.epoch, run.archived_at, run.note, run.tags)
-                for run in list_runs(self._workspace.runs_dir)
-            ],
+            runs,
             [(run.name, run.epoch, run.value) for run in running],
             [(run.name, run.silent, run.best_epoch) for run in team.running],
             team.curves,
@@ -116,6 +119,23 @@ class StateReader:
             running=running,
             team=team,
         )
+
+    def _read_runs(self) -> tuple[list[object], Sequence[RunningRun]]:
+        """What the pages show of the runs, and the running ones.
+
+        Of very many runs, the files of those that ended are only looked at.
+        """
+        runs_dir = self._workspace.runs_dir
+        started = time.monotonic()
+        with look_once(runs_dir) as index:
+            self._pause_s = PAUSE * (time.monotonic() - started) if index else 0.0
+            numbers = list_run_numbers(runs_dir) if index is None else index.list_unknown()
+            facts: list[object] = [index.digest()] if index else []
+            for number in numbers:
+                run = load_listed(runs_dir, number)
+                marks = (run.archived_at, run.note, run.tags)
+                facts.append((run.name, run.status, run.epoch, *marks))
+            return facts, self._watcher.read()
 
 
 class TeamWatcher:

@@ -59,9 +59,15 @@ def audit(workspace: Workspace) -> Audit:
         return _audit(workspace, list_submissions(workspace))
 
 
-def _audit(workspace: Workspace, rows: Sequence[Submission]) -> Audit:
+def audit_part(workspace: Workspace, rows: Sequence[Submission]) -> Audit:
+    """The same of these submissions alone, without the files of runs."""
+    return _audit(workspace, rows, runs=False)
+
+
+def _audit(workspace: Workspace, rows: Sequence[Submission], *, runs: bool = True) -> Audit:
+    """The audit of `rows`; without `runs`, no run's files are looked for."""
     days = Counter(find_day(workspace.competition, row.submitted_at) for row in rows)
-    missing, freed = _look_at_files(workspace)
+    missing, freed = _look_at_files(workspace) if runs else ([], [])
     groups = _group_by_change(rows)
     notes: list[tuple[int, Note]] = []
     for row in rows:

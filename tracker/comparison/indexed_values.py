@@ -60,8 +60,7 @@ def read_wanted(
         for number in known
         if isinstance(number, int)
         for record in load_listed(workspace.runs_dir, [number])
-        if (archived or record.archived_at is None)
-        and (unfinished or record.status == "finished")
+        if (archived or record.archived_at is None) and (unfinished or record.status == "finished")
     }
     read = dict(zip(records, read_values(workspace, [*records.values()]), strict=True))
     for number, record in records.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from tracker.comparison.marks import (
     is_number,
     list_ancestors,
     list_based_on,
+    name_node,
 )
 from tracker.comparison.members import find_row_config, is_flattered, list_flattered
 from tracker.core.config_diff import (
@@ -27,10 +29,13 @@ from tracker.core.errors import TrackerError
 from tracker.ledger.read import (
     find_metric_value,
     find_sota,
+    list_newest_numbers,
+    list_numbered,
     list_submissions,
 )
 from tracker.ledger.records import Origin, Submission
-from tracker.run_folder.read import list_runs, load_config, look_once
+from tracker.ledger.resolve import parse_submission
+from tracker.run_folder.read import list_runs, load_config, load_run, look_once
 from tracker.run_folder.record import RunRecord
 from tracker.training.metrics import METRICS
 from tracker.training.numbers import render_count
@@ -129,15 +134,54 @@ def build_family(
         return _build_family(workspace, archived=archived, with_ledger=with_ledger)
 
 
+def build_line(workspace: Workspace, *, most: int) -> Family:
+    """SOTA and the `most` runs and submissions before it that it was made from, the nearest ones.
+
+    No other run or submission is read. It is empty without SOTA.
+    """
+    with look_once(workspace.runs_dir):
+        best = find_sota(workspace)
+        if best is None:
+            return Family(nodes=(), problems=())
+        line = [name_node(workspace, best), *list_ancestors(workspace, best)[:most]]
+        records, numbers = [], {best.number}
+        for name in line:
+            number = parse_submission(name)
+            if number is not None:
+                numbers.add(number)
+                continue
+            with suppress(TrackerError):  # a parent that is not here
+                records.append(load_run(workspace.runs_dir, name))
+        newest = list_newest_numbers(workspace, [record.uid for record in records if record.uid])
+        submissions = list_numbered(workspace, numbers.union(newest.values()))
+        family = _join(workspace, submissions, records, best, hidden=set())
+    # the parent of the last one is no problem: it is only not shown
+    return replace(family, problems=())
+
+
 def _build_family(workspace: Workspace, *, archived: bool, with_ledger: bool) -> Family:
     submissions = list_submissions(workspace) if with_ledger else []
     records = list_runs(workspace.runs_dir)
     best = find_sota(workspace) if with_ledger else None
+    hidden = {record.name for record in records if record.archived_at and not archived}
+    family = _join(workspace, submissions, records, best, hidden=hidden)
+    return replace(family, archived=len(hidden))
+
+
+def _join(
+    workspace: Workspace,
+    submissions: Sequence[Submission],
+    records: Sequence[RunRecord],
+    best: Submission | None,
+    *,
+    hidden: Set[str],
+) -> Family:
+    """The family of these runs and submissions."""
     here = {record.uid: record.name for record in records if record.uid}
     node_of = {row.number: here.get(row.run_uid or "", f"s{row.number}") for row in submissions}
     sent = {row.run_uid: row for row in submissions}
     elsewhere = [row for row in submissions if row.run_uid not in here]
-    stated_parents = list_based_on(workspace) if with_ledger else {}
+    stated_parents = list_based_on(workspace) if submissions else {}
     names = [*dict.fromkeys([*(metric.name for metric in workspace.competition.metrics), *METRICS])]
     members = [
         _build_run(workspace, record, sent.get(record.uid) if record.uid else None, names)
@@ -157,11 +201,9 @@ def _build_family(workspace: Workspace, *, archived: bool, with_ledger: bool) ->
     runs = filter(_is_run, members)
     by_number = iter(sorted(runs, key=lambda one: (len(one.node.name), one.node.name)))
     members = [next(by_number) if _is_run(member) else member for member in members]
-    hidden = {record.name for record in records if record.archived_at and not archived}
     sota = node_of[best.number] if best else None
     line = {sota, *list_ancestors(workspace, best)} if best and sota else set[str]()
-    family = _arrange(members, sota=sota, line=line, hidden=hidden)
-    return replace(family, archived=len(hidden))
+    return _arrange(members, sota=sota, line=line, hidden=hidden)
 
 
 def _name_uids(sent: Mapping[str | None, Submission], node_of: Mapping[int, str]) -> dict[str, str]:
@@ -459,16 +501,22 @@ def shorten_change(change: Mapping[str, Sequence[Any]], not_known: Sequence[str]
 
 def list_scores(node: Node, competition: Competition) -> Mapping[str, str]:
     """Validation, public and private score by the deciding metric, or the first known other one."""
-    scores = {}
+    return {
+        title: find_metric(competition, key).render(node.scores[key])
+        for title, key in list_score_keys(node, competition).items()
+    }
+
+
+def list_score_keys(node: Node, competition: Competition) -> Mapping[str, str]:
+    """{title: key in `Node.scores`} of the scores of `list_scores`: `val` is `val_f1`."""
+    keys = {}
     for split in SPLITS:
         for name in (competition.primary_metric, *METRICS):
-            value = node.scores.get(f"{split}_{name}")
-            if value is not None:
-                metric = find_metric(competition, f"{split}_{name}")
-                suffix = "" if name == competition.primary_metric else f" {name}"
-                scores[f"{split}{suffix}"] = metric.render(value)
+            key = f"{split}_{name}"
+            if node.scores.get(key) is not None:
+                keys[split if name == competition.primary_metric else f"{split} {name}"] = key
                 break
-    return scores
+    return keys
 
 
 def find_metric(competition: Competition, key: str) -> Metric:

@@ -18,6 +18,7 @@ from tracker.core.list_marks import (
 from tracker.core.table import Cell, Column, Styled
 from tracker.core.terminal import fold_pairs, print_table, print_text, style_status
 from tracker.core.text import render_number, render_value
+from tracker.run_folder.record import raw_fields
 from tracker.run_folder.resumes import explain_own_resume
 from tracker.training.numbers import render_count
 from tracker.workspace.metrics import (
@@ -67,7 +68,7 @@ def runs_to_json(
     """The documented objects of `tracker runs --json`; `configs` finds that of a run, or None."""
     for record in records:
         yield {
-            **record.to_dict(),
+            **raw_fields(record),
             "config": configs(record.name),
             "metrics": dict(record.summary),
             "submission": submitted.get(record.uid),

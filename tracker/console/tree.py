@@ -12,7 +12,7 @@ from tracker.comparison.tree import (
     describe_root,
     find_metric,
     indent,
-    list_scores,
+    list_score_keys,
     name_parent,
 )
 from tracker.console.submissions import measure_first, style_change
@@ -35,14 +35,11 @@ def print_family(
         print(describe_archived(family) or "no runs and no submissions yet")
         return
     marks = marks or Marks()
-    scores = [list_scores(node, competition) for node in family.nodes]
-    names = [
-        name
-        for split in SPLITS
-        for name in dict.fromkeys(name for known in scores for name in known)
-        if name.split()[0] == split
-    ]
-    changes = [_style_origin(node) for node in family.nodes]
+    shown = dict.fromkeys(
+        name for node in family.nodes for name in list_score_keys(node, competition)
+    )
+    names = [name for split in SPLITS for name in shown if name.split()[0] == split]
+    changes = _style_origins(family.nodes)
     columns = [
         Column("run"),
         Column("submission", leaves=11, right=True),
@@ -122,8 +119,20 @@ def _describe_kind(node: Node) -> Styled:
     )
 
 
-def _style_origin(node: Node) -> Styled:
-    """The same, whole, as a cell that is cut between changes."""
-    if node.change is None:
-        return Styled(describe_root(node))
-    return style_change(node.change, node.not_known, before=name_parent(node))
+def _style_origins(nodes: Sequence[Node]) -> list[Styled]:
+    """The same, whole, as cells that are cut between changes.
+
+    Very many nodes have the same change: they share a cell.
+    """
+    cells: dict[tuple[str, str], Styled] = {}
+    origins = []
+    for node in nodes:
+        if node.change is None:
+            origins.append(Styled(describe_root(node)))
+            continue
+        before = name_parent(node)
+        key = (repr((node.change, node.not_known)), before)
+        if key not in cells:
+            cells[key] = style_change(node.change, node.not_known, before=before)
+        origins.append(cells[key])
+    return origins

@@ -95,7 +95,7 @@ def draw_table(
         for index, column in enumerate(columns)
         if index not in widths and any(row[index].text not in EMPTY for row in table)
     ]
-    was_cut = any(_is_cut(row, widths) for row in table)
+    was_cut = width is not None and any(_is_cut(row, widths) for row in table)
     if hidden:
         more = len(hidden) - MAX_HIDDEN_NAMES
         rest = [f"{more} more"] if more > 0 else []
@@ -123,8 +123,12 @@ def _draw_row(
     last = list(widths)[-1]
     for index, width in widths.items():
         cell = row[index]
-        text = _fit_text(cell, width)
-        space = " " * (width - measure(text))
+        text = cell.text
+        taken = measure(text)
+        if taken > width:
+            text = _fit_text(cell, width)
+            taken = measure(text)
+        space = " " * (width - taken)
         shown = paint(text, cell.style if color else "")
         if columns[index].right:
             parts.append(space + shown)
@@ -135,9 +139,15 @@ def _draw_row(
 
 def _fit_text(cell: Styled, width: int) -> str:
     """The longest text of a cell that fits, else the last one cut."""
-    texts = (cell.text, *cell.shorter)
-    fitting = (text for text in texts if measure(text) <= width)
-    return next(fitting, None) or cut(texts[-1], width)
+    if cell.text and measure(cell.text) <= width:
+        return cell.text
+    return _fit_shorter(cell, width)
+
+
+@lru_cache(maxsize=4096)  # very many rows have the same change
+def _fit_shorter(cell: Styled, width: int) -> str:
+    fitting = (text for text in cell.shorter if measure(text) <= width)
+    return next(fitting, None) or cut((cell.text, *cell.shorter)[-1], width)
 
 
 def fit_columns(
@@ -244,6 +254,13 @@ def _measure_columns(
 
 
 def _measure_shortest(cell: Styled) -> int:
+    if not cell.shorter:
+        return measure(cell.text)
+    return _measure_shorter(cell)
+
+
+@lru_cache(maxsize=4096)
+def _measure_shorter(cell: Styled) -> int:
     return min(map(measure, (cell.text, *cell.shorter)))
 
 

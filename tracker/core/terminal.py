@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import Any, TextIO, TypeGuard, TypeVar
 
+from tracker.core.json_layout import JsonLayout
 from tracker.core.settings import allows_color, get_columns, has_cursor
 from tracker.core.table import (
     COMFORTABLE_WIDTH,
@@ -40,22 +41,22 @@ def print_json(value: Any) -> None:
 
     The items of an iterator are printed as a list, one after the other: very many fill a memory.
     """
+    layout = JsonLayout()
     if not isinstance(value, Iterator):
-        print(_render_json(value))
+        print(_render_json(layout, value, 0))
         return
     before = "[\n "
     for item in value:
-        # no text in JSON has a line break, so each is one of the layout
-        print(before + _render_json(item).replace("\n", "\n "), end="")
+        print(before + _render_json(layout, item, 1), end="")
         before = ",\n "
     print("[]" if before[0] == "[" else "\n]")
 
 
-def _render_json(value: Any) -> str:
+def _render_json(layout: JsonLayout, value: Any, depth: int) -> str:
     try:
-        return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+        return layout.render(value, depth)
     except ValueError:
-        return json.dumps(_drop_non_finite(value), indent=1, ensure_ascii=False, allow_nan=False)
+        return layout.render(_drop_non_finite(value), depth)
 
 
 def _drop_non_finite(value: Any) -> Any:
@@ -162,9 +163,14 @@ CellT = TypeVar("CellT", str, Cell)
 def _clean_cell(cell: CellT) -> CellT:
     """A cell on one line."""
     if isinstance(cell, Styled):
-        shorter = tuple(clean_text(text.replace("\n", " ")) for text in cell.shorter)
-        return cell._replace(text=clean_text(cell.text.replace("\n", " ")), shorter=shorter)
+        return _clean_styled(cell)
     return clean_text(cell.replace("\n", " "))
+
+
+@lru_cache(maxsize=4096)  # very many rows have the same change
+def _clean_styled(cell: Styled) -> Styled:
+    shorter = tuple(clean_text(text.replace("\n", " ")) for text in cell.shorter)
+    return cell._replace(text=clean_text(cell.text.replace("\n", " ")), shorter=shorter)
 
 
 def _keep_word(cell: Cell) -> Cell:

@@ -233,10 +233,22 @@ def list_best_submissions(
         numbers = [row["number"] for row in query(sql, known)]
         if not limit or len(numbers) < limit:
             return None
-        rows: dict[int, Submission] = {}
-        for which, values in _split_list(numbers, "WHERE s.number IN"):
-            rows |= {row.number: row for row in list_submissions(workspace, which, values)}
+        rows = {row.number: row for row in list_numbered(workspace, numbers)}
     return [rows[number] for number in numbers]
+
+
+def list_numbered(
+    workspace: Workspace, numbers: Collection[int], *, since: int | None = None
+) -> list[Submission]:
+    """The submissions with these numbers, and all from `since` on, by number."""
+    rest = [number for number in numbers if since is None or number < since]
+    rows: dict[int, Submission] = {}
+    if since is not None:
+        newest = list_submissions(workspace, "WHERE s.number >= :since", {"since": since})
+        rows = {row.number: row for row in newest}
+    for which, values in _split_list(rest, "WHERE s.number IN"):
+        rows |= {row.number: row for row in list_submissions(workspace, which, values)}
+    return [rows[number] for number in sorted(rows)]
 
 
 def list_numbers(workspace: Workspace) -> list[int]:
@@ -249,6 +261,16 @@ def count_submissions(workspace: Workspace) -> int:
     """How many submissions the ledger has."""
     (row,) = read_rows(workspace.ledger_url, "SELECT count(*) AS n FROM submissions")
     return int(row["n"])
+
+
+def find_times(workspace: Workspace) -> tuple[str, str] | None:
+    """UTC texts of the first and the last submission; None where no time is known."""
+    sql = (
+        "SELECT min(submitted_at) AS first, max(submitted_at) AS last FROM submissions"
+        " WHERE submitted_at <> ''"
+    )
+    (row,) = read_rows(workspace.ledger_url, sql)
+    return (row["first"], row["last"]) if row["first"] else None
 
 
 def has_ledger_rows(workspace: Workspace) -> bool:

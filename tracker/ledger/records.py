@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
@@ -50,7 +50,7 @@ class Note:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for --json."""
-        return asdict(self)
+        return dict(vars(self))
 
     def __str__(self) -> str:
         return f"rejected: {self.text}" if self.kind == "rejected" else self.text

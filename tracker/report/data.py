@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import chain, product
 from typing import Any
 
-from tracker.comparison.audit import Audit, audit
+from tracker.comparison.audit import Audit, audit, audit_part
 from tracker.comparison.comparable import (
     Basis,
     basis_of_run,
@@ -18,7 +18,7 @@ from tracker.comparison.marks import name_node, read_marks
 from tracker.comparison.members import list_flattered
 from tracker.comparison.score_relation import group_by_scheme
 from tracker.comparison.statistics.regression import MIN_TO_RANK, RankCorrelation, rank_correlation
-from tracker.comparison.tree import Family, Node, build_family, name_model
+from tracker.comparison.tree import Family, Node, build_family, build_line, name_model
 from tracker.core.clock import to_utc_text
 from tracker.core.config_diff import describe_ensemble
 from tracker.core.errors import TrackerError
@@ -26,15 +26,18 @@ from tracker.core.list_marks import APART, SEARCHED, Marks
 from tracker.ledger.chain import read_head
 from tracker.ledger.connection import open_reader, read_rows
 from tracker.ledger.read import (
+    find_run,
     find_sota,
+    find_times,
+    get_submission,
     has_server,
     list_counted_times,
-    list_submissions,
     list_validation_scores,
     read_clock,
 )
 from tracker.ledger.records import Submission
 from tracker.ledger.shared_settings import apply_team_limit
+from tracker.report.excerpt import BEST, MOST_ANCESTORS, read_compared, read_excerpt
 from tracker.run_folder.read import load_config, load_run, look_once
 from tracker.training.metrics import COMPETITION, METRICS
 from tracker.training.numbers import render_decimals, render_float
@@ -54,11 +57,13 @@ class SubmissionEntry:
     left out. `gain` is the public score minus that of SOTA at that time. `equal_to` is the earlier
     submission that this one duplicates. `marks` has the mark of each validation figure that does
     not compare with SOTA's, `own_marks` are those of the submission itself, as in the other lists.
-    `searched`: it is an ensemble whose weights were searched on its validation images.
+    `searched`: it is an ensemble whose weights were searched on its validation images. `here` is
+    the name here of its run, None where only the ledger knows it.
     """
 
     number: int
     run: str | None
+    here: str | None = None
     model: str | None
     memo: str
     author: str | None
@@ -133,6 +138,8 @@ class TeamReport:
     """The whole report.
 
     `generated_at` is UTC text, `head` is the ledger's, `best_private` is by the deciding metric.
+    `entries` are all submissions, or of a very large ledger some (see `explain_parts`): the last
+    `newest` of them are the newest of `total`. `times` are those of the first and the last.
     `node_marks` has the mark of the validation score of a node of the family, by its name, `marks`
     those of submissions and runs. `ledger_problem` says which row of the ledger was changed.
     """
@@ -141,6 +148,9 @@ class TeamReport:
     generated_at: str
     head: str
     quota: Quota
+    total: int
+    newest: int
+    times: tuple[str, str] | None
     entries: Sequence[SubmissionEntry]
     sota: SubmissionEntry | None
     best_private: SubmissionEntry | None
@@ -151,6 +161,11 @@ class TeamReport:
     node_marks: Mapping[str, str]
     marks: Marks
     ledger_problem: str = ""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it shows every submission."""
+        return self.newest == self.total
 
     def list_entry_marks(self) -> list[str]:
         """The marks that the submissions and their validation figures use."""
@@ -180,12 +195,14 @@ def build_report(workspace: Workspace) -> TeamReport:
 def _build_report(workspace: Workspace) -> TeamReport:
     competition = workspace.competition
     now = read_clock(workspace)
-    checked = audit(workspace)
-    rows = list_submissions(workspace)
-    marks = read_marks(workspace)
+    excerpt = read_excerpt(workspace)
+    rows, is_whole = excerpt.rows, excerpt.is_whole
+    checked = audit(workspace) if is_whole else audit_part(workspace, rows)
+    marks = read_marks(workspace, numbers=None if is_whole else [row.number for row in rows])
     bases = {row.number: basis_of_submission(workspace, row) for row in rows}
     entries = _build_entries(workspace, rows, checked, marks, bases)
-    family = build_family(workspace)
+    family = build_family(workspace) if is_whole else build_line(workspace, most=MOST_ANCESTORS)
+    compared = rows[-excerpt.newest :]  # the best alone would correlate differently
     with open_reader(workspace.ledger_url) as query:
         counted = apply_team_limit(query, competition, on_server=has_server(workspace))
     times, _ = split_times(
@@ -196,18 +213,38 @@ def _build_report(workspace: Workspace) -> TeamReport:
         generated_at=to_utc_text(now),
         head=read_head(workspace.ledger_url),
         quota=build_quota(counted, now, times),
+        total=excerpt.total,
+        newest=excerpt.newest,
+        times=find_times(workspace),
         entries=entries,
         sota=next((entry for entry in entries if entry.is_sota), None),
         best_private=_find_best(entries, competition.primary, "private"),
         columns=_list_columns(entries, competition),
         relations=_list_relations(
-            entries, competition, [group.numbers for group in group_by_scheme(workspace, rows)]
+            entries[-len(compared) :],
+            competition,
+            [group.numbers for group in group_by_scheme(workspace, compared)],
         ),
         family=family,
         audit=checked,
         node_marks=_mark_nodes(workspace, family, bases),
         marks=marks,
     )
+
+
+def build_entry(workspace: Workspace, number: int) -> SubmissionEntry:
+    """A submission as the report has it, whether it is shown there or not.
+
+    Raises UnknownRunError for one that is not in the ledger.
+    """
+    get_submission(workspace, number)
+    with look_once(workspace.runs_dir):
+        rows = read_compared(workspace, {number})
+        numbers = [row.number for row in rows]
+        marks = read_marks(workspace, numbers=numbers)
+        bases = {row.number: basis_of_submission(workspace, row) for row in rows}
+        entries = _build_entries(workspace, rows, audit_part(workspace, rows), marks, bases)
+    return entries[numbers.index(number)]
 
 
 def _build_entries(
@@ -239,6 +276,7 @@ def _build_entries(
             SubmissionEntry(
                 number=row.number,
                 run=row.run_name,
+                here=find_run(workspace, row),
                 model=_describe_model(row.config),
                 memo=row.memo,
                 author=row.author,
@@ -372,19 +410,41 @@ def render_gain(entry: SubmissionEntry) -> str:
     return "" if entry.gain is None else render_decimals(entry.gain, 4, signed=True)
 
 
+def explain_parts(report: TeamReport) -> dict[str, str]:
+    """What the parts of a report show, where that is not everything, and what shows all of it.
+
+    The keys are `report`, `agreement`, `family` and `audit`; empty for a whole report.
+    """
+    if report.is_whole:
+        return {}
+    return {
+        "report": (
+            f"This report shows {len(report.entries):,} of {report.total:,} submissions: the newest"
+            f" {report.newest:,}, the best {BEST} and each that became SOTA. tracker ledger export"
+            " all.csv writes all of them."
+        ),
+        "agreement": f"Of the newest {report.newest:,}; tracker leaderboard cv-lb takes all.",
+        "family": (
+            f"Only SOTA and what it was made from, the {MOST_ANCESTORS} nearest; tracker tree shows"
+            " all."
+        ),
+        "audit": "Of the submissions shown; tracker audit reads all, and the files of runs.",
+    }
+
+
 def list_facts(report: TeamReport) -> dict[str, str]:
     """The facts at the top of the report, without SOTA."""
-    times = sorted(entry.submitted_at for entry in report.entries if entry.submitted_at)
-    facts = {"Submissions": str(len(report.entries))}
-    if times:
-        first, last = (report.competition.local_time(time) for time in (times[0], times[-1]))
+    facts = {"Submissions": str(report.total)}
+    if report.times:
+        first, last = (report.competition.local_time(time) for time in report.times)
         facts[f"First to last ({report.competition.time_zone})"] = f"{first} to {last}"
     best, metric = report.best_private, report.competition.primary
     if best:
         facts["Best private score"] = (
             f"{metric.render(best.values[f'private_{metric.name}'])}, submission {best.number}"
         )
-    facts["Duplicates"] = str(len(report.audit.wasted))
+    among = "" if report.is_whole else " of the submissions shown"
+    facts["Duplicates"] = f"{len(report.audit.wasted)}{among}"
     facts["Quota"] = render_quota(report.quota, report.competition)
     facts["Ledger head"] = report.head
     return facts

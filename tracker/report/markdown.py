@@ -9,29 +9,42 @@ from tracker.core.config_diff import render_change
 from tracker.core.list_marks import explain_marks
 from tracker.core.markdown import escape, render_table
 from tracker.report.charts import describe_scatter, describe_timeline, title_scatter
-from tracker.report.data import SubmissionEntry, TeamReport, label_metric, list_facts, render_gain
+from tracker.report.data import (
+    SubmissionEntry,
+    TeamReport,
+    explain_parts,
+    label_metric,
+    list_facts,
+    render_gain,
+)
 from tracker.workspace.metrics import NO_PUBLIC_SCORE
 from tracker.workspace.quota import render_quota
 
 
 def render_markdown(report: TeamReport) -> str:
     """The whole document; every text from the ledger or the runs is escaped."""
+    # a paragraph where a part is not whole, otherwise nothing
+    about = {part: [f"{escape(text)}\n"] for part, text in explain_parts(report).items()}
     parts = [
         f"# {escape(report.competition.name)}: submissions\n",
+        *about.get("report", []),
         "\n".join(_render_top(report)),
         "## Timeline\n",
         describe_timeline(report.entries, report.competition.primary) + "\n",
         "## Submissions\n",
         _render_submissions(report),
         "## Do the scores agree?\n",
+        *about.get("agreement", []),
         "\n".join(f"- {title_scatter(item)}: {describe_scatter(item)}" for item in report.relations)
         or "Not known yet.",
         f"\n## Family\n\n{escape(explain_marks(report.list_family_marks()))}\n",
+        *about.get("family", []),
         "\n".join(_render_node(node, report) for node in report.family.nodes)
         or "No runs and no submissions yet.",
         *map(escape, filter(None, [describe_archived(report.family)])),
         "\n".join(f"\n{escape(problem)}" for problem in report.family.problems),
         "\n## Audit\n",
+        *about.get("audit", []),
         "\n".join(_render_audit(report)),
     ]
     return "\n".join(parts) + "\n"

@@ -37,7 +37,15 @@ from tracker.report.charts import (
     draw_timeline,
     title_scatter,
 )
-from tracker.report.data import Column, Scatter, TeamReport, label_metric, list_facts, render_gain
+from tracker.report.data import (
+    Column,
+    Scatter,
+    TeamReport,
+    explain_parts,
+    label_metric,
+    list_facts,
+    render_gain,
+)
 from tracker.workspace.metrics import NO_PUBLIC_SCORE, metric_title
 from tracker.workspace.tracker_toml import Competition, Metric
 
@@ -95,6 +103,7 @@ def describe_report(report: TeamReport) -> dict[str, Any]:
     return {
         **describe_marks(),
         "report": report,
+        "about": explain_parts(report),
         "metric": metric,
         "entry_marks": explain_marks(report.list_entry_marks()),
         "node_marks": explain_marks(report.list_family_marks()),

@@ -9,7 +9,7 @@ from pathlib import Path
 from tracker.core.errors import TrackerError, render_error
 from tracker.ledger.integrity import check_integrity
 from tracker.report.charts import describe_timeline
-from tracker.report.data import build_report
+from tracker.report.data import build_report, explain_parts
 from tracker.report.markdown import render_markdown
 from tracker.report.page import render_page
 from tracker.training.errors import ConfigError
@@ -55,9 +55,10 @@ def write_report(
         if path is not None:
             texts[name] = render(report)
             write_text(path, texts[name])
+    timeline = describe_timeline(report.entries, workspace.competition.primary)
     return WrittenReport(
         texts=texts,
-        about=describe_timeline(report.entries, workspace.competition.primary),
+        about=" ".join(filter(None, [explain_parts(report).get("report"), timeline])),
         ledger_problem=problem,
     )
 

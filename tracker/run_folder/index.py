@@ -213,6 +213,11 @@ class RunIndex:
         """The numbers of the runs whose folders have to be read, the newest first."""
         return [number for number in self.numbers if self._find(number) is None]
 
+    def digest(self) -> str:
+        """Another text when a file of a run that the index answers for has changed."""
+        rows = [row[:2] for row in self._rows.values()]
+        return blake2b(repr(rows).encode(), digest_size=16).hexdigest()
+
     def load_record(self, number: int) -> RunRecord | None:
         """The record of a run; None where its folder has to be read."""
         return self._load(number) if number in self._rows else None
