@@ -15,18 +15,20 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
 import pytest
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Error as PlaywrightError
 
 from tests.conftest import COMMAND_LIMIT_S, made_once, tracker_command
 from tests.support.forks import MLFLOW, Child, Forks
@@ -396,3 +398,17 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=program, args=CHROMIUM_FLAGS)
         yield browser
         browser.close()
+
+
+@contextmanager
+def pictured(page: Page) -> Iterator[None]:
+    """Where the block fails, the error says where a picture of the page is: to draw a whole page
+    takes a second, for nothing where all is well."""
+    try:
+        yield
+    except BaseException as error:
+        picture = Path(tempfile.mkdtemp(prefix="tracker-page-")) / "page.png"
+        with suppress(PlaywrightError):  # the page may be what has gone
+            page.screenshot(path=picture, full_page=True)
+            error.add_note(f"a picture of the page: {picture}")
+        raise
