@@ -53,7 +53,7 @@ LARGE_PAGE, MADV_COLLAPSE = 2 << 20, 25
 LIBRARIES = (
     *("torch._dynamo", "torch.utils.serialization", "timm", "albumentations", "tomli_w", "psutil"),
     *("torch.distributed.run", "torch.distributed.elastic.agent.server.local_elastic_agent"),
-    *("matplotlib.figure", "matplotlib.backends.backend_agg"),
+    *("matplotlib.figure", "matplotlib.backends.backend_agg", "sklearn.metrics"),
     *("PIL.BmpImagePlugin", "PIL.GifImagePlugin", "PIL.JpegImagePlugin", "PIL.PpmImagePlugin"),
     *("sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql.psycopg", "alembic.command"),
     # what copies to TensorBoard and MLflow
@@ -71,7 +71,7 @@ NOT_IMPORTED = (
 # one without them 10. Commands that need neither are forked from a server that has neither.
 NOT_LIGHT = (*NOT_IMPORTED, "tracker.training.", "tracker.board", "tracker.jobs.sweep")
 LIGHT_LIBRARIES = (
-    *("numpy.random", "tomli_w", "psutil", "alembic.command"),
+    *("numpy.random", "tomli_w", "psutil", "alembic.command", "sklearn.metrics"),
     *("sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql.psycopg"),
 )
 LIGHT = {
