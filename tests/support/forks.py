@@ -50,14 +50,19 @@ LIMIT_S = 900
 POLL_S = 1.0
 LARGE_PAGE, MADV_COLLAPSE = 2 << 20, 25
 # what commands import from libraries, some of it only as they compute
+DATABASES = (
+    *("sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql.psycopg", "alembic.command"),
+    "psycopg",  # at the first connection
+)
+TENSORBOARD = ("tensorboard.compat.proto.event_pb2", "tensorboard.summary.writer.record_writer")
 LIBRARIES = (
     *("torch._dynamo", "torch.utils.serialization", "timm", "albumentations", "tomli_w", "psutil"),
     *("torch.distributed.run", "torch.distributed.elastic.agent.server.local_elastic_agent"),
     *("matplotlib.figure", "matplotlib.backends.backend_agg", "sklearn.metrics"),
     *("PIL.BmpImagePlugin", "PIL.GifImagePlugin", "PIL.JpegImagePlugin", "PIL.PpmImagePlugin"),
-    *("sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql.psycopg", "alembic.command"),
+    *DATABASES,
     # what copies to TensorBoard and MLflow
-    *("tensorboard.compat.proto.event_pb2", "tensorboard.summary.writer.record_writer"),
+    *TENSORBOARD,
     *("mlflow.tracking.client", "mlflow.store.tracking.sqlalchemy_store"),
     # and its server, which looks whether uvicorn has been imported before
     *("uvicorn", "mlflow.cli", "mlflow.server.fastapi_app"),
@@ -71,8 +76,9 @@ NOT_IMPORTED = (
 # one without them 10. Commands that need neither are forked from a server that has neither.
 NOT_LIGHT = (*NOT_IMPORTED, "tracker.training.", "tracker.board", "tracker.jobs.sweep")
 LIGHT_LIBRARIES = (
-    *("numpy.random", "tomli_w", "psutil", "alembic.command", "sklearn.metrics"),
-    *("sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql.psycopg"),
+    *("numpy.random", "tomli_w", "psutil", "sklearn.metrics"),
+    *DATABASES,
+    *TENSORBOARD,
 )
 LIGHT = {
     *("runs", "show", "diff", "tree", "compare", "logs", "stop", "events", "check", "sota"),

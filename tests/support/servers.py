@@ -278,8 +278,13 @@ def _answers(server: PostgresServer) -> bool:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of a ledger database that does not exist (SQLite) or is empty (PostgreSQL)."""
+    return new_ledger_url(request, tmp_path)
+
+
+def new_ledger_url(request: pytest.FixtureRequest, folder: Path) -> str:
+    """The same for a fixture that has these `params` and a wider scope."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'ledger.db'}"
+        return f"sqlite:///{folder / 'ledger.db'}"
     server: PostgresServer = request.getfixturevalue("postgres_server")
     return server.create_database()
 
