@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.support.servers import PAGE_LIMIT_MS, tracker_page
+from tests.support.servers import PAGE_LIMIT_MS, pictured, tracker_page
 from tests.support.winners_table import TABLE
 from tests.support.workspaces import begin_run, make_run, make_workspace, set_parent
 from tracker.ledger.submission_table import import_table, read_submission_table
@@ -72,7 +72,8 @@ def opened(
     page.on("request", lambda request: requests.append(request.url))
     page.goto(address)
     try:
-        yield page
+        with pictured(page):
+            yield page
         root = address[: address.index("/", len("http://")) + 1]
         assert complaints == []
         assert [url for url in requests if not url.startswith((root, "data:"))] == []
@@ -89,12 +90,11 @@ def ask_now(page: Page) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1400])
 def test_every_page_fits_the_screen_and_shows_no_markup_of_users(
-    browser: Browser, served: Served, tmp_path: Path, width: int, scheme: str
+    browser: Browser, served: Served, width: int, scheme: str
 ) -> None:
     with opened(browser, served.address, width=width, scheme=scheme) as page:
-        for number, place in enumerate(PAGES):
+        for place in PAGES:
             page.goto(served.address + place)
-            page.screenshot(path=tmp_path / f"{number}-{width}-{scheme}.png", full_page=True)
             assert page.evaluate("document.documentElement.scrollWidth") <= width, place
             assert page.locator("script").count() == 1
             brightness = page.evaluate(

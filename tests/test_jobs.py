@@ -690,17 +690,20 @@ def test_two_processes_of_one_sweep_make_its_trials_between_them_and_a_failed_on
     )
 
 
+TRIALS = 6
+
+
 def test_a_trial_whose_worker_is_killed_goes_to_another_machine_and_none_is_trained_twice(
     root: Path, forks: Forks, postgres_server: PostgresServer
 ) -> None:
     text = (
-        "trials = 12\nheartbeat_s = 1\nstartup_trials = 12\n"
+        f"trials = {TRIALS}\nheartbeat_s = 1\nstartup_trials = {TRIALS}\n"
         'pruner = "none"\n[base]\nconfig = "base.toml"\nepochs = 1\n[space]\n'
         "train.epochs = { low = 1, high = 60 }\n"
         "optim.lr = { low = 1e-4, high = 1e-2, log = true }\n"
         "[[first]]\ntrain.epochs = 60\n"
     )
-    rest = "".join("[[first]]\ntrain.epochs = 1\n" for _ in range(11))
+    rest = "".join("[[first]]\ntrain.epochs = 1\n" for _ in range(TRIALS - 1))
     (root / "s.toml").write_text(text + rest)
     # Another machine: its own folder, and nothing in common but the database.
     other = root.parent / "other"
@@ -712,14 +715,16 @@ def test_a_trial_whose_worker_is_killed_goes_to_another_machine_and_none_is_trai
     words = ("run", "sweep", "s.toml", "--join")
     killed = forks.start(*words, cwd=root, spares=1, TRACKER_SWEEP_URL=url)
     wait_until(lambda: read_record(root, "exp1")["epoch"] >= 1)
-    others = [forks.start(*words, cwd=other, spares=12, TRACKER_SWEEP_URL=url) for _ in range(2)]
+    others = [
+        forks.start(*words, cwd=other, spares=TRIALS, TRACKER_SWEEP_URL=url) for _ in range(2)
+    ]
     killed.kill()
     killed.communicate(timeout=COMMAND_LIMIT_S)
     said = [worker.communicate(timeout=COMMAND_LIMIT_S) for worker in others]
     assert [worker.wait() for worker in others] == [0, 0], said
-    assert max(stdout.count("complete") for stdout, _ in said) == 12, said
+    assert max(stdout.count("complete") for stdout, _ in said) == TRIALS, said
     record = read_record(root, "exp1")
     assert (record["status"], record["error"]) == ("interrupted", "SIGTERM")
     assert record["epoch"] < 60
-    assert sorted(run["facts"]["trial"] for run in list_runs(other)) == list(range(12))
+    assert sorted(run["facts"]["trial"] for run in list_runs(other)) == list(range(TRIALS))
     assert {run["status"] for run in list_runs(other)} == {"finished"}

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.support.report_texts import CELLS, HEBREW, HOSTILE, list_expected, make_hostile
-from tests.support.servers import PAGE_LIMIT_MS
+from tests.support.servers import PAGE_LIMIT_MS, pictured
 from tests.support.winners_table import TABLE
 from tests.support.workspaces import make_workspace
 from tracker.ledger.submission_table import import_table, read_submission_table
@@ -60,7 +60,8 @@ def opened(
     page.on("request", lambda request: requests.append(request.url))
     page.goto(path.as_uri())
     try:
-        yield page
+        with pictured(page):
+            yield page
         assert complaints == []
         assert [url for url in requests if not url.startswith("data:")] == [path.as_uri()]
     finally:
@@ -70,10 +71,9 @@ def opened(
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1400])
 def test_the_report_fits_the_screen_and_has_the_reference_rows(
-    browser: Browser, winners: Path, tmp_path: Path, width: int, scheme: str
+    browser: Browser, winners: Path, width: int, scheme: str
 ) -> None:
     with opened(browser, winners, width, scheme) as page:
-        page.screenshot(path=tmp_path / f"{width}-{scheme}.png", full_page=True)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         rows = page.locator("#submissions ~ .scroll tbody tr").all()
         assert len(rows) == 18
@@ -163,10 +163,9 @@ def test_a_heading_sorts_the_table_by_keyboard_and_leaves_the_unknown_at_the_end
 
 @pytest.mark.parametrize("width", [390, 1400])
 def test_markup_and_right_to_left_text_are_shown_as_text(
-    browser: Browser, hostile: Path, tmp_path: Path, width: int
+    browser: Browser, hostile: Path, width: int
 ) -> None:
     with opened(browser, hostile, width) as page:
-        page.screenshot(path=tmp_path / f"hostile-{width}.png", full_page=True)
         assert page.evaluate("document.title") == "ws: submissions"
         memo, other = page.locator("[data-key=memo] bdi").all()[:2]
         assert memo.inner_text() == " ".join(HOSTILE.split())

@@ -50,14 +50,19 @@ LIMIT_S = 900
 POLL_S = 1.0
 LARGE_PAGE, MADV_COLLAPSE = 2 << 20, 25
 # what commands import from libraries, some of it only as they compute
+DATABASES = (
+    *("sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql.psycopg", "alembic.command"),
+    "psycopg",  # at the first connection
+)
+TENSORBOARD = ("tensorboard.compat.proto.event_pb2", "tensorboard.summary.writer.record_writer")
 LIBRARIES = (
     *("torch._dynamo", "torch.utils.serialization", "timm", "albumentations", "tomli_w", "psutil"),
     *("torch.distributed.run", "torch.distributed.elastic.agent.server.local_elastic_agent"),
-    *("matplotlib.figure", "matplotlib.backends.backend_agg"),
+    *("matplotlib.figure", "matplotlib.backends.backend_agg", "sklearn.metrics"),
     *("PIL.BmpImagePlugin", "PIL.GifImagePlugin", "PIL.JpegImagePlugin", "PIL.PpmImagePlugin"),
-    *("sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql.psycopg", "alembic.command"),
+    *DATABASES,
     # what copies to TensorBoard and MLflow
-    *("tensorboard.compat.proto.event_pb2", "tensorboard.summary.writer.record_writer"),
+    *TENSORBOARD,
     *("mlflow.tracking.client", "mlflow.store.tracking.sqlalchemy_store"),
     # and its server, which looks whether uvicorn has been imported before
     *("uvicorn", "mlflow.cli", "mlflow.server.fastapi_app"),
@@ -71,8 +76,9 @@ NOT_IMPORTED = (
 # one without them 10. Commands that need neither are forked from a server that has neither.
 NOT_LIGHT = (*NOT_IMPORTED, "tracker.training.", "tracker.board", "tracker.jobs.sweep")
 LIGHT_LIBRARIES = (
-    *("numpy.random", "tomli_w", "psutil", "alembic.command"),
-    *("sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql.psycopg"),
+    *("numpy.random", "tomli_w", "psutil", "sklearn.metrics"),
+    *DATABASES,
+    *TENSORBOARD,
 )
 LIGHT = {
     *("runs", "show", "diff", "tree", "compare", "logs", "stop", "events", "check", "sota"),
@@ -647,6 +653,13 @@ class Spare:
         self.stdin.close()
         return self
 
+    def repeat(self, words: list[str], cwd: Path, env: dict[str, str], outputs: list[int]) -> Spare:
+        """Be the training that repeats a run, at once."""
+        self._send(words, cwd, COMMANDS, env, outputs)
+        self.stdin.write(b"\n")
+        self.stdin.close()
+        return self
+
     def rank(self, command: list[str], env: dict[str, str]) -> Spare:
         """Be what torchrun starts, `python -u -m tracker.cli WORDS` or `python -u SCRIPT WORDS`, at
         once; it writes where its parent does."""
@@ -768,7 +781,9 @@ def keep_others(call: dict[str, Any]) -> None:
         keep_jobs(address)
     if module == TASK:
         keep_spares(1, [])  # the trial of a sweep
-    if module in (PROGRAM, TASK) or starts_mirror(words):
+    if words[:2] == ["run", "reproduce"]:
+        keep_training()
+    elif module in (PROGRAM, TASK) or starts_mirror(words):
         keep_mirror()
     if module == MLFLOW or words[:1] == ["ui"]:
         keep_server(module)
@@ -795,6 +810,26 @@ def keep_jobs(address: str) -> None:
             )
 
     local.subprocess = SimpleNamespace(Popen=start)  # type: ignore[assignment]
+
+
+def keep_training() -> None:
+    """Fork a process that becomes the training with which `tracker run reproduce` repeats a run."""
+    from tracker.workflows import reproduce
+
+    (spare,) = fork_spares(1)
+
+    def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+            asked = options["stderr"] is not None
+            outputs = [out.fileno(), err.fileno() if asked else 2]
+            words = command[command.index(COMMANDS) + 1 :]
+            code = spare.repeat(words, options["cwd"], options["env"], outputs).wait(LIMIT_S)
+            out.seek(0)
+            err.seek(0)
+            return subprocess.CompletedProcess(command, code, out.read(), err.read())
+
+    names = SimpleNamespace(run=run, PIPE=subprocess.PIPE)
+    reproduce.subprocess = names  # type: ignore[assignment]
 
 
 def starts_mirror(words: list[str]) -> bool:

@@ -15,18 +15,20 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
 import pytest
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Error as PlaywrightError
 
 from tests.conftest import COMMAND_LIMIT_S, made_once, tracker_command
 from tests.support.forks import MLFLOW, Child, Forks
@@ -276,8 +278,13 @@ def _answers(server: PostgresServer) -> bool:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of a ledger database that does not exist (SQLite) or is empty (PostgreSQL)."""
+    return new_ledger_url(request, tmp_path)
+
+
+def new_ledger_url(request: pytest.FixtureRequest, folder: Path) -> str:
+    """The same for a fixture that has these `params` and a wider scope."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'ledger.db'}"
+        return f"sqlite:///{folder / 'ledger.db'}"
     server: PostgresServer = request.getfixturevalue("postgres_server")
     return server.create_database()
 
@@ -396,3 +403,17 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=program, args=CHROMIUM_FLAGS)
         yield browser
         browser.close()
+
+
+@contextmanager
+def pictured(page: Page) -> Iterator[None]:
+    """Where the block fails, the error says where a picture of the page is: to draw a whole page
+    takes a second, for nothing where all is well."""
+    try:
+        yield
+    except BaseException as error:
+        picture = Path(tempfile.mkdtemp(prefix="tracker-page-")) / "page.png"
+        with suppress(PlaywrightError):  # the page may be what has gone
+            page.screenshot(path=picture, full_page=True)
+            error.add_note(f"a picture of the page: {picture}")
+        raise

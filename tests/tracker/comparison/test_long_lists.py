@@ -12,6 +12,7 @@ import pytest
 import tracker.ledger.read
 import tracker.run_folder.read
 from tests.support.ledger_rows import draft
+from tests.support.servers import new_ledger_url
 from tests.support.workspaces import begin_run, make_run, make_workspace
 from tracker.commands import options
 from tracker.commands.runs import runs_command
@@ -39,11 +40,12 @@ from tracker.workspace.tracker_toml import Metric, Workspace
 ROWS, SHOWN = 300, 10
 
 
-@pytest.fixture
-def long(ledger_url: str, tmp_path: Path) -> Workspace:
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def long(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A hand-kept table of 300 rows with few different scores, then three submissions, then
-    corrections."""
-    workspace = make_workspace(tmp_path / "ws", ledger_url=ledger_url)
+    corrections; not to be changed."""
+    folder = tmp_path_factory.mktemp("long")
+    workspace = make_workspace(folder / "ws", ledger_url=new_ledger_url(request, folder))
     rng = random.Random(3)  # noqa: S311
     rows = []
     for number in range(1, ROWS + 1):
