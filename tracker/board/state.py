@@ -131,8 +131,7 @@ class StateReader:
             self._pause_s = PAUSE * (time.monotonic() - started) if index else 0.0
             numbers = list_run_numbers(runs_dir) if index is None else index.list_unknown()
             facts: list[object] = [index.digest()] if index else []
-            for number in numbers:
-                run = load_listed(runs_dir, number)
+            for run in load_listed(runs_dir, numbers):
                 marks = (run.archived_at, run.note, run.tags)
                 facts.append((run.name, run.status, run.epoch, *marks))
             return facts, self._watcher.read()

@@ -96,7 +96,7 @@ def choose_by_index(
         chosen = [number for number, known in values.rows if condition.test(known)]
     except ConfigError:
         return None
-    records = [load_listed(workspace.runs_dir, number) for number in chosen]
+    records = [*load_listed(workspace.runs_dir, chosen)]
     return ([*build_runs(workspace, records)], len(values.rows)) if chosen else None
 
 
