@@ -92,6 +92,7 @@ class RunIndex:
         self, runs_dir: Path, numbers: Sequence[int], database: sqlite3.Connection
     ) -> None:
         self.runs_dir, self.numbers = runs_dir, numbers
+        self.is_damaged = False  # something was read that nobody wrote
         self._database = database
         # (number, state, uid, config, archived, checksum) of the runs that the index answers for
         self._rows: dict[int, tuple[Any, ...]] = {}
@@ -107,13 +108,15 @@ class RunIndex:
         if len(changed) > MANY:
             each = f"about 3 seconds for each {10_000:,}"
             print_note(f"making an index of {len(changed):,} run folders, once: {each}")
-        with suppress(*DAMAGED):  # read-only, full, or another process writes
+        try:
             if gone:
                 self._remove(gone)
             for start in range(0, len(changed), BATCH):
                 part = changed[start : start + BATCH]
                 found = {number: read(f"exp{number}") for number in part}
                 self._write({number: (states[number], run) for number, run in found.items()})
+        except DAMAGED as error:  # or read-only, full, or another process writes
+            self.note_damage(error)
         if changed:
             known = self._read_rows()
         for number, row in known.items():
@@ -193,7 +196,7 @@ class RunIndex:
     def _find(self, number: int) -> tuple[Any, ...] | None:
         """(number, state, uid, config, archived) of a run; None where its folder has to be read."""
         *row, seal = self._rows.get(number) or (None,)
-        return tuple(row) if row and _sum(*row) == seal else None
+        return tuple(row) if row and self._is_right(row, seal) else None
 
     def find_uid(self, number: int) -> str | None:
         """The uid of a run; None where its folder has to be read."""
@@ -223,10 +226,9 @@ class RunIndex:
         return self._load(number) if number in self._rows else None
 
     def _load_record(self, number: int) -> RunRecord | None:
-        with suppress(*DAMAGED):
-            asked = "SELECT number, state, text, sum FROM records WHERE number = ?"
-            for row in self._database.execute(asked, (number,)):
-                return self._parse_record(row)
+        asked = "SELECT number, state, text, sum FROM records WHERE number = ?"
+        for row in self._iterate(asked, number):
+            return self._parse_record(row)
         return None
 
     def read_records(self) -> Iterator[tuple[int, RunRecord | None]]:
@@ -238,7 +240,9 @@ class RunIndex:
     def _parse_record(self, row: tuple[Any, ...]) -> RunRecord | None:
         number, state, text, checksum = row
         known = self._rows.get(number)
-        if known is None or known[1] != state or _sum(number, state, text) != checksum:
+        if known is None or known[1] != state:
+            return None
+        if not self._is_right((number, state, text), checksum):
             return None
         raw = _parse(text)
         raw["tags"] = tuple(raw["tags"])
@@ -253,12 +257,11 @@ class RunIndex:
         return None if row is None or row[3] is None else self._load_config(row[3])
 
     def _load_tables(self, config: int) -> dict[str, Any] | None:
-        with suppress(*DAMAGED):
-            asked = "SELECT text, sum FROM tables WHERE id = ?"
-            for text, checksum in self._database.execute(asked, (config,)):
-                if checksum == _sum(config, text):
-                    tables: dict[str, Any] = json.loads(text)
-                    return tables
+        asked = "SELECT text, sum FROM tables WHERE id = ?"
+        for text, checksum in self._iterate(asked, config):
+            if self._is_right((config, text), checksum):
+                tables: dict[str, Any] = json.loads(text)
+                return tables
         return None
 
     def read_values(self, wanted: Sequence[str]) -> Iterator[IndexedValues | int]:
@@ -277,7 +280,7 @@ class RunIndex:
         for row in self._iterate(asked):
             number, state, uid, _, archived, names, config, low, high, checksum = row
             known = self._rows.get(number)
-            if known is None or state != known[1] or _sum(*row[:-1]) != checksum:
+            if known is None or state != known[1] or not self._is_right(row[:-1], checksum):
                 continue
             places = own.get(names)
             if places is None or (config is not None and config not in configs):
@@ -298,21 +301,34 @@ class RunIndex:
             is_own = row is not None and row[0] == number and number in self._rows
             yield number, row if is_own else None
 
-    def _iterate(self, sql: str) -> Iterator[tuple[Any, ...]]:
-        with suppress(*DAMAGED):  # a damaged page: the runs of the others are read
-            yield from self._database.execute(sql)
+    def _iterate(self, sql: str, *values: Any) -> Iterator[tuple[Any, ...]]:
+        try:
+            yield from self._database.execute(sql, values)
+        except DAMAGED as error:  # a damaged page: the runs of the others are read
+            self.note_damage(error)
+
+    def _is_right(self, cells: Sequence[Any], checksum: int) -> bool:
+        """Whether the cells of a row have the checksum that they were written with."""
+        if _sum(*cells) != checksum:
+            self.is_damaged = True
+            return False
+        return True
+
+    def note_damage(self, error: Exception) -> None:
+        """Note what an error says, unless the file was only busy, or away for a moment."""
+        self.is_damaged |= not isinstance(error, sqlite3.OperationalError)
 
     def _list_names(self) -> dict[int, list[Any]]:
-        rows = self._database.execute("SELECT id, text, sum FROM names")
-        return {key: json.loads(text) for key, text, checksum in rows if checksum == _sum(text)}
+        rows = self._iterate("SELECT id, text, sum FROM names")
+        return {key: json.loads(text) for key, text, sum_ in rows if self._is_right((text,), sum_)}
 
     def _read_configs(self, wanted: Sequence[str]) -> dict[int, Mapping[str, Any]]:
         """{id: the wanted values} of the configs; few are left of each, so that all fit."""
         lists = self._list_names()
         found: dict[int, Mapping[str, Any]] = {}
         asked = "SELECT id, names, flat, sum FROM configs"
-        for key, names, flat, checksum in self._database.execute(asked):
-            if checksum == _sum(key, names, flat) and names in lists:
+        for key, names, flat, checksum in self._iterate(asked):
+            if self._is_right((key, names, flat), checksum) and names in lists:
                 places = [
                     (name, lists[names].index(name)) for name in wanted if name in lists[names]
                 ]
@@ -324,7 +340,7 @@ class RunIndex:
         """(the names of all values, the names of all metrics) of runs by their `form`."""
         lists = self._list_names()
         chosen = set(forms)
-        names_of = dict(self._database.execute("SELECT id, names FROM configs"))
+        names_of = dict(self._iterate("SELECT id, names FROM configs"))
         names, metrics = set[str](), set[str]()
         for key in {key for key, _ in chosen}:
             low, high, summary = lists[key]
@@ -430,18 +446,27 @@ def _read_state(folder: str, limit: int) -> int | None:
 
 @contextmanager
 def open_index(runs_dir: Path, numbers: Sequence[int], read: Reader) -> Iterator[RunIndex | None]:
-    """The index, up to date; None where none can be had."""
-    database = _open(runs_dir.parent / ".tracker" / "runs.db")
+    """The index, up to date; None where none can be had.
+
+    A damaged one is removed afterwards: else every later command would do without it.
+    """
+    path = runs_dir.parent / ".tracker" / "runs.db"
+    database = _open(path)
     if database is None:
         yield None
         return
     with closing(database):
+        found = RunIndex(runs_dir, numbers, database)
         index: RunIndex | None = None
-        with suppress(*DAMAGED, TypeError, LookupError):
-            found = RunIndex(runs_dir, numbers, database)
+        try:
             found.refresh(read)
             index = found
+        except (*DAMAGED, TypeError, LookupError) as error:
+            found.note_damage(error)
         yield index
+    if found.is_damaged:
+        with suppress(OSError):
+            path.unlink()
 
 
 def _open(path: Path) -> sqlite3.Connection | None:

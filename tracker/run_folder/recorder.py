@@ -14,6 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -177,6 +178,7 @@ class Recorder:
         begins = record.status == "pending"
         environment = "env.json" if begins else f"env-resumed-{int(time.time())}.json"
         write_json(runs_dir / name / environment, collect_environment(runs_dir.parent))
+        before = record
         record = replace(
             record,
             status="running",
@@ -189,13 +191,24 @@ class Recorder:
         if record.archived_at:  # a user who resumes a run wants to see it in the lists
             record = replace(record, archived_at=None)
             write_marks(runs_dir / name, record)
-        write_json(runs_dir / name / "run.json", record.to_file())
-        recorder = cls(runs_dir / name, record, lock)
-        if begins:
-            recorder.tell("started", describe_start(record), describe_facts(record))
-        else:
-            recorder.tell("resumed", f"{name} resumed after epoch {record.epoch}", {})
-        return recorder
+        recorder: Recorder | None = None
+        try:
+            write_json(runs_dir / name / "run.json", record.to_file())
+            recorder = cls(runs_dir / name, record, lock)
+            if begins:
+                recorder.tell("started", describe_start(record), describe_facts(record))
+            else:
+                recorder.tell("resumed", f"{name} resumed after epoch {record.epoch}", {})
+            return recorder
+        except BaseException:  # as in `create`: nothing was done, the run is what it was
+            if recorder is not None:
+                recorder._stop_heart()
+            with suppress(StorageError):
+                write_json(runs_dir / name / "run.json", before.to_file())
+            if recorder is not None:
+                recorder._close()
+            lock.release()
+            raise
 
     @property
     def age_s(self) -> float:

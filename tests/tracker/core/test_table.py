@@ -177,9 +177,7 @@ def test_runs_show_every_identifier_and_number_in_a_line_each(
 def make_submission(number: int, run: str, memo: str, score: float) -> Submission:
     """A submission as the ledger has it."""
     empty = dict.fromkeys(
-        name
-        for name in Submission.__dataclass_fields__
-        if name not in ("scores", "notes", "not_known")
+        name for name in Submission._fields if name not in ("scores", "notes", "not_known")
     )
     scores = {
         f"{split}_{name}": score for split in ("public", "private") for name in ("f1", "accuracy")
@@ -274,7 +272,7 @@ def test_compare_keeps_the_deciding_figures_then_config_keys(
     def show(wide: bool) -> None:
         print_comparison(found, COMPETITION, wide=wide)
 
-    figures = [f"{0.5 + place / 100:.4f} \u00b1 0.01230 (3)" for place in range(count)]
+    figures = [f"{0.5 + place / 100:.4f} \u00b1 0.012 (3)" for place in range(count)]
     cells = {
         "run": [f"exp{place}" for place in range(count)],
         "val/f1": figures,

@@ -216,6 +216,26 @@ def test_a_damaged_index_says_nothing_wrong(workspace: Workspace, damage: int) -
     check(workspace)
 
 
+@pytest.mark.parametrize("table", ["runs", "records", "configs", "names"])
+def test_a_damaged_index_is_made_anew(workspace: Workspace, table: str) -> None:
+    count_indexed(workspace)
+    path = find_index(workspace)
+    with closing(sqlite3.connect(path)) as database:
+        asked = "SELECT rootpage FROM sqlite_master WHERE name = ?"
+        page = database.execute(asked, (table,)).fetchone()[0]
+        size = database.execute("PRAGMA page_size").fetchone()[0]
+    data = bytearray(path.read_bytes())
+    data[(page - 1) * size : page * size] = bytes(size)
+    path.write_bytes(data)
+    check(workspace)  # the second time with a new one
+    with look_once(workspace.runs_dir) as found:
+        assert found is not None
+        assert found.list_unknown() == []
+        assert all(record is not None for _, record in found.read_records())
+        values = found.read_values(["optim.lr", "note"])
+        assert not any(isinstance(value, int) for value in values)
+
+
 @pytest.mark.parametrize("column", ["uid", "low", "high", "archived", "names", "config", "state"])
 def test_a_changed_cell_of_the_index_is_noticed(workspace: Workspace, column: str) -> None:
     count_indexed(workspace)

@@ -654,6 +654,22 @@ def test_a_run_that_is_stopped_while_its_first_files_are_written_leaves_no_folde
     assert "heartbeat exp1" not in [thread.name for thread in threading.enumerate()]
 
 
+def test_a_resume_that_is_stopped_as_it_is_told_leaves_the_run_as_it_was(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def press_ctrl_c(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    tracker.start_run({}, root=workspace.root, follow=False).finish("interrupted")
+    with monkeypatch.context() as patch:
+        patch.setattr("tracker.run_folder.recorder.append_event", press_ctrl_c)
+        with pytest.raises(KeyboardInterrupt):
+            tracker.start_run({}, resume="exp1", root=workspace.root, follow=False)
+    assert load_run(workspace.runs_dir, "exp1").status == "interrupted"
+    tracker.start_run({}, resume="exp1", root=workspace.root, follow=False).finish()
+    assert load_run(workspace.runs_dir, "exp1").status == "finished"
+
+
 def test_the_best_epoch_is_told_with_its_own_values(workspace: Workspace) -> None:
     """The summary of a loop without save_best has the best of each metric, of whatever epoch."""
     with begin({}, root=workspace.root, follow=False, quiet=True) as run:
