@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-
 # Typer has its own copy of click and exports one of its errors; this is the base of them
 USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
 
