@@ -350,9 +350,13 @@ def _check_eval_dir(eval_dir: str) -> None:
     folder = Path(eval_dir).expanduser()
     missing = [name for name in ("info.csv", "images") if eval_dir and not (folder / name).exists()]
     if missing:
+        names = {"info.csv": "info.csv", "images": "folder images/"}
         raise DataError(
-            f"{folder} has no {' and no '.join(missing)} (--eval-dir)",
-            hint="see the layouts in docs/data-and-competitions.md",
+            f"{folder} has no {' and no '.join(names[name] for name in missing)} (--eval-dir)",
+            hint=(
+                "with a sample submission it may be any folder of images: --sample FILE"
+                " (docs/data-and-competitions.md has the layouts)"
+            ),
         )
 
 
