@@ -246,6 +246,13 @@ def test_a_solution_with_class_names_is_answered_with_the_option_for_it(tmp_path
     assert "--sample FILE" in done.stderr
 
 
+def test_the_share_of_similar_answers_fits_the_images_of_a_sample(tmp_path: Path) -> None:
+    rows = "".join(f"i{number}.png,0\n" for number in range(200))
+    (tmp_path / "sample.csv").write_text("ImageID,ans\n" + rows)
+    run_tracker("init", "ws", "--eval-dir", ".", "--sample", "sample.csv", cwd=tmp_path)
+    assert load_workspace(tmp_path / "ws").competition.similar_share == 0.99
+
+
 def test_a_solution_alone_names_no_images_to_predict(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
