@@ -83,7 +83,8 @@ class SelectionBias:
     where luck cannot be estimated. It lies between `low` (all differences are skill) and `high`
     (the submissions `among`, which could be the best, are equally good: their mean is expected).
     `looks` submissions were scored. `own_sd` is the noise of a single score, from `source`.
-    `private` is the private score of the best one where it is known.
+    `private` is the private score of the best one where it is known. `equal` are others with the
+    same public score.
     """
 
     metric: str
@@ -99,6 +100,7 @@ class SelectionBias:
     expected: float | None
     private: float | None
     contender: Contender
+    equal: Sequence[int] = ()
 
 
 def estimate_selection_bias(
@@ -134,6 +136,11 @@ def estimate_selection_bias(
         expected=best.expected if found.is_estimated else None,
         private=looks[best.number].scores.get(f"private_{metric.name}"),
         contender=best,
+        equal=sorted(
+            item.number
+            for item in found.contenders
+            if item.public == best.public and item is not best
+        ),
     )
 
 

@@ -276,14 +276,16 @@ def _list_candidates(
 ) -> list[Contender]:
     """The honest ones that could be the best, by public score or by their validation.
 
-    Where they are too few, those that are too far below as well.
+    Where they are too few, as many of the others as are wanted: the best expected ones, for none of
+    these will be the best.
     """
     honest = [item for item in contenders if item.number not in set_aside]
     strong = []
     for item in honest:
         if item.number in possible or item.by_validation is not None:
             strong.append(item)
-    return strong if len(strong) >= count else honest
+    weak = [item for item in honest if item not in strong][: max(0, count - len(strong))]
+    return [item for item in honest if item in strong or item in weak]
 
 
 def _list_left_out(
@@ -413,18 +415,19 @@ def _find_best_set(
     that are not told apart by as much the first is taken: its members stand first. `kept` are in
     every set.
     """
-    base, better = scores[:, list(usual)].max(axis=1), []
+    bests = {}
     for indexes in combinations(range(scores.shape[1]), len(usual)):
-        if not {*kept} <= {*indexes}:
-            continue
-        best = scores[:, list(indexes)].max(axis=1)
-        if _is_beyond_error(best - base, uncertainty):
-            better.append((float(best.mean()), list(indexes), best))
+        if {*kept} <= {*indexes}:
+            bests[indexes] = scores[:, list(indexes)].max(axis=1)
+    base = scores[:, list(usual)].max(axis=1)
+    better = [best for best in bests.values() if _is_beyond_error(best - base, uncertainty)]
     if not better:
         return list(usual)
-    most = max(better, key=lambda found: found[0])[2]
-    equals = (found for found in better if not _is_beyond_error(most - found[2], uncertainty))
-    return next(equals)[1]
+    most = max(better, key=lambda best: float(best.mean()))
+    equals = (
+        indexes for indexes, best in bests.items() if not _is_beyond_error(most - best, uncertainty)
+    )
+    return list(next(equals))
 
 
 def _is_beyond_error(gain: NDArray[np.float64], uncertainty: float = 0.0) -> bool:

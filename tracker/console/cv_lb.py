@@ -181,8 +181,12 @@ def _describe_noise(result: CvLb) -> Iterator[str]:
 def _describe_best(luck: SelectionBias) -> str:
     """The best public score and what is to be expected of it, or came of it."""
     best = f"the best of {luck.looks} is submission {luck.best} with public {luck.metric}"
+    score = render_number(luck.score)
+    if luck.equal:
+        have = "has" if len(luck.equal) == 1 else "have"
+        score += f" ({_name_some(luck.equal)} {have} the same)"
     expected = _describe_expected(luck.contender, luck.metric, luck.private)
-    return "; ".join([f"{best} {render_number(luck.score)}", *filter(None, [expected])])
+    return "; ".join([f"{best} {score}", *filter(None, [expected])])
 
 
 def _describe_expected(item: Contender, metric: str, private: float | None) -> str:

@@ -27,6 +27,13 @@ NEEDS = {
 }
 
 
+MAX_PROBLEMS = 10  # wrong rows of a solution that are named: they are often all wrong alike
+ANSWERS_ARE_NAMES = (
+    'these are the names of the classes: --answers name of "tracker init", or answers = "name" in'
+    " tracker.toml"
+)
+
+
 class LocalLeaderboard(Leaderboard):
     """Scores against the solution; each command reads the file again."""
 
@@ -64,7 +71,7 @@ class LocalLeaderboard(Leaderboard):
     def _solution(self) -> Solution:
         """The right answers and their usage.
 
-        Raises ConfigError without a solution, DataError with every wrong row.
+        Raises ConfigError without a solution, DataError with the first wrong rows.
         """
         path = self.find_solution()
         if path is None:
@@ -131,17 +138,19 @@ def _read_large_solution(path: Path, competition: Competition) -> Solution | Non
 
 
 def _read_solution(path: Path, competition: Competition) -> Solution:
-    """The solution row by row; raises DataError with every wrong row and its line."""
+    """The solution row by row; raises DataError with the first wrong rows and their lines."""
     kind = find_answer_kind(competition)
     find_wrong = kind.find_wrong_truth or kind.find_wrong
     columns = (LINE, competition.id_column, *competition.value_columns, "Usage")
     problems: list[str] = []
+    wrong_answers: set[str] = set()
     solution: dict[str, tuple[str, str]] = {}
     for lines, names, *cells, usages in read_columns(path, columns, Usage="Public"):
         texts = kind.read(cells, competition)
         for line, name, text, usage in zip(lines, names, texts, usages, strict=True):
             wrong = find_wrong(text, competition)
             if wrong:
+                wrong_answers.add(text)
                 problems.append(f"{path}:{line}: {kind.wrong} answer {text!r}: {wrong}")
             if usage.lower() not in USAGES:
                 problems.append(f"{path}:{line}: Usage must be Public or Private, not {usage!r}")
@@ -150,10 +159,16 @@ def _read_solution(path: Path, competition: Competition) -> Solution:
     if problems or not solution:
         raise DataError(
             f"{render_count(len(problems), 'problem')} in the solution:",
-            problems=problems or [f"{path} is empty"],
+            problems=_list_some(problems) or [f"{path} is empty"],
+            hint=ANSWERS_ARE_NAMES if set() < wrong_answers <= {*competition.classes} else "",
         )
     right = [text for text, _ in solution.values()]
     return Solution(list(solution), right, [usage for _, usage in solution.values()])
+
+
+def _list_some(problems: Sequence[str]) -> list[str]:
+    more = len(problems) - MAX_PROBLEMS
+    return [*problems[:MAX_PROBLEMS], *([f"and {more} more"] if more > 0 else [])]
 
 
 def check_metric(metric: Metric, competition: Competition, root: Path) -> None:

@@ -99,7 +99,7 @@ def init_workspace(
         from_data, reasons = _look_at_data(data, competition), {}
         if not data.get("sample"):
             _check_eval_dir(data.get("eval_dir", ""))
-        images = _count_images(data.get("eval_dir", ""), competition.get("id_column", "ImageID"))
+        images = _count_images(data, competition.get("id_column", "ImageID"))
     else:
         from_data, reasons, images = list_competition_keys(found), list_reasons(found), found.ids
         data = {**data, **list_data_keys(found)}
@@ -350,9 +350,13 @@ def _check_eval_dir(eval_dir: str) -> None:
     folder = Path(eval_dir).expanduser()
     missing = [name for name in ("info.csv", "images") if eval_dir and not (folder / name).exists()]
     if missing:
+        names = {"info.csv": "info.csv", "images": "folder images/"}
         raise DataError(
-            f"{folder} has no {' and no '.join(missing)} (--eval-dir)",
-            hint="see the layouts in docs/data-and-competitions.md",
+            f"{folder} has no {' and no '.join(names[name] for name in missing)} (--eval-dir)",
+            hint=(
+                "with a sample submission it may be any folder of images: --sample FILE"
+                " (docs/data-and-competitions.md has the layouts)"
+            ),
         )
 
 
@@ -380,14 +384,14 @@ def _describe_share(share: Any, images: int) -> str:
     return f" Here, with {images} images, no others than equal ones do."
 
 
-def _count_images(eval_dir: str, id_column: str) -> int:
-    """How many images are to be predicted; 0 where info.csv is wrong (see `tracker data check`)."""
+def _count_images(data: Mapping[str, Any], id_column: str) -> int:
+    """How many images are to be predicted: those of the sample, or of info.csv; 0 where that is
+    wrong (see `tracker data check`)."""
+    table = Path(data.get("sample") or Path(data.get("eval_dir") or "") / "info.csv").expanduser()
+    if not (data.get("sample") or data.get("eval_dir")):
+        return 0
     try:
-        return (
-            len(read_table(Path(eval_dir).expanduser() / "info.csv", (id_column,)))
-            if eval_dir
-            else 0
-        )
+        return len(read_table(table, (id_column,)))
     except DataError:
         return 0
 

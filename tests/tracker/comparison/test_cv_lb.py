@@ -394,6 +394,12 @@ def test_six_points_that_nearly_agree_refute_nothing_and_many_without_order_do(
     assert "rise together here, but too loosely" in explain_no_prediction(found)
 
 
+def test_a_tie_for_the_best_public_score_is_said(tmp_path: Path) -> None:
+    workspace = import_scores(tmp_path / "ws", [(0.7, 0.8), (0.7, 0.8), (0.6, 0.7), (0.6, 0.8)])
+    text = render_cv_lb(compare_cv_with_leaderboard(workspace))
+    assert "is submission 1 with public f1 0.8000 (submissions 2 and 4 have the same)" in text
+
+
 def test_of_equal_public_scores_the_better_validation_is_chosen_where_nothing_refutes_it(
     tmp_path: Path,
 ) -> None:

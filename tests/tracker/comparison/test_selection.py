@@ -567,6 +567,10 @@ def test_who_is_too_far_below_may_not_be_as_good_and_equal_scores_are_said_to_be
     assert text.startswith("choose submissions 1, 2 and 3: they have the best public f1\n")
     # the fourth is chosen though it is too far below, so the fifth may be as good as it
     assert [*select_final(workspace, 4).untold] == [5]
+    # of those that are too far below, the best public one and not the most different one
+    far = [range(0), range(40), range(380), range(390)]
+    apart = import_scored(tmp_path / "far", [0.9, 0.85, 0.76, 0.75], far, [""] * 4)
+    assert select_final(apart, 2).chosen == [1, 2]
     equal = import_scored(tmp_path / "equal", [0.8, 0.8, 0.8], WRONG, [""] * 3)
     lines = render_selection(select_final(equal, 1), equal.competition).splitlines()
     assert "public f1 0.8000, the best, equal to submissions 2 and 3" in lines[1]
@@ -583,7 +587,11 @@ def test_equals_of_the_last_chosen_one_are_named_with_what_decided(tmp_path: Pat
     found = select_final(workspace, 2)
     assert (found.chosen, found.as_good) == ([1, 3], [4, 5, 6, 7])
     text = render_selection(found, workspace.competition)
-    assert "; 1 is always chosen, for no validation speaks against the best public score\n" in text
+    assert found.simulation is not None and "favors" not in text
+    favored = replace(found.simulation.favored, numbers=[3, 5], mean_best=0.9)
+    told = replace(found, simulation=replace(found.simulation, favored=favored))
+    always = "; 1 is always chosen, for no validation speaks against the best public score\n"
+    assert always in render_selection(told, workspace.competition)
     equals = "submissions 4, 5, 6 and 7 would do as well in the place of 3"
     assert f"\n  {equals}: the earlier one is taken\n" in text
     many = render_selection(replace(found, as_good=[4, 5, 6, 7, 2]), workspace.competition)

@@ -230,6 +230,29 @@ def test_an_init_that_cannot_work_says_what_to_type_and_leaves_no_folder(
     assert [*tmp_path.glob("new*/**")] == [tmp_path / "new"]
 
 
+def test_a_solution_with_class_names_is_answered_with_the_option_for_it(tmp_path: Path) -> None:
+    """A newcomer's 60 lines of `expected one of 0, 1, 2` hid what to do."""
+    make_pictures(tmp_path / "photos", per_class=2)
+    rows = "".join(f"i{number}.png,cat\n" for number in range(60))
+    (tmp_path / "solution.csv").write_text("ImageID,ans\n" + rows)
+    words = ("init", "ws", "--train-dir", "photos/train", "--solution", "solution.csv")
+    done = run_tracker(*words, "--classes", "cat,dog", cwd=tmp_path, ok=False)
+    lines = done.stderr.splitlines()
+    assert lines[0] == "error: 60 problems in the solution:"
+    assert lines[11].strip() == "and 50 more" and "--answers name" in lines[12]
+    (tmp_path / "bare").mkdir()
+    done = run_tracker("init", "ws", "--eval-dir", "bare", cwd=tmp_path, ok=False)
+    assert "bare has no info.csv and no folder images/ (--eval-dir)" in done.stderr
+    assert "--sample FILE" in done.stderr
+
+
+def test_the_share_of_similar_answers_fits_the_images_of_a_sample(tmp_path: Path) -> None:
+    rows = "".join(f"i{number}.png,0\n" for number in range(200))
+    (tmp_path / "sample.csv").write_text("ImageID,ans\n" + rows)
+    run_tracker("init", "ws", "--eval-dir", ".", "--sample", "sample.csv", cwd=tmp_path)
+    assert load_workspace(tmp_path / "ws").competition.similar_share == 0.99
+
+
 def test_a_solution_alone_names_no_images_to_predict(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
