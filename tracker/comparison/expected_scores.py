@@ -159,8 +159,6 @@ def estimate_expected_scores(
     contenders = [_predict(workspace, row, metric, relations.get(row.number)) for row in looks]
     has_line = any(item.by_validation is not None for item in contenders)
     contenders = _put_on_one_scale(contenders, relations, metric, own_sd, could_be_best)
-    sign = 1.0 if metric.higher_is_better else -1.0
-    contenders = [replace(item, luck=sign * (item.public - item.expected)) for item in contenders]
     return ExpectedScores(
         contenders=_rank(contenders, relations, metric),
         possible=possible,
@@ -236,8 +234,14 @@ def _put_on_one_scale(
             goal, line = item.by_validation, relations[item.number].line
         assert line is not None  # noqa: S101  (it predicts)
         expected = goal + _skill_share(line, own_sd) * (item.public - goal)
-        placed.append(replace(item, expected=metric.clip(expected)))
+        placed.append(_place(item, metric.clip(expected), metric))
     return placed
+
+
+def _place(item: Contender, expected: float, metric: Metric) -> Contender:
+    """The contender with its expected score, and with its luck."""
+    sign = 1.0 if metric.higher_is_better else -1.0
+    return replace(item, expected=expected, luck=sign * (item.public - expected))
 
 
 def _shrink_all(
@@ -261,7 +265,7 @@ def _shrink_all(
         expected = item.public
         if share < 1:
             expected = metric.clip(sign * (middle + share * (inner - middle) + (value - inner)))
-        placed.append(replace(item, expected=expected))
+        placed.append(_place(item, expected, metric))
     return placed
 
 
