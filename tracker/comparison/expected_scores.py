@@ -168,8 +168,6 @@ def estimate_expected_scores(
     contenders = [_predict(workspace, row, metric, relations.get(row.number)) for row in looks]
     has_line = any(item.by_validation is not None for item in contenders)
     contenders = _put_on_one_scale(contenders, relations, metric, own_sd, could_be_best)
-    sign = 1.0 if metric.higher_is_better else -1.0
-    contenders = [replace(item, luck=sign * (item.public - item.expected)) for item in contenders]
     return ExpectedScores(
         contenders=_rank(contenders, relations, metric),
         possible=possible,
@@ -246,8 +244,14 @@ def _put_on_one_scale(
         assert line is not None  # noqa: S101  (it predicts)
         skill = _skill_share(line, own_sd)
         expected = goal + skill * (item.public - goal)
-        placed.append(replace(item, expected=metric.clip(expected), skill=skill))
+        placed.append(_place(item, metric.clip(expected), skill, metric))
     return placed
+
+
+def _place(item: Contender, expected: float, skill: float, metric: Metric) -> Contender:
+    """The contender with its expected score, and with its luck."""
+    sign = 1.0 if metric.higher_is_better else -1.0
+    return replace(item, expected=expected, skill=skill, luck=sign * (item.public - expected))
 
 
 def _shrink_all(
@@ -271,7 +275,7 @@ def _shrink_all(
         expected = item.public
         if share < 1:
             expected = metric.clip(sign * (middle + share * (inner - middle) + (value - inner)))
-        placed.append(replace(item, expected=expected, skill=share))
+        placed.append(_place(item, expected, share, metric))
     return placed
 
 
