@@ -37,14 +37,19 @@ ALL_SCORES = (
     " and the validation of its run"
 )
 HASHED = (
-    "every row is hashed again, and MLflow is asked for the heads that it has seen: of a short"
-    " ledger its start is the most of it"
+    "every row is hashed again while SQLite looks at every page, each about half; MLflow is asked"
+    " for the heads that it has seen: of a short ledger its start is the most of it"
 )
+EXPORTED = (
+    "each submission is a row of more than a hundred cells, and how it validated is asked of its"
+    " run; row by row, in 500 at a time"
+)
+COPIED = "every page of the file is copied and forced to the disk"
 EACH_RELATED = "each submission is read with its config, its notes and the validation of its run"
 EACH_LINE = "a line for each run and submission: measuring and drawing them is the most of it"
 EACH_CHECKED = (
-    "all rows are hashed again, SQLite looks at every page (both two fifths), and every run folder"
-    " is looked into for points that were not copied and files that a killed process left"
+    "all rows are hashed again while SQLite looks at every page, and every run folder is looked"
+    " into, once, for points that were not copied and files that a killed process left"
 )
 WITH_MLFLOW = "every submission is in its tables and plots; half of a small one is MLflow's start"
 STAT_RUNS = "three files of each run are looked at: was one of them changed?"
@@ -102,8 +107,8 @@ def list_questions() -> list[Question]:
         Question(["ledger", "head"], "best score"),
         Question(["ledger", "history", "1"], "best score"),
         Question(["ledger", "verify"], "chain", HASHED),
-        Question(["ledger", "export", "out.csv"], "submissions", READ_ALL),
-        Question(["ledger", "backup", "copy.db"], "chain", "every row is copied and hashed again"),
+        Question(["ledger", "export", "out.csv"], "submissions", EXPORTED),
+        Question(["ledger", "backup", "copy.db"], "chain", COPIED),
         Question(["doctor"], "list folders", EACH_CHECKED),
         Question([FRAME.format("runs(limit=1000)")], "list folders", STAT_RUNS, python=True),
         Question([FRAME.format("runs()")], "read files", READ_ALL, python=True),

@@ -13,7 +13,7 @@ import shlex
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -285,7 +285,7 @@ def _check_targets(workspace: Workspace) -> Iterator[Finding]:
 
 def _list_behind(workspace: Workspace, state_name: str) -> list[str]:
     """The ended runs of which not every byte of metrics.jsonl was copied."""
-    behind = []
+    behind, files = [], _look_into_folders(workspace)
     for record in _list_runs(workspace):
         if record.archived_at or record.status in (*OPEN, "broken"):
             continue
@@ -296,7 +296,8 @@ def _list_behind(workspace: Workspace, state_name: str) -> list[str]:
             continue
         if not stat.S_ISREG(status.st_mode):
             continue
-        copied = read_state(Path(folder, state_name)).get("offset", 0)
+        is_there = state_name in files.get(record.name, ())
+        copied = read_state(Path(folder, state_name)).get("offset", 0) if is_there else 0
         if copied < status.st_size:
             behind.append(record.name)
     return behind
@@ -328,7 +329,7 @@ def _check_runs(workspace: Workspace) -> Iterator[Finding]:
         fix = f"{go_on}, or {archive}" if go_on else archive
         text = f"{render_count(len(killed), 'run')} ended without a word: {names}"
         yield Finding("runs", "warning", text, fix)
-    left = list(_list_temporary(workspace.runs_dir))
+    left = list(_list_temporary(workspace))
     old = [path for path in left if time.time() - path.lstat().st_mtime > 24 * 3600]
     if old:
         size = sum(path.lstat().st_size for path in old) / GIB
@@ -336,12 +337,32 @@ def _check_runs(workspace: Workspace) -> Iterator[Finding]:
         yield Finding("runs", "warning", text, f"rm {old[0]}" if len(old) == 1 else "remove them")
 
 
-def _list_temporary(runs_dir: Path) -> Iterator[Path]:
+def _list_temporary(workspace: Workspace) -> Iterator[Path]:
     """The temporary files in run folders."""
+    for folder, names in _look_into_folders(workspace).items():
+        yield from (workspace.runs_dir / folder / name for name in names if _is_temporary(name))
+
+
+def _look_into_folders(workspace: Workspace) -> Mapping[str, Sequence[str]]:
+    """{run folder: its files of two kinds: temporary ones, and what was copied of the run}.
+
+    Two checks ask for them, and to open a file that is not there takes longer than this look.
+    """
+    return remember(workspace.runs_dir, "files", lambda: _list_files(workspace.runs_dir))
+
+
+def _list_files(runs_dir: Path) -> dict[str, list[str]]:
+    states = {target.state_name for target in list_targets()}
+    found = {}
     for folder in sorted(os.listdir(runs_dir)) if runs_dir.is_dir() else ():  # noqa: PTH208
         with suppress(OSError), os.scandir(f"{runs_dir}/{folder}") as entries:
-            names = sorted(entry.name for entry in entries if TEMPORARY.fullmatch(entry.name))
-            yield from (runs_dir / folder / name for name in names)
+            names = (entry.name for entry in entries)
+            found[folder] = sorted(n for n in names if n in states or _is_temporary(n))
+    return found
+
+
+def _is_temporary(name: str) -> bool:
+    return TEMPORARY.fullmatch(name) is not None
 
 
 def _check_missing_runs(workspace: Workspace) -> Iterator[Finding]:
