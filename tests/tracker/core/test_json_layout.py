@@ -10,7 +10,7 @@ import pytest
 
 from tracker.core.json_layout import JsonLayout
 
-SINGLES = ["", "안경 \"a\"\n\u2028", "{,: ", 0, -7, 10**30, 0.1, 1e-300, 2.0, True, False, None]
+SINGLES = ["", '안경 "a"\n\u2028', "{,: ", 0, -7, 10**30, 0.1, 1e-300, 2.0, True, False, None]
 
 
 def make_value(rng: random.Random, depth: int) -> Any:
@@ -25,7 +25,7 @@ def make_value(rng: random.Random, depth: int) -> Any:
 
 
 def test_values_are_laid_out_as_json_dumps_does_it() -> None:
-    rng = random.Random(1)
+    rng = random.Random(1)  # noqa: S311
     layout = JsonLayout()
     values = [make_value(rng, 4) for _ in range(300)]
     for value in [*values, *SINGLES, [values, values]]:
