@@ -46,12 +46,18 @@ EXPORTED = (
 )
 COPIED = "every page of the file is copied and forced to the disk"
 EACH_RELATED = "each submission is read with its config, its notes and the validation of its run"
-EACH_LINE = "a line for each run and submission: measuring and drawing them is the most of it"
+EACH_LINE = (
+    "a line for each run and submission: reading them is half of it, measuring and drawing the rest"
+)
 EACH_CHECKED = (
     "all rows are hashed again while SQLite looks at every page, and every run folder is looked"
     " into, once, for points that were not copied and files that a killed process left"
 )
-WITH_MLFLOW = "every submission is in its tables and plots; half of a small one is MLflow's start"
+SEARCHED = (
+    "three files of each run are looked at, and the scores of all submissions are searched for"
+    " SOTA and the best; of more than 20,000 submissions 2,100 are read and drawn"
+)
+WITH_MLFLOW = f"all rows are hashed again, and MLflow is started for a copy; {SEARCHED}"
 STAT_RUNS = "three files of each run are looked at: was one of them changed?"
 FRAME = "import tracker; print(len(tracker.{}))"
 
@@ -103,7 +109,7 @@ def list_questions() -> list[Question]:
         Question(["select"], "submissions", ALL_SCORES),
         Question(["audit"], "submissions", EACH_RELATED),
         Question(["report"], "submissions", WITH_MLFLOW),
-        Question(["board"], "submissions", READ_ALL),
+        Question(["board"], "submissions", SEARCHED),
         Question(["ledger", "head"], "best score"),
         Question(["ledger", "history", "1"], "best score"),
         Question(["ledger", "verify"], "chain", HASHED),

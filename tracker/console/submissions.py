@@ -44,9 +44,7 @@ Validation = Mapping[
 ]  # {submission: {metric: value}}, see list_validation_scores in tracker/ledger/read.py
 
 
-def style_change(
-    diff: Mapping[str, Sequence[Any]] | None, not_known: Sequence[str] = (), *, before: str = ""
-) -> Styled:
+def style_change(diff: Mapping[str, Sequence[Any]] | None, not_known: Sequence[str] = ()) -> Styled:
     """The same as a cell that is cut between changes: `optim.lr 0.001 -> 0.002, loss.name …`, or
     `optim.lr 0.001 -> 0.002, 3 more keys …` where there is no room for their names.
 
@@ -54,7 +52,7 @@ def style_change(
 
     The shortest form says something by itself and is never cut: `3 keys`, `soft of 3`, `single`.
     """
-    whole = before + render_change(diff, not_known)
+    whole = render_change(diff, not_known)
     if not diff and not not_known:
         return Styled(whole, whole=True)
     # what follows from another key is no key more, as check and audit count them
@@ -84,9 +82,17 @@ def style_change(
     if briefest and len(changes) == 1:
         count = briefest
     shorter.append("; ".join([count, *rest]) if rest and changes else "")
-    least = before + (count + unknown if changes else rest[0])
-    cut = [before + (text if CUT in text else f"{text} {CUT}") for text in shorter if text]
+    least = count + unknown if changes else rest[0]
+    cut = [text if CUT in text else f"{text} {CUT}" for text in shorter if text]
     return Styled(whole, whole=True, shorter=(*cut, least))
+
+
+def put_before(text: str, cell: Styled) -> Styled:
+    """A cell with the same text before each of its forms."""
+    if not text:
+        return cell
+    shorter = tuple(text + other for other in cell.shorter)
+    return cell._replace(text=text + cell.text, shorter=shorter)
 
 
 def _list_brief(change: str) -> list[str]:
@@ -218,7 +224,7 @@ def _list_unknown_private(rows: Sequence[Submission], competition: Competition) 
 def _style_change_to_sota(row: Submission) -> Styled:
     if not row.sota:
         return Styled("-")
-    return style_change(row.config_diff, row.not_known, before=f"to {row.sota}: ")
+    return put_before(f"to {row.sota}: ", style_change(row.config_diff, row.not_known))
 
 
 def measure_first(changes: Sequence[Styled], most: int) -> int:

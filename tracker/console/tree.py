@@ -15,7 +15,7 @@ from tracker.comparison.tree import (
     list_score_keys,
     name_parent,
 )
-from tracker.console.submissions import measure_first, style_change
+from tracker.console.submissions import measure_first, put_before, style_change
 from tracker.core.list_marks import SEARCHED, Marks, explain_marks, mark_flattered, style_marks
 from tracker.core.table import Cell, Column, Styled
 from tracker.core.terminal import print_table, print_text, style_status
@@ -122,17 +122,16 @@ def _describe_kind(node: Node) -> Styled:
 def _style_origins(nodes: Sequence[Node]) -> list[Styled]:
     """The same, whole, as cells that are cut between changes.
 
-    Very many nodes have the same change: they share a cell.
+    Very many nodes have the same change, which is styled once.
     """
-    cells: dict[tuple[str, str], Styled] = {}
+    cells: dict[str, Styled] = {}
     origins = []
     for node in nodes:
         if node.change is None:
             origins.append(Styled(describe_root(node)))
             continue
-        before = name_parent(node)
-        key = (repr((node.change, node.not_known)), before)
+        key = repr((node.change, node.not_known))
         if key not in cells:
-            cells[key] = style_change(node.change, node.not_known, before=before)
-        origins.append(cells[key])
+            cells[key] = style_change(node.change, node.not_known)
+        origins.append(put_before(name_parent(node), cells[key]))
     return origins

@@ -213,6 +213,21 @@ def list_best_submissions(
     None where the ledger cannot tell: for other names, and where fewer have a value. The database
     sorts, so that no other submission is read.
     """
+    with one_moment(workspace.ledger_url):
+        numbers = list_best_numbers(workspace, name, limit, higher_is_better=higher_is_better)
+        if not limit or numbers is None or len(numbers) < limit:
+            return None
+        rows = {row.number: row for row in list_numbered(workspace, numbers)}
+    return [rows[number] for number in numbers]
+
+
+def list_best_numbers(
+    workspace: Workspace, name: str, limit: int, *, higher_is_better: bool
+) -> list[int] | None:
+    """The numbers of the first `limit` submissions by a score or by `val_f1`, the best first.
+
+    They are fewer where fewer have a value; None for other names.
+    """
     split, _, metric = name.partition("_")
     order = "DESC" if higher_is_better else "ASC"
     if split in ("public", "private"):
@@ -229,12 +244,7 @@ def list_best_submissions(
     else:
         return None
     known = {"split": split, "metric": metric, "limit": min(limit, MAX_INTEGER)}
-    with one_moment(workspace.ledger_url), open_reader(workspace.ledger_url) as query:
-        numbers = [row["number"] for row in query(sql, known)]
-        if not limit or len(numbers) < limit:
-            return None
-        rows = {row.number: row for row in list_numbered(workspace, numbers)}
-    return [rows[number] for number in numbers]
+    return [row["number"] for row in read_rows(workspace.ledger_url, sql, known)]
 
 
 def list_numbered(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from tracker.ledger.read import (
     count_submissions,
     find_sota,
-    list_best_submissions,
+    list_best_numbers,
     list_duplicates,
     list_numbered,
     list_numbers,
@@ -51,10 +51,10 @@ def read_excerpt(workspace: Workspace) -> Excerpt:
         return Excerpt(rows=rows, total=len(rows), newest=len(rows))
     primary, numbers = workspace.competition.primary, set(list_sota_numbers(workspace))
     for split, most in (("public", BEST), ("private", 1)):
-        best = list_best_submissions(
+        best = list_best_numbers(
             workspace, f"{split}_{primary.name}", most, higher_is_better=primary.higher_is_better
         )
-        numbers.update(row.number for row in best or ())
+        numbers.update(best or ())
     since = list_numbers(workspace)[-NEWEST]
     return Excerpt(rows=read_compared(workspace, numbers, since), total=total, newest=NEWEST)
 

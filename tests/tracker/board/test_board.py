@@ -22,6 +22,7 @@ from tracker.board.serve import find_password, list_names, listen
 from tracker.core.errors import TrackerError
 from tracker.ledger.connection import open_reader
 from tracker.ledger.team_runs import TeamRuns
+from tracker.report import excerpt
 from tracker.submission.notes import add_note
 from tracker.submission.scores import reveal
 from tracker.submission.submit import submit
@@ -182,6 +183,29 @@ def test_a_row_that_was_changed_under_its_old_hash_is_said_on_every_page(
     changed = r"The ledger was changed:.*\(submission 1\) was changed after it was written"
     for place in ("/", "/submissions/1"):
         assert re.search(changed, Board(workspace).read(place))
+
+
+def test_a_submission_that_the_first_page_leaves_out_has_its_page(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_two(workspace)
+    make_run(workspace, "0000011100")
+    submit(workspace, "exp3", memo="third memo")
+    whole = Board(workspace).read("/submissions/2")
+    monkeypatch.setattr(excerpt, "MOST", 1)
+    monkeypatch.setattr(excerpt, "NEWEST", 1)
+    monkeypatch.setattr(excerpt, "BEST", 1)
+    board = Board(workspace)
+    page = board.read("/")
+    assert "This report shows 2 of 3 submissions" in page
+    assert 'id="s3"' in page and 'id="s2"' not in page
+    assert strip_clock(board.read("/submissions/2")) == strip_clock(whole)
+    assert "<option selected>exp3</option>" in board.read("/diff")
+
+
+def strip_clock(html: str) -> str:
+    """A page without the times and the key of its state."""
+    return re.sub(r"\d{4}-\d\d-\d\d[T ][\d:]+Z?|content=\"[0-9a-f]{32}\"", "", html)
 
 
 def test_a_ledger_that_is_gone_is_an_error_that_ends_when_it_is_back(workspace: Workspace) -> None:

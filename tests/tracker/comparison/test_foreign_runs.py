@@ -18,7 +18,7 @@ from tracker.console.compare import describe
 from tracker.console.diff import render_markdown
 from tracker.console.runs import print_run
 from tracker.console.shown_config import choose_config
-from tracker.console.submissions import print_leaderboard, style_change
+from tracker.console.submissions import print_leaderboard, put_before, style_change
 from tracker.console.tree import print_family
 from tracker.core.config_diff import (
     describe_ensemble,
@@ -149,7 +149,7 @@ def test_lists_say_of_a_change_how_many_keys_another_program_never_logged(
 
 def test_a_change_is_cut_between_its_keys() -> None:
     diff = {"optim.lr": [0.1, 0.2], "model.name": ["resnet18", "vit_small"], "train.epochs": [3, 5]}
-    cell = style_change(diff, before="to 1: ")
+    cell = put_before("to 1: ", style_change(diff))
     column = [Column("change", text=True)]
     shown = {width: draw_table(column, [[cell]], width=width)[2] for width in range(8, 79)}
     assert {text for width, text in shown.items() if width > 14} == {
@@ -172,12 +172,12 @@ def test_the_sign_of_a_cut_stands_at_no_name_and_no_number_and_is_explained() ->
     both = {f"ensemble.{key}": [1, 2] for key in ("method", "weights", "members")}
     both["ensemble.members"] = [["exp1"], ["exp2"]]
     for diff in ({"optim.lr": [0.001, 0.003]}, both):
-        cell = style_change(diff, before="to 1: ")
+        cell = put_before("to 1: ", style_change(diff))
         for width in range(14, 60):
             shown = draw_table([Column("change", text=True)], [[cell]], width=width)[2]
             assert not re.search(f"[^ ]{CUT}", shown)
     column = [Column("change", text=True), Column("score", leaves=3)]
-    lines = draw_table(column, [[style_change(both, before="to 1: "), "0.5"]], width=24)
+    lines = draw_table(column, [[put_before("to 1: ", style_change(both)), "0.5"]], width=24)
     assert lines[2] == f"to 1: ensemble: 3 keys {CUT}"
     assert "  score; --wide shows" in lines
     assert lines[-1] == f"{CUT} cut at this width"
@@ -189,7 +189,7 @@ def test_the_shortest_form_of_a_change_of_ensembles_says_what_it_is() -> None:
     alone = {f"ensemble.{key}": [new, old] for key, old, new in ensemble}
     column = [Column("change", text=True)]
     shown = [
-        draw_table(column, [[style_change(diff, before="to 2: ")]], width=20)[2]
+        draw_table(column, [[put_before("to 2: ", style_change(diff))]], width=20)[2]
         for diff in (joined, alone, {})
     ]
     assert shown == ["to 2: soft of 3", "to 2: single", "to 2: no config key"]
