@@ -26,12 +26,11 @@ from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
-import psutil
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from playwright.sync_api import Error as PlaywrightError
 
-from tests.conftest import COMMAND_LIMIT_S, made_once, tracker_command
+from tests.conftest import COMMAND_LIMIT_S, MEMORY, has_memory_for, made_once, tracker_command
 from tests.support.forks import MLFLOW, Child, Forks
 from tracker.core.settings import quiet_libraries
 
@@ -271,13 +270,8 @@ def running_postgres(programs: Path, log: Path, *settings: str) -> Iterator[Post
 
 def find_quick_folder() -> Path:
     """Memory where there is plenty, else the folder of temporary files: a new database is 7 MB in
-    300 files, for which a disk takes three times the processor time."""
-    memory = Path("/dev/shm")  # noqa: S108
-    if memory.is_dir() and os.access(memory, os.W_OK):
-        free = min(shutil.disk_usage(memory).free, psutil.virtual_memory().available)
-        if free > MEMORY_FOR_DATABASES:
-            return memory
-    return Path(tempfile.gettempdir())
+    300 files, for which a disk takes four times the processor time."""
+    return MEMORY if has_memory_for(MEMORY_FOR_DATABASES) else Path(tempfile.gettempdir())
 
 
 def _answers(server: PostgresServer) -> bool:
