@@ -7,6 +7,7 @@ import fcntl
 import gc
 import os
 import pty
+import shutil
 import struct
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from filelock import FileLock
 from PIL import Image
@@ -61,28 +63,40 @@ ROOT = Path(__file__).resolve().parent.parent
 LONGEST = (
     "test_jobs.py",
     "test_demo.py",
-    "test_compose.py",
     "test_mlflow_log.py",
-    "test_reused_runs.py",
+    "test_compose.py",
     "test_options.py",
-    "test_competitions.py",
     "test_races.py",
-    "test_mlflow_paths.py",
+    "test_team.py",
+    "test_reused_runs.py",
     "test_ui.py",
     "test_report_page.py",
-    "test_lifecycle.py",
-    "test_faults.py",
+    "test_submission_table.py",
     "test_board_page.py",
-    "test_team_report.py",
+    "test_faults.py",
+    "test_index.py",
+    "test_suspects.py",
+    "test_lifecycle.py",
+    "test_mlflow_paths.py",
     "test_install.py",  # not beside test_demo.py: both need the demo
     "test_active_run.py",
+    "test_competitions.py",
+    "test_loop.py",
+    "test_watch.py",
+    "test_chain.py",
+    "test_paired.py",
+    "test_compare.py",
+    "test_append.py",
+    "test_headlines.py",
     "test_cli.py",
     "test_libraries.py",
-    "test_watch.py",
-    "test_loop.py",
+    "test_damaged_files.py",
+    "test_model_families.py",
     "test_torchrun.py",
     "test_slurm.py",
 )
+MEMORY = Path("/dev/shm")  # noqa: S108
+MEMORY_FOR_FILES = 12 << 30  # they are 4 GB, databases 2, processes 5
 COMMAND_LIMIT_S = 900  # two trainings at once on two cores are ten times slower than one
 # Nothing listens there: a command says that MLflow is behind, at once, instead of importing it for
 # three seconds.
@@ -97,6 +111,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--seeds", type=int, default=1, help="how many seeds the tests with a seed run with"
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Under pytest-xdist the files of tests lie in memory where there is plenty: a disk takes 15 of
+    100 CPU seconds for them, and processes wait for it as long as they compute."""
+    if getattr(config.option, "numprocesses", None) and has_memory_for(MEMORY_FOR_FILES):
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Leave nothing in memory but what a failure is looked for in."""
+    if getattr(session.config.option, "numprocesses", None) and not exitstatus:
+        factory: pytest.TempPathFactory = session.config._tmp_path_factory  # type: ignore[attr-defined]
+        if factory.getbasetemp().is_relative_to(MEMORY):
+            shutil.rmtree(factory.getbasetemp(), ignore_errors=True)
+
+
+def has_memory_for(size: int) -> bool:
+    """Whether so many bytes of files in memory leave room for the processes."""
+    if not (MEMORY.is_dir() and os.access(MEMORY, os.W_OK)):
+        return False
+    return bool(min(shutil.disk_usage(MEMORY).free, psutil.virtual_memory().available) > size)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from tests.support.ledger_rows import add, draft
-from tests.support.servers import PostgresServer
+from tests.support.servers import PostgresServer, new_ledger_url
 from tests.support.workspaces import make_run, make_workspace
 from tracker.comparison.audit import audit
 from tracker.comparison.marks import read_marks
@@ -232,28 +232,35 @@ def dump(url: str) -> dict[str, list[dict[str, Any]]]:
     return {table: read_rows(url, f"SELECT * FROM {table}") for table in (*COLUMNS, "migrations")}
 
 
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def filled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A ledger that nothing of what is tried on it may change."""
+    folder = tmp_path_factory.mktemp("filled")
+    workspace = make_workspace(folder / "ws", ledger_url=new_ledger_url(request, folder))
+    fill(workspace)
+    return workspace
+
+
 @pytest.mark.parametrize("table", [*COLUMNS, "migrations"])
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES.keys())
 def test_the_database_refuses_to_change_or_delete_a_row(
-    shared: Workspace, table: str, write: str
+    filled: Workspace, table: str, write: str
 ) -> None:
-    fill(shared)
-    before = dump(shared.ledger_url)
+    before = dump(filled.ledger_url)
     with pytest.raises(sa.exc.DBAPIError, match="append-only"):
-        attempt(shared.ledger_url, write.format(table=table, column=COLUMNS.get(table, "name")))
-    assert dump(shared.ledger_url) == before
+        attempt(filled.ledger_url, write.format(table=table, column=COLUMNS.get(table, "name")))
+    assert dump(filled.ledger_url) == before
 
 
 @pytest.mark.parametrize("table", [*COLUMNS, "migrations"])
-def test_the_database_refuses_to_replace_truncate_or_upsert(shared: Workspace, table: str) -> None:
-    fill(shared)
-    before = dump(shared.ledger_url)
+def test_the_database_refuses_to_replace_truncate_or_upsert(filled: Workspace, table: str) -> None:
+    before = dump(filled.ledger_url)
     row = before[table][0]
     key = "version" if table == "migrations" else "seq"
     names, marks = ", ".join(row), ", ".join(_literal(value) for value in row.values())
     column = COLUMNS.get(table, "name")
     upsert = f"ON CONFLICT ({key}) DO UPDATE SET {column} = excluded.{column}"
-    if shared.ledger_url.startswith("sqlite"):
+    if filled.ledger_url.startswith("sqlite"):
         writes = [
             f"INSERT OR REPLACE INTO {table} ({names}) VALUES ({marks})",
             f"REPLACE INTO {table} VALUES ({marks})",
@@ -263,8 +270,8 @@ def test_the_database_refuses_to_replace_truncate_or_upsert(shared: Workspace, t
         writes = [f"TRUNCATE {table} CASCADE", f"TRUNCATE {table}, chain CASCADE"]
     for sql in [*writes, f"INSERT INTO {table} ({names}) VALUES ({marks}) {upsert}"]:
         with pytest.raises(sa.exc.DBAPIError, match=r"append-only|foreign key constraint"):
-            attempt(shared.ledger_url, sql.replace("%", "%%"))
-    assert dump(shared.ledger_url) == before
+            attempt(filled.ledger_url, sql.replace("%", "%%"))
+    assert dump(filled.ledger_url) == before
 
 
 def _literal(value: Any) -> str:

@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.ledger_rows import add, draft
+from tests.support.servers import new_ledger_url
 from tests.support.winners_table import TABLE
 from tests.support.workspaces import IMAGES, make_run, make_workspace
 from tracker.comparison.audit import audit
@@ -57,11 +58,13 @@ def empty(ledger_url: str, tmp_path: Path) -> Workspace:
     return make_workspace(tmp_path / "ws", ledger_url=ledger_url)
 
 
-@pytest.fixture
-def winners(empty: Workspace) -> Workspace:
-    """The ledger with the table of 2022, on either database."""
-    assert import_table(empty, read_submission_table(TABLE, empty.competition)) == 18
-    return empty
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def winners(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """The ledger with the table of 2022, on either database; not to be changed."""
+    folder = tmp_path_factory.mktemp("winners")
+    workspace = make_workspace(folder / "ws", ledger_url=new_ledger_url(request, folder))
+    assert import_table(workspace, read_submission_table(TABLE, workspace.competition)) == 18
+    return workspace
 
 
 def test_the_chain_of_sotas_is_the_winners(winners: Workspace) -> None:
@@ -662,12 +665,14 @@ def test_markdown_shows_texts_as_they_are(empty: Workspace, tmp_path: Path) -> N
 CHAINED = ("runs", "submissions", "scores", "notes", "chain")
 
 
-@pytest.fixture
-def full(ledger_url: str, tmp_path: Path) -> Workspace:
-    """A ledger with a row of every kind: corrected, noted, rejected, sent, revealed, imported."""
-    workspace = make_workspace(tmp_path / "full", ledger_url=ledger_url)
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def full(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A ledger with a row of every kind: corrected, noted, rejected, sent, revealed, imported; not
+    to be changed."""
+    folder = tmp_path_factory.mktemp("full")
+    workspace = make_workspace(folder / "full", ledger_url=new_ledger_url(request, folder))
     row = {"number": 3, "memo": "표에서", "public_f1": "0.5", "gpu": "A100"}
-    path = tmp_path / "hand.json"
+    path = folder / "hand.json"
     path.write_text(json.dumps([row]))
     record = RunRecord(
         name="exp9", uid="u9", summary={"val/f1": 0.25}, status="failed", created_at=utc_now()
