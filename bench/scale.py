@@ -33,21 +33,25 @@ QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "COLUMNS": 
 READ_ALL = "every run or row is in its answer"
 MAKE_INDEX = "reads every run folder, once: it makes the index"
 ALL_SCORES = (
-    "all rows are hashed again (a third), and each submission is read with its config, its notes"
-    " and the validation of its run"
+    "all rows are hashed again (a third), and every submission is read, grouped by how its run"
+    " validated, and given its expected score"
 )
 HASHED = (
     "every row is hashed again, and MLflow is asked for the heads that it has seen: of a short"
     " ledger its start is the most of it"
 )
-EACH_RELATED = "each submission is read with its config, its notes and the validation of its run"
+EACH_RELATED = (
+    "every submission is read, grouped by how its run validated, and a point of the lines"
+)
+EACH_AUDITED = "every submission is read, and the files of each run are looked for (a quarter)"
+MATCHING = "three files of each run are looked at, and the runs that match are read and compared"
 EACH_LINE = "a line for each run and submission: measuring and drawing them is the most of it"
 EACH_CHECKED = (
     "all rows are hashed again, SQLite looks at every page (both two fifths), and every run folder"
     " is looked into for points that were not copied and files that a killed process left"
 )
 WITH_MLFLOW = "every submission is in its tables and plots; half of a small one is MLflow's start"
-STAT_RUNS = "three files of each run are looked at: was one of them changed?"
+STAT_RUNS = "three files of each run are looked at, and its row of the index is read and checked"
 FRAME = "import tracker; print(len(tracker.{}))"
 
 
@@ -83,7 +87,7 @@ def list_questions() -> list[Question]:
         Question(["compare"], "list folders"),
         Question(["compare", "exp101..exp200"], "list folders"),
         Question(["compare", "--where", where], "list folders"),
-        Question(["compare", "--limit", "0", "--where", where], "read files", READ_ALL),
+        Question(["compare", "--limit", "0", "--where", where], "read files", MATCHING),
         Question(["tree"], "read files", EACH_LINE),
         Question(["logs", "exp1"], "list folders"),
         Question(["events"], "stat files", STAT_RUNS),
@@ -96,7 +100,7 @@ def list_questions() -> list[Question]:
         Question(["leaderboard", "--limit", "0", "--json"], "submissions", READ_ALL),
         Question(["leaderboard", "cv-lb"], "submissions", EACH_RELATED),
         Question(["select"], "submissions", ALL_SCORES),
-        Question(["audit"], "submissions", EACH_RELATED),
+        Question(["audit"], "submissions", EACH_AUDITED),
         Question(["report"], "submissions", WITH_MLFLOW),
         Question(["board"], "submissions", READ_ALL),
         Question(["ledger", "head"], "best score"),
