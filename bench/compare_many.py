@@ -28,7 +28,9 @@ from tracker.workspace.tracker_toml import Workspace
 SEEDS = 5
 SHOWN = 200  # without --limit
 BASE = "import pandas"
-REASON = "half of it reads and checks the files of each run, the rest compares what they say"
+REASON = (
+    "half of it reads each run from the index and makes what is compared, the rest groups seeds"
+)
 GOAL_S, GOAL_ALL_S = 2.0, 3.0  # of 200 runs, of all
 
 

@@ -33,8 +33,8 @@ QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "COLUMNS": 
 READ_ALL = "every run or row is in its answer"
 MAKE_INDEX = "reads every run folder, once: it makes the index"
 ALL_SCORES = (
-    "all rows are hashed again (a third), and each submission is read with its config, its notes"
-    " and the validation of its run"
+    "all rows are hashed again (a third), and every submission is read, grouped by how its run"
+    " validated, and given its expected score"
 )
 HASHED = (
     "every row is hashed again while SQLite looks at every page, each about half; MLflow is asked"
@@ -45,7 +45,11 @@ EXPORTED = (
     " run; row by row, in 500 at a time"
 )
 COPIED = "every page of the file is copied and forced to the disk"
-EACH_RELATED = "each submission is read with its config, its notes and the validation of its run"
+EACH_RELATED = (
+    "every submission is read, grouped by how its run validated, and a point of the lines"
+)
+EACH_AUDITED = "every submission is read, and the files of each run are looked for (a quarter)"
+MATCHING = "three files of each run are looked at, and the runs that match are read and compared"
 EACH_LINE = (
     "a line for each run and submission: reading them is half of it, measuring and drawing the rest"
 )
@@ -58,7 +62,7 @@ SEARCHED = (
     " SOTA and the best; of more than 20,000 submissions 2,100 are read and drawn"
 )
 WITH_MLFLOW = f"all rows are hashed again, and MLflow is started for a copy; {SEARCHED}"
-STAT_RUNS = "three files of each run are looked at: was one of them changed?"
+STAT_RUNS = "three files of each run are looked at, and its row of the index is read and checked"
 FRAME = "import tracker; print(len(tracker.{}))"
 
 
@@ -94,7 +98,7 @@ def list_questions() -> list[Question]:
         Question(["compare"], "list folders"),
         Question(["compare", "exp101..exp200"], "list folders"),
         Question(["compare", "--where", where], "list folders"),
-        Question(["compare", "--limit", "0", "--where", where], "read files", READ_ALL),
+        Question(["compare", "--limit", "0", "--where", where], "read files", MATCHING),
         Question(["tree"], "read files", EACH_LINE),
         Question(["logs", "exp1"], "list folders"),
         Question(["events"], "stat files", STAT_RUNS),
@@ -107,7 +111,7 @@ def list_questions() -> list[Question]:
         Question(["leaderboard", "--limit", "0", "--json"], "submissions", READ_ALL),
         Question(["leaderboard", "cv-lb"], "submissions", EACH_RELATED),
         Question(["select"], "submissions", ALL_SCORES),
-        Question(["audit"], "submissions", EACH_RELATED),
+        Question(["audit"], "submissions", EACH_AUDITED),
         Question(["report"], "submissions", WITH_MLFLOW),
         Question(["board"], "submissions", SEARCHED),
         Question(["ledger", "head"], "best score"),

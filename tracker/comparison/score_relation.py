@@ -384,14 +384,15 @@ def _list_needed(points: Sequence[tuple[int, float, float]]) -> list[int] | None
         return None
     import numpy as np
 
-    by_x = sorted(points, key=lambda point: point[1:])
-    xs, ys = np.array([x for _, x, _ in by_x]), np.array([y for _, _, y in by_x])
+    xs, ys = np.array([x for _, x, _ in points]), np.array([y for _, _, y in points])
+    order = np.lexsort((ys, xs))  # by x, then by y
+    xs, ys = xs[order], ys[order]
     ranks = (rank_values(xs), rank_values(ys))
     if not _shows_line(xs, ys, ranks):
         return None
-    asked: Sequence[int] = range(len(by_x))
-    if len(by_x) > MAX_LEFT_OUT:
-        asked = _list_farthest(by_x)
+    asked: Sequence[int] = range(len(points))
+    if len(points) > MAX_LEFT_OUT:
+        asked = _list_farthest(xs, ys)
     needed = []
     held = hold_without(xs, ys, ranks)
     for index in asked:
@@ -399,17 +400,15 @@ def _list_needed(points: Sequence[tuple[int, float, float]]) -> list[int] | None
             continue
         left = (drop_rank(ranks[0], index), drop_rank(ranks[1], index))
         if not _shows_line(np.delete(xs, index), np.delete(ys, index), left):
-            needed.append(by_x[index][0])
+            needed.append(points[order[index]][0])
     return needed
 
 
-def _list_farthest(points: Sequence[tuple[int, float, float]]) -> list[int]:
+def _list_farthest(xs: NDArray[np.float64], ys: NDArray[np.float64]) -> list[int]:
     """The indexes of the `MAX_LEFT_OUT` points that pull most at a line, in their order."""
-    middle_x = math.fsum(x for _, x, _ in points) / len(points)
-    middle_y = math.fsum(y for _, _, y in points) / len(points)
-    pull = [abs((x - middle_x) * (y - middle_y)) for _, x, y in points]
-    farthest = sorted(range(len(points)), key=lambda index: -pull[index])[:MAX_LEFT_OUT]
-    return sorted(farthest)
+    middle_x, middle_y = (math.fsum(values.tolist()) / len(values) for values in (xs, ys))
+    pull = abs((xs - middle_x) * (ys - middle_y))
+    return sorted((-pull).argsort(kind="stable")[:MAX_LEFT_OUT].tolist())
 
 
 def _shows_line(
