@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
-POLICY = "OMP_WAIT_POLICY"
-TRACKER: Mapping[str, str] = {POLICY: "PASSIVE"}  # what `tracker` sets before it imports torch
+POLICIES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+TRACKER: Mapping[str, str] = {"GOMP_SPINCOUNT": "1000"}  # set before torch is imported
 SPINNING: Mapping[str, str] = {}  # as torch is for who sets nothing
 
 
@@ -66,11 +66,11 @@ def _serve(pipe: Connection, serve: Callable[..., None], *args: Any) -> None:
 
 @contextmanager
 def _set_policy(environment: Mapping[str, str]) -> Iterator[None]:
-    before = os.environ.pop(POLICY, None)
+    before = {name: os.environ.pop(name) for name in POLICIES if name in os.environ}
     os.environ.update(environment)
     try:
         yield
     finally:
-        os.environ.pop(POLICY, None)
-        if before is not None:
-            os.environ[POLICY] = before
+        for name in POLICIES:
+            os.environ.pop(name, None)
+        os.environ.update(before)

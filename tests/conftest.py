@@ -27,7 +27,7 @@ gc.disable()  # while tests are collected: a fourth of that time would go into l
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as tracker's own processes, before torch
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # there are more test processes than cores
 # What a training frees stays with its process: else the system clears the same pages at every step.
 KEEP_MEMORY = {"mmap_threshold": 1 << 25, "trim_threshold": 1 << 28, "top_pad": 1 << 24}
 os.environ.setdefault(
