@@ -29,7 +29,6 @@ FAULTS, MEMO = "how often `make faults` strikes", "of a run, in its memo"
 NO_MEASUREMENT = {  # what is a setting, or no figure of speed or size, by document
     "README.md": {"200 times": FAULTS, "3x": MEMO},
     "README.ko.md": {"3x": MEMO},
-    "is-the-difference-real.md": {"1.96 times": "of the normal distribution"},
     "ledger.md": {"5 minutes": "a clock that is further behind is refused"},
     "live.md": {
         "24 hours": "of events that are shown",
