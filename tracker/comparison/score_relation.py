@@ -270,11 +270,12 @@ def relate(
 ) -> list[ScoreRelation]:
     """(metric, x, y) over the submissions with both scores, the largest group first.
 
-    Validation scores are related within each scheme; `schemes` are those of `group_by_scheme`.
+    Validation scores are related within each scheme; `schemes` are what `group_by_scheme` says of
+    these rows.
     """
-    what = f"{' '.join(names)} in {id(schemes)}"
+    what = f"related {' '.join(names)}"
     return remember_of(
-        workspace.runs_dir, what, rows, lambda: _relate(workspace, rows, schemes, names)
+        workspace.runs_dir, what, schemes, lambda: _relate(workspace, rows, schemes, names)
     )
 
 
